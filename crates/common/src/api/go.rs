@@ -1,0 +1,189 @@
+//! How Go writes JSON: an absent value may be `""`, `null` or missing; a map may be `null`.
+//!
+//! For `#[serde(deserialize_with = …)]` and `#[serde(serialize_with = …)]`, always with `default`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// The key under which a network's own options (`-o key=value`) arrive.
+pub const GENERIC: &str = "com.docker.network.generic";
+
+/// A value that may be absent.
+///
+/// # Errors
+/// The value's own parser refuses it.
+pub fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: Display,
+{
+    match Option::<String>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
+    }
+}
+
+/// An address with its prefix, which may be absent.
+///
+/// # Errors
+/// The text is no CIDR; a bare address is none.
+pub fn optional_cidr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNetwork>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => crate::types::parse_cidr(&text).map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
+    }
+}
+
+/// A bare address, which may be absent.
+///
+/// # Errors
+/// The text is no IP address; a CIDR is none.
+pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    match Option::<String>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => address(&text).map(Some).map_err(D::Error::custom),
+    }
+}
+
+/// A bare address that must be there.
+///
+/// # Errors
+/// The text is no IP address.
+pub fn required_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address: give one such as 192.168.111.2"))
+}
+
+/// Anything that is its default when it is `null`.
+///
+/// # Errors
+/// What the type's own deserializer refuses.
+pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Writes an absent value as `""`.
+///
+/// # Errors
+/// The serializer's.
+pub fn or_empty<S: Serializer, T: Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_str(""),
+    }
+}
+
+/// The options of a request: engine's keys (`com.docker.network.…`) beside a user's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Options(Map<String, Value>);
+
+impl Options {
+    /// The text of an option, if it was given; `""` counts as not given. Numbers and booleans count as their text.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<String> {
+        self.0.get(key).and_then(scalar)
+    }
+
+    /// Whether an option says yes.
+    #[must_use]
+    pub fn flag(&self, key: &str) -> bool {
+        self.text(key).is_some_and(|text| text == "true" || text == "1")
+    }
+
+    /// An option as it came.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// The user's own options of a network (`docker network create -o`), as text.
+    #[must_use]
+    pub fn generic(&self) -> BTreeMap<String, String> {
+        self.0.get(GENERIC).and_then(Value::as_object).map(texts).unwrap_or_default()
+    }
+
+    /// Every option that has a text.
+    #[must_use]
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        texts(&self.0)
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Options {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect())
+    }
+}
+
+fn texts(map: &Map<String, Value>) -> BTreeMap<String, String> {
+    map.iter().filter_map(|(key, value)| Some((key.clone(), scalar(value)?))).collect()
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(default, deserialize_with = "optional_address")]
+        a: Option<IpAddr>,
+        #[serde(default, deserialize_with = "nullable")]
+        o: Options,
+    }
+
+    fn probe(json: &str) -> Result<Probe, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn absent_is_empty_null_or_missing() {
+        for json in ["{}", r#"{"a":"","o":null}"#, r#"{"a":null,"o":{}}"#] {
+            let probe = probe(json).unwrap();
+            assert_eq!(probe.a, None);
+            assert_eq!(probe.o, Options::default());
+        }
+        assert!(probe(r#"{"a":"not-an-ip"}"#).is_err());
+        assert!(probe(r#"{"a":"10.0.0.1/24"}"#).is_err());
+    }
+
+    #[test]
+    fn options_are_read_as_text_whatever_go_made_of_them() {
+        let probe =
+            probe(r#"{"o":{"a":"x","b":true,"c":7,"d":"","e":[1],"com.docker.network.generic":{"bridge":"br1"}}}"#)
+                .unwrap();
+        assert_eq!(probe.o.text("a").as_deref(), Some("x"));
+        assert!(probe.o.flag("b"));
+        assert_eq!(probe.o.text("c").as_deref(), Some("7"));
+        assert_eq!(probe.o.text("d"), None);
+        assert_eq!(probe.o.text("e"), None);
+        assert_eq!(probe.o.generic()["bridge"], "br1");
+    }
+}

@@ -1,0 +1,281 @@
+//! `NetworkDriver.*`: networks, endpoints and sandboxes.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::go::{self, Options};
+use crate::types::{EndpointId, LinkName, MacAddr, NetworkId, Subnet};
+
+/// Key of `CreateNetwork.Options`: `docker network create --internal`.
+pub const INTERNAL: &str = "com.docker.network.internal";
+/// Network option with Docker's own name for the MTU.
+pub const MTU: &str = "com.docker.network.driver.mtu";
+/// Key of the options of an endpoint that holds its published ports.
+pub const PORT_MAP: &str = "com.docker.network.portmap";
+
+/// Reply of `NetworkDriver.GetCapabilities`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Capabilities {
+    /// `local` or `global` (a swarm's).
+    pub scope: String,
+    /// Like `scope`, for connectivity.
+    pub connectivity_scope: String,
+    /// Whether `GwAllocCheck` is understood (engine 28 and newer).
+    pub gw_alloc_checker: bool,
+}
+
+/// Argument of `NetworkDriver.GwAllocCheck`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GwAllocCheck {
+    /// The network's options.
+    #[serde(deserialize_with = "go::nullable")]
+    pub options: Options,
+}
+
+/// Reply of `NetworkDriver.GwAllocCheck`: whether the engine may do without a gateway's address.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct GwAllocReply {
+    /// Ask for no IPv4 gateway.
+    #[serde(rename = "SkipIPv4")]
+    pub skip_ipv4: bool,
+    /// Ask for no IPv6 gateway.
+    #[serde(rename = "SkipIPv6")]
+    pub skip_ipv6: bool,
+}
+
+/// One subnet of a network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct IpamData {
+    /// Whose: `local` and `global` are ciao-ipam's.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub address_space: String,
+    /// The subnet.
+    pub pool: Subnet,
+    /// The gateway's address with its prefix.
+    #[serde(default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    pub gateway: Option<IpNetwork>,
+    /// Addresses that others hold (`--aux-address`), by name.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub aux_addresses: BTreeMap<String, IpNetwork>,
+}
+
+/// Argument of `NetworkDriver.CreateNetwork` and `AllocateNetwork`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateNetwork {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+    /// The engine's, and the user's under [`go::GENERIC`] (`AllocateNetwork`: the user's at the top).
+    #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
+    pub options: Options,
+    /// IPv4 subnets; none with `--ipv4=false`.
+    #[serde(rename = "IPv4Data", default, deserialize_with = "go::nullable")]
+    pub ipv4_data: Vec<IpamData>,
+    /// IPv6 subnets.
+    #[serde(rename = "IPv6Data", default, deserialize_with = "go::nullable")]
+    pub ipv6_data: Vec<IpamData>,
+}
+
+/// Reply of `NetworkDriver.AllocateNetwork`: the options that `CreateNetwork` gets on every node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AllocateReply {
+    /// The user's options, with what the driver adds.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Argument of `NetworkDriver.DeleteNetwork` and `FreeNetwork`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkRef {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+}
+
+/// The addresses of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Interface {
+    /// IPv4 address with its prefix.
+    #[serde(deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    pub address: Option<IpNetwork>,
+    /// IPv6 address with its prefix.
+    #[serde(rename = "AddressIPv6", deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    pub address_ipv6: Option<IpNetwork>,
+    /// MAC address, when the user gave one or another IPAM driver wanted one.
+    #[serde(deserialize_with = "go::optional", serialize_with = "go::or_empty")]
+    pub mac_address: Option<MacAddr>,
+}
+
+/// Argument of `NetworkDriver.CreateEndpoint`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateEndpoint {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+    /// The endpoint, new.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: EndpointId,
+    /// What the engine chose for it.
+    #[serde(rename = "Interface", default, deserialize_with = "go::nullable")]
+    pub interface: Interface,
+    /// Ports, and the user's `driver-opt` at the top.
+    #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
+    pub options: Options,
+}
+
+/// Reply of `NetworkDriver.CreateEndpoint`: only what the request left open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EndpointReply {
+    /// The driver's own choice; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+}
+
+/// Argument of the methods that name an endpoint and nothing more of ours: `DeleteEndpoint`, `EndpointOperInfo`,
+/// `Leave`, `RevokeExternalConnectivity`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointRef {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+    /// The endpoint.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: EndpointId,
+}
+
+/// Reply of `NetworkDriver.EndpointOperInfo`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EndpointInfo {
+    /// Facts for people, by name.
+    pub value: BTreeMap<String, String>,
+}
+
+/// Argument of `NetworkDriver.Join`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Join {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+    /// The endpoint.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: EndpointId,
+    /// Path of the container's network namespace.
+    #[serde(rename = "SandboxKey", default, deserialize_with = "go::nullable")]
+    pub sandbox_key: String,
+}
+
+/// The link for the sandbox and how to name it there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InterfaceName {
+    /// The link in the host's namespace.
+    pub src_name: LinkName,
+    /// The container's name for it, to which the engine adds a number.
+    pub dst_prefix: String,
+}
+
+/// A route in the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StaticRoute {
+    /// Where to.
+    pub destination: Subnet,
+    /// 0: by the next hop; 1: the link itself.
+    pub route_type: u8,
+    /// The router, for type 0.
+    #[serde(default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
+    pub next_hop: Option<IpAddr>,
+}
+
+/// Reply of `NetworkDriver.Join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JoinReply {
+    /// The link.
+    pub interface_name: InterfaceName,
+    /// IPv4 gateway, bare.
+    #[serde(default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
+    pub gateway: Option<IpAddr>,
+    /// IPv6 gateway, bare.
+    #[serde(
+        rename = "GatewayIPv6",
+        default,
+        deserialize_with = "go::optional_address",
+        serialize_with = "go::or_empty"
+    )]
+    pub gateway_ipv6: Option<IpAddr>,
+    /// Further routes.
+    #[serde(default, deserialize_with = "go::nullable", skip_serializing_if = "Vec::is_empty")]
+    pub static_routes: Vec<StaticRoute>,
+    /// `true`: add no second interface on `docker_gwbridge`. Without it and without a gateway the engine does.
+    #[serde(default)]
+    pub disable_gateway_service: bool,
+}
+
+/// Argument of `NetworkDriver.ProgramExternalConnectivity`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProgramExternalConnectivity {
+    /// The network.
+    #[serde(rename = "NetworkID")]
+    pub network_id: NetworkId,
+    /// The endpoint.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: EndpointId,
+    /// Published ports, under [`PORT_MAP`].
+    #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
+    pub options: Options,
+}
+
+/// A published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortBinding {
+    /// IP protocol number: 6 TCP, 17 UDP, 132 SCTP.
+    pub proto: u8,
+    /// The container's port.
+    pub port: u16,
+    /// Where the host listens; absent: everywhere.
+    #[serde(rename = "HostIP", default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
+    pub host_ip: Option<IpAddr>,
+    /// First host port; 0: any.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub host_port: u16,
+    /// Last host port that may be taken.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub host_port_end: u16,
+}
+
+/// Argument of `NetworkDriver.DiscoverNew` and `DiscoverDelete`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Discovery {
+    /// 1: a node.
+    pub discovery_type: i64,
+    /// The node.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub discovery_data: DiscoveryNode,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiscoveryNode {
+    /// Its address for data.
+    #[serde(deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
+    pub address: Option<IpAddr>,
+    /// What it binds to.
+    #[serde(rename = "BindAddress", deserialize_with = "go::nullable")]
+    pub bind_address: String,
+    /// Whether it is this engine.
+    #[serde(rename = "Self", deserialize_with = "go::nullable")]
+    pub is_self: bool,
+}

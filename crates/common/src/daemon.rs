@@ -1,0 +1,172 @@
+//! How a daemon starts and stops around its server: log, lock, sockets, systemd.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use listenfd::ListenFd;
+use nix::fcntl::{Flock, FlockArg};
+
+/// Starts the log on stderr: one line an event, level `info` unless `RUST_LOG` says otherwise. The first line is the
+/// program's name and version.
+pub fn start_log(program: &str, version: &str) {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format(|out, record| {
+            let level = record.level().as_str().to_lowercase();
+            writeln!(out, "{} {level}: {}", out.timestamp_millis(), record.args())
+        })
+        .init();
+    log::info!("{program} {version}");
+}
+
+/// A lock that one process holds for its life.
+pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+/// Takes the lock of a kind of daemon on a database, beside the file.
+///
+/// # Errors
+/// Another daemon of that kind has it; the folder cannot be written.
+pub fn lock(database: &Path, program: &str) -> Result<Lock> {
+    let path = database.with_file_name(format!("{program}.lock"));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+    }
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Lock(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
+            "another {program} uses database {}: stop it first, or give this one another --db",
+            database.display()
+        ),
+        Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// Sockets that systemd or this process made.
+pub struct Sockets {
+    inherited: ListenFd,
+    taken: usize,
+    made: Vec<PathBuf>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { inherited: ListenFd::from_env(), taken: 0, made: Vec::new() }
+    }
+}
+
+impl Sockets {
+    /// The next socket that systemd passed, else one made at `path`, with mode 0660. A stale one is replaced.
+    ///
+    /// # Errors
+    /// Another process listens there, or something else than a socket stands there.
+    pub fn next(&mut self, path: &Path) -> Result<UnixListener> {
+        if self.taken < self.inherited.len() {
+            let listener = self.inherited.take_unix_listener(self.taken).context("take a socket from systemd")?;
+            self.taken += 1;
+            if let Some(listener) = listener {
+                log::info!("listening on {} (systemd's)", path.display());
+                return Ok(listener);
+            }
+        }
+        let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
+        self.made.push(path.to_owned());
+        log::info!("listening on {}", path.display());
+        Ok(listener)
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for path in &self.made {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+fn bind(path: &Path) -> Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => bail!("another process listens there: stop it first"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        // Nobody listens: a daemon that was killed left it.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
+            fs::remove_file(path).context("remove the stale socket")?;
+        }
+        Err(error) => return Err(error).context("something that is no socket of ours stands there: move it away"),
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o660)).context("set its mode")?;
+    Ok(listener)
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+}
+
+/// Tells systemd, if it asked, that calls are answered from now on.
+pub fn notify_ready() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        log::warn!("tell systemd that the daemon is ready: {error}");
+    }
+}
+
+/// Runs `command`'s outcome as a program's: errors on stderr as `name: cause: cause`, exit code 1.
+#[must_use]
+pub fn exit_code(program: &str, outcome: Result<()>) -> std::process::ExitCode {
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be done when stderr is closed.
+            drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/x.sock");
+        drop(bind(&path).unwrap());
+        let live = bind(&path).expect("the first one is stale");
+        let error = format!("{:#}", bind(&path).unwrap_err());
+        assert!(error.contains("another process listens"), "{error}");
+        drop(live);
+    }
+
+    #[test]
+    fn a_file_in_the_socket_s_place_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        fs::write(&path, "precious").unwrap();
+        assert!(bind(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_second_daemon_on_a_database_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("ciao.db");
+        let first = lock(&database, "ciao-x").unwrap();
+        let error = format!("{:#}", lock(&database, "ciao-x").err().unwrap());
+        assert!(error.contains("another ciao-x uses database"), "{error}");
+        drop(first);
+        lock(&database, "ciao-x").unwrap();
+    }
+}

@@ -1,0 +1,151 @@
+//! A Docker plugin as a table of methods: one generic function stands behind every call of both drivers.
+//!
+//! It reads the request's type, calls the driver's method, and writes the reply or the error. An error's reply has
+//! status 400 (the request cannot be read) or 500 (the driver refuses or fails) and key `Err`, which the engine reads
+//! for both kinds of driver and never retries.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{self, ErrorReply, Manifest};
+use crate::server::{Handler, Reply, Request};
+
+type Answer<D> = Box<dyn Fn(&D, &[u8]) -> Reply + Send + Sync>;
+
+struct Method<D> {
+    answer: Answer<D>,
+    quick: bool,
+}
+
+/// The methods of a driver `D`.
+pub struct Plugin<D> {
+    driver: D,
+    methods: BTreeMap<&'static str, Method<D>>,
+}
+
+impl<D: Send + Sync + 'static> Plugin<D> {
+    /// A plugin that says it implements `interface`, and has no other method yet.
+    pub fn new(interface: &'static str, driver: D) -> Self {
+        Self { driver, methods: BTreeMap::new() }
+            .constant("/Plugin.Activate", move |_| Manifest { implements: vec![interface.to_owned()] })
+    }
+
+    /// Adds a method that takes an argument and may wait for disk and kernel.
+    #[must_use]
+    pub fn call<Q, R>(mut self, path: &'static str, method: fn(&D, Q) -> Result<R>) -> Self
+    where
+        Q: DeserializeOwned + 'static,
+        R: Serialize + 'static,
+    {
+        let answer: Answer<D> = Box::new(move |driver, body| {
+            if body.is_empty() {
+                return refuse(
+                    400,
+                    "the body is empty: the engine repeats a call so when it lost the reply; the call was not repeated (moby#35459)",
+                );
+            }
+            match api::parse(body) {
+                Ok(request) => match method(driver, request) {
+                    Ok(reply) => json(200, &reply),
+                    Err(error) => refuse(500, &format!("{error:#}")),
+                },
+                Err(error) => refuse(400, &format!("{error:#}")),
+            }
+        });
+        self.methods.insert(path, Method { answer, quick: false });
+        self
+    }
+
+    /// Adds a method whose argument does not matter and whose answer needs neither disk nor kernel.
+    #[must_use]
+    pub fn constant<R: Serialize>(
+        mut self,
+        path: &'static str,
+        method: impl Fn(&D) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let answer: Answer<D> = Box::new(move |driver, _| json(200, &method(driver)));
+        self.methods.insert(path, Method { answer, quick: true });
+        self
+    }
+
+    /// The paths that are answered, sorted. Anything else is a bare 404.
+    pub fn paths(&self) -> Vec<&'static str> {
+        self.methods.keys().copied().collect()
+    }
+
+    /// What the methods are called on.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+}
+
+impl<D: Send + Sync + 'static> Handler for Plugin<D> {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        let Some(method) = self.methods.get(request.path) else {
+            log::debug!("{} {} is not a method", request.method, request.path);
+            return Reply::not_found();
+        };
+        let reply = (method.answer)(&self.driver, request.body);
+        if reply.status == 200 {
+            log::debug!("{}", request.path);
+        } else {
+            log::warn!("{} refused: {}", request.path, String::from_utf8_lossy(&reply.body));
+        }
+        reply
+    }
+
+    fn is_quick(&self, request: Request<'_>) -> bool {
+        self.methods.get(request.path).is_none_or(|method| method.quick)
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        refuse(status, sentence)
+    }
+}
+
+fn json(status: u16, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(body) => Reply { status, content_type: api::CONTENT_TYPE, body },
+        Err(error) => refuse(500, &format!("a defect in ciao: the reply cannot be written: {error}")),
+    }
+}
+
+fn refuse(status: u16, sentence: &str) -> Reply {
+    let body = serde_json::to_vec(&ErrorReply { err: sentence.to_owned() }).unwrap_or_default();
+    Reply { status, content_type: api::CONTENT_TYPE, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Empty;
+    use crate::api::ipam::ReleaseAddress;
+
+    fn plugin() -> Plugin<()> {
+        Plugin::new("IpamDriver", ()).call("/IpamDriver.ReleaseAddress", |(), request: ReleaseAddress| {
+            anyhow::ensure!(request.address.is_ipv4(), "no {}", request.address);
+            Ok(Empty {})
+        })
+    }
+
+    fn ask(path: &str, body: &str) -> (u16, String) {
+        let reply = plugin().handle(Request { method: "POST", path, query: "", body: body.as_bytes() });
+        (reply.status, String::from_utf8(reply.body).unwrap())
+    }
+
+    #[test]
+    fn a_method_answers_or_says_what_is_wrong() {
+        let release = |body| ask("/IpamDriver.ReleaseAddress", body);
+        assert_eq!(ask("/Plugin.Activate", ""), (200, r#"{"Implements":["IpamDriver"]}"#.into()));
+        assert_eq!(release(r#"{"PoolID":"p","Address":"10.0.0.1"}"#), (200, "{}".into()));
+        assert_eq!(release(r#"{"PoolID":"p","Address":"::1"}"#), (500, r#"{"Err":"no ::1"}"#.into()));
+        let (status, text) = release(r#"{"PoolID":"p","Address":"not-an-ip"}"#);
+        assert_eq!((status, text.contains("not-an-ip"), text.contains("line")), (400, true, false), "{text}");
+        assert_eq!(release("").0, 400);
+        assert_eq!(release("pizza").0, 400);
+        assert_eq!(ask("/IpamDriver.Unknown", "{}"), (404, String::new()));
+    }
+}

@@ -1,0 +1,225 @@
+//! HTTP over Unix sockets: takes a request, hands it to a plain blocking function, sends the reply.
+//!
+//! The engine sends no Content-Type, keeps connections and reuses them much later, and waits without end for an
+//! answer; so nothing here asks for a content type, no idle connection is closed, and every call is answered within
+//! [`ANSWER_WITHIN`], late work or not. A handler never sees HTTP and can be called in a test without a socket.
+
+use std::os::unix::net::UnixListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::http::{KeepAlive, StatusCode};
+use actix_web::rt::System;
+use actix_web::rt::signal::unix::{SignalKind, signal};
+use actix_web::rt::time::{sleep, timeout};
+use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use anyhow::{Context, Result};
+use futures_core::Stream;
+
+/// The largest body that is read: far above any call's.
+pub const BODY_LIMIT: usize = 1 << 20;
+/// A larger body is read to its end and thrown away, so that the client sees the refusal, but not beyond this.
+const DISCARD_LIMIT: usize = 64 << 20;
+/// Within this time every call has an answer, if only that it takes too long.
+pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
+/// How long the calls in hand may take when the process is to end.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Blocking calls at a time: they wait for the disk and the kernel's RTNL lock, so more of them would only wait too.
+const BLOCKING_THREADS: usize = 32;
+
+/// A request, read whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `GET`, `POST`, `DELETE`, …
+    pub method: &'a str,
+    /// Without the query.
+    pub path: &'a str,
+    /// What follows `?`, or nothing.
+    pub query: &'a str,
+    /// At most [`BODY_LIMIT`] bytes.
+    pub body: &'a [u8],
+}
+
+/// A reply.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// HTTP's status code.
+    pub status: u16,
+    /// Of the body; empty: none is sent.
+    pub content_type: &'static str,
+    /// May be empty.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A bare 404: for the engine this means that the method is not implemented.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self { status: 404, content_type: "", body: Vec::new() }
+    }
+}
+
+/// What answers on one socket.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers a request. May block on the disk and the kernel.
+    fn handle(&self, request: Request<'_>) -> Reply;
+
+    /// Whether the answer needs neither disk nor kernel, so that no thread is needed to wait for it.
+    fn is_quick(&self, request: Request<'_>) -> bool;
+
+    /// An error of the transport (a body too large, an answer too late) in this socket's own form.
+    fn refuse(&self, status: u16, sentence: &str) -> Reply;
+}
+
+/// Calls in hand, and whether the process is ending.
+#[derive(Default)]
+struct Progress {
+    calls: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// Serves each socket with its handler until SIGTERM or SIGINT, then finishes the calls in hand. `ready` is called
+/// once, when all sockets are being served.
+///
+/// # Errors
+/// The runtime or a socket fails.
+pub fn serve(services: Vec<(UnixListener, Arc<dyn Handler>)>, ready: impl FnOnce()) -> Result<()> {
+    System::new().block_on(async move {
+        let progress = Arc::new(Progress::default());
+        let mut handles = Vec::new();
+        let mut servers = Vec::new();
+        for (listener, handler) in services {
+            let server = start(listener, handler, &progress)?;
+            handles.push(server.handle());
+            servers.push(actix_web::rt::spawn(server));
+        }
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        ready();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!("told to end: finishing {} calls", progress.calls.load(Ordering::Relaxed));
+        for handle in &handles {
+            handle.pause().await;
+        }
+        drain(&progress).await;
+        for handle in &handles {
+            handle.stop(false).await;
+        }
+        for server in servers {
+            server.await.context("join a server")?.context("serve a socket")?;
+        }
+        Ok(())
+    })
+}
+
+fn start(
+    listener: UnixListener,
+    handler: Arc<dyn Handler>,
+    progress: &Arc<Progress>,
+) -> Result<actix_web::dev::Server> {
+    let progress = Arc::clone(progress);
+    let server = HttpServer::new(move || {
+        let state = web::Data::new((Arc::clone(&handler), Arc::clone(&progress)));
+        App::new().app_data(state).default_service(web::to(answer))
+    })
+    .workers(1)
+    .worker_max_blocking_threads(BLOCKING_THREADS)
+    .keep_alive(KeepAlive::Os)
+    .client_request_timeout(Duration::ZERO)
+    .disable_signals()
+    .listen_uds(listener)
+    .context("serve a socket")?;
+    Ok(server.run())
+}
+
+async fn drain(progress: &Progress) {
+    progress.draining.store(true, Ordering::Relaxed);
+    let idle = async {
+        // A call that was read from its connection by now is counted; twice idle means that none was on its way.
+        let mut quiet = 0;
+        while quiet < 2 {
+            sleep(Duration::from_millis(20)).await;
+            quiet = if progress.calls.load(Ordering::Acquire) == 0 { quiet + 1 } else { 0 };
+        }
+    };
+    if timeout(DRAIN, idle).await.is_err() {
+        log::warn!("calls in hand did not finish within {DRAIN:?}: ending without them");
+    }
+}
+
+type State = web::Data<(Arc<dyn Handler>, Arc<Progress>)>;
+
+async fn answer(request: HttpRequest, payload: web::Payload, state: State) -> HttpResponse {
+    let (handler, progress) = state.get_ref();
+    progress.calls.fetch_add(1, Ordering::AcqRel);
+    let reply = match timeout(ANSWER_WITHIN, reply(&request, payload, handler)).await {
+        Ok(reply) => reply,
+        Err(_) => handler.refuse(
+            503,
+            &format!("no answer within {ANSWER_WITHIN:?}: the disk or the kernel is slow, see the log; try again"),
+        ),
+    };
+    progress.calls.fetch_sub(1, Ordering::AcqRel);
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    if progress.draining.load(Ordering::Relaxed) {
+        response.force_close();
+    }
+    if !reply.content_type.is_empty() {
+        response.content_type(reply.content_type);
+    }
+    response.body(reply.body)
+}
+
+async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn Handler>) -> Reply {
+    let body = match read(payload).await {
+        Ok(Some(body)) => body,
+        Ok(None) => return handler.refuse(413, &format!("the body is larger than {BODY_LIMIT} bytes")),
+        Err(error) => return handler.refuse(400, &format!("the body cannot be read: {error}")),
+    };
+    let quick =
+        Request { method: request.method().as_str(), path: request.path(), query: request.query_string(), body: &body };
+    if handler.is_quick(quick) {
+        return handler.handle(quick);
+    }
+    let (method, uri, handling) = (request.method().clone(), request.uri().clone(), Arc::clone(handler));
+    let handled = web::block(move || {
+        handling.handle(Request {
+            method: method.as_str(),
+            path: uri.path(),
+            query: uri.query().unwrap_or(""),
+            body: &body,
+        })
+    });
+    match handled.await {
+        Ok(reply) => reply,
+        Err(_) => handler.refuse(500, "a defect in ciao: the call panicked, see the log"),
+    }
+}
+
+/// The whole body; `None` if it is larger than [`BODY_LIMIT`].
+async fn read(mut payload: web::Payload) -> Result<Option<Bytes>, actix_web::error::PayloadError> {
+    let mut body = BytesMut::new();
+    let mut seen = 0;
+    while let Some(chunk) = next(&mut payload).await {
+        let chunk = chunk?;
+        seen += chunk.len();
+        if seen > DISCARD_LIMIT {
+            break;
+        }
+        if seen <= BODY_LIMIT {
+            body.extend_from_slice(&chunk);
+        }
+    }
+    Ok((seen <= BODY_LIMIT).then(|| body.freeze()))
+}
+
+async fn next(payload: &mut web::Payload) -> Option<Result<Bytes, actix_web::error::PayloadError>> {
+    std::future::poll_fn(|context| Pin::new(&mut *payload).poll_next(context)).await
+}

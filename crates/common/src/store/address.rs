@@ -1,0 +1,269 @@
+//! Table `address_record`: the addresses of a set that are taken, by whom and since when.
+//!
+//! Whether an endpoint has an address, or a launcher's VNIC reserves it, stands in ciao-net's tables: it is looked
+//! up there when it matters and never copied.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use rusqlite::params;
+use serde::Serialize;
+
+use super::value::{Key, Text, get_optional};
+use super::{Pool, PoolSet, Tx, now};
+use crate::types::{Family, InstanceId, TenantId, key_address};
+
+/// Why an address is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressKind {
+    /// Granted on request.
+    Lease,
+    /// Granted as a network's gateway; counted, as networks on a shared pool may share it.
+    Gateway,
+    /// Granted to nobody, and kept for the instance that a launcher assigned it to.
+    Reserved,
+}
+
+impl fmt::Display for AddressKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lease => "lease",
+            Self::Gateway => "gateway",
+            Self::Reserved => "reserved",
+        })
+    }
+}
+
+impl FromStr for AddressKind {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "lease" => Ok(Self::Lease),
+            "gateway" => Ok(Self::Gateway),
+            "reserved" => Ok(Self::Reserved),
+            _ => bail!("unknown kind {text:?}"),
+        }
+    }
+}
+
+/// A taken address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Why.
+    pub kind: AddressKind,
+    /// How often it was granted and not released.
+    pub held: i64,
+    /// When last, in milliseconds since 1970.
+    pub granted: i64,
+}
+
+/// A line of the list of leases. All text is as view `lease` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeaseRow {
+    /// Whose.
+    pub tenant: Option<TenantId>,
+    /// The subnet it is of.
+    pub subnet: String,
+    /// The address.
+    pub address: IpAddr,
+    /// `gateway`, `pending`, `bound`, `aux`, `granted` or `reserved`.
+    pub state: String,
+    /// The instance that a launcher assigned it to.
+    pub instance: Option<InstanceId>,
+    /// Docker's endpoint that has it, twelve characters.
+    pub endpoint: Option<String>,
+    /// `local` or `global`.
+    pub space: String,
+    /// UTC.
+    pub since: String,
+}
+
+impl Tx<'_> {
+    /// What is known of a taken address; `None`: it is free.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn address(&self, set: &PoolSet, address: IpAddr) -> Result<Option<Held>> {
+        self.first(
+            "SELECT kind, held, granted FROM address_record WHERE set_id = ?1 AND key = ?2",
+            params![set.id, Key::of(address)],
+            |row| Ok(Held { kind: row.get::<_, Text<_>>(0)?.0, held: row.get(1)?, granted: row.get(2)? }),
+        )
+    }
+
+    /// Records that an address was granted through `pool` once more, as a lease or a gateway. The caller has taken
+    /// it out of the free runs, or found it recorded.
+    ///
+    /// # Errors
+    /// The disk's; a lease that is granted already.
+    pub fn grant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
+        self.change(
+            "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
+             ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted",
+            params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), now()],
+        )
+        .map(drop)
+    }
+
+    /// Grants an abandoned lease anew.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn regrant(&self, pool: &Pool, address: IpAddr) -> Result<()> {
+        self.change(
+            "UPDATE address_record SET pool = ?3, granted = ?4 WHERE set_id = ?1 AND key = ?2",
+            params![pool.set.id, Key::of(address), pool.id, now()],
+        )
+        .map(drop)
+    }
+
+    /// Records that an address is kept for an instance and granted to nobody.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reserve(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.change(
+            "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, NULL, 'reserved', 0, ?4)
+             ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted",
+            params![set.id, Key::of(address), Text(address), now()],
+        )
+        .map(drop)
+    }
+
+    /// Counts a gateway's grant less. The caller keeps the count above zero.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn count_down(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.change(
+            "UPDATE address_record SET held = held - 1 WHERE set_id = ?1 AND key = ?2",
+            params![set.id, Key::of(address)],
+        )
+        .map(drop)
+    }
+
+    /// Forgets that an address was taken. The caller gives it back to the free runs.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn delete_address(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
+            .map(drop)
+    }
+
+    /// The gateway that a set's networks share so far.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn gateway_of(&self, pool: &Pool) -> Result<Option<IpAddr>> {
+        self.first("SELECT address FROM address_record WHERE pool = ?1 AND kind = 'gateway'", [pool.id], |row| {
+            Ok(row.get::<_, Text<IpAddr>>(0)?.0)
+        })
+    }
+
+    /// The addresses granted through a pool, as numbers.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn addresses_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
+        self.all("SELECT key FROM address_record WHERE pool = ?1", [pool.id], |row| Ok(row.get::<_, Key>(0)?.number()))
+    }
+
+    /// The tenant whose launcher may have reserved addresses of this set: the set's own, or that of the network on it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn tenant_of_set(&self, set: &PoolSet) -> Result<Option<TenantId>> {
+        if set.tenant.is_some() {
+            return Ok(set.tenant.clone());
+        }
+        let tenant = self.first(
+            "SELECT n.tenant FROM network_subnet s JOIN network_record n ON n.id = s.network WHERE s.set_id = ?1 LIMIT 1",
+            [set.id],
+            |row| get_optional(row, "tenant"),
+        )?;
+        Ok(tenant.flatten())
+    }
+
+    /// Whether an endpoint of ciao-net has the address.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn is_bound(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
+        let column = match Family::of(address) {
+            Family::V4 => "address",
+            Family::V6 => "address6",
+        };
+        let sql = format!(
+            "SELECT 1 FROM network_subnet s JOIN endpoint_record e ON e.network = s.network AND e.{column} = ?2 WHERE s.set_id = ?1 LIMIT 1"
+        );
+        Ok(self.first(&sql, params![set.id, Text(address)], |_| Ok(()))?.is_some())
+    }
+
+    /// Leases of networks of ciao-net that were granted before `before` and that no endpoint has claimed, oldest
+    /// first; auxiliary addresses are none of them. With `only`, of that set alone.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn abandoned(&self, only: Option<&PoolSet>, before: i64) -> Result<Vec<(PoolSet, IpAddr)>> {
+        let rows = self.all(
+            "SELECT s.id, s.scope, s.tenant, s.subnet, a.key
+             FROM address_record a JOIN pool_set s ON s.id = a.set_id
+             WHERE (?1 IS NULL OR a.set_id = ?1) AND a.kind = 'lease' AND a.granted < ?2 AND s.scope = 'local'
+               AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
+               AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
+                               ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
+               AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)
+             ORDER BY a.granted LIMIT 1000",
+            params![only.map(|set| set.id), before],
+            |row| {
+                let set = PoolSet {
+                    id: row.get(0)?,
+                    scope: row.get::<_, Text<_>>(1)?.0,
+                    tenant: get_optional(row, "tenant")?,
+                    subnet: row.get::<_, Text<_>>(3)?.0,
+                };
+                Ok((set, row.get::<_, Key>(4)?.number()))
+            },
+        )?;
+        Ok(rows
+            .into_iter()
+            .map(|(set, n)| {
+                let family = set.subnet.family();
+                (set, key_address(family, n))
+            })
+            .collect())
+    }
+
+    /// Addresses kept for a reservation that no launcher's VNIC stands for any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reserved(&self, set: &PoolSet) -> Result<Vec<IpAddr>> {
+        self.all("SELECT address FROM address_record WHERE set_id = ?1 AND kind = 'reserved'", [set.id], |row| {
+            Ok(row.get::<_, Text<IpAddr>>(0)?.0)
+        })
+    }
+
+    /// Every lease, reservation and gateway, for people.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn leases(&self) -> Result<Vec<LeaseRow>> {
+        self.all("SELECT * FROM lease", [], |row| {
+            Ok(LeaseRow {
+                tenant: get_optional(row, "tenant")?,
+                subnet: row.get("subnet")?,
+                address: row.get::<_, Text<IpAddr>>("address")?.0,
+                state: row.get("state")?,
+                instance: get_optional(row, "instance")?,
+                endpoint: row.get("endpoint")?,
+                space: row.get("space")?,
+                since: row.get("since")?,
+            })
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! Table `endpoint_record`: containers' attachments to networks, from `CreateEndpoint` to `DeleteEndpoint`.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::value::{Text, get, get_optional, text};
+use super::{Tx, now};
+use crate::types::{EndpointId, InstanceId, MacAddr, NetworkId, TenantId, VnicId};
+
+/// An endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Docker's id.
+    pub id: EndpointId,
+    /// What it is attached to.
+    pub network: NetworkId,
+    /// By what.
+    pub vnic: VnicId,
+    /// IPv4 address.
+    pub address: Option<IpAddr>,
+    /// IPv6 address.
+    pub address6: Option<IpAddr>,
+    /// The container's network namespace, between `Join` and `Leave`.
+    pub sandbox: Option<String>,
+    /// Milliseconds since 1970.
+    pub created: i64,
+}
+
+/// A line of the list of endpoints, as view `endpoint` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointRow {
+    /// Whose network it is on.
+    pub tenant: Option<TenantId>,
+    /// The launcher's instance.
+    pub instance: Option<InstanceId>,
+    /// IPv4 address.
+    pub address: Option<IpAddr>,
+    /// IPv6 address.
+    pub address6: Option<IpAddr>,
+    /// Of the container's interface.
+    pub mac: Option<MacAddr>,
+    /// By what it is attached.
+    pub vnic: Option<VnicId>,
+    /// The container's network namespace.
+    pub sandbox: Option<String>,
+    /// Docker's id, twelve characters.
+    pub network: String,
+    /// Docker's id, twelve characters.
+    pub endpoint: String,
+    /// UTC.
+    pub created: String,
+}
+
+const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, sandbox, created FROM endpoint_record";
+
+fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
+    Ok(Endpoint {
+        id: get(row, "id")?,
+        network: get(row, "network")?,
+        vnic: get(row, "vnic")?,
+        address: get_optional(row, "address")?,
+        address6: get_optional(row, "address6")?,
+        sandbox: row.get("sandbox")?,
+        created: row.get("created")?,
+    })
+}
+
+impl Tx<'_> {
+    /// The endpoint of that id.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoint(&self, id: &EndpointId) -> Result<Option<Endpoint>> {
+        self.first(&format!("{ENDPOINT} WHERE id = ?1"), [Text(id)], endpoint)
+    }
+
+    /// The endpoint that has a VNIC.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoint_of_vnic(&self, vnic: &VnicId) -> Result<Option<Endpoint>> {
+        self.first(&format!("{ENDPOINT} WHERE vnic = ?1"), [Text(vnic)], endpoint)
+    }
+
+    /// An endpoint of the network that has one of the addresses.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoint_at(
+        &self,
+        network: &NetworkId,
+        address: Option<IpAddr>,
+        address6: Option<IpAddr>,
+    ) -> Result<Option<Endpoint>> {
+        self.first(
+            &format!("{ENDPOINT} WHERE network = ?1 AND (address = ?2 OR address6 = ?3)"),
+            params![Text(network), text(address), text(address6)],
+            endpoint,
+        )
+    }
+
+    /// Every endpoint, oldest first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>> {
+        self.all(&format!("{ENDPOINT} ORDER BY created"), [], endpoint)
+    }
+
+    /// The endpoints of a network.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoints_of_network(&self, network: &NetworkId) -> Result<Vec<Endpoint>> {
+        self.all(&format!("{ENDPOINT} WHERE network = ?1 ORDER BY created"), [Text(network)], endpoint)
+    }
+
+    /// Records an endpoint.
+    ///
+    /// # Errors
+    /// The disk's; a VNIC or address that another endpoint has.
+    pub fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
+        self.change(
+            "INSERT INTO endpoint_record (id, network, vnic, address, address6, sandbox, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                Text(&endpoint.id),
+                Text(&endpoint.network),
+                Text(&endpoint.vnic),
+                text(endpoint.address),
+                text(endpoint.address6),
+                endpoint.sandbox,
+                now()
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Records where the container is, or that it left.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn set_sandbox(&self, id: &EndpointId, sandbox: Option<&str>) -> Result<()> {
+        self.change("UPDATE endpoint_record SET sandbox = ?2 WHERE id = ?1", params![Text(id), sandbox]).map(drop)
+    }
+
+    /// Forgets an endpoint. `false`: it was not there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn delete_endpoint(&self, id: &EndpointId) -> Result<bool> {
+        Ok(self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])? > 0)
+    }
+
+    /// Every endpoint, for people.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn endpoint_rows(&self) -> Result<Vec<EndpointRow>> {
+        self.all("SELECT * FROM endpoint", [], |row| {
+            Ok(EndpointRow {
+                tenant: get_optional(row, "tenant")?,
+                instance: get_optional(row, "instance")?,
+                address: get_optional(row, "address")?,
+                address6: get_optional(row, "address6")?,
+                mac: get_optional(row, "mac")?,
+                vnic: get_optional(row, "vnic")?,
+                sandbox: row.get("sandbox")?,
+                network: row.get("network")?,
+                endpoint: row.get("endpoint")?,
+                created: row.get("created")?,
+            })
+        })
+    }
+}

@@ -1,0 +1,314 @@
+//! Tables `network_record`, `network_subnet` and `network_route`: Docker's networks of driver ciao-net.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::value::{Text, get, get_optional, text};
+use super::{Tx, now};
+use crate::types::{LinkName, NetworkId, Subnet, TenantId};
+
+/// Who answers the gateway's address of a network, and what is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// The tenant's namespace: it routes between the tenant's subnets.
+    Nat,
+    /// Somebody else: a concentrator, or a router on an existing bridge.
+    Gateway,
+    /// Docker's own second interface on `docker_gwbridge`.
+    Docker,
+    /// Nobody.
+    None,
+}
+
+/// Whether an endpoint without a launcher's VNIC gets one made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VnicPolicy {
+    /// Yes; it is Docker's and goes with the endpoint.
+    Auto,
+    /// No: that is an error.
+    Required,
+}
+
+/// Defines how an enum stands in text.
+macro_rules! words {
+    ($name:ident, $what:literal, $($variant:ident = $word:literal),+) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$variant => $word),+ })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = anyhow::Error;
+
+            fn from_str(text: &str) -> Result<Self> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => bail!(concat!($what, "={} is unknown: give one of ", $($word, " "),+), text),
+                }
+            }
+        }
+    };
+}
+pub(super) use words;
+
+words!(Egress, "egress", Nat = "nat", Gateway = "gateway", Docker = "docker", None = "none");
+words!(VnicPolicy, "vnics", Auto = "auto", Required = "required");
+
+/// A network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Docker's id.
+    pub id: NetworkId,
+    /// Whose; `None`: a network of its own.
+    pub tenant: Option<TenantId>,
+    /// Where its bridge is; `None`: in the host's namespace.
+    pub namespace: Option<String>,
+    /// Its bridge.
+    pub bridge: LinkName,
+    /// Of its links, in bytes; `None`: the kernel's default.
+    pub mtu: Option<u32>,
+    /// Who answers the gateway's address.
+    pub egress: Egress,
+    /// What an endpoint without a VNIC gets.
+    pub vnics: VnicPolicy,
+    /// Of the container's interface name.
+    pub dst_prefix: String,
+    /// What `CreateNetwork` said, as JSON: the same again is the same network.
+    pub options: String,
+    /// Its subnets, IPv4 first.
+    pub subnets: Vec<NetworkSubnet>,
+    /// Routes beside the gateway's.
+    pub routes: Vec<Route>,
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSubnet {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// The gateway, if it has one.
+    pub gateway: Option<IpAddr>,
+    /// Addresses that others hold.
+    pub aux: Vec<IpAddr>,
+    /// ciao-ipam's set of addresses; `None`: another IPAM driver's.
+    pub set_id: Option<i64>,
+}
+
+/// A route that a network's containers get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: Subnet,
+    /// The router; `None`: the link itself.
+    pub next_hop: Option<IpAddr>,
+}
+
+/// A line of the list of networks, as view `network` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkRow {
+    /// Whose.
+    pub tenant: Option<TenantId>,
+    /// Its subnets, with blanks between.
+    pub subnets: Option<String>,
+    /// Their gateways.
+    pub gateways: Option<String>,
+    /// Its bridge.
+    pub bridge: LinkName,
+    /// The bridge's network namespace, or `(host)`.
+    pub namespace: String,
+    /// Who answers the gateway's address.
+    pub egress: String,
+    /// Of its links, in bytes.
+    pub mtu: Option<u32>,
+    /// `auto` or `required`.
+    pub vnics: String,
+    /// How many it has.
+    pub endpoints: i64,
+    /// Docker's id, twelve characters.
+    pub network: String,
+    /// UTC.
+    pub created: String,
+}
+
+fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
+    Ok(Network {
+        id: get(row, "id")?,
+        tenant: get_optional(row, "tenant")?,
+        namespace: row.get("namespace")?,
+        bridge: get(row, "bridge")?,
+        mtu: row.get("mtu")?,
+        egress: get(row, "egress")?,
+        vnics: get(row, "vnics")?,
+        dst_prefix: row.get("dst_prefix")?,
+        options: row.get("options")?,
+        subnets: Vec::new(),
+        routes: Vec::new(),
+    })
+}
+
+const NETWORK: &str =
+    "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, options FROM network_record";
+
+impl Tx<'_> {
+    /// The network of that id.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn network(&self, id: &NetworkId) -> Result<Option<Network>> {
+        let found = self.first(&format!("{NETWORK} WHERE id = ?1"), [Text(id)], network)?;
+        found.map(|network| self.with_subnets(network)).transpose()
+    }
+
+    /// Every network, oldest first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        let networks = self.all(&format!("{NETWORK} ORDER BY created"), [], network)?;
+        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+    }
+
+    /// The networks of a tenant.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_of_tenant(&self, tenant: &TenantId) -> Result<Vec<Network>> {
+        let networks = self.all(&format!("{NETWORK} WHERE tenant = ?1 ORDER BY created"), [Text(tenant)], network)?;
+        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+    }
+
+    /// The networks whose bridge that is.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<Vec<Network>> {
+        let networks = self.all(
+            &format!("{NETWORK} WHERE namespace IS ?1 AND bridge = ?2 ORDER BY created"),
+            params![namespace, Text(bridge)],
+            network,
+        )?;
+        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+    }
+
+    fn with_subnets(&self, mut network: Network) -> Result<Network> {
+        network.subnets = self.all(
+            "SELECT subnet, gateway, aux, set_id FROM network_subnet WHERE network = ?1 ORDER BY instr(subnet, ':'), subnet",
+            [Text(&network.id)],
+            |row| {
+                let aux: String = row.get("aux")?;
+                Ok(NetworkSubnet {
+                    subnet: get(row, "subnet")?,
+                    gateway: get_optional(row, "gateway")?,
+                    aux: serde_json::from_str(&aux).unwrap_or_default(),
+                    set_id: row.get("set_id")?,
+                })
+            },
+        )?;
+        network.routes = self.all(
+            "SELECT destination, next_hop FROM network_route WHERE network = ?1 ORDER BY destination",
+            [Text(&network.id)],
+            |row| Ok(Route { destination: get(row, "destination")?, next_hop: get_optional(row, "next_hop")? }),
+        )?;
+        Ok(network)
+    }
+
+    /// Records a network.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn insert_network(&self, network: &Network) -> Result<()> {
+        self.change(
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, options, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            params![
+                Text(&network.id),
+                text(network.tenant.as_ref()),
+                network.namespace,
+                Text(&network.bridge),
+                network.mtu,
+                Text(network.egress),
+                Text(network.vnics),
+                network.dst_prefix,
+                network.options,
+                now()
+            ],
+        )?;
+        for subnet in &network.subnets {
+            self.change(
+                "INSERT INTO network_subnet (network, subnet, gateway, aux, set_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    Text(&network.id),
+                    Text(subnet.subnet),
+                    text(subnet.gateway),
+                    serde_json::to_string(&subnet.aux)?,
+                    subnet.set_id
+                ],
+            )?;
+        }
+        for route in &network.routes {
+            self.change(
+                "INSERT INTO network_route (network, destination, next_hop) VALUES (?1, ?2, ?3)",
+                params![Text(&network.id), Text(route.destination), text(route.next_hop)],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Says which set of addresses a network's subnet is on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn set_network_set(&self, network: &NetworkId, subnet: Subnet, set_id: Option<i64>) -> Result<()> {
+        self.change(
+            "UPDATE network_subnet SET set_id = ?3 WHERE network = ?1 AND subnet = ?2",
+            params![Text(network), Text(subnet), set_id],
+        )
+        .map(drop)
+    }
+
+    /// The network, if there is one, that other networks know by that set of addresses.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn network_on_set(&self, set_id: i64) -> Result<Option<NetworkId>> {
+        self.first("SELECT network FROM network_subnet WHERE set_id = ?1", [set_id], |row| get(row, "network"))
+    }
+
+    /// Forgets a network. `false`: it was not there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn delete_network(&self, id: &NetworkId) -> Result<bool> {
+        Ok(self.change("DELETE FROM network_record WHERE id = ?1", [Text(id)])? > 0)
+    }
+
+    /// Every network, for people.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn network_rows(&self) -> Result<Vec<NetworkRow>> {
+        self.all("SELECT * FROM network", [], |row| {
+            Ok(NetworkRow {
+                tenant: get_optional(row, "tenant")?,
+                subnets: row.get("subnets")?,
+                gateways: row.get("gateways")?,
+                bridge: get(row, "bridge")?,
+                namespace: row.get("namespace")?,
+                egress: row.get("egress")?,
+                mtu: row.get("mtu")?,
+                vnics: row.get("vnics")?,
+                endpoints: row.get("endpoints")?,
+                network: row.get("network")?,
+                created: row.get("created")?,
+            })
+        })
+    }
+}

@@ -1,0 +1,217 @@
+-- The records of ciao's two daemons, version 1.
+--
+-- ciao-ipam alone writes pool_set, pool_record, address_record and free_range; ciao-net alone writes the others. No
+-- foreign key crosses that line, so that either daemon can be restarted or upgraded alone. The views at the end are
+-- for people: pool, lease, network, endpoint, vnic.
+--
+-- Text is what Docker would show. Times are milliseconds since 1970, UTC. An address's key is its 4 or 16 bytes in
+-- the order of the wire, so that keys compare as addresses do.
+
+-- One set of addresses: a subnet in somebody's address space. Several pools (sub-pools) of a tenant may share it.
+CREATE TABLE pool_set (
+    id      INTEGER PRIMARY KEY AUTOINCREMENT,
+    scope   TEXT NOT NULL CHECK (scope IN ('local', 'global')),  -- Docker's address space
+    tenant  TEXT,                    -- NULL: named no tenant, a space of its own
+    subnet  TEXT NOT NULL,           -- canonical CIDR
+    first   BLOB NOT NULL,           -- key of its lowest address
+    last    BLOB NOT NULL,           -- key of its highest address
+    UNIQUE (scope, tenant, subnet),  -- NULLs differ: any number of spaces of their own
+    CHECK (length(first) = length(last) AND length(first) IN (4, 16) AND first <= last)
+) STRICT;
+CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, last);
+
+-- A pool that Docker knows by its PoolID.
+CREATE TABLE pool_record (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID
+    set_id   INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
+    sub_pool TEXT NOT NULL DEFAULT '',  -- where dynamic addresses come from, '' = the whole subnet
+    serial   INTEGER NOT NULL DEFAULT 0 CHECK (serial IN (0, 1)),  -- 1: the next address, not the lowest free one
+    cursor   BLOB,                   -- key of the last address given in serial mode
+    refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs > 0),  -- RequestPool less ReleasePool
+    created  INTEGER NOT NULL,
+    UNIQUE (set_id, sub_pool, serial)
+) STRICT;
+
+-- An address that cannot be given to somebody who asks for any.
+CREATE TABLE address_record (
+    set_id  INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
+    key     BLOB NOT NULL,
+    address TEXT NOT NULL,
+    pool    INTEGER,                 -- pool_record.id it was granted through; NULL: not granted, kept for a reservation
+    kind    TEXT NOT NULL CHECK (kind IN ('lease', 'gateway', 'reserved')),
+    held    INTEGER NOT NULL CHECK (held >= 0),  -- how often it was granted and not released
+    granted INTEGER NOT NULL,        -- when last
+    PRIMARY KEY (set_id, key),
+    CHECK ((kind = 'reserved') = (held = 0)),
+    CHECK ((pool IS NULL) = (held = 0)),
+    CHECK (kind = 'gateway' OR held <= 1)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX address_by_pool ON address_record (pool);
+
+-- The addresses that are free, as runs that do not touch: an empty IPv6 /64 is one row.
+CREATE TABLE free_range (
+    set_id INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
+    last   BLOB NOT NULL,
+    first  BLOB NOT NULL,
+    PRIMARY KEY (set_id, last),
+    CHECK (first <= last)
+) STRICT, WITHOUT ROWID;
+
+-- A Docker network of driver ciao-net.
+CREATE TABLE network_record (
+    id         TEXT PRIMARY KEY,     -- Docker's NetworkID
+    tenant     TEXT,                 -- NULL: a network of its own
+    namespace  TEXT,                 -- network namespace of its bridge; NULL: the host's, a bridge that is not ours
+    bridge     TEXT NOT NULL,
+    mtu        INTEGER CHECK (mtu BETWEEN 68 AND 65535),
+    egress     TEXT NOT NULL CHECK (egress IN ('nat', 'gateway', 'docker', 'none')),
+    vnics      TEXT NOT NULL CHECK (vnics IN ('auto', 'required')),
+    dst_prefix TEXT NOT NULL,        -- of the container's interface name
+    options    TEXT NOT NULL CHECK (json_valid(options)),  -- the user's, and what else CreateNetwork said, to know it again
+    created    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX network_by_tenant ON network_record (tenant);
+CREATE INDEX network_by_bridge ON network_record (namespace, bridge);
+
+CREATE TABLE network_subnet (
+    network TEXT NOT NULL REFERENCES network_record (id) ON DELETE CASCADE,
+    subnet  TEXT NOT NULL,
+    gateway TEXT,                    -- bare address
+    aux     TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(aux)),  -- --aux-address, bare
+    set_id  INTEGER,                 -- pool_set.id at ciao-ipam; NULL: another IPAM driver's
+    PRIMARY KEY (network, subnet)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX network_subnet_by_set ON network_subnet (set_id);
+CREATE INDEX network_subnet_by_subnet ON network_subnet (subnet);
+
+-- A route that containers of a network get beside the gateway's.
+CREATE TABLE network_route (
+    network     TEXT NOT NULL REFERENCES network_record (id) ON DELETE CASCADE,
+    destination TEXT NOT NULL,
+    next_hop    TEXT,                -- NULL: the link itself
+    PRIMARY KEY (network, destination)
+) STRICT, WITHOUT ROWID;
+
+-- A veth pair: one end for a container, the other on a bridge.
+CREATE TABLE vnic_record (
+    id             TEXT PRIMARY KEY,
+    owner          TEXT NOT NULL CHECK (owner IN ('launcher', 'docker')),  -- whose word deletes it
+    state          TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'going')),  -- going: links are being deleted
+    tenant         TEXT,             -- NULL: of a network without tenant
+    network        TEXT,             -- of Docker's own: the network it was made for
+    instance       TEXT,             -- of a launcher's: which instance it is for
+    subnet         TEXT NOT NULL,    -- '' when it has no address
+    address        TEXT,
+    subnet6        TEXT,
+    address6       TEXT,
+    mac            TEXT NOT NULL,
+    gateway        TEXT,             -- of a launcher's: for the Docker network
+    mtu            INTEGER CHECK (mtu BETWEEN 68 AND 65535),
+    namespace      TEXT,             -- NULL: the host's
+    bridge         TEXT NOT NULL,
+    network_name   TEXT,             -- of a launcher's: the Docker network's name
+    container_link TEXT NOT NULL UNIQUE,
+    host_link      TEXT NOT NULL UNIQUE,
+    created        INTEGER NOT NULL,
+    CHECK (owner = 'docker' OR (tenant IS NOT NULL AND instance IS NOT NULL AND address IS NOT NULL))
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX vnic_by_address ON vnic_record (tenant, subnet, address) WHERE owner = 'launcher' AND state = 'live';
+CREATE UNIQUE INDEX vnic_by_address6 ON vnic_record (tenant, subnet6, address6) WHERE owner = 'launcher' AND state = 'live';
+CREATE INDEX vnic_by_mac ON vnic_record (namespace, bridge, mac);
+CREATE INDEX vnic_by_instance ON vnic_record (instance);
+CREATE INDEX vnic_by_network ON vnic_record (network);
+CREATE INDEX vnic_by_state ON vnic_record (state) WHERE state = 'going';
+
+-- A container's attachment to a network, from CreateEndpoint to DeleteEndpoint.
+CREATE TABLE endpoint_record (
+    id       TEXT PRIMARY KEY,       -- Docker's EndpointID
+    network  TEXT NOT NULL,          -- network_record.id
+    vnic     TEXT NOT NULL UNIQUE,   -- vnic_record.id
+    address  TEXT,
+    address6 TEXT,
+    sandbox  TEXT,                   -- Join's SandboxKey; NULL before Join and after Leave
+    created  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
+CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);
+
+-- The other nodes of a swarm, as Docker tells them.
+CREATE TABLE peer (
+    address TEXT PRIMARY KEY,
+    seen    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Facts of this host, such as its IPv6 prefix for default pools.
+CREATE TABLE setting (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- For people -------------------------------------------------------------------------------------------------------
+
+CREATE VIEW pool AS
+SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space, p.refs,
+       (SELECT count(*) FROM address_record a WHERE a.pool = p.id) AS leases,
+       p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
+FROM pool_record p JOIN pool_set s ON s.id = p.set_id
+ORDER BY s.tenant, s.first, p.sub_pool;
+
+-- Every address that somebody holds or that is kept for an instance. state:
+--   gateway   a network's gateway            aux      --aux-address of a network
+--   pending   granted, no endpoint yet       bound    an endpoint of ciao-net has it
+--   granted   granted to another network driver's endpoint, which nothing here tells of
+--   reserved  a launcher's VNIC has it and no container runs on it
+CREATE VIEW lease AS
+WITH network_of AS (
+    SELECT ns.set_id, ns.network, ns.aux, n.tenant FROM network_subnet ns JOIN network_record n ON n.id = ns.network
+), held AS (
+    SELECT s.id AS set_id, s.scope, coalesce(s.tenant, (SELECT w.tenant FROM network_of w WHERE w.set_id = s.id LIMIT 1)) AS tenant,
+           s.subnet, a.key, a.address, a.kind, a.granted,
+           EXISTS (SELECT 1 FROM network_of w WHERE w.set_id = s.id) AS known,
+           EXISTS (SELECT 1 FROM network_of w, json_each(w.aux) x WHERE w.set_id = s.id AND x.value = a.address) AS aux
+    FROM address_record a JOIN pool_set s ON s.id = a.set_id
+), joined AS (
+    SELECT h.*,
+           coalesce((SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
+                    (SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
+           coalesce((SELECT v.instance FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
+                    (SELECT v.instance FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS instance
+    FROM held h
+)
+SELECT tenant, subnet, address,
+       CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
+            WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
+       instance, substr(endpoint, 1, 12) AS endpoint, scope AS space, datetime(granted / 1000, 'unixepoch') AS since
+FROM joined
+UNION ALL
+SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+FROM vnic_record v
+WHERE v.owner = 'launcher' AND v.state = 'live'
+  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
+UNION ALL
+SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+FROM vnic_record v
+WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
+
+CREATE VIEW network AS
+SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,
+       (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
+       n.bridge, coalesce(n.namespace, '(host)') AS namespace, n.egress, n.mtu, n.vnics,
+       (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
+       substr(n.id, 1, 12) AS network, datetime(n.created / 1000, 'unixepoch') AS created
+FROM network_record n
+ORDER BY n.tenant, n.created;
+
+CREATE VIEW endpoint AS
+SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic, e.sandbox,
+       substr(e.network, 1, 12) AS network, substr(e.id, 1, 12) AS endpoint, datetime(e.created / 1000, 'unixepoch') AS created
+FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
+ORDER BY n.tenant, e.network, e.created;
+
+CREATE VIEW vnic AS
+SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
+       v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
+FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
+ORDER BY v.tenant, v.bridge, v.created;

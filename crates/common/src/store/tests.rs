@@ -1,0 +1,141 @@
+//! The store as the daemons use it: one file, several connections.
+
+use std::net::IpAddr;
+
+use anyhow::bail;
+use tempfile::TempDir;
+
+use super::*;
+use crate::types::{AddressRange, Subnet};
+
+fn store() -> (TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("ciao.db")).unwrap();
+    (folder, store)
+}
+
+fn subnet(text: &str) -> Subnet {
+    text.parse().unwrap()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_failing_change_undoes_only_itself() {
+    let (_folder, store) = store();
+    let kept = store.write(|tx| tx.insert_pool_set(Scope::Local, None, subnet("10.0.0.0/24"))).unwrap();
+    let failed: Result<()> = store.write(|tx| {
+        tx.insert_pool_set(Scope::Local, None, subnet("10.1.0.0/24"))?;
+        bail!("no")
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "no");
+    let sets = store.read(|tx| tx.pool_sets_touching(Scope::Local, None, subnet("0.0.0.0/0"))).unwrap();
+    assert_eq!(sets, [kept]);
+}
+
+#[test]
+fn a_panicking_change_is_an_error_and_the_store_goes_on() {
+    let (_folder, store) = store();
+    let failed: Result<()> = store.write(|_| panic!("a defect"));
+    assert!(failed.unwrap_err().to_string().contains("panicked"));
+    assert_eq!(store.write(|tx| tx.setting_or("a", "1")).unwrap(), "1");
+}
+
+#[test]
+fn many_writers_share_commits_and_lose_nothing() {
+    let (_folder, store) = store();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..50 {
+                    let name = format!("{thread}-{n}");
+                    store.write(move |tx| tx.setting_or(&name, "x")).unwrap();
+                }
+            });
+        }
+    });
+    let count = store.read(|tx| tx.first("SELECT count(*) FROM setting", [], |row| row.get::<_, i64>(0))).unwrap();
+    assert_eq!(count, Some(400));
+}
+
+#[test]
+fn a_second_store_on_the_file_sees_what_the_first_committed() {
+    let (_folder, store) = store();
+    store.write(|tx| tx.setting_or("a", "1")).unwrap();
+    let second = Store::open(store.path()).unwrap();
+    assert_eq!(second.write(|tx| tx.setting_or("a", "2")).unwrap(), "1");
+}
+
+#[test]
+fn a_file_from_a_newer_version_is_refused_with_a_sentence() {
+    let (_folder, store) = store();
+    let path = store.path().to_owned();
+    drop(store);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = format!("{:#}", Store::open(&path).err().unwrap());
+    assert!(error.contains("version 99") && error.contains("install the newer ciao"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ciao.db");
+    std::fs::write(&path, "x".repeat(4096)).unwrap();
+    let error = format!("{:#}", Store::open(&path).err().unwrap());
+    assert!(error.contains("no ciao database"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "x".repeat(4096));
+}
+
+#[test]
+fn an_administrator_s_open_transaction_is_an_error_that_says_so_and_passes() {
+    let (_folder, store) = store();
+    let other = Connection::open(store.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = format!("{:#}", store.write(|tx| tx.setting_or("a", "1")).unwrap_err());
+    assert!(error.contains("end its open transaction"), "{error}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(store.write(|tx| tx.setting_or("a", "1")).unwrap(), "1");
+}
+
+#[test]
+fn taking_and_giving_keep_the_runs_whole() {
+    let (_folder, store) = store();
+    store
+        .write(|tx| {
+            let set = tx.insert_pool_set(Scope::Local, None, subnet("10.0.0.0/29"))?;
+            let pool = tx.insert_pool(&set, None, false)?;
+            for text in ["10.0.0.0", "10.0.0.7", "10.0.0.3", "10.0.0.4", "10.0.0.2"] {
+                assert!(tx.take(&set, address(text))?);
+                assert!(!tx.take(&set, address(text))?, "{text} is taken once");
+                tx.grant(&pool, address(text), AddressKind::Lease)?;
+                tx.check_addresses()?;
+            }
+            let all = AddressRange::new(0, u128::MAX).unwrap();
+            let lowest = tx.lowest_free(&set, all)?.map(|n| crate::types::key_address(set.subnet.family(), n));
+            assert_eq!(lowest, Some(address("10.0.0.1")));
+            for text in ["10.0.0.4", "10.0.0.0", "10.0.0.2", "10.0.0.3", "10.0.0.7"] {
+                tx.delete_address(&set, address(text))?;
+                tx.give(&set, address(text))?;
+                tx.check_addresses()?;
+            }
+            let runs = tx.first("SELECT count(*) FROM free_range", [], |row| row.get::<_, i64>(0))?;
+            assert_eq!(runs, Some(1), "all joined again");
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn every_view_can_be_read() {
+    let (_folder, store) = store();
+    store
+        .read(|tx| {
+            assert!(tx.pools()?.is_empty() && tx.leases()?.is_empty() && tx.network_rows()?.is_empty());
+            assert!(tx.endpoint_rows()?.is_empty() && tx.vnic_rows(None)?.is_empty());
+            Ok(())
+        })
+        .unwrap();
+}

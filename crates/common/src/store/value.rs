@@ -1,0 +1,131 @@
+//! How values stand in columns, and the three shapes of a statement.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::Result;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{OptionalExtension, Params, Row};
+
+use super::{Tx, connection::explain};
+use crate::types::{Family, key, key_address};
+
+/// A value that stands as its text.
+pub(super) struct Text<T>(pub(super) T);
+
+impl<T: Display> ToSql for Text<T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.to_string().into())
+    }
+}
+
+impl<T: FromStr> FromSql for Text<T>
+where
+    T::Err: Display,
+{
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        text.parse().map(Text).map_err(|e| FromSqlError::Other(format!("column text {text:?}: {e}").into()))
+    }
+}
+
+/// An optional value as its text, or NULL.
+pub(super) fn text<T: Display>(value: Option<T>) -> Option<Text<T>> {
+    value.map(Text)
+}
+
+/// The value of a text column.
+pub(super) fn get<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    Ok(row.get::<_, Text<T>>(column)?.0)
+}
+
+/// The value of a text column that may be NULL.
+pub(super) fn get_optional<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    Ok(row.get::<_, Option<Text<T>>>(column)?.map(|text| text.0))
+}
+
+/// An address as 4 or 16 bytes in the order of the wire: `memcmp`, SQLite's order of blobs, is the order of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    family: Family,
+    number: u128,
+}
+
+impl Key {
+    pub(super) fn new(family: Family, number: u128) -> Self {
+        Self { family, number }
+    }
+
+    pub(super) fn of(address: IpAddr) -> Self {
+        let (family, number) = key(address);
+        Self { family, number }
+    }
+
+    pub(super) fn number(self) -> u128 {
+        self.number
+    }
+}
+
+impl ToSql for Key {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let bytes = match key_address(self.family, self.number) {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        Ok(bytes.into())
+    }
+}
+
+impl FromSql for Key {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let bytes = value.as_blob()?;
+        let address: IpAddr = if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+            v4.into()
+        } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
+            v6.into()
+        } else {
+            return Err(FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() });
+        };
+        Ok(Self::of(address))
+    }
+}
+
+impl Tx<'_> {
+    /// The first row, if there is one.
+    pub(super) fn first<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
+        statement.query_row(params, map).optional().map_err(explain)
+    }
+
+    /// Every row.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
+        let rows = statement.query_map(params, map).map_err(explain)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(explain)
+    }
+
+    /// Changes rows and says how many.
+    pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<usize> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
+        statement.execute(params).map_err(explain)
+    }
+}

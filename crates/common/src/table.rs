@@ -1,0 +1,77 @@
+//! Lists on the command line: a table for people, JSON for programs.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Prints `rows`, whose keys become the columns.
+///
+/// # Errors
+/// Stdout is closed.
+pub fn print<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
+    let values = serde_json::to_value(rows).context("write rows")?;
+    let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values) };
+    writeln!(std::io::stdout(), "{text}").context("write to stdout")
+}
+
+/// Prints one value: its fields below each other, or JSON.
+///
+/// # Errors
+/// Stdout is closed.
+pub fn print_one<T: Serialize>(value: &T, json: bool) -> Result<()> {
+    let value = serde_json::to_value(value).context("write a value")?;
+    let text = if json { serde_json::to_string_pretty(&value)? } else { fields(&value) };
+    writeln!(std::io::stdout(), "{text}").context("write to stdout")
+}
+
+fn blank() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table
+}
+
+fn table(rows: &Value) -> String {
+    let rows: Vec<_> = rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+    let Some(first) = rows.first() else {
+        return "none".into();
+    };
+    let mut table = blank();
+    table.set_header(first.keys().map(|key| key.to_uppercase().replace('_', " ")));
+    for row in &rows {
+        table.add_row(row.values().map(cell));
+    }
+    table.trim_fmt()
+}
+
+fn fields(value: &Value) -> String {
+    let mut table = blank();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        table.add_row([key.replace('_', " "), cell(value)]);
+    }
+    table.trim_fmt()
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_a_column_for_each_key_and_a_dash_for_nothing() {
+        let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
+        let lines: Vec<String> =
+            table(&rows).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines, ["TENANT POOL ID REFS", "acme - 2"]);
+        assert_eq!(table(&serde_json::json!([])), "none");
+    }
+}

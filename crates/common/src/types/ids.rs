@@ -1,0 +1,159 @@
+//! Names of things: Docker's (network, endpoint, pool) and ours (tenant, instance, VNIC).
+//!
+//! They become rows, file names and log words, so each refuses what could not be one: nothing empty, no blanks or
+//! slashes, a bounded length. Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Defines a string newtype that is checked by `check` when it is parsed or deserialized.
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text, as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                check(text, $what, $max)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+
+            fn try_from(text: String) -> Result<Self, Error> {
+                check(&text, $what, $max)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn check(text: &str, what: &str, max: usize) -> Result<(), Error> {
+    ensure!(!text.is_empty(), "{what} is empty: give its name");
+    ensure!(text.len() <= max, "{what} {text:?} has {} bytes: give at most {max}", text.len());
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    ensure!(
+        text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
+        "{what} {text:?} may hold letters, digits, '_', '.' and '-' only, and starts with a letter or digit"
+    );
+    Ok(())
+}
+
+id!(
+    /// Docker's id of a network.
+    NetworkId, "network id", 64
+);
+id!(
+    /// Docker's id of an endpoint: one attachment of a container to a network, new at every start.
+    EndpointId, "endpoint id", 64
+);
+id!(
+    /// ciao-ipam's id of a pool, the only thing of it that Docker keeps.
+    PoolId, "pool id", 64
+);
+id!(
+    /// A tenant: whose addresses and links are apart from everybody else's. It names a network namespace.
+    TenantId, "tenant", 63
+);
+id!(
+    /// A launcher's instance: what a container is to the controller.
+    InstanceId, "instance", 128
+);
+id!(
+    /// A VNIC: a veth pair that ciao-net made. Ten hexadecimal digits.
+    VnicId, "VNIC id", 10
+);
+
+impl NetworkId {
+    /// The first twelve characters, as `docker network ls` shows it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..self.0.len().min(12)]
+    }
+}
+
+impl EndpointId {
+    /// The first twelve characters, as Docker's logs show it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..self.0.len().min(12)]
+    }
+}
+
+impl VnicId {
+    /// A fresh one, from the kernel's random numbers: 40 bits, so that a name is not used again after its link went.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(random_hex::<5>())
+    }
+}
+
+impl PoolId {
+    /// A fresh one. Never given twice, because Docker releases a pool long after it was forgotten here.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(random_hex::<12>())
+    }
+}
+
+fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the kernel has random numbers");
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_never_empty_blank_or_a_path() {
+        for wrong in ["", " ", "a b", "../x", "a/b", ".hidden", "-x", "ä"] {
+            let error = wrong.parse::<TenantId>().unwrap_err().to_string();
+            assert!(error.starts_with("tenant"), "{error}");
+        }
+        assert!("x".repeat(64).parse::<TenantId>().is_err());
+        assert_eq!("acme-1.eu_x".parse::<TenantId>().unwrap().as_str(), "acme-1.eu_x");
+    }
+
+    #[test]
+    fn a_short_id_is_docker_s_first_twelve() {
+        let id: NetworkId = "9bcbf369d2afaa304dbbf7bfcf342d41".parse().unwrap();
+        assert_eq!(id.short(), "9bcbf369d2af");
+    }
+
+    #[test]
+    fn random_ids_differ() {
+        assert_ne!(VnicId::random(), VnicId::random());
+        assert!(VnicId::random().as_str().parse::<VnicId>().is_ok());
+    }
+}

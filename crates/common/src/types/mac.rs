@@ -1,0 +1,128 @@
+//! Ethernet addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, ensure};
+use serde::{Deserialize, Serialize};
+
+/// A unicast Ethernet address. Parsed from six pairs of hexadecimal digits with colons or dashes; shown in lower
+/// case with colons, as Docker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddr([u8; 6]);
+
+impl MacAddr {
+    /// The six bytes, in the order of the wire.
+    #[must_use]
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// From the kernel's six bytes; `None` for another length or a multicast or zero address.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let octets: [u8; 6] = bytes.try_into().ok()?;
+        is_unicast(octets).then_some(Self(octets))
+    }
+
+    /// The address of an automatic VNIC: locally administered, the same for the same owner and IP address after every
+    /// restart, and different for two IPv4 addresses of one owner (they are its last four bytes).
+    #[must_use]
+    pub fn derived(owner: &str, address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                let hash = fnv1a(owner.as_bytes());
+                Self([0x02, hash.to_le_bytes()[0], a, b, c, d])
+            }
+            IpAddr::V6(v6) => Self::hashed(&[owner.as_bytes(), &v6.octets()].concat()),
+        }
+    }
+
+    /// A locally administered address that depends on `bytes` alone.
+    #[must_use]
+    pub fn hashed(bytes: &[u8]) -> Self {
+        let [a, b, c, d, e, ..] = fnv1a(bytes).to_le_bytes();
+        Self([0x06, a, b, c, d, e])
+    }
+}
+
+/// FNV-1a, 64 bits: stable over releases and machines, which std's hashers are not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn is_unicast(octets: [u8; 6]) -> bool {
+    octets[0] & 1 == 0 && octets != [0; 6]
+}
+
+impl FromStr for MacAddr {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parse = || -> Option<[u8; 6]> {
+            let mut octets = [0; 6];
+            let mut parts = text.split([':', '-']);
+            for octet in &mut octets {
+                let part = parts.next().filter(|p| p.len() == 2)?;
+                *octet = u8::from_str_radix(part, 16).ok()?;
+            }
+            parts.next().is_none().then_some(octets)
+        };
+        let octets =
+            parse().with_context(|| format!("{text:?} is not a MAC address: give one such as 02:00:ac:10:00:02"))?;
+        ensure!(
+            is_unicast(octets),
+            "MAC address {text} is multicast or zero: a container's first byte is even, such as 02:…"
+        );
+        Ok(Self(octets))
+    }
+}
+
+impl TryFrom<String> for MacAddr {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<MacAddr> for String {
+    fn from(mac: MacAddr) -> String {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_reads_and_shows_as_docker_writes_it() {
+        let mac: MacAddr = "CA-FE-00-00-10-02".parse().unwrap();
+        assert_eq!(mac.to_string(), "ca:fe:00:00:10:02");
+        for wrong in
+            ["", "ca:fe", "ca:fe:00:00:10:02:03", "01:00:5e:00:00:01", "00:00:00:00:00:00", "+1:00:00:00:00:00"]
+        {
+            assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_derived_mac_is_the_same_each_time_and_unique_in_a_subnet() {
+        let of = |ip: &str| MacAddr::derived("acme", ip.parse().unwrap());
+        assert_eq!(of("10.0.0.2"), of("10.0.0.2"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.3"));
+        assert_ne!(of("fd00::2"), of("fd00::3"));
+        assert_eq!(of("10.0.0.2").octets()[0] & 0x03, 0x02, "locally administered unicast");
+    }
+}

@@ -1,0 +1,106 @@
+//! Arithmetic over runs of addresses, for IPv4 and IPv6 alike: pure, no store and no Docker.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::subnet::Family;
+
+/// A run of addresses, both ends in it, never empty. IPv4 addresses are numbers below 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The lowest address in it.
+    pub first: u128,
+    /// The highest address in it.
+    pub last: u128,
+}
+
+impl AddressRange {
+    /// From `first` to `last`; `None` if that holds nothing.
+    #[must_use]
+    pub fn new(first: u128, last: u128) -> Option<Self> {
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// Whether `address` is in it.
+    #[must_use]
+    pub fn contains(self, address: u128) -> bool {
+        (self.first..=self.last).contains(&address)
+    }
+
+    /// Whether the two share an address.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// The addresses that both hold.
+    #[must_use]
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        Self::new(self.first.max(other.first), self.last.min(other.last))
+    }
+
+    /// How many addresses it holds, `u128::MAX` standing for the 2^128 of `::/0`.
+    #[must_use]
+    pub fn count(self) -> u128 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// What is left below and above `address` when it is taken out.
+    #[must_use]
+    pub fn without(self, address: u128) -> (Option<Self>, Option<Self>) {
+        let below = address.checked_sub(1).and_then(|end| Self::new(self.first, end));
+        let above = address.checked_add(1).and_then(|start| Self::new(start, self.last));
+        (below, above)
+    }
+}
+
+/// An address as a number and its family.
+#[must_use]
+pub fn key(address: IpAddr) -> (Family, u128) {
+    match address {
+        IpAddr::V4(v4) => (Family::V4, u128::from(u32::from(v4))),
+        IpAddr::V6(v6) => (Family::V6, u128::from(v6)),
+    }
+}
+
+/// The address that [`key`] made `number` of. For IPv4 the low 32 bits count.
+#[must_use]
+pub fn key_address(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::V4 => {
+            let low = u32::try_from(number & u128::from(u32::MAX)).expect("masked to 32 bits");
+            Ipv4Addr::from(low).into()
+        }
+        Family::V6 => Ipv6Addr::from(number).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_an_address_out_leaves_what_is_below_and_above() {
+        let range = AddressRange::new(5, 9).unwrap();
+        assert_eq!(range.without(5), (None, AddressRange::new(6, 9)));
+        assert_eq!(range.without(9), (AddressRange::new(5, 8), None));
+        assert_eq!(range.without(7), (AddressRange::new(5, 6), AddressRange::new(8, 9)));
+        assert_eq!(AddressRange::new(7, 7).unwrap().without(7), (None, None));
+    }
+
+    #[test]
+    fn the_ends_of_the_number_line_do_not_overflow() {
+        let all = AddressRange::new(0, u128::MAX).unwrap();
+        assert_eq!(all.count(), u128::MAX);
+        assert_eq!(all.without(0).0, None);
+        assert_eq!(all.without(u128::MAX).1, None);
+    }
+
+    #[test]
+    fn an_address_is_the_same_after_its_number() {
+        for text in ["0.0.0.0", "255.255.255.255", "10.5.0.9", "::", "fd00:5::2", "ffff::ffff"] {
+            let address: IpAddr = text.parse().unwrap();
+            let (family, number) = key(address);
+            assert_eq!(key_address(family, number), address);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Subnets: a network address and a prefix, no host bits.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, bail, ensure};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::range::{AddressRange, key, key_address};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// 32 bits.
+    V4,
+    /// 128 bits.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// How many bits an address has.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// A subnet whose host bits are zero: `10.5.0.0/16`, never `10.5.0.1/16`. Parsing masks them, as the engine does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Subnet(IpNetwork);
+
+impl Subnet {
+    /// The subnet that `address/prefix` is in.
+    #[must_use]
+    pub fn masking(cidr: IpNetwork) -> Self {
+        let masked = IpNetwork::new(cidr.network(), cidr.prefix());
+        Self(masked.expect("the prefix was valid before"))
+    }
+
+    /// From its lowest address and a prefix length; host bits are masked off.
+    ///
+    /// # Errors
+    /// A prefix longer than the family's addresses.
+    pub fn new(address: IpAddr, prefix: u8) -> Result<Self, Error> {
+        let cidr = IpNetwork::new(address, prefix).with_context(|| format!("/{prefix} is no prefix of {address}"))?;
+        Ok(Self::masking(cidr))
+    }
+
+    /// The lowest address.
+    #[must_use]
+    pub fn network(self) -> IpAddr {
+        self.0.ip()
+    }
+
+    /// The prefix length in bits.
+    #[must_use]
+    pub fn prefix(self) -> u8 {
+        self.0.prefix()
+    }
+
+    /// IPv4 or IPv6.
+    #[must_use]
+    pub fn family(self) -> Family {
+        Family::of(self.network())
+    }
+
+    /// All of its addresses.
+    #[must_use]
+    pub fn range(self) -> AddressRange {
+        let (family, first) = key(self.network());
+        let host_bits = family.bits() - self.prefix();
+        let hosts = 1_u128.checked_shl(u32::from(host_bits)).map_or(u128::MAX, |size| size - 1);
+        AddressRange { first, last: first | hosts }
+    }
+
+    /// The addresses that may be given to somebody who asks for any: not the network's and the broadcast address of
+    /// an IPv4 subnet, not the subnet-router anycast address of an IPv6 one (RFC 4291, 2.6.1). A point-to-point
+    /// subnet (`/31` RFC 3021, `/127` RFC 6164) and a single address are usable whole.
+    #[must_use]
+    pub fn usable(self) -> AddressRange {
+        let AddressRange { first, last } = self.range();
+        match (self.family(), self.family().bits() - self.prefix()) {
+            (_, 0 | 1) => AddressRange { first, last },
+            (Family::V4, _) => AddressRange { first: first + 1, last: last - 1 },
+            (Family::V6, _) => AddressRange { first: first + 1, last },
+        }
+    }
+
+    /// The first usable address: the gateway's, unless somebody names another.
+    #[must_use]
+    pub fn first_usable(self) -> IpAddr {
+        key_address(self.family(), self.usable().first)
+    }
+
+    /// Whether the address is one of its own.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(address)
+    }
+
+    /// Whether every address of `inner` is one of its own.
+    #[must_use]
+    pub fn covers(self, inner: Self) -> bool {
+        self.family() == inner.family() && self.prefix() <= inner.prefix() && self.contains(inner.network())
+    }
+
+    /// Whether the two share an address.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// `address` with this subnet's prefix, as the engine wants it in replies.
+    #[must_use]
+    pub fn cidr(self, address: IpAddr) -> String {
+        format!("{address}/{}", self.prefix())
+    }
+}
+
+impl FromStr for Subnet {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Ok(Self::masking(parse_cidr(text)?))
+    }
+}
+
+/// Reads `address/prefix`. Unlike [`IpNetwork`]'s own parser it takes neither a bare address nor a netmask, because
+/// Docker means different things by an address and by a CIDR.
+pub(crate) fn parse_cidr(text: &str) -> Result<IpNetwork, Error> {
+    let Some((address, prefix)) = text.split_once('/') else {
+        bail!("{text:?} is not a CIDR: give an address and a prefix, such as 10.5.0.0/16");
+    };
+    let prefix_is_number = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
+    ensure!(prefix_is_number, "{text:?} is not a CIDR: its prefix must be a number of bits, such as /16");
+    let address: IpAddr =
+        address.parse().with_context(|| format!("{text:?} is not a CIDR: {address:?} is not an IP address"))?;
+    let prefix: u8 = prefix.parse().unwrap_or(u8::MAX);
+    IpNetwork::new(address, prefix)
+        .with_context(|| format!("{text:?} is not a CIDR: the prefix is longer than the address"))
+}
+
+impl TryFrom<String> for Subnet {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Subnet> for String {
+    fn from(subnet: Subnet) -> String {
+        subnet.to_string()
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnet(text: &str) -> Subnet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn host_bits_are_masked() {
+        assert_eq!(subnet("10.5.3.7/16").to_string(), "10.5.0.0/16");
+        assert_eq!(subnet("fd00:5::99/64").to_string(), "fd00:5::/64");
+    }
+
+    #[test]
+    fn what_is_no_cidr_is_refused_with_its_text() {
+        for wrong in [
+            "",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "x/8",
+            "::/129",
+            "10.0.0.0/255.0.0.0",
+            "1.2.3.4/+8",
+        ] {
+            let error = wrong.parse::<Subnet>().unwrap_err();
+            assert!(format!("{error:#}").contains(&format!("{wrong:?}")), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn usable_leaves_out_network_broadcast_and_anycast() {
+        let ends = |text: &str| {
+            let subnet = subnet(text);
+            let usable = subnet.usable();
+            let show = |n| key_address(subnet.family(), n).to_string();
+            format!("{}-{}", show(usable.first), show(usable.last))
+        };
+        assert_eq!(ends("10.0.0.0/24"), "10.0.0.1-10.0.0.254");
+        assert_eq!(ends("10.0.0.0/30"), "10.0.0.1-10.0.0.2");
+        assert_eq!(ends("10.0.0.0/31"), "10.0.0.0-10.0.0.1");
+        assert_eq!(ends("10.0.0.7/32"), "10.0.0.7-10.0.0.7");
+        assert_eq!(ends("fd00::/126"), "fd00::1-fd00::3");
+        assert_eq!(ends("fd00::/127"), "fd00::-fd00::1");
+        assert_eq!(ends("::/0").split('-').next(), Some("::1"));
+        assert_eq!(ends("0.0.0.0/0"), "0.0.0.1-255.255.255.254");
+    }
+
+    #[test]
+    fn overlap_is_one_covering_the_other() {
+        assert!(subnet("10.0.0.0/8").overlaps(subnet("10.5.0.0/16")));
+        assert!(!subnet("10.5.0.0/16").overlaps(subnet("10.6.0.0/16")));
+        assert!(!subnet("::/0").overlaps(subnet("0.0.0.0/0")));
+    }
+}
