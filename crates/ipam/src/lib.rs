@@ -1,0 +1,64 @@
+//! The IPAM driver: pools and addresses of tenants whose subnets may be the same.
+//!
+//! - [`pool`]: which set of addresses a request for a pool means;
+//! - [`address`]: granting and releasing;
+//! - [`range`]: where a free default pool lies, as arithmetic;
+//! - [`options`]: what a user may say;
+//! - [`routes`]: which call goes where;
+//! - [`cli`]: the daemon and the lists.
+
+pub mod address;
+pub mod cli;
+pub mod options;
+pub mod pool;
+pub mod range;
+pub mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use ciao_common::store::Store;
+
+use options::DefaultPool;
+
+/// The IPAM driver. Its methods are named after Docker's calls.
+pub struct Ipam {
+    store: Arc<Store>,
+    config: Config,
+}
+
+/// What an administrator may set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where pools come from when nobody names a subnet.
+    pub default_pools: Vec<DefaultPool>,
+    /// How long a lease may wait for its endpoint. Longer than the engine's time for retries, about 15 s a call.
+    pub grace: Duration,
+    /// How long an explicit request must wait to take over such a lease.
+    pub takeover: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_pools: options::builtin_pools(),
+            grace: Duration::from_secs(60),
+            takeover: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Ipam {
+    /// A driver on `store`. IPv6 default pools come from a ULA prefix (RFC 4193) that the store keeps, made up at the
+    /// first start.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn new(store: Arc<Store>, mut config: Config) -> Result<Self> {
+        let fresh = options::random_ula();
+        let ula = store.write(move |tx| tx.setting_or("ula", &fresh))?;
+        config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
+        Ok(Self { store, config })
+    }
+}

@@ -128,9 +128,15 @@ impl Options {
     }
 }
 
+impl From<&[(&str, &str)]> for Options {
+    fn from(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect())
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Options {
     fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect())
+        pairs.as_slice().into()
     }
 }
 

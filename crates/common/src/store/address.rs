@@ -11,9 +11,10 @@ use anyhow::{Result, bail};
 use rusqlite::params;
 use serde::Serialize;
 
-use super::value::{Key, Text, get_optional};
+use super::pool::pool_set;
+use super::value::{Key, Text, get, get_optional};
 use super::{Pool, PoolSet, Tx, now};
-use crate::types::{Family, InstanceId, TenantId, key_address};
+use crate::types::{Family, InstanceId, TenantId};
 
 /// Why an address is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,18 +159,20 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn gateway_of(&self, pool: &Pool) -> Result<Option<IpAddr>> {
-        self.first("SELECT address FROM address_record WHERE pool = ?1 AND kind = 'gateway'", [pool.id], |row| {
+    pub fn gateway_of(&self, set: &PoolSet) -> Result<Option<IpAddr>> {
+        self.first("SELECT address FROM address_record WHERE set_id = ?1 AND kind = 'gateway'", [set.id], |row| {
             Ok(row.get::<_, Text<IpAddr>>(0)?.0)
         })
     }
 
-    /// The addresses granted through a pool, as numbers.
+    /// The leases granted through a pool, as numbers.
     ///
     /// # Errors
     /// The disk's.
-    pub fn addresses_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
-        self.all("SELECT key FROM address_record WHERE pool = ?1", [pool.id], |row| Ok(row.get::<_, Key>(0)?.number()))
+    pub fn leases_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
+        self.all("SELECT key FROM address_record WHERE pool = ?1 AND kind = 'lease'", [pool.id], |row| {
+            Ok(row.get::<_, Key>(0)?.number())
+        })
     }
 
     /// The tenant whose launcher may have reserved addresses of this set: the set's own, or that of the network on it.
@@ -209,8 +212,8 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn abandoned(&self, only: Option<&PoolSet>, before: i64) -> Result<Vec<(PoolSet, IpAddr)>> {
-        let rows = self.all(
-            "SELECT s.id, s.scope, s.tenant, s.subnet, a.key
+        self.all(
+            "SELECT s.id, s.scope, s.tenant, s.subnet, a.address
              FROM address_record a JOIN pool_set s ON s.id = a.set_id
              WHERE (?1 IS NULL OR a.set_id = ?1) AND a.kind = 'lease' AND a.granted < ?2 AND s.scope = 'local'
                AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
@@ -219,33 +222,21 @@ impl Tx<'_> {
                AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)
              ORDER BY a.granted LIMIT 1000",
             params![only.map(|set| set.id), before],
-            |row| {
-                let set = PoolSet {
-                    id: row.get(0)?,
-                    scope: row.get::<_, Text<_>>(1)?.0,
-                    tenant: get_optional(row, "tenant")?,
-                    subnet: row.get::<_, Text<_>>(3)?.0,
-                };
-                Ok((set, row.get::<_, Key>(4)?.number()))
-            },
-        )?;
-        Ok(rows
-            .into_iter()
-            .map(|(set, n)| {
-                let family = set.subnet.family();
-                (set, key_address(family, n))
-            })
-            .collect())
+            |row| Ok((pool_set(row, "id")?, get(row, "address")?)),
+        )
     }
 
-    /// Addresses kept for a reservation that no launcher's VNIC stands for any more.
+    /// Addresses that are kept for instances, of one set or of all; their VNICs may be gone by now.
     ///
     /// # Errors
     /// The disk's.
-    pub fn reserved(&self, set: &PoolSet) -> Result<Vec<IpAddr>> {
-        self.all("SELECT address FROM address_record WHERE set_id = ?1 AND kind = 'reserved'", [set.id], |row| {
-            Ok(row.get::<_, Text<IpAddr>>(0)?.0)
-        })
+    pub fn reserved(&self, only: Option<&PoolSet>) -> Result<Vec<(PoolSet, IpAddr)>> {
+        self.all(
+            "SELECT s.id, s.scope, s.tenant, s.subnet, a.address
+             FROM address_record a JOIN pool_set s ON s.id = a.set_id WHERE a.kind = 'reserved' AND (?1 IS NULL OR a.set_id = ?1)",
+            [only.map(|set| set.id)],
+            |row| Ok((pool_set(row, "id")?, get(row, "address")?)),
+        )
     }
 
     /// Every lease, reservation and gateway, for people.

@@ -98,7 +98,7 @@ const POOL: &str =
     "SELECT p.id, p.pool_id, p.set_id, p.sub_pool, p.serial, p.cursor, p.refs, s.scope, s.tenant, s.subnet
      FROM pool_record p JOIN pool_set s ON s.id = p.set_id";
 
-fn pool_set(row: &Row<'_>, id: &str) -> rusqlite::Result<PoolSet> {
+pub(super) fn pool_set(row: &Row<'_>, id: &str) -> rusqlite::Result<PoolSet> {
     Ok(PoolSet {
         id: row.get(id)?,
         scope: get(row, "scope")?,
@@ -231,25 +231,27 @@ impl Tx<'_> {
         self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor]).map(drop)
     }
 
-    /// Forgets a pool and frees what was granted through it; its set goes with the last pool on it. Says how many
-    /// addresses were still held.
+    /// Forgets a pool and frees the leases granted through it; its set goes with the last pool on it. A gateway that
+    /// other pools' networks may share stays as long as the set. Says how many leases were still held.
     ///
     /// # Errors
     /// The disk's.
     pub fn delete_pool(&self, pool: &Pool) -> Result<usize> {
-        let held = self.addresses_of_pool(pool)?;
+        let leases = self.leases_of_pool(pool)?;
         self.change("DELETE FROM pool_record WHERE id = ?1", [pool.id])?;
-        let shared = self.first("SELECT 1 FROM pool_record WHERE set_id = ?1", [pool.set.id], |_| Ok(()))?;
-        if shared.is_none() {
+        let heir =
+            self.first("SELECT id FROM pool_record WHERE set_id = ?1", [pool.set.id], |row| row.get::<_, i64>(0))?;
+        let Some(heir) = heir else {
             self.change("DELETE FROM pool_set WHERE id = ?1", [pool.set.id])?;
-            return Ok(held.len());
-        }
-        for number in &held {
+            return Ok(leases.len());
+        };
+        for number in &leases {
             let address = key_address(pool.set.subnet.family(), *number);
             self.delete_address(&pool.set, address)?;
             self.give(&pool.set, address)?;
         }
-        Ok(held.len())
+        self.change("UPDATE address_record SET pool = ?2 WHERE pool = ?1", params![pool.id, heir])?;
+        Ok(leases.len())
     }
 
     /// Every pool, for people.

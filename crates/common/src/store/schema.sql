@@ -48,6 +48,8 @@ CREATE TABLE address_record (
     CHECK (kind = 'gateway' OR held <= 1)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX address_by_pool ON address_record (pool);
+CREATE INDEX address_gateway ON address_record (set_id) WHERE kind = 'gateway';
+CREATE INDEX address_kept ON address_record (set_id) WHERE kind = 'reserved';
 
 -- The addresses that are free, as runs that do not touch: an empty IPv6 /64 is one row.
 CREATE TABLE free_range (

@@ -1,0 +1,135 @@
+//! The command line: the daemon, and lists for people and programs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ciao_common::server::{self, Handler};
+use ciao_common::store::Store;
+use ciao_common::types::TenantId;
+use ciao_common::{daemon, table};
+use clap::{Args, Parser, Subcommand};
+
+use crate::options::{DefaultPool, builtin_pools};
+use crate::{Config, Ipam, routes};
+
+const EXAMPLES: &str = "\
+Examples:
+  ciao-ipam serve --default-pool 10.200.0.0/16,24
+  docker network create --ipam-driver ciao-ipam --ipam-opt tenant=acme --subnet 10.5.0.0/16 -d ciao-net app
+  ciao-ipam lease list --tenant acme";
+
+/// IPAM plugin for Docker: pools and addresses of tenants whose subnets may be the same.
+#[derive(Parser)]
+#[command(name = "ciao-ipam", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon.
+    Serve(Serve),
+    /// Pools that Docker holds.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Addresses that are held or reserved.
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The plugin socket, which /etc/docker/plugins/ciao-ipam.spec names.
+    #[arg(long, default_value = "/run/ciao/ciao-ipam.sock")]
+    socket: PathBuf,
+    #[command(flatten)]
+    database: Database,
+    /// A subnet and the prefix length of the pools cut from it, for networks without --subnet. Repeat for more.
+    #[arg(long, value_name = "CIDR,SIZE")]
+    default_pool: Vec<DefaultPool>,
+    /// How long a lease may wait for its endpoint before it is given back, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
+    grace: u64,
+}
+
+#[derive(Args)]
+struct Database {
+    /// The database that ciao-ipam and ciao-net share.
+    #[arg(long, default_value = "/var/lib/ciao/ciao.db")]
+    db: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum PoolCommand {
+    /// List them.
+    List(List),
+}
+
+#[derive(Subcommand)]
+enum LeaseCommand {
+    /// List them.
+    List(List),
+}
+
+#[derive(Args)]
+struct List {
+    #[command(flatten)]
+    database: Database,
+    /// Only this tenant's.
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Serve(serve) => self::serve(&serve),
+        Command::Pool(PoolCommand::List(list)) => {
+            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.pools())?;
+            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
+            table::print(&rows, list.json)
+        }
+        Command::Lease(LeaseCommand::List(list)) => {
+            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.leases())?;
+            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
+            table::print(&rows, list.json)
+        }
+    }
+}
+
+fn serve(args: &Serve) -> Result<()> {
+    daemon::start_log("ciao-ipam", env!("CARGO_PKG_VERSION"));
+    let _lock = daemon::lock(&args.database.db, "ciao-ipam")?;
+    let store = Arc::new(Store::open(&args.database.db)?);
+    let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
+    let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
+    let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
+    let mut sockets = daemon::Sockets::default();
+    let listener = sockets.next(&args.socket)?;
+    reclaim_on_a_timer(Arc::downgrade(&plugin), Duration::from_secs(args.grace))?;
+    server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready)
+}
+
+/// Gives abandoned leases back every now and then, as long as the daemon lives.
+fn reclaim_on_a_timer(plugin: std::sync::Weak<ciao_common::plugin::Plugin<Ipam>>, every: Duration) -> Result<()> {
+    let watch = move || {
+        while let Some(plugin) = plugin.upgrade() {
+            if let Err(error) = plugin.driver().reclaim() {
+                log::warn!("give abandoned leases back: {error:#}");
+            }
+            drop(plugin);
+            std::thread::sleep(every);
+        }
+    };
+    std::thread::Builder::new().name("reclaim".into()).spawn(watch).context("start a timer")?;
+    Ok(())
+}

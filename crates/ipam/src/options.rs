@@ -1,0 +1,125 @@
+//! What a user may say: options of a pool (`--ipam-opt`), default pools of the daemon (`--default-pool`).
+
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::go::Options;
+use ciao_common::api::ipam::SERIAL;
+use ciao_common::types::{PoolId, Subnet, TenantId};
+
+/// The options of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// `tenant`: whose address space. None: a space of its own.
+    pub tenant: Option<TenantId>,
+    /// `com.docker.network.ipam.serial`: dynamic addresses one after the other.
+    pub serial: bool,
+}
+
+impl PoolOptions {
+    /// Reads `--ipam-opt`. The engine's own keys (`com.docker.…`) that mean nothing here are passed over.
+    ///
+    /// # Errors
+    /// An unknown option, a tenant that is no name.
+    pub fn parse(options: &Options) -> Result<Self> {
+        for key in options.texts().keys() {
+            ensure!(
+                key == "tenant" || key.starts_with("com.docker."),
+                "unknown option --ipam-opt {key}: ciao-ipam knows tenant and {SERIAL}"
+            );
+        }
+        let tenant = options.text("tenant").map(|text| text.parse()).transpose().context("--ipam-opt tenant")?;
+        Ok(Self { tenant, serial: options.flag(SERIAL) })
+    }
+}
+
+/// A subnet that is cut into pools of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultPool {
+    base: Subnet,
+    size: u8,
+}
+
+impl DefaultPool {
+    /// Pools with prefix length `size` out of `base`.
+    ///
+    /// # Errors
+    /// `size` is shorter than the base's prefix or longer than an address.
+    pub fn new(base: Subnet, size: u8) -> Result<Self> {
+        ensure!(
+            size >= base.prefix() && size <= base.family().bits(),
+            "default pool {base},{size}: give a size between /{} and /{}",
+            base.prefix(),
+            base.family().bits()
+        );
+        Ok(Self { base, size })
+    }
+
+    /// What it is cut from.
+    #[must_use]
+    pub fn base(self) -> Subnet {
+        self.base
+    }
+
+    /// The prefix length of its pools.
+    #[must_use]
+    pub fn size(self) -> u8 {
+        self.size
+    }
+}
+
+impl FromStr for DefaultPool {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((base, size)) = text.split_once(',') else {
+            bail!("{text:?} is no default pool: give CIDR,SIZE such as 10.200.0.0/16,24");
+        };
+        let size = size.trim_start_matches('/');
+        let size = size.parse().with_context(|| format!("{text:?}: the size {size:?} is no prefix length"))?;
+        Self::new(base.parse()?, size)
+    }
+}
+
+/// The engine's own: what its documents promise to users who name no subnet.
+#[must_use]
+pub fn builtin_pools() -> Vec<DefaultPool> {
+    let pools = ["172.17.0.0/16,16", "172.18.0.0/15,16", "172.20.0.0/14,16", "172.24.0.0/13,16", "192.168.0.0/16,20"];
+    pools.into_iter().map(|text| text.parse().expect("a constant")).collect()
+}
+
+/// A random /48 of `fd00::/8` (RFC 4193, 3.2).
+#[must_use]
+pub fn random_ula() -> String {
+    let random = PoolId::random();
+    let digits = u64::from_str_radix(&random.as_str()[..10], 16).expect("an id is hexadecimal");
+    let address = Ipv6Addr::from((0xfd_u128 << 120) | (u128::from(digits) << 80));
+    format!("{address}/48")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_option_is_named_with_the_known_ones() {
+        let error = PoolOptions::parse(&[("tenat", "x")].into()).unwrap_err().to_string();
+        assert!(error.contains("tenat") && error.contains("knows tenant"), "{error}");
+        assert!(PoolOptions::parse(&[("com.docker.new", "x")].into()).is_ok());
+    }
+
+    #[test]
+    fn a_default_pool_is_a_cidr_and_a_size() {
+        assert!("10.200.0.0/16,24".parse::<DefaultPool>().is_ok());
+        for wrong in ["10.200.0.0/16", "10.200.0.0/16,8", "10.200.0.0/16,33", "x,24", "10.0.0.0/8,x"] {
+            assert!(wrong.parse::<DefaultPool>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_random_ula_is_a_48_of_fd() {
+        let ula: Subnet = random_ula().parse().unwrap();
+        assert!(ula.to_string().starts_with("fd") && ula.prefix() == 48);
+    }
+}
