@@ -1,0 +1,67 @@
+//! Puts ciao into a host: the two binaries, their spec files, their daemons. Taken from the build and from `deploy/`, so
+//! that the tests run what a user installs.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result, ensure};
+
+use super::daemon::Daemon;
+use super::namespaces::Inside;
+use super::workspace;
+
+/// The ciao daemons of a host.
+#[derive(Debug)]
+pub(super) struct Ciao {
+    pub(super) net: Daemon,
+    pub(super) ipam: Daemon,
+}
+
+impl Ciao {
+    /// Installs both daemons inside and starts them, each with more arguments after `serve`.
+    pub(super) fn start(inside: &Inside, net_args: &[OsString], ipam_args: &[OsString]) -> Result<Self> {
+        for name in ["ciao-net", "ciao-ipam"] {
+            install(inside, name)?;
+        }
+        let ipam = Daemon::new(inside.clone(), "ciao-ipam", serve("ciao-ipam", ipam_args), |inside| {
+            inside.accepts("/run/ciao/ciao-ipam.sock")
+        });
+        let net = Daemon::new(inside.clone(), "ciao-net", serve("ciao-net", net_args), |inside| {
+            inside.accepts("/run/ciao/ciao-net.sock") && inside.accepts("/run/ciao/control.sock")
+        });
+        ipam.start()?;
+        net.start()?;
+        Ok(Self { net, ipam })
+    }
+}
+
+fn serve(name: &str, args: &[OsString]) -> Vec<OsString> {
+    [name.into(), "serve".into()].into_iter().chain(args.iter().cloned()).collect()
+}
+
+/// Copies a binary, and does not bind it, so that a test of an upgrade can replace it.
+fn install(inside: &Inside, name: &str) -> Result<()> {
+    let binary = binaries().join(name);
+    ensure!(
+        binary.exists(),
+        "{} is missing: run `cargo build --release`, or name the folder of the binaries in CIAO_BIN_DIR",
+        binary.display()
+    );
+    copy(&binary, &inside.path("/usr/local/bin").join(name))?;
+    let spec = format!("{name}.spec");
+    copy(&workspace().join("deploy").join(&spec), &inside.path("/etc/docker/plugins").join(&spec))
+}
+
+fn binaries() -> PathBuf {
+    env::var_os("CIAO_BIN_DIR").map_or_else(|| workspace().join("target/release"), PathBuf::from)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    // What is there may be the machine's own, perhaps a link; a new file belongs to the host alone.
+    if to.symlink_metadata().is_ok() {
+        fs::remove_file(to).with_context(|| format!("remove {}", to.display()))?;
+    }
+    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The lab's own tests: a host is a whole Docker host, hosts are apart, and the machine below them stays as it was. What
+//! every other test takes for granted.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ciao_tests::lab::{Builder, Host, Lan};
+
+fn docker_alone(name: &str) -> Builder {
+    Host::builder().name(name).ciao(false)
+}
+
+/// What `script` prints on the machine itself.
+fn machine(script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script]).output().expect("there is a shell");
+    String::from_utf8(output.stdout).expect("the machine speaks UTF-8")
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_container_runs_on_dockers_own_bridge() {
+    let host = docker_alone("bridge").start().unwrap();
+    assert_eq!(host.sh("hostname").unwrap(), "bridge");
+    host.docker(&["run", "--rm", "busybox", "ping", "-c", "1", "172.17.0.1"]).unwrap();
+}
+
+#[test]
+fn a_memory_limit_reaches_the_container() {
+    let host = docker_alone("memory").start().unwrap();
+    let read = "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    let limit = host.docker(&["run", "--rm", "--memory", "64m", "busybox", "sh", "-c", read]).unwrap();
+    assert_eq!(limit, "67108864");
+}
+
+#[test]
+fn two_hosts_at_once_do_not_see_each_others_containers() {
+    let a = docker_alone("a").start().unwrap();
+    let b = docker_alone("b").start().unwrap();
+    for (host, container) in [(&a, "in-a"), (&b, "in-b")] {
+        host.docker(&["run", "-d", "--name", container, "busybox", "sleep", "600"]).unwrap();
+    }
+    for (host, container) in [(&a, "in-a"), (&b, "in-b")] {
+        assert_eq!(host.docker(&["ps", "--format", "{{.Names}}"]).unwrap(), container);
+        // Addresses are the same in both, as the networks are apart.
+        let address = host.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", container]).unwrap();
+        assert_eq!(address, "172.17.0.2");
+    }
+    drop(a);
+    assert_eq!(b.docker(&["ps", "--format", "{{.Names}}"]).unwrap(), "in-b");
+}
+
+#[test]
+fn hosts_on_a_lan_reach_each_other() {
+    let lan = Lan::new().unwrap();
+    let a = docker_alone("a").start().unwrap();
+    let b = docker_alone("b").start().unwrap();
+    assert_eq!(lan.join(&a, "192.0.2.1/24").unwrap(), "lan0");
+    assert_eq!(lan.join(&b, "192.0.2.2/24").unwrap(), "lan0");
+    b.sh("busybox ping -c 1 -W 5 192.0.2.1").unwrap();
+}
+
+#[test]
+fn dockerd_killed_and_started_again_keeps_the_container_list() {
+    let host = docker_alone("crash").start().unwrap();
+    host.docker(&["run", "-d", "--stop-signal", "KILL", "--name", "web", "busybox", "sleep", "600"]).unwrap();
+    let first = host.dockerd().pid().unwrap();
+    host.dockerd().kill().unwrap();
+    assert!(!host.dockerd().is_running());
+    host.dockerd().start().unwrap();
+    assert_ne!(host.dockerd().pid().unwrap(), first);
+    assert_eq!(host.docker(&["ps", "-a", "--format", "{{.Names}}"]).unwrap(), "web");
+    host.docker(&["start", "web"]).unwrap();
+    host.docker(&["exec", "web", "true"]).unwrap();
+}
+
+#[test]
+fn dockerd_stops_when_asked_and_comes_back() {
+    let host = docker_alone("stop").start().unwrap();
+    host.dockerd().stop().unwrap();
+    assert!(host.docker(&["info"]).is_err());
+    host.dockerd().start().unwrap();
+    host.docker(&["info"]).unwrap();
+}
+
+#[test]
+fn with_live_restore_a_container_outlives_a_killed_dockerd() {
+    let host = docker_alone("live").dockerd_args(["--live-restore"]).start().unwrap();
+    host.docker(&["run", "-d", "--stop-signal", "KILL", "--name", "web", "busybox", "sleep", "600"]).unwrap();
+    let started = ["inspect", "-f", "{{.State.StartedAt}} {{.State.Running}}", "web"];
+    let before = host.docker(&started).unwrap();
+    host.dockerd().kill().unwrap();
+    host.dockerd().start().unwrap();
+    assert_eq!(host.docker(&started).unwrap(), before);
+    assert!(before.ends_with("true"));
+}
+
+#[test]
+fn the_machine_is_unchanged_while_a_host_lives_and_after() {
+    const STATE: &str =
+        "ip -o link; ip -o address; ip route; ip netns; ls /run /etc/docker; cat /proc/self/mounts; hostname;
+        cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/keys/root_maxkeys";
+    const TRACES: &str =
+        "find /sys/fs/cgroup -maxdepth 2 -name 'ciao-lab-unchanged-*'; ls -d ${TMPDIR:-/tmp}/ciao-lab-unchanged-*";
+    let before = machine(STATE);
+    let host = docker_alone("unchanged").start().unwrap();
+    host.docker(&["network", "create", "red"]).unwrap();
+    host.docker(&["run", "-d", "--network", "red", "--publish", "8080:80", "busybox", "sleep", "600"]).unwrap();
+    host.sh("ip netns add blue; ip link add br-blue type bridge; touch /etc/trace").unwrap();
+    assert_eq!(machine(STATE), before);
+    drop(host);
+    assert_eq!(machine(STATE), before);
+    assert_eq!(machine(TRACES), "");
+    assert!(!Path::new("/etc/trace").exists());
+}
+
+#[test]
+fn a_host_ends_with_the_process_that_opened_it() {
+    const FOLDERS: &str = "ls -d ${TMPDIR:-/tmp}/ciao-lab-orphan-* 2>/dev/null";
+    let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["run", "--no-ciao", "--name", "orphan", "--"])
+        .args(["sh", "-c", "echo up; cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    lab.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+    assert_ne!(machine(FOLDERS), "");
+    lab.kill().unwrap();
+    lab.wait().unwrap();
+    wait_until("the host is swept up", || machine(FOLDERS).is_empty());
+}
+
+#[test]
+fn a_process_is_known_by_the_machines_process_id() {
+    let host = docker_alone("spawn").start().unwrap();
+    let process = host.spawn("talker", ["sh", "-c", "echo hello; exec sleep 600"]).unwrap();
+    wait_until("it speaks", || process.log().unwrap() == "hello\n");
+    wait_until("it sleeps", || machine(&format!("cat /proc/{}/comm", process.pid())) == "sleep\n");
+    assert_eq!(process.kill().unwrap().to_string(), "signal: 9 (SIGKILL)");
+    assert!(!process.is_running());
+}
+
+#[test]
+fn an_engine_that_does_not_start_says_why() {
+    let error = docker_alone("broken").dockerd_args(["--log-level=loud"]).start().unwrap_err();
+    assert!(error.to_string().contains("level: loud"), "{error}");
+}
+
+#[test]
+fn missing_binaries_are_named_with_what_builds_them() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["run", "--", "true"])
+        .env("CIAO_BIN_DIR", "/nowhere")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/nowhere/ciao-net is missing: run `cargo build --release`"), "{said}");
+}
+
+#[test]
+fn a_failed_script_says_why() {
+    let host = docker_alone("script").start().unwrap();
+    let error = host.sh("echo so far so good; ls /nowhere").unwrap_err().to_string();
+    assert!(error.contains("so far so good") && error.contains("'/nowhere'"), "{error}");
+    assert_eq!(host.try_sh("exit 7").unwrap().code, 7);
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let host = docker_alone("reap").start().unwrap();
+    host.sh("(sleep 0.1 &) ; true").unwrap();
+    wait_until("no zombie is left", || host.sh("ps axo stat | grep -c ^Z || true").unwrap() == "0");
+}
+
+#[test]
+fn lab_run_passes_the_exit_code_on() {
+    let status = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .args(["run", "--no-ciao", "--", "sh", "-c", "exit 42"])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(42));
+}
