@@ -23,8 +23,6 @@ pub struct Endpoint {
     pub address: Option<IpAddr>,
     /// IPv6 address.
     pub address6: Option<IpAddr>,
-    /// The container's network namespace, between `Join` and `Leave`.
-    pub sandbox: Option<String>,
     /// Milliseconds since 1970.
     pub created: i64,
 }
@@ -44,8 +42,6 @@ pub struct EndpointRow {
     pub mac: Option<MacAddr>,
     /// By what it is attached.
     pub vnic: Option<VnicId>,
-    /// The container's network namespace.
-    pub sandbox: Option<String>,
     /// Docker's id, twelve characters.
     pub network: String,
     /// Docker's id, twelve characters.
@@ -54,7 +50,7 @@ pub struct EndpointRow {
     pub created: String,
 }
 
-const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, sandbox, created FROM endpoint_record";
+const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, created FROM endpoint_record";
 
 fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
     Ok(Endpoint {
@@ -63,7 +59,6 @@ fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         vnic: get(row, "vnic")?,
         address: get_optional(row, "address")?,
         address6: get_optional(row, "address6")?,
-        sandbox: row.get("sandbox")?,
         created: row.get("created")?,
     })
 }
@@ -124,26 +119,17 @@ impl Tx<'_> {
     /// The disk's; a VNIC or address that another endpoint has.
     pub fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.change(
-            "INSERT INTO endpoint_record (id, network, vnic, address, address6, sandbox, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO endpoint_record (id, network, vnic, address, address6, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
                 Text(&endpoint.id),
                 Text(&endpoint.network),
                 Text(&endpoint.vnic),
                 text(endpoint.address),
                 text(endpoint.address6),
-                endpoint.sandbox,
                 now()
             ],
         )
         .map(drop)
-    }
-
-    /// Records where the container is, or that it left.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn set_sandbox(&self, id: &EndpointId, sandbox: Option<&str>) -> Result<()> {
-        self.change("UPDATE endpoint_record SET sandbox = ?2 WHERE id = ?1", params![Text(id), sandbox]).map(drop)
     }
 
     /// Forgets an endpoint. `false`: it was not there.
@@ -167,7 +153,6 @@ impl Tx<'_> {
                 address6: get_optional(row, "address6")?,
                 mac: get_optional(row, "mac")?,
                 vnic: get_optional(row, "vnic")?,
-                sandbox: row.get("sandbox")?,
                 network: row.get("network")?,
                 endpoint: row.get("endpoint")?,
                 created: row.get("created")?,

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::value::{Text, get, get_optional, text};
+use super::value::{Key, Text, get, get_optional, text};
 use super::{Tx, now};
 use crate::types::{LinkName, NetworkId, Subnet, TenantId};
 
@@ -274,12 +274,55 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// The network, if there is one, that other networks know by that set of addresses.
+    /// Whether a network or live VNIC uses a bridge.
     ///
     /// # Errors
     /// The disk's.
-    pub fn network_on_set(&self, set_id: i64) -> Result<Option<NetworkId>> {
-        self.first("SELECT network FROM network_subnet WHERE set_id = ?1", [set_id], |row| get(row, "network"))
+    pub fn is_bridge_used(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
+        let used = self.first(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1 AND bridge = ?2)
+             OR EXISTS (SELECT 1 FROM vnic_record WHERE namespace = ?1 AND bridge = ?2 AND state = 'live')",
+            params![namespace, Text(bridge)],
+            |_| Ok(()),
+        )?;
+        Ok(used.is_some())
+    }
+
+    /// Whether a network or live VNIC is in a namespace.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn is_namespace_used(&self, namespace: &str) -> Result<bool> {
+        let used = self.first(
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1)
+             OR EXISTS (SELECT 1 FROM vnic_record WHERE namespace = ?1 AND state = 'live')",
+            [namespace],
+            |_| Ok(()),
+        )?;
+        Ok(used.is_some())
+    }
+
+    /// The set without tenant, other than `mine`, that holds a lease of `address` in the same subnet, and the network
+    /// that is on it; `None` if `mine` holds it, or belongs to a tenant.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn own_set_holding(
+        &self,
+        mine: i64,
+        subnet: Subnet,
+        address: IpAddr,
+    ) -> Result<Option<(i64, Option<NetworkId>)>> {
+        self.first(
+            "SELECT s.id, (SELECT n.network FROM network_subnet n WHERE n.set_id = s.id) AS network
+             FROM pool_set s JOIN address_record a ON a.set_id = s.id AND a.key = ?3 AND a.kind = 'lease'
+             WHERE s.scope = 'local' AND s.tenant IS NULL AND s.subnet = ?2 AND s.id <> ?1
+               AND EXISTS (SELECT 1 FROM pool_set m WHERE m.id = ?1 AND m.tenant IS NULL)
+               AND NOT EXISTS (SELECT 1 FROM address_record h WHERE h.set_id = ?1 AND h.key = ?3)
+             ORDER BY a.granted DESC LIMIT 1",
+            params![mine, Text(subnet), Key::of(address)],
+            |row| Ok((row.get("id")?, get_optional(row, "network")?)),
+        )
     }
 
     /// Forgets a network. `false`: it was not there.

@@ -132,7 +132,6 @@ CREATE TABLE endpoint_record (
     vnic     TEXT NOT NULL UNIQUE,   -- vnic_record.id
     address  TEXT,
     address6 TEXT,
-    sandbox  TEXT,                   -- Join's SandboxKey; NULL before Join and after Leave
     created  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
@@ -207,7 +206,7 @@ FROM network_record n
 ORDER BY n.tenant, n.created;
 
 CREATE VIEW endpoint AS
-SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic, e.sandbox,
+SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic,
        substr(e.network, 1, 12) AS network, substr(e.id, 1, 12) AS endpoint, datetime(e.created / 1000, 'unixepoch') AS created
 FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
 ORDER BY n.tenant, e.network, e.created;

@@ -222,6 +222,30 @@ impl Tx<'_> {
         )
     }
 
+    /// A launcher's VNIC of a subnet of a tenant, the oldest.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn vnic_in_subnet(&self, tenant: &TenantId, subnet: Subnet) -> Result<Option<Vnic>> {
+        self.first(
+            &format!("{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND owner = 'launcher' AND state = 'live' ORDER BY created LIMIT 1"),
+            params![Text(tenant), Text(subnet)],
+            vnic,
+        )
+    }
+
+    /// The names of all VNICs' links, both ends, those on their way out too.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn vnic_links(&self) -> Result<Vec<LinkName>> {
+        self.all(
+            "SELECT container_link AS link FROM vnic_record UNION ALL SELECT host_link FROM vnic_record",
+            [],
+            |row| get(row, "link"),
+        )
+    }
+
     /// Records a VNIC.
     ///
     /// # Errors

@@ -1,0 +1,215 @@
+//! `launch` and `terminate`: a launcher's whole flow on one host, and its end.
+//!
+//! VNIC, `docker network create` if its answer says so, `docker run` fully specified; what was made is taken back when
+//! a later step fails.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use ciao_common::types::{InstanceId, TenantId};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Control, Wanted};
+use crate::control::client::Server;
+use crate::vnic::{DeletionReply, VnicReply};
+
+/// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
+const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
+
+#[derive(Args)]
+pub(super) struct Docker {
+    /// Docker's socket.
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    docker: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Launch {
+    #[command(flatten)]
+    wanted: Wanted,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    docker: Docker,
+    /// As `docker run --restart`: no, on-failure, always, unless-stopped.
+    #[arg(long, default_value = "no")]
+    restart: String,
+    /// The container's image, pulled if it is not there.
+    image: String,
+    /// Its command, unless the image's own.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Terminate {
+    /// The instance.
+    instance: InstanceId,
+    /// Whose, if several tenants have one of that name.
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    docker: Docker,
+}
+
+pub(super) fn launch(args: &Launch) -> Result<()> {
+    let (ciao, docker) = (args.control.server()?, Engine::connect(&args.docker)?);
+    let answer = ciao.post("/v1/vnics", &args.wanted.request()?)?;
+    let is_new = answer.status == 201;
+    let vnic: VnicReply = serde_json::from_value(answer.success().context("create VNIC")?)?;
+    let run = run(args, &docker, &vnic);
+    if run.is_err() && is_new {
+        ciao.delete(&format!("/v1/vnics/{}", vnic.id))?.success().context("undo: delete VNIC")?;
+    }
+    writeln!(std::io::stdout(), "{}", run?).context("write to stdout")
+}
+
+/// The steps at Docker. Answers the container's id.
+fn run(args: &Launch, docker: &Engine, vnic: &VnicReply) -> Result<String> {
+    let network = vnic.network.as_ref().context("the VNIC has no network")?;
+    let name = if network.create {
+        docker.create_network(&network.docker)?
+    } else {
+        network.id.clone().context("the network has no id")?
+    };
+    let container = docker.create_container(args, vnic, &name).and_then(|id| match docker.start_container(&id) {
+        Ok(()) => Ok(id),
+        Err(error) => {
+            docker.remove_container(&id)?;
+            Err(error)
+        }
+    });
+    if container.is_err() && network.create {
+        docker.remove_network(&name).context("undo: remove network")?;
+    }
+    container
+}
+
+pub(super) fn terminate(args: &Terminate) -> Result<()> {
+    let (ciao, docker) = (args.control.server()?, Engine::connect(&args.docker)?);
+    let tenant = args.tenant.as_ref().map_or_else(String::new, |tenant| format!("&tenant={tenant}"));
+    let vnics = ciao.get(&format!("/v1/vnics?instance={}{tenant}", args.instance))?.success()?;
+    let vnics: Vec<VnicReply> = serde_json::from_value(vnics).context("read the daemon's answer")?;
+    if let [first, .., last] = vnics.as_slice()
+        && first.tenant != last.tenant
+    {
+        bail!("several tenants have an instance {}: say whose with --tenant", args.instance);
+    }
+    let removed = docker.remove_container(args.instance.as_str())?;
+    if vnics.is_empty() && !removed {
+        bail!("instance {} is unknown: see \"ciao-net vnic list\"", args.instance);
+    }
+    for vnic in vnics {
+        let deleted = ciao.delete(&format!("/v1/vnics/{}", vnic.id))?.success().context("delete VNIC")?;
+        let deleted: DeletionReply = serde_json::from_value(deleted).context("read the daemon's answer")?;
+        if let Some(network) = deleted.network.filter(|network| network.remove) {
+            docker.remove_network(&network.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Docker's API, in the newest version that the engine has.
+struct Engine {
+    server: Server,
+    version: (u32, u32),
+}
+
+impl Engine {
+    fn connect(args: &Docker) -> Result<Self> {
+        let server = Server::new("dockerd", args.docker.clone())?;
+        let version = server.get("/version")?.success()?;
+        let text = version["ApiVersion"].as_str().context("Docker says no API version")?;
+        let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        let version = parsed.with_context(|| format!("Docker's API version {text:?} is no version"))?;
+        Ok(Self { server, version })
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/v{}.{}{rest}", self.version.0, self.version.1)
+    }
+
+    fn create_network(&self, body: &Value) -> Result<String> {
+        let made = self.server.post(&self.path("/networks/create"), body)?.success();
+        let made = made.with_context(|| format!("create network {}", body["Name"]))?;
+        made["Id"].as_str().map(str::to_owned).context("Docker says no id of the network")
+    }
+
+    fn remove_network(&self, id: &str) -> Result<()> {
+        let answer = self.server.delete(&self.path(&format!("/networks/{id}")))?;
+        if answer.status == 404 {
+            Ok(())
+        } else {
+            answer.success().map(drop).with_context(|| format!("remove network {id}"))
+        }
+    }
+
+    fn create_container(&self, args: &Launch, vnic: &VnicReply, network: &str) -> Result<String> {
+        let body = self.container(args, vnic, network);
+        let path = self.path(&format!("/containers/create?name={}", args.wanted.instance));
+        let mut answer = self.server.post(&path, &body)?;
+        if answer.status == 404 {
+            self.pull(&args.image)?;
+            answer = self.server.post(&path, &body)?;
+        }
+        let made = answer.success().with_context(|| format!("create container {}", args.wanted.instance))?;
+        made["Id"].as_str().map(str::to_owned).context("Docker says no id of the container")
+    }
+
+    /// The body of `POST /containers/create`, with every address given.
+    fn container(&self, args: &Launch, vnic: &VnicReply, network: &str) -> Value {
+        let mut addresses = json!({});
+        for (address, v4, v6) in
+            [(vnic.address, "IPv4Address", "IPv6Address"), (vnic.address6, "IPv4Address", "IPv6Address")]
+        {
+            if let Some(address) = address {
+                addresses[if address.is_ipv4() { v4 } else { v6 }] = json!(address);
+            }
+        }
+        let mut endpoint = json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": vnic.id } });
+        let mut body = json!({ "Image": args.image });
+        if !args.command.is_empty() {
+            body["Cmd"] = json!(args.command);
+        }
+        if self.version >= MAC_OF_ENDPOINT {
+            endpoint["MacAddress"] = json!(vnic.mac);
+        } else {
+            body["MacAddress"] = json!(vnic.mac);
+        }
+        body["HostConfig"] = json!({ "NetworkMode": network, "RestartPolicy": { "Name": args.restart } });
+        body["NetworkingConfig"] = json!({ "EndpointsConfig": { network: endpoint } });
+        body
+    }
+
+    fn pull(&self, image: &str) -> Result<()> {
+        let tag = if image.rsplit('/').next().is_some_and(|last| last.contains(':')) { "" } else { "&tag=latest" };
+        let ended = self.server.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
+        let ended = ended.success().with_context(|| format!("pull image {image}"))?;
+        match ended["error"].as_str() {
+            Some(reason) => bail!("pull image {image}: {reason}"),
+            None => Ok(()),
+        }
+    }
+
+    fn start_container(&self, id: &str) -> Result<()> {
+        self.server
+            .post(&self.path(&format!("/containers/{id}/start")), &Value::Null)?
+            .success()
+            .map(drop)
+            .context("start container")
+    }
+
+    /// `false`: it was not there.
+    fn remove_container(&self, name: &str) -> Result<bool> {
+        let answer = self.server.delete(&self.path(&format!("/containers/{name}?force=true")))?;
+        if answer.status == 404 {
+            return Ok(false);
+        }
+        answer.success().with_context(|| format!("remove container {name}"))?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,107 @@
+//! HTTP with JSON to a Unix socket, for the command line: the control socket, and Docker's API.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Method;
+use hyper_util::client::legacy::Client;
+use hyperlocal::{UnixClientExt, UnixConnector, Uri};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// A server behind a Unix socket.
+pub struct Server {
+    name: &'static str,
+    socket: PathBuf,
+    client: Client<UnixConnector, Full<Bytes>>,
+    runtime: Runtime,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// HTTP's.
+    pub status: u16,
+    /// JSON; null if the body was empty.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a success.
+    ///
+    /// # Errors
+    /// The server's own sentence.
+    pub fn success(self) -> Result<Value> {
+        if self.status < 400 {
+            return Ok(self.body);
+        }
+        // ciao says "error", Docker "message".
+        let sentence = self.body.get("error").or_else(|| self.body.get("message")).and_then(Value::as_str);
+        Err(anyhow!("{}", sentence.unwrap_or("no reason given")))
+    }
+}
+
+impl Server {
+    /// The server called `name` that listens on `socket`.
+    ///
+    /// # Errors
+    /// The runtime cannot be started.
+    pub fn new(name: &'static str, socket: PathBuf) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+        Ok(Self { name, socket, client: Client::unix(), runtime })
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// No connection; an answer that is not HTTP.
+    pub fn get(&self, path: &str) -> Result<Answer> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// `POST path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
+        self.ask(Method::POST, path, serde_json::to_vec(body)?.into())
+    }
+
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn delete(&self, path: &str) -> Result<Answer> {
+        self.ask(Method::DELETE, path, Bytes::new())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Answer> {
+        let uri: hyper::Uri = Uri::new(&self.socket, path).into();
+        let request = hyper::Request::builder()
+            .method(&method)
+            .uri(uri)
+            .header("Content-Type", "application/json")
+            .header("Host", "localhost")
+            .body(Full::new(body))
+            .context("write a request")?;
+        let conversation = async {
+            let response = self.client.request(request).await?;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok::<_, anyhow::Error>((status, body))
+        };
+        let (status, body) = match self.runtime.block_on(conversation) {
+            Ok(answer) => answer,
+            Err(error) => {
+                bail!("ask {} at {} ({error:#}): is it running, and are you root?", self.name, self.socket.display())
+            }
+        };
+        // Docker answers a pull with one JSON value a line: the last one says how it ended.
+        let last = body.split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty()).unwrap_or_default();
+        let body = serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(last)).unwrap_or(Value::Null);
+        Ok(Answer { status, body })
+    }
+}

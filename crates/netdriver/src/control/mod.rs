@@ -1,0 +1,187 @@
+//! The control socket: HTTP with JSON for launchers and for the command line. `GET /v1/openapi.json` describes it.
+//!
+//! Statuses: 400 what is asked makes no sense, 404 no such thing, 409 somebody else has it, 500 disk or kernel. An error
+//! is `{"error": sentence}`.
+
+pub mod client;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ciao_common::server::{Handler, Reply, Request};
+use ciao_common::types::{InstanceId, TenantId, VnicId};
+use serde::{Deserialize, Serialize};
+
+use crate::Driver;
+use crate::vnic::{Creation, Deletion, VnicRequest};
+
+/// The description of this interface.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// What answers on the control socket.
+pub struct Control {
+    driver: Arc<Driver>,
+}
+
+/// An error's reply.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// What went wrong.
+    pub error: String,
+}
+
+impl Control {
+    /// The launcher's side of a driver.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>) -> Self {
+        Self { driver }
+    }
+
+    fn route(&self, request: Request<'_>) -> Result<Reply> {
+        let path: Vec<_> = request.path.trim_matches('/').split('/').collect();
+        let query = match Query::parse(request.query) {
+            Ok(query) => query,
+            Err(error) => return Ok(sentence(400, &format!("{error:#}"))),
+        };
+        match (request.method, path.as_slice()) {
+            ("GET", ["v1", "openapi.json"]) => {
+                Ok(Reply { status: 200, content_type: "application/json", body: OPENAPI.into() })
+            }
+            ("POST", ["v1", "vnics"]) => self.create(request.body),
+            ("GET", ["v1", "vnics"]) => {
+                Ok(json(200, &self.driver.list_vnics(query.tenant.as_ref(), query.instance.as_ref())?))
+            }
+            ("GET", ["v1", "vnics", id]) => self.show(id),
+            ("DELETE", ["v1", "vnics", id]) => self.delete(id, query.force),
+            ("POST", ["v1", "reconcile"]) => Ok(json(200, &self.driver.reconcile(query.dry_run)?)),
+            (method, _) => Ok(sentence(404, &format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
+        }
+    }
+
+    fn create(&self, body: &[u8]) -> Result<Reply> {
+        let read = ciao_common::api::parse::<VnicRequest>(body).and_then(VnicRequest::checked);
+        let request = match read {
+            Ok(request) => request,
+            Err(error) => return Ok(sentence(400, &format!("{error:#}"))),
+        };
+        Ok(match self.driver.create_vnic(request)? {
+            Creation::Made(vnic) => json(201, &vnic),
+            Creation::There(vnic) => json(200, &vnic),
+            Creation::Taken(text) => sentence(409, &text),
+        })
+    }
+
+    fn show(&self, id: &str) -> Result<Reply> {
+        let found = match id.parse() {
+            Ok(id) => self.driver.show_vnic(&id)?,
+            Err(_) => None,
+        };
+        Ok(found.map_or_else(
+            || sentence(404, &format!("VNIC {id} is unknown: see GET /v1/vnics")),
+            |vnic| json(200, &vnic),
+        ))
+    }
+
+    fn delete(&self, id: &str, force: bool) -> Result<Reply> {
+        let id: VnicId = match id.parse() {
+            Ok(id) => id,
+            Err(error) => return Ok(sentence(400, &format!("{error:#}"))),
+        };
+        Ok(match self.driver.delete_vnic(&id, force)? {
+            Deletion::Gone(reply) => json(200, &reply),
+            Deletion::InUse(text) => sentence(409, &text),
+        })
+    }
+}
+
+impl Handler for Control {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        let reply = self.route(request).unwrap_or_else(|error| sentence(500, &format!("{error:#}")));
+        if reply.status >= 400 {
+            log::warn!("{} {} refused: {}", request.method, request.path, String::from_utf8_lossy(&reply.body));
+        }
+        reply
+    }
+
+    fn is_quick(&self, _request: Request<'_>) -> bool {
+        false
+    }
+
+    fn refuse(&self, status: u16, text: &str) -> Reply {
+        sentence(status, text)
+    }
+}
+
+/// What may follow the `?`.
+#[derive(Default)]
+struct Query {
+    tenant: Option<TenantId>,
+    instance: Option<InstanceId>,
+    force: bool,
+    dry_run: bool,
+}
+
+impl Query {
+    fn parse(text: &str) -> Result<Self> {
+        let mut query = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
+            match key {
+                "tenant" => query.tenant = Some(value.parse()?),
+                "instance" => query.instance = Some(value.parse()?),
+                "force" => query.force = value.parse().with_context(|| format!("force={value}: give true or false"))?,
+                "dry_run" => {
+                    query.dry_run = value.parse().with_context(|| format!("dry_run={value}: give true or false"))?
+                }
+                _ => anyhow::bail!("unknown parameter {key}: known are tenant, instance, force, dry_run"),
+            }
+        }
+        Ok(query)
+    }
+}
+
+fn json(status: u16, value: &impl Serialize) -> Reply {
+    match serde_json::to_vec(value) {
+        Ok(body) => Reply { status, content_type: "application/json", body },
+        Err(error) => sentence(500, &format!("a defect in ciao: the reply cannot be written: {error}")),
+    }
+}
+
+fn sentence(status: u16, text: &str) -> Reply {
+    let body = serde_json::to_vec(&ErrorReply { error: text.to_owned() }).unwrap_or_default();
+    Reply { status, content_type: "application/json", body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// The description's fields of a schema, sorted.
+    fn described(schema: &str) -> Vec<String> {
+        let openapi: Value = serde_json::from_str(OPENAPI).unwrap();
+        let properties = openapi["components"]["schemas"][schema]["properties"].as_object().unwrap().clone();
+        let mut names: Vec<_> = properties.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_description_has_every_field_of_a_request() {
+        let request: VnicRequest = serde_json::from_value(serde_json::json!({
+            "tenant": "t", "instance": "i", "subnet": "10.0.0.0/24", "address": "10.0.0.2", "mac": "02:00:00:00:00:02",
+            "gateway": "10.0.0.1", "mtu": 1400, "bridge": "b", "address6": "fd00::2", "subnet6": "fd00::/64", "network": "n",
+        }))
+        .unwrap();
+        let value = serde_json::to_value(request).unwrap();
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        assert_eq!(described("VnicRequest"), names);
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let error = ciao_common::api::parse::<VnicRequest>(br#"{"tenat":"x"}"#).unwrap_err().to_string();
+        assert!(error.contains("tenat") && error.contains("tenant"), "{error}");
+    }
+}

@@ -1,0 +1,196 @@
+//! A kernel in memory, for tests: it remembers what stands where, and fails when it is told to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard};
+
+use anyhow::{Result, bail, ensure};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
+
+use super::{HostLink, Kernel, Namespace, Place, Veth};
+use crate::names;
+
+/// What stands in a namespace under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FakeLink {
+    /// A bridge with its gateway addresses.
+    Bridge(BTreeSet<IpAddr>),
+    /// The host end of a VNIC, on a bridge, and its peer's name.
+    HostEnd(LinkName, LinkName),
+    /// The container end of a VNIC.
+    ContainerEnd(MacAddr),
+    /// Something else.
+    Other,
+}
+
+/// All that stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// By namespace and name.
+    pub links: BTreeMap<(Namespace, LinkName), FakeLink>,
+    /// Those of ciao.
+    pub namespaces: BTreeSet<String>,
+}
+
+/// The double. `fail_after(n)` lets `n` more changes pass, and then every one fail.
+#[derive(Default)]
+pub struct Fake {
+    state: Mutex<State>,
+    passes: Mutex<Option<usize>>,
+}
+
+impl Fake {
+    /// What stands now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Changes what stands, as somebody else than ciao would.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+    }
+
+    /// Lets `count` changes pass and the others fail; `None`: none fails.
+    pub fn fail_after(&self, count: Option<usize>) {
+        *self.passes.lock().expect("no test panics in it") = count;
+    }
+
+    /// A container takes, or gives back, a container's end.
+    pub fn move_link(&self, link: &LinkName, from: &Namespace, to: &Namespace) {
+        let mut state = self.lock();
+        if let Some(found) = state.links.remove(&(from.clone(), link.clone())) {
+            state.links.insert((to.clone(), link.clone()), found);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics in it")
+    }
+
+    fn changing(&self) -> Result<MutexGuard<'_, State>> {
+        let mut passes = self.passes.lock().expect("no test panics in it");
+        match passes.as_mut() {
+            Some(0) => bail!("the kernel fails, as it was told"),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(self.lock())
+    }
+}
+
+fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
+    let removed = state.links.remove(&(namespace.clone(), link.clone()));
+    match removed {
+        Some(FakeLink::HostEnd(_, peer)) => state.links.retain(|(_, name), _| *name != peer),
+        Some(FakeLink::ContainerEnd(_)) => {
+            state.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
+        }
+        _ => {}
+    }
+}
+
+impl Kernel for Fake {
+    fn ensure_namespace(&self, name: &str) -> Result<bool> {
+        Ok(self.changing()?.namespaces.insert(name.to_owned()))
+    }
+
+    fn delete_namespace(&self, name: &str) -> Result<()> {
+        let mut state = self.changing()?;
+        state.namespaces.remove(name);
+        let inside = Namespace::Named(name.to_owned());
+        let names: Vec<_> = state.links.keys().filter(|(ns, _)| *ns == inside).map(|(_, link)| link.clone()).collect();
+        names.iter().for_each(|link| remove(&mut state, &inside, link));
+        Ok(())
+    }
+
+    fn namespaces(&self) -> Result<Vec<String>> {
+        let ours = |name: &&String| names::NAMESPACE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        Ok(self.lock().namespaces.iter().filter(ours).cloned().collect())
+    }
+
+    fn host_link(&self, name: &LinkName) -> Result<HostLink> {
+        Ok(match self.lock().links.get(&(Namespace::Host, name.clone())) {
+            None => HostLink::Absent,
+            Some(FakeLink::Bridge(_)) => HostLink::Bridge,
+            Some(_) => HostLink::Other,
+        })
+    }
+
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, _mtu: Option<u32>) -> Result<bool> {
+        let mut state = self.changing()?;
+        ensure!(state.namespaces.contains(namespace), "network namespace {namespace} is not there");
+        let key = (Namespace::Named(namespace.to_owned()), bridge.clone());
+        if state.links.contains_key(&key) {
+            return Ok(false);
+        }
+        state.links.insert(key, FakeLink::Bridge(BTreeSet::new()));
+        Ok(true)
+    }
+
+    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
+        remove(&mut *self.changing()?, namespace, link);
+        Ok(())
+    }
+
+    fn add_address(&self, namespace: &str, bridge: &LinkName, _subnet: Subnet, address: IpAddr) -> Result<()> {
+        let mut state = self.changing()?;
+        match state.links.get_mut(&(Namespace::Named(namespace.to_owned()), bridge.clone())) {
+            Some(FakeLink::Bridge(addresses)) => addresses.insert(address),
+            _ => bail!("bridge {bridge} is not there"),
+        };
+        Ok(())
+    }
+
+    fn remove_address(&self, namespace: &str, bridge: &LinkName, _subnet: Subnet, address: IpAddr) -> Result<()> {
+        let mut state = self.changing()?;
+        if let Some(FakeLink::Bridge(addresses)) =
+            state.links.get_mut(&(Namespace::Named(namespace.to_owned()), bridge.clone()))
+        {
+            addresses.remove(&address);
+        }
+        Ok(())
+    }
+
+    fn create_veth(&self, veth: &Veth) -> Result<()> {
+        let mut state = self.changing()?;
+        let bridge = state.links.get(&(veth.namespace.clone(), veth.bridge.clone()));
+        ensure!(matches!(bridge, Some(FakeLink::Bridge(_))), "bridge {} is not there", veth.bridge);
+        let ends = [(veth.namespace.clone(), veth.host_link.clone()), (Namespace::Host, veth.container_link.clone())];
+        ensure!(!ends.iter().any(|end| state.links.contains_key(end)), "link {} exists", veth.container_link);
+        let [host, container] = ends;
+        state.links.insert(host, FakeLink::HostEnd(veth.bridge.clone(), veth.container_link.clone()));
+        state.links.insert(container, FakeLink::ContainerEnd(veth.mac));
+        Ok(())
+    }
+
+    fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
+        let mut state = self.changing()?;
+        for veth in veths {
+            remove(&mut state, &veth.namespace, &veth.host_link);
+        }
+        Ok(())
+    }
+
+    fn place(&self, veth: &Veth) -> Result<Place> {
+        let state = self.lock();
+        Ok(match state.links.get(&(Namespace::Host, veth.container_link.clone())) {
+            Some(FakeLink::ContainerEnd(mac)) => Place::Host(Some(*mac)),
+            Some(_) => Place::Host(None),
+            None if state.links.contains_key(&(veth.namespace.clone(), veth.host_link.clone())) => Place::Container,
+            None => Place::Gone,
+        })
+    }
+
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
+        Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
+    }
+
+    fn accept_forwarding(&self, _bridge: &LinkName) -> Result<()> {
+        self.changing().map(drop)
+    }
+
+    fn forget_forwarding(&self, _bridge: &LinkName) -> Result<()> {
+        self.changing().map(drop)
+    }
+}

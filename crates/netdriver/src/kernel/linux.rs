@@ -1,0 +1,204 @@
+//! The trait's operations on the running kernel, over netlink.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+
+use super::message::{self, Link};
+use super::netlink::Netlink;
+use super::{HostLink, Kernel, Namespace, Place, Veth, firewall, namespace};
+use crate::names;
+
+/// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
+/// above those that people choose.
+const FIRST_GROUP: u32 = 0x6369_0000;
+const GROUPS: u32 = 0x1000;
+
+/// The running kernel.
+pub struct Linux {
+    host: File,
+    batch: AtomicU32,
+}
+
+impl Linux {
+    /// The kernel, seen from the process's network namespace, which is the host's.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn new() -> Result<Self> {
+        Ok(Self { host: namespace::of_host()?, batch: AtomicU32::new(0) })
+    }
+
+    /// A netlink socket in a namespace; `None` if the namespace is not there.
+    fn netlink(&self, namespace: &Namespace) -> Result<Option<Netlink>> {
+        let Some(name) = namespace.name() else {
+            return Netlink::open().map(Some);
+        };
+        match namespace::open(name)? {
+            Some(file) => namespace::enter(&file, &self.host, Netlink::open).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn required(&self, namespace: &Namespace) -> Result<Netlink> {
+        self.netlink(namespace)?.with_context(|| format!("network namespace {namespace} is not there"))
+    }
+
+    /// Moves links into one group and removes the group: the kernel waits for its readers once for all of them, some
+    /// 20 ms, and not once for each. Links that are not there are passed over.
+    fn delete_together(&self, netlink: &mut Netlink, links: &[&LinkName]) -> Result<Vec<bool>> {
+        let group = FIRST_GROUP + self.batch.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        let mut found = Vec::new();
+        for link in links {
+            found.push(match netlink.ask(message::set_group(link, group), 0)? {
+                Ok(_) => true,
+                Err(Errno::ENODEV) => false,
+                Err(errno) => return Err(io::Error::from(errno)).with_context(|| format!("mark link {link}")),
+            });
+        }
+        if found.contains(&true) {
+            ignore(netlink.ask(message::delete_group(group), 0)?, &[Errno::ENODEV]).context("delete links")?;
+        }
+        Ok(found)
+    }
+}
+
+fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
+    match netlink.ask(message::get(name), 0)? {
+        Ok(replies) => Ok(replies.iter().find_map(message::read)),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("look up link {name}")),
+    }
+}
+
+/// Success, or one of the refusals that mean that it is so already.
+fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(errno) if harmless.contains(&errno) => Ok(false),
+        Err(errno) => Err(io::Error::from(errno).into()),
+    }
+}
+
+impl Kernel for Linux {
+    fn ensure_namespace(&self, name: &str) -> Result<bool> {
+        if namespace::open(name)?.is_some() {
+            return Ok(false);
+        }
+        namespace::create(name)?;
+        Ok(true)
+    }
+
+    fn delete_namespace(&self, name: &str) -> Result<()> {
+        namespace::delete(name)
+    }
+
+    fn namespaces(&self) -> Result<Vec<String>> {
+        namespace::list(&names::NAMESPACE_PREFIXES)
+    }
+
+    fn host_link(&self, name: &LinkName) -> Result<HostLink> {
+        let link = find(&mut Netlink::open()?, name)?;
+        Ok(link.map_or(HostLink::Absent, |link| if link.is_bridge { HostLink::Bridge } else { HostLink::Other }))
+    }
+
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<u32>) -> Result<bool> {
+        let mut netlink = self.required(&Namespace::Named(namespace.to_owned()))?;
+        match find(&mut netlink, bridge)? {
+            Some(link) if link.is_bridge => return Ok(false),
+            Some(_) => {
+                bail!("{bridge} in network namespace {namespace} is a link of another kind: give another --opt bridge")
+            }
+            None => {}
+        }
+        let mac = MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes());
+        netlink
+            .tell(message::new_bridge(bridge, mac, mtu), NLM_F_CREATE | NLM_F_EXCL)
+            .with_context(|| format!("create bridge {bridge} in network namespace {namespace}"))?;
+        Ok(true)
+    }
+
+    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
+        let Some(mut netlink) = self.netlink(namespace)? else { return Ok(()) };
+        ignore(netlink.ask(message::delete(link), 0)?, &[Errno::ENODEV])
+            .map(drop)
+            .with_context(|| format!("delete link {link} in network namespace {namespace}"))
+    }
+
+    fn add_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
+        let mut netlink = self.required(&Namespace::Named(namespace.to_owned()))?;
+        let link = find(&mut netlink, bridge)?.with_context(|| format!("bridge {bridge} is not there"))?;
+        let message = RouteNetlinkMessage::NewAddress(message::address(link.index, subnet, address));
+        ignore(netlink.ask(message, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])
+            .map(drop)
+            .with_context(|| format!("give bridge {bridge} gateway address {address}"))
+    }
+
+    fn remove_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
+        let Some(mut netlink) = self.netlink(&Namespace::Named(namespace.to_owned()))? else { return Ok(()) };
+        let Some(link) = find(&mut netlink, bridge)? else { return Ok(()) };
+        let message = RouteNetlinkMessage::DelAddress(message::address(link.index, subnet, address));
+        ignore(netlink.ask(message, 0)?, &[Errno::EADDRNOTAVAIL])
+            .map(drop)
+            .with_context(|| format!("take gateway address {address} from bridge {bridge}"))
+    }
+
+    fn create_veth(&self, veth: &Veth) -> Result<()> {
+        let mut netlink = self.required(&veth.namespace)?;
+        let bridge = find(&mut netlink, &veth.bridge)?
+            .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
+        let message = message::new_veth(
+            (&veth.host_link, bridge.index),
+            (&veth.container_link, veth.mac),
+            veth.mtu,
+            self.host.as_fd(),
+        );
+        netlink
+            .tell(message, NLM_F_CREATE | NLM_F_EXCL)
+            .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))
+    }
+
+    fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
+        let ends: Vec<_> = veths.iter().map(|veth| &veth.container_link).collect();
+        let found = self.delete_together(&mut Netlink::open()?, &ends)?;
+        // The container's end may still be inside a container: then the other end takes it away.
+        let inside = veths.iter().zip(found).filter(|(_, found)| !found);
+        let mut failed = None;
+        for (veth, _) in inside {
+            if let Err(error) = self.delete_link(&veth.namespace, &veth.host_link) {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn place(&self, veth: &Veth) -> Result<Place> {
+        if let Some(link) = find(&mut Netlink::open()?, &veth.container_link)? {
+            return Ok(Place::Host(link.mac));
+        }
+        let Some(mut netlink) = self.netlink(&veth.namespace)? else { return Ok(Place::Gone) };
+        Ok(find(&mut netlink, &veth.host_link)?.map_or(Place::Gone, |_| Place::Container))
+    }
+
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
+        let Some(mut netlink) = self.netlink(namespace)? else { return Ok(Vec::new()) };
+        let replies = netlink.dump(message::get_all()).context("list links")?;
+        Ok(replies.iter().filter_map(message::read).filter_map(|link| link.name.parse().ok()).collect())
+    }
+
+    fn accept_forwarding(&self, bridge: &LinkName) -> Result<()> {
+        firewall::accept(bridge)
+    }
+
+    fn forget_forwarding(&self, bridge: &LinkName) -> Result<()> {
+        firewall::forget(bridge)
+    }
+}

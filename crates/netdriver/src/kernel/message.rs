@@ -1,0 +1,134 @@
+//! The rtnetlink messages that are sent, and what is read out of replies.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ciao_common::types::{LinkName, MacAddr, Subnet};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+
+/// What is known of a link.
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Option<MacAddr>,
+    pub(super) is_bridge: bool,
+}
+
+/// Reads a reply to [`get`].
+pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let mut read = Link { index: link.header.index, name: String::new(), mac: None, is_bridge: false };
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => read.name.clone_from(name),
+            LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
+            LinkAttribute::LinkInfo(infos) => {
+                read.is_bridge = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+            }
+            _ => {}
+        }
+    }
+    Some(read)
+}
+
+fn named(name: &LinkName) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_string()));
+    link
+}
+
+fn up(link: &mut LinkMessage) {
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+}
+
+/// One link by its name.
+pub(super) fn get(name: &LinkName) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(named(name))
+}
+
+/// Every link.
+pub(super) fn get_all() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(LinkMessage::default())
+}
+
+/// A link goes, and its peer with it.
+pub(super) fn delete(name: &LinkName) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelLink(named(name))
+}
+
+/// All links of a group go.
+pub(super) fn delete_group(group: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::Group(group));
+    RouteNetlinkMessage::DelLink(link)
+}
+
+/// A link joins a group.
+pub(super) fn set_group(name: &LinkName, group: u32) -> RouteNetlinkMessage {
+    let mut link = named(name);
+    link.attributes.push(LinkAttribute::Group(group));
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// A link goes up.
+pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    up(&mut link);
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// A new bridge, up. Its MAC address is given, because a bridge without one takes its lowest port's, and so changes it
+/// under its neighbours as ports come and go.
+pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<u32>) -> RouteNetlinkMessage {
+    let mut link = named(name);
+    up(&mut link);
+    link.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
+    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// A new veth pair in one message, sent in the bridge's namespace: the host end up and a port of the bridge, the peer
+/// in the container side's namespace with its MAC address.
+pub(super) fn new_veth(
+    (host_link, bridge_index): (&LinkName, u32),
+    (container_link, mac): (&LinkName, MacAddr),
+    mtu: Option<u32>,
+    container_side: BorrowedFd<'_>,
+) -> RouteNetlinkMessage {
+    let mut peer = named(container_link);
+    peer.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
+    peer.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    peer.attributes.push(LinkAttribute::NetNsFd(container_side.as_raw_fd()));
+    let mut link = named(host_link);
+    up(&mut link);
+    link.attributes.push(LinkAttribute::Controller(bridge_index));
+    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// An address of a link. IPv6: usable at once, as nobody else in the tenant can have the gateway's.
+pub(super) fn address(index: u32, subnet: Subnet, address: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = if address.is_ipv4() {
+        netlink_packet_route::AddressFamily::Inet
+    } else {
+        netlink_packet_route::AddressFamily::Inet6
+    };
+    message.header.prefix_len = subnet.prefix();
+    message.header.index = index;
+    message.attributes.push(AddressAttribute::Address(address));
+    match address {
+        IpAddr::V4(_) => message.attributes.push(AddressAttribute::Local(address)),
+        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    }
+    message
+}

@@ -1,0 +1,180 @@
+//! What the driver wants of Linux: a trait with just the operations used, its netlink, and a double for tests.
+//!
+//! A tenant is a network namespace. Its bridges, the host ends of its VNICs and its gateway addresses live there; only
+//! the container's end of a VNIC is in the host's namespace, until Docker takes it. So nothing of the host's firewall
+//! and no other tenant's address touches a tenant.
+
+mod firewall;
+mod linux;
+mod message;
+mod namespace;
+mod netlink;
+
+#[cfg(any(test, feature = "fake-kernel"))]
+pub mod fake;
+
+use std::fmt;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ciao_common::types::{LinkName, MacAddr, Subnet};
+
+pub use linux::Linux;
+
+/// Where a link is: a tenant's network namespace (`/run/netns/NAME`), or the host's own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Namespace {
+    /// The one that the daemon and dockerd run in.
+    Host,
+    /// One that ciao-net made.
+    Named(String),
+}
+
+impl Namespace {
+    /// From the store's column, where NULL is the host's.
+    #[must_use]
+    pub fn of(column: Option<&str>) -> Self {
+        column.map_or(Self::Host, |name| Self::Named(name.to_owned()))
+    }
+
+    /// As the store's column.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Host => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or("(host)"))
+    }
+}
+
+/// A veth pair: one end for a container, in the host's namespace; the other on a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Veth {
+    /// Where the bridge is.
+    pub namespace: Namespace,
+    /// What the host end is a port of.
+    pub bridge: LinkName,
+    /// The end on the bridge.
+    pub host_link: LinkName,
+    /// The container's end.
+    pub container_link: LinkName,
+    /// Of the container's end.
+    pub mac: MacAddr,
+    /// Of both ends, in bytes; `None`: the kernel's default.
+    pub mtu: Option<u32>,
+}
+
+/// What stands under a name in the host's namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostLink {
+    /// Nothing.
+    Absent,
+    /// A bridge.
+    Bridge,
+    /// Some other link.
+    Other,
+}
+
+/// Where a VNIC's container end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the host's namespace, with this MAC address: no container has it.
+    Host(Option<MacAddr>),
+    /// In some other namespace: a container has it.
+    Container,
+    /// Nowhere: the pair is gone.
+    Gone,
+}
+
+/// The operations. Each makes or removes a whole thing, or leaves nothing behind.
+pub trait Kernel: Send + Sync + 'static {
+    /// Makes a namespace that routes between its links, if it is not there. `true`: made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn ensure_namespace(&self, name: &str) -> Result<bool>;
+
+    /// Removes a namespace with all that is in it. Not there: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn delete_namespace(&self, name: &str) -> Result<()>;
+
+    /// The namespaces that ciao-net made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn namespaces(&self) -> Result<Vec<String>>;
+
+    /// What stands under a name in the host's namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn host_link(&self, name: &LinkName) -> Result<HostLink>;
+
+    /// Makes a bridge that is up in a named namespace, if it is not there. `true`: made.
+    ///
+    /// # Errors
+    /// The kernel's; another kind of link has the name.
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<u32>) -> Result<bool>;
+
+    /// Removes a link and, if it is a veth, its peer. Not there: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()>;
+
+    /// Gives a bridge a gateway's address. There already: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn add_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()>;
+
+    /// Takes a gateway's address from a bridge. Not there: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn remove_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()>;
+
+    /// Makes a VNIC's pair: the container's end in the host's namespace and down, the other up and on its bridge.
+    ///
+    /// # Errors
+    /// The kernel's; no such bridge or namespace, a name that is taken.
+    fn create_veth(&self, veth: &Veth) -> Result<()>;
+
+    /// Removes the pairs of many VNICs in one go. Pairs that are gone are no error.
+    ///
+    /// # Errors
+    /// The kernel's, after all were tried.
+    fn delete_veths(&self, veths: &[Veth]) -> Result<()>;
+
+    /// Where a VNIC's container end is.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn place(&self, veth: &Veth) -> Result<Place>;
+
+    /// The names of all links in a namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>>;
+
+    /// Lets traffic between the ports of a bridge in the host's namespace pass dockerd's FORWARD policy.
+    ///
+    /// # Errors
+    /// The firewall's.
+    fn accept_forwarding(&self, bridge: &LinkName) -> Result<()>;
+
+    /// Takes that back. Not there: nothing to do.
+    ///
+    /// # Errors
+    /// The firewall's.
+    fn forget_forwarding(&self, bridge: &LinkName) -> Result<()>;
+}

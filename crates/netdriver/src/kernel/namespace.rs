@@ -1,0 +1,135 @@
+//! Network namespaces with names: `/run/netns/NAME`, as `ip netns` keeps them, so that an administrator can look in.
+//!
+//! A namespace is a bind mount of a thread's `/proc/thread-self/ns/net`. Entering one moves the calling thread alone;
+//! leaving it again is not optional, because the thread belongs to a pool.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{FsType, statfs};
+
+use super::message;
+use super::netlink::Netlink;
+use ciao_common::types::LinkName;
+
+const FOLDER: &str = "/run/netns";
+/// `NSFS_MAGIC` of linux/magic.h: the file is a namespace and not the empty file that a crash left.
+const NSFS: FsType = FsType(0x6e73_6673);
+
+/// The namespace of the process: the host's.
+pub(super) fn of_host() -> Result<File> {
+    File::open("/proc/self/ns/net").context("open the host's network namespace")
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// A named namespace; `None` if there is none.
+pub(super) fn open(name: &str) -> Result<Option<File>> {
+    let path = path(name);
+    if !is_namespace(&path) {
+        return Ok(None);
+    }
+    File::open(&path).map(Some).with_context(|| format!("open network namespace {name}"))
+}
+
+fn is_namespace(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| stat.filesystem_type() == NSFS)
+}
+
+/// The names that begin with one of `prefixes`.
+pub(super) fn list(prefixes: &[&str]) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(FOLDER) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {FOLDER}")),
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).collect())
+}
+
+/// Makes a namespace that is up (`lo`) and routes between its links.
+pub(super) fn create(name: &str) -> Result<()> {
+    prepare_folder()?;
+    let path = path(name);
+    // An empty file is what a crash between these lines left.
+    fs::write(&path, "").with_context(|| format!("make {}", path.display()))?;
+    let made = in_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        configure().context("configure a new network namespace")?;
+        mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .with_context(|| format!("name a network namespace {}", path.display()))
+    });
+    if made.is_err() {
+        delete(name)?;
+    }
+    made
+}
+
+/// Removes a namespace's name; it goes with all its links when no process is in it.
+pub(super) fn delete(name: &str) -> Result<()> {
+    let path = path(name);
+    match umount2(&path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(error) => return Err(error).with_context(|| format!("unmount {}", path.display())),
+    }
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `action` with the calling thread in `namespace`.
+pub(super) fn enter<T>(namespace: &File, host: &File, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).context("enter a network namespace")?;
+    let result = action();
+    if let Err(error) = setns(host.as_fd(), CloneFlags::CLONE_NEWNET) {
+        // This thread would go on making tenants' links in the wrong place.
+        log::error!("leave a network namespace: {error}: ending");
+        std::process::abort();
+    }
+    result
+}
+
+/// Mounts made in the folder must reach every mount namespace that has it, as `ip netns` takes care of too.
+fn prepare_folder() -> Result<()> {
+    fs::create_dir_all(FOLDER).with_context(|| format!("make folder {FOLDER}"))?;
+    let share = || mount(None::<&str>, FOLDER, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    if share() == Err(Errno::EINVAL) {
+        // Not a mount point yet.
+        mount(Some(FOLDER), FOLDER, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .with_context(|| format!("mount {FOLDER}"))?;
+        share().with_context(|| format!("share {FOLDER}"))?;
+    }
+    Ok(())
+}
+
+/// Of the calling thread's namespace: routing between the tenant's subnets, and `lo`.
+fn configure() -> Result<()> {
+    for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
+        let path = Path::new("/proc/sys/net").join(key);
+        // A kernel without IPv6 has no such file.
+        if path.exists() {
+            fs::write(&path, value).with_context(|| format!("set {}", path.display()))?;
+        }
+    }
+    let mut netlink = Netlink::open()?;
+    let lo: LinkName = "lo".parse()?;
+    let replies = netlink.ask(message::get(&lo), 0)?.map_err(std::io::Error::from)?;
+    let lo = replies.iter().find_map(message::read).context("find lo")?;
+    netlink.tell(message::set_up(lo.index), 0).context("set lo up")
+}
+
+/// Runs `action` on a thread of its own, which ends with it.
+fn in_thread<T: Send + 'static>(action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let thread = std::thread::Builder::new().name("namespace".into()).spawn(action).context("start a thread")?;
+    thread.join().map_err(|_| anyhow!("a defect in ciao: a thread panicked, see the log"))?
+}

@@ -1,0 +1,102 @@
+//! A blocking rtnetlink socket: a request out, its replies back.
+//!
+//! The socket belongs to the network namespace of the thread that opens it. A kernel that does not answer is an error
+//! after [`PATIENCE`]: no handler waits without end.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::TimeVal;
+
+/// The kernel answers in microseconds, unless its RTNL lock is held: deleting a link takes some 20 ms of it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The socket.
+pub(super) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// What the kernel said to a request.
+pub(super) type Answer = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
+
+impl Netlink {
+    /// Opens a socket in the calling thread's network namespace.
+    pub(super) fn open() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE).context("open a netlink socket")?;
+        socket.bind_auto().context("bind a netlink socket")?;
+        let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
+        setsockopt(&socket, ReceiveTimeout, &patience).context("set a netlink socket's timeout")?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; only a broken
+    /// conversation is an error.
+    pub(super) fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer> {
+        self.send(message, NLM_F_ACK | flags)?;
+        self.receive()
+    }
+
+    /// Sends a request whose refusal is an error.
+    pub(super) fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        self.ask(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
+    }
+
+    /// Asks for everything of a kind.
+    pub(super) fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_DUMP)?;
+        self.receive()?.map_err(|errno| io::Error::from(errno).into())
+    }
+
+    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).context("send to the kernel")?;
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Answer> {
+        let mut replies = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full().context("hear from the kernel")?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let message =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("read the kernel's reply")?;
+                // Each message is padded to four bytes.
+                let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+                if length == 0 {
+                    bail!("read the kernel's reply: a message without length");
+                }
+                rest = &rest[length..];
+                // What came too late for an earlier request is nobody's any more.
+                if message.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match message.payload {
+                    NetlinkPayload::InnerMessage(reply) => replies.push(reply),
+                    NetlinkPayload::Error(error) => {
+                        return Ok(match error.code {
+                            None => Ok(replies),
+                            Some(code) => Err(Errno::from_raw(-code.get())),
+                        });
+                    }
+                    NetlinkPayload::Done(_) => return Ok(Ok(replies)),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What ciao-net calls the things it makes, so that an administrator sees whose they are, and `reconcile` too.
+
+use anyhow::Result;
+use ciao_common::types::{LinkName, MacAddr, NetworkId, Subnet, TenantId, VnicId};
+
+/// How the names of namespaces begin: a tenant's, and that of a network without tenant. No tenant's name begins with
+/// a dot, so the two never meet.
+pub const NAMESPACE_PREFIXES: [&str; 2] = ["ciao-", "ciao."];
+/// How the names of containers' ends begin.
+pub const CONTAINER_LINK: &str = "cv";
+/// How the names of the ends on bridges begin.
+pub const HOST_LINK: &str = "hv";
+
+/// A tenant's network namespace.
+#[must_use]
+pub fn tenant_namespace(tenant: &TenantId) -> String {
+    format!("ciao-{tenant}")
+}
+
+/// The network namespace of a network without tenant.
+#[must_use]
+pub fn network_namespace(network: &NetworkId) -> String {
+    format!("ciao.{}", network.short())
+}
+
+/// A VNIC's two links, the container's first.
+///
+/// # Errors
+/// None for an id of its form.
+pub fn links(vnic: &VnicId) -> Result<(LinkName, LinkName)> {
+    Ok((format!("{CONTAINER_LINK}{vnic}").parse()?, format!("{HOST_LINK}{vnic}").parse()?))
+}
+
+/// Whether a link in the host's namespace has the form of one of ours.
+#[must_use]
+pub fn is_vnic_link(link: &LinkName) -> bool {
+    [CONTAINER_LINK, HOST_LINK].iter().any(|prefix| {
+        let id = link.as_str().strip_prefix(prefix);
+        id.is_some_and(|id| id.len() == 10 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    })
+}
+
+/// The bridge of a Docker network that names none.
+///
+/// # Errors
+/// None for Docker's ids.
+pub fn network_bridge(network: &NetworkId) -> Result<LinkName> {
+    format!("br-{}", network.short()).parse()
+}
+
+/// The bridge of a launcher's subnet that names none: the same for every VNIC on it.
+///
+/// # Errors
+/// None.
+pub fn subnet_bridge(tenant: &TenantId, subnet: Subnet) -> Result<LinkName> {
+    let [_, a, b, c, d, _] = MacAddr::hashed(format!("{tenant} {subnet}").as_bytes()).octets();
+    format!("br-{a:02x}{b:02x}{c:02x}{d:02x}").parse()
+}
+
+/// The Docker network of a launcher's subnet that names none. Docker allows letters, digits, `_`, `.` and `-`.
+#[must_use]
+pub fn docker_network(tenant: &TenantId, subnet: Subnet) -> String {
+    format!("{tenant}-{subnet}").replace(['/', ':'], "-")
+}

@@ -1,0 +1,239 @@
+//! `CreateNetwork` and `DeleteNetwork`, and a swarm's `AllocateNetwork` and `FreeNetwork`.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::Empty;
+use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
+use ciao_common::store::{Network, NetworkSubnet, Tx};
+use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
+
+use crate::options::NetworkOptions;
+use crate::{Driver, names, pairing};
+
+/// A request for a network, read.
+struct Plan {
+    id: NetworkId,
+    options: NetworkOptions,
+    /// What the request said, to know it again.
+    fingerprint: String,
+    subnets: Vec<(IpamData, NetworkSubnet)>,
+}
+
+impl Plan {
+    fn of(request: &CreateNetwork) -> Result<Self> {
+        let options = NetworkOptions::parse(&request.options)?;
+        let subnets: Vec<_> = request
+            .ipv4_data
+            .iter()
+            .chain(&request.ipv6_data)
+            .map(|data| Ok((data.clone(), subnet(data)?)))
+            .collect::<Result<_>>()?;
+        for (index, (_, one)) in subnets.iter().enumerate() {
+            if let Some((_, other)) = subnets[..index].iter().find(|(_, other)| other.subnet.overlaps(one.subnet)) {
+                bail!("subnets {} and {} of the network overlap: give others", other.subnet, one.subnet);
+            }
+        }
+        // The id is the key; the rest, whatever of it an engine sends, is what must be the same.
+        let said = (
+            &request.options.generic(),
+            options.internal,
+            subnets.iter().map(|(_, s)| (s.subnet, s.gateway)).collect::<Vec<_>>(),
+        );
+        Ok(Self { id: request.network_id.clone(), options, fingerprint: serde_json::to_string(&said)?, subnets })
+    }
+}
+
+fn subnet(data: &IpamData) -> Result<NetworkSubnet> {
+    let gateway = data.gateway.map(|cidr| cidr.ip());
+    if let Some(gateway) = gateway {
+        ensure!(data.pool.contains(gateway), "gateway {gateway} is outside of subnet {}: give one inside", data.pool);
+    }
+    let mut aux: Vec<IpAddr> = data.aux_addresses.values().map(|cidr| cidr.ip()).collect();
+    aux.sort_unstable();
+    Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None })
+}
+
+impl Driver {
+    /// `NetworkDriver.CreateNetwork`: records the network, then makes its namespace, bridge and gateway.
+    ///
+    /// # Errors
+    /// Options that make no sense; an id that another network has; a subnet that overlaps another one of the tenant;
+    /// a tenant that only one of the two drivers was told.
+    pub fn create_network(&self, request: CreateNetwork) -> Result<Empty> {
+        let plan = Plan::of(&request)?;
+        let on_host = self.wiring.namespace_for(plan.options.bridge.as_ref(), String::new())?.is_none();
+        let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host))?;
+        let _lock = self.wiring.lock(network.namespace.as_deref());
+        let Err(error) = self.wiring.ensure_network(&network) else { return Ok(Empty {}) };
+        if made {
+            self.forget(&network).context("and undo what was half made")?;
+        }
+        Err(error)
+    }
+
+    /// `NetworkDriver.DeleteNetwork`: forgets the network; its bridge goes unless it is not ours or still carries
+    /// another network or a VNIC.
+    ///
+    /// # Errors
+    /// The disk's or kernel's. An unknown network is none, and one with endpoints neither: Docker has forgotten it.
+    pub fn delete_network(&self, request: NetworkRef) -> Result<Empty> {
+        let id = request.network_id;
+        let Some(network) = self.store.read(|tx| tx.network(&id))? else {
+            log::info!("network {} is unknown: nothing to delete", id.short());
+            return Ok(Empty {});
+        };
+        let _lock = self.wiring.lock(network.namespace.as_deref());
+        self.forget(&network)?;
+        Ok(Empty {})
+    }
+
+    /// Takes a network's record, what is left of its endpoints, and its part of the kernel away. The caller has the
+    /// namespace's lock.
+    fn forget(&self, network: &Network) -> Result<()> {
+        let id = network.id.clone();
+        let going = self.store.write(move |tx| {
+            let mut going = Vec::new();
+            for endpoint in tx.endpoints_of_network(&id)? {
+                log::info!("endpoint {} was left on network {}: removed with it", endpoint.id.short(), id.short());
+                going.extend(crate::endpoint::forget(tx, &endpoint)?);
+            }
+            tx.delete_network(&id)?;
+            Ok(going)
+        })?;
+        going.into_iter().for_each(|vnic| self.wiring.delete_later(vnic));
+        self.wiring.tidy(network)
+    }
+
+    /// `NetworkDriver.AllocateNetwork`, on a swarm's leader: checks the options and hands them back, because the nodes'
+    /// `CreateNetwork` gets what is answered here and nothing else.
+    ///
+    /// # Errors
+    /// Options that make no sense.
+    pub fn allocate_network(&self, request: CreateNetwork) -> Result<AllocateReply> {
+        let mut options = request.options.generic();
+        let top = request.options.texts();
+        options.extend(
+            top.into_iter().filter(|(key, _)| !key.starts_with("com.docker.network.") || key.ends_with("driver.mtu")),
+        );
+        NetworkOptions::parse_generic(&options, false)?;
+        Ok(AllocateReply { options })
+    }
+
+    /// `NetworkDriver.FreeNetwork`: nothing was kept.
+    ///
+    /// # Errors
+    /// None.
+    pub fn free_network(&self, _request: NetworkRef) -> Result<Empty> {
+        Ok(Empty {})
+    }
+
+    /// `NetworkDriver.DiscoverNew`: a node joined the swarm.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn discover_new(&self, request: Discovery) -> Result<Empty> {
+        if let Some(address) = node(&request) {
+            self.store.write(move |tx| tx.insert_peer(address))?;
+        }
+        Ok(Empty {})
+    }
+
+    /// `NetworkDriver.DiscoverDelete`: a node left.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn discover_delete(&self, request: Discovery) -> Result<Empty> {
+        if let Some(address) = node(&request) {
+            self.store.write(move |tx| tx.delete_peer(address))?;
+        }
+        Ok(Empty {})
+    }
+}
+
+/// The other node that is told of, if it is one.
+fn node(discovery: &Discovery) -> Option<IpAddr> {
+    const NODE: i64 = 1;
+    let other = discovery.discovery_type == NODE && !discovery.discovery_data.is_self;
+    discovery.discovery_data.address.filter(|_| other)
+}
+
+/// Records a network, or finds it recorded. `true`: it is new.
+fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool) -> Result<(Network, bool)> {
+    if let Some(network) = tx.network(&plan.id)? {
+        ensure!(
+            network.options == plan.fingerprint,
+            "network {} exists with other options or subnets",
+            plan.id.short()
+        );
+        return Ok((network, false));
+    }
+    let subnets: Vec<Subnet> = plan.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
+    let tenant = match (&plan.options.tenant, &plan.options.bridge) {
+        (Some(tenant), _) => Some(tenant.clone()),
+        (None, Some(bridge)) => launcher_of(tx, bridge, &subnets)?,
+        (None, None) => None,
+    };
+    let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&plan.id), names::tenant_namespace);
+    let bridge = plan.options.bridge.clone().map_or_else(|| names::network_bridge(&plan.id), Ok)?;
+    // A bridge that the tenant has already is meant, whatever else has its name by now.
+    let namespace = (!on_host || tx.is_bridge_used(&ours, &bridge)?).then_some(ours);
+    let egress = plan.options.egress(namespace.is_some())?;
+    let mut network = Network {
+        id: plan.id.clone(),
+        tenant,
+        namespace,
+        bridge,
+        mtu: plan.options.mtu,
+        egress,
+        vnics: plan.options.vnics,
+        dst_prefix: plan.options.dst_prefix.clone(),
+        options: plan.fingerprint.clone(),
+        subnets: Vec::new(),
+        routes: plan.options.routes.clone(),
+    };
+    refuse_overlap(tx, &network, &subnets)?;
+    for (data, subnet) in &plan.subnets {
+        let set_id = pairing::find_set(tx, &plan.options, network.tenant.as_ref(), data)?;
+        network.subnets.push(NetworkSubnet { set_id, ..subnet.clone() });
+    }
+    tx.insert_network(&network)?;
+    Ok((network, true))
+}
+
+/// The tenant whose launcher has VNICs on that bridge with one of those subnets.
+fn launcher_of(tx: &Tx<'_>, bridge: &LinkName, subnets: &[Subnet]) -> Result<Option<TenantId>> {
+    let mut tenants = Vec::new();
+    for subnet in subnets {
+        tenants.extend(tx.tenants_on_bridge(bridge, *subnet)?);
+    }
+    tenants.sort();
+    tenants.dedup();
+    ensure!(
+        tenants.len() < 2,
+        "bridge {bridge} with this subnet has VNICs of several tenants ({}): say whose network it is with -o tenant=T --ipam-opt tenant=T",
+        tenants.iter().map(TenantId::as_str).collect::<Vec<_>>().join(", ")
+    );
+    Ok(tenants.pop())
+}
+
+/// A tenant's namespace routes between its subnets, so they must be apart, unless they are the same on the same bridge.
+fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
+    let Some(tenant) = &network.tenant else { return Ok(()) };
+    for other in tx.networks_of_tenant(tenant)? {
+        let same_bridge = other.bridge == network.bridge && other.namespace == network.namespace;
+        for theirs in &other.subnets {
+            let clash =
+                subnets.iter().find(|ours| ours.overlaps(theirs.subnet) && !(same_bridge && **ours == theirs.subnet));
+            if let Some(ours) = clash {
+                bail!(
+                    "subnet {ours} overlaps subnet {} of network {} of tenant {tenant}, which is on bridge {}: give another subnet, or the same subnet and bridge",
+                    theirs.subnet,
+                    other.id.short(),
+                    other.bridge
+                );
+            }
+        }
+    }
+    Ok(())
+}

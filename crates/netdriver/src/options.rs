@@ -1,0 +1,251 @@
+//! What a user may say of a network (`docker network create -o`) and of an endpoint (`--network name=…,driver-opt=…`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::go::Options;
+use ciao_common::api::network::{INTERNAL, MTU};
+use ciao_common::store::{Egress, Route, VnicPolicy};
+use ciao_common::types::{InstanceId, LinkName, TenantId, VnicId};
+
+/// The options of a network that ciao-net knows.
+const KNOWN: [&str; 8] = ["tenant", "bridge", "cnci", "vnics", "egress", "dst_prefix", "routes", MTU];
+/// The options of an endpoint that ciao-net knows.
+const KNOWN_OF_ENDPOINT: [&str; 2] = ["instance", "vnic"];
+
+/// The options of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkOptions {
+    /// `tenant`: whose namespace. None: the network's own, unless a launcher's VNICs say whose it is.
+    pub tenant: Option<TenantId>,
+    /// `bridge`: its name. None: one made up.
+    pub bridge: Option<LinkName>,
+    /// `cnci`: the concentrator, which answers the gateway's address.
+    pub cnci: Option<IpAddr>,
+    /// `vnics=auto|required`.
+    pub vnics: VnicPolicy,
+    /// `egress=nat|gateway|docker|none`. None: it depends on the bridge, see [`Self::egress`].
+    pub egress: Option<Egress>,
+    /// `dst_prefix`: how the container's interface is called, before its number.
+    pub dst_prefix: String,
+    /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
+    pub routes: Vec<Route>,
+    /// `com.docker.network.driver.mtu`, in bytes.
+    pub mtu: Option<u32>,
+    /// `docker network create --internal`.
+    pub internal: bool,
+}
+
+impl NetworkOptions {
+    /// Reads `CreateNetwork`'s options.
+    ///
+    /// # Errors
+    /// An unknown option, named with the known ones; a value that makes no sense.
+    pub fn parse(options: &Options) -> Result<Self> {
+        Self::parse_generic(&options.generic(), options.flag(INTERNAL))
+    }
+
+    /// Reads the user's options alone, as `AllocateNetwork` has them.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
+        refuse_unknown(user.keys(), &KNOWN, "--opt")?;
+        let value = |key: &str| user.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let options = Self {
+            tenant: parsed(value("tenant"), "tenant")?,
+            bridge: parsed(value("bridge"), "bridge")?,
+            cnci: parsed(value("cnci"), "cnci")?,
+            vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
+            egress: parsed(value("egress"), "egress")?,
+            dst_prefix: value("dst_prefix").unwrap_or("eth").to_owned(),
+            routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
+            mtu: value(MTU).map(parse_mtu).transpose()?,
+            internal,
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<()> {
+        // The engine adds a number of up to four digits.
+        let prefix = &self.dst_prefix;
+        let fits = prefix.len() <= 11 && prefix.parse::<LinkName>().is_ok();
+        ensure!(fits, "--opt dst_prefix={prefix}: give 1 to 11 letters or digits, such as eth");
+        if self.internal {
+            let outside = self.egress.filter(|egress| *egress != Egress::None);
+            if let Some(egress) = outside {
+                bail!("--opt egress={egress} leads out, but the network is --internal: leave one of them away");
+            }
+        }
+        if self.cnci.is_some() {
+            let other = self.egress.filter(|egress| *egress != Egress::Gateway);
+            if let Some(egress) = other {
+                bail!(
+                    "--opt egress={egress} and --opt cnci contradict each other: a CNCI answers the gateway's address"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Who answers the gateway's address, on a bridge that is ours or not.
+    ///
+    /// # Errors
+    /// `egress=nat` on a bridge that is not ours, whose addresses are not to be changed.
+    pub fn egress(&self, bridge_is_ours: bool) -> Result<Egress> {
+        match self.egress {
+            Some(Egress::Nat) if !bridge_is_ours => bail!(
+                "--opt egress=nat needs a bridge that ciao-net makes, and this one exists on the host: \
+                 give another --opt bridge, or egress=gateway"
+            ),
+            Some(egress) => Ok(egress),
+            None if self.internal => Ok(Egress::None),
+            None if self.cnci.is_some() || !bridge_is_ours => Ok(Egress::Gateway),
+            None => Ok(Egress::Nat),
+        }
+    }
+}
+
+/// The options of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointOptions {
+    /// `instance`: the launcher's instance.
+    pub instance: Option<InstanceId>,
+    /// `vnic`: the launcher's VNIC.
+    pub vnic: Option<VnicId>,
+}
+
+impl EndpointOptions {
+    /// Reads `CreateEndpoint`'s options, the engine's own keys passed over.
+    ///
+    /// # Errors
+    /// An unknown option; a value that is no name.
+    pub fn parse(options: &Options) -> Result<Self> {
+        let texts = options.texts();
+        let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
+        refuse_unknown(user, &KNOWN_OF_ENDPOINT, "driver-opt")?;
+        let value = |key: &str| texts.get(key).map(String::as_str);
+        Ok(Self { instance: parsed(value("instance"), "instance")?, vnic: parsed(value("vnic"), "vnic")? })
+    }
+}
+
+fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str], flag: &str) -> Result<()> {
+    for key in keys {
+        ensure!(known.contains(&key.as_str()), "unknown option {flag} {key}: ciao-net knows {}", known.join(", "));
+    }
+    Ok(())
+}
+
+fn parsed<T>(text: Option<&str>, key: &str) -> Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: Into<anyhow::Error>,
+{
+    text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
+}
+
+/// The kernel's smallest for IPv4 up to the largest of a veth.
+///
+/// # Errors
+/// Another number, or none.
+pub fn parse_mtu(text: &str) -> Result<u32> {
+    let mtu = text.parse().with_context(|| format!("MTU {text:?} is no number of bytes"))?;
+    check_mtu(mtu)
+}
+
+/// Whether the kernel takes it.
+///
+/// # Errors
+/// It does not.
+pub fn check_mtu(mtu: u32) -> Result<u32> {
+    ensure!((68..=65535).contains(&mtu), "MTU {mtu} is not between 68 and 65535");
+    Ok(mtu)
+}
+
+fn parse_routes(text: &str) -> Result<Vec<Route>> {
+    let one = |item: &str| {
+        let (destination, next_hop) = item.split_once('=').map_or((item, None), |(d, n)| (d, Some(n)));
+        let next_hop: Option<IpAddr> = next_hop
+            .map(|text| text.parse().with_context(|| format!("{text:?} is not an IP address")))
+            .transpose()
+            .with_context(|| format!("route {item:?}: give DESTINATION=NEXT_HOP such as 10.0.0.0/8=192.168.111.254"))?;
+        let route = Route { destination: destination.trim().parse()?, next_hop };
+        if let Some(hop) = route.next_hop {
+            ensure!(hop.is_ipv4() == route.destination.network().is_ipv4(), "route {item:?} mixes IPv4 and IPv6");
+        }
+        Ok(route)
+    };
+    let routes: Vec<_> = text.split([',', ' ']).filter(|item| !item.is_empty()).map(one).collect::<Result<_>>()?;
+    for (index, route) in routes.iter().enumerate() {
+        let again = routes[..index].iter().any(|other| other.destination == route.destination);
+        ensure!(!again, "route to {} is given twice", route.destination);
+    }
+    Ok(routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<NetworkOptions> {
+        let user = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        NetworkOptions::parse_generic(&user, false)
+    }
+
+    fn sentence<T: std::fmt::Debug>(result: Result<T>) -> String {
+        format!("{:#}", result.unwrap_err())
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let options = parse(&[
+            ("tenant", "acme"),
+            ("bridge", "br1"),
+            ("vnics", "required"),
+            ("egress", "none"),
+            ("dst_prefix", "net"),
+            ("routes", "10.0.0.0/8=192.168.111.254,10.9.0.0/16"),
+            (MTU, "1400"),
+        ])
+        .unwrap();
+        assert_eq!(options.mtu, Some(1400));
+        assert_eq!(options.routes.len(), 2);
+        assert_eq!(options.routes[1].next_hop, None);
+        assert_eq!(options.egress(true).unwrap(), Egress::None);
+    }
+
+    #[test]
+    fn a_wrong_option_is_an_error_that_names_it() {
+        for (pair, expected) in [
+            (("brigde", "br1"), "brigde: ciao-net knows tenant, bridge"),
+            (("bridge", "1234567890123456"), "has 16 bytes"),
+            (("vnics", "maybe"), "vnics=maybe"),
+            (("egress", "x"), "egress=x"),
+            (("dst_prefix", "a/b"), "dst_prefix=a/b"),
+            (("dst_prefix", "twelve-bytes"), "1 to 11"),
+            (("routes", "10.0.0.0/8=x"), "\"x\" is not an IP address"),
+            (("routes", "10.0.0.0/8=fd00::1"), "mixes"),
+            (("routes", "10.0.0.0/8,10.0.0.0/8"), "twice"),
+            (("cnci", "x"), "cnci=x"),
+            ((MTU, "67"), "67"),
+            ((MTU, "many"), "many"),
+            (("tenant", "../x"), "tenant"),
+        ] {
+            let error = sentence(parse(&[pair]));
+            assert!(error.contains(expected), "{error:?} should contain {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_gateway_is_ours_unless_somebody_else_answers_it() {
+        let egress = |pairs: &[(&str, &str)], ours| parse(pairs).unwrap().egress(ours);
+        assert_eq!(egress(&[], true).unwrap(), Egress::Nat);
+        assert_eq!(egress(&[], false).unwrap(), Egress::Gateway);
+        assert_eq!(egress(&[("cnci", "10.0.0.9")], true).unwrap(), Egress::Gateway);
+        assert!(sentence(egress(&[("egress", "nat")], false)).contains("exists on the host"));
+        let internal = NetworkOptions::parse_generic(&BTreeMap::new(), true).unwrap();
+        assert_eq!(internal.egress(true).unwrap(), Egress::None);
+    }
+}

@@ -1,0 +1,33 @@
+//! Which call goes where. The set of paths is the driver's whole plugin interface.
+
+use std::sync::Arc;
+
+use ciao_common::api::network::{Capabilities, GwAllocReply};
+use ciao_common::plugin::Plugin;
+
+use crate::Driver;
+
+/// The driver as a plugin.
+#[must_use]
+pub fn plugin(driver: Arc<Driver>) -> Plugin<Arc<Driver>> {
+    Plugin::new("NetworkDriver", driver)
+        .constant("/NetworkDriver.GetCapabilities", |driver| {
+            let scope = driver.config.scope.to_string();
+            Capabilities { scope: scope.clone(), connectivity_scope: scope, gw_alloc_checker: true }
+        })
+        // Whether somebody uses the gateway's address or not, it is never a container's: all engines do the same.
+        .constant("/NetworkDriver.GwAllocCheck", |_| GwAllocReply { skip_ipv4: false, skip_ipv6: false })
+        .call("/NetworkDriver.AllocateNetwork", |d, q| d.allocate_network(q))
+        .call("/NetworkDriver.FreeNetwork", |d, q| d.free_network(q))
+        .call("/NetworkDriver.CreateNetwork", |d, q| d.create_network(q))
+        .call("/NetworkDriver.DeleteNetwork", |d, q| d.delete_network(q))
+        .call("/NetworkDriver.CreateEndpoint", |d, q| d.create_endpoint(q))
+        .call("/NetworkDriver.DeleteEndpoint", |d, q| d.delete_endpoint(q))
+        .call("/NetworkDriver.EndpointOperInfo", |d, q| d.endpoint_oper_info(q))
+        .call("/NetworkDriver.Join", |d, q| d.join(q))
+        .call("/NetworkDriver.Leave", |d, q| d.leave(q))
+        .call("/NetworkDriver.ProgramExternalConnectivity", |d, q| d.program_external_connectivity(q))
+        .call("/NetworkDriver.RevokeExternalConnectivity", |d, q| d.revoke_external_connectivity(q))
+        .call("/NetworkDriver.DiscoverNew", |d, q| d.discover_new(q))
+        .call("/NetworkDriver.DiscoverDelete", |d, q| d.discover_delete(q))
+}

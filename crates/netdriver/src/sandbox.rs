@@ -1,0 +1,109 @@
+//! `Join` and `Leave`, and the two calls about the outside: handing the link over to a container's sandbox.
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::Empty;
+use ciao_common::api::network::{
+    EndpointRef, InterfaceName, Join, JoinReply, PORT_MAP, PortBinding, ProgramExternalConnectivity, StaticRoute,
+};
+use ciao_common::store::{Egress, Network, Route, Vnic};
+
+use crate::kernel::Place;
+use crate::{Driver, wiring};
+
+/// libnetwork's numbers for kinds of routes.
+const NEXT_HOP: u8 = 0;
+const CONNECTED: u8 = 1;
+
+impl Driver {
+    /// `NetworkDriver.Join`: answers the link, its name in the container, gateways and routes. A link that is gone,
+    /// after a reboot or a killed dockerd, is made again from its record.
+    ///
+    /// # Errors
+    /// An unknown network or endpoint; a link that a container has already.
+    pub fn join(&self, request: Join) -> Result<JoinReply> {
+        let (endpoint, vnic) = self.lookup(&request.endpoint_id)?;
+        let network = self.store.read(|tx| tx.network(&endpoint.network))?;
+        let network =
+            network.with_context(|| format!("network {} is unknown: it was deleted", endpoint.network.short()))?;
+        ensure!(
+            network.id == request.network_id,
+            "endpoint {} is of network {}, not of {}",
+            endpoint.id.short(),
+            network.id.short(),
+            request.network_id.short()
+        );
+        self.hand_over(&network, &vnic)?;
+        Ok(reply(&network, vnic))
+    }
+
+    /// Sees to it that the container's end is where the engine looks for it.
+    fn hand_over(&self, network: &Network, vnic: &Vnic) -> Result<()> {
+        match self.wiring.kernel.place(&wiring::veth(vnic))? {
+            Place::Host(Some(mac)) if mac == vnic.mac => Ok(()),
+            Place::Container => {
+                bail!("link {} of VNIC {} is in a running container: stop that one first", vnic.container_link, vnic.id)
+            }
+            Place::Host(_) | Place::Gone => {
+                log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
+                let _lock = self.wiring.lock(vnic.namespace.as_deref());
+                self.wiring.ensure_network(network)?;
+                self.wiring.ensure_vnic(vnic).map(drop)
+            }
+        }
+    }
+
+    /// `NetworkDriver.Leave`: nothing to do. The engine gives the link back afterwards.
+    ///
+    /// # Errors
+    /// None.
+    pub fn leave(&self, _request: EndpointRef) -> Result<Empty> {
+        Ok(Empty {})
+    }
+
+    /// `NetworkDriver.ProgramExternalConnectivity`: publishes ports.
+    ///
+    /// # Errors
+    /// There are ports to publish, which this driver cannot: better no container than one that nobody reaches.
+    pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
+        let ports = match request.options.value(PORT_MAP) {
+            None => Vec::new(),
+            Some(value) => serde_json::from_value::<Option<Vec<PortBinding>>>(value.clone())
+                .with_context(|| format!("published ports {value}"))?
+                .unwrap_or_default(),
+        };
+        if let Some(port) = ports.first() {
+            bail!("port {} cannot be published: ciao-net publishes no ports, run the container without -p", port.port);
+        }
+        Ok(Empty {})
+    }
+
+    /// `NetworkDriver.RevokeExternalConnectivity`: nothing is published.
+    ///
+    /// # Errors
+    /// None.
+    pub fn revoke_external_connectivity(&self, _request: EndpointRef) -> Result<Empty> {
+        Ok(Empty {})
+    }
+}
+
+fn reply(network: &Network, vnic: Vnic) -> JoinReply {
+    let gateways_are_used = matches!(network.egress, Egress::Nat | Egress::Gateway);
+    let gateway = |v4: bool| {
+        let mut gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
+        gateways.find(|gateway| gateways_are_used && gateway.is_ipv4() == v4)
+    };
+    let (gateway, gateway_ipv6) = (gateway(true), gateway(false));
+    JoinReply {
+        interface_name: InterfaceName { src_name: vnic.container_link, dst_prefix: network.dst_prefix.clone() },
+        // Without gateway and without this word the engine adds an interface on docker_gwbridge.
+        disable_gateway_service: network.egress != Egress::Docker && gateway.is_none() && gateway_ipv6.is_none(),
+        gateway,
+        gateway_ipv6,
+        static_routes: network.routes.iter().map(route).collect(),
+    }
+}
+
+fn route(route: &Route) -> StaticRoute {
+    let route_type = if route.next_hop.is_some() { NEXT_HOP } else { CONNECTED };
+    StaticRoute { destination: route.destination, route_type, next_hop: route.next_hop }
+}

@@ -1,0 +1,196 @@
+//! The kernel's part of networks and VNICs: what must stand for a record, and what goes when the last record is gone.
+//!
+//! Records come before links when something is made, and go to state `going` before links are deleted; so a crash
+//! leaves records without links, or links that a record still names, and [`crate::reconcile`] repairs both.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail};
+use ciao_common::store::{Egress, Network, Store, Vnic};
+use ciao_common::types::{LinkName, VnicId};
+
+use crate::kernel::{HostLink, Kernel, Namespace, Place, Veth};
+
+/// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
+const LOCKS: usize = 64;
+
+/// The store and the kernel together.
+pub(crate) struct Wiring {
+    pub(crate) store: Arc<Store>,
+    pub(crate) kernel: Arc<dyn Kernel>,
+    locks: Vec<Mutex<()>>,
+    going: Mutex<Sender<VnicId>>,
+}
+
+/// The kernel's view of a VNIC.
+pub(crate) fn veth(vnic: &Vnic) -> Veth {
+    Veth {
+        namespace: Namespace::of(vnic.namespace.as_deref()),
+        bridge: vnic.bridge.clone(),
+        host_link: vnic.host_link.clone(),
+        container_link: vnic.container_link.clone(),
+        mac: vnic.mac,
+        mtu: vnic.mtu,
+    }
+}
+
+impl Wiring {
+    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Result<Self> {
+        let (going, waiting) = channel();
+        let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
+        let wiring = Self { store, kernel, locks, going: Mutex::new(going) };
+        wiring.start_deleting(waiting)?;
+        Ok(wiring)
+    }
+
+    /// A second one on the same store and kernel for the thread that deletes, with locks of its own: it only removes
+    /// links whose records nobody else can find any more.
+    fn start_deleting(&self, waiting: Receiver<VnicId>) -> Result<()> {
+        let (store, kernel) = (Arc::clone(&self.store), Arc::clone(&self.kernel));
+        let serve = move || {
+            while let Ok(first) = waiting.recv() {
+                let ids: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                if let Err(error) = delete_links(&store, kernel.as_ref(), Some(ids)) {
+                    log::warn!("delete links: {error:#}: the next reconcile tries again");
+                }
+            }
+        };
+        std::thread::Builder::new().name("links".into()).spawn(serve).context("start a thread")?;
+        Ok(())
+    }
+
+    /// Until it is dropped, nobody else changes what is in the namespace.
+    pub(crate) fn lock(&self, namespace: Option<&str>) -> MutexGuard<'_, ()> {
+        let name = namespace.unwrap_or("");
+        let sum = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        // A poisoned lock guards nothing that could be half done: the kernel and the store are looked at anew.
+        self.locks[sum % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a network's or VNIC's bridge is: `None` for one that exists in the host's namespace and is not ours.
+    pub(crate) fn namespace_for(&self, bridge: Option<&LinkName>, ours: String) -> Result<Option<String>> {
+        let Some(bridge) = bridge else { return Ok(Some(ours)) };
+        match self.kernel.host_link(bridge)? {
+            HostLink::Absent => Ok(Some(ours)),
+            HostLink::Bridge => Ok(None),
+            HostLink::Other => bail!("{bridge} is a link of this host but not a bridge: give another --opt bridge"),
+        }
+    }
+
+    /// Makes namespace and bridge, if they are not there. The caller has the namespace's lock.
+    pub(crate) fn ensure_bridge(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<u32>) -> Result<()> {
+        let Some(name) = namespace else {
+            return match self.kernel.host_link(bridge)? {
+                HostLink::Bridge => self.kernel.accept_forwarding(bridge),
+                _ => bail!("bridge {bridge} of this host is not there any more: make it again, it is not ciao-net's"),
+            };
+        };
+        self.kernel.ensure_namespace(name)?;
+        self.kernel.ensure_bridge(name, bridge, mtu).map(drop)
+    }
+
+    /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
+    pub(crate) fn ensure_network(&self, network: &Network) -> Result<()> {
+        self.ensure_bridge(network.namespace.as_deref(), &network.bridge, network.mtu)?;
+        let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
+            return Ok(());
+        };
+        for subnet in &network.subnets {
+            if let Some(gateway) = subnet.gateway {
+                self.kernel.add_address(namespace, &network.bridge, subnet.subnet, gateway)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a VNIC's links, if they are not there; a pair with another MAC address is made anew. `true`: made. The
+    /// caller has the namespace's lock.
+    pub(crate) fn ensure_vnic(&self, vnic: &Vnic) -> Result<bool> {
+        let veth = veth(vnic);
+        match self.kernel.place(&veth)? {
+            Place::Container => return Ok(false),
+            Place::Host(Some(mac)) if mac == vnic.mac => return Ok(false),
+            Place::Host(_) => self.kernel.delete_link(&Namespace::Host, &veth.container_link)?,
+            Place::Gone => {}
+        }
+        self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+        self.kernel.create_veth(&veth)?;
+        Ok(true)
+    }
+
+    /// Deletes a VNIC's links, whose record is `going` already, in the background: the kernel needs some 20 ms.
+    pub(crate) fn delete_later(&self, vnic: VnicId) {
+        let sender = self.going.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.send(vnic).is_err() {
+            log::warn!("the thread that deletes links has ended: the next start deletes what is left");
+        }
+    }
+
+    /// Deletes a VNIC's links, whose record is `going` already, and its record.
+    pub(crate) fn delete_now(&self, vnic: VnicId) -> Result<()> {
+        delete_links(&self.store, self.kernel.as_ref(), Some(vec![vnic]))
+    }
+
+    /// Deletes the links of every VNIC that is `going`.
+    pub(crate) fn delete_all_going(&self) -> Result<()> {
+        delete_links(&self.store, self.kernel.as_ref(), None)
+    }
+
+    /// Removes a bridge of ours that no network and no VNIC uses any more, and its namespace with the last one.
+    /// What is still used loses gateways that no network has. The caller has the namespace's lock.
+    pub(crate) fn tidy(&self, gone: &Network) -> Result<()> {
+        let Some(namespace) = gone.namespace.as_deref() else {
+            return self.tidy_host_bridge(&gone.bridge);
+        };
+        if !self.tidy_bridge(namespace, &gone.bridge)? {
+            let (name, bridge) = (namespace.to_owned(), gone.bridge.clone());
+            let left = self.store.read(|tx| tx.networks_on_bridge(Some(&name), &bridge))?;
+            let still = |gateway| {
+                left.iter().any(|n| n.egress == Egress::Nat && n.subnets.iter().any(|s| s.gateway == gateway))
+            };
+            for subnet in gone.subnets.iter().filter(|subnet| !still(subnet.gateway)) {
+                if let Some(gateway) = subnet.gateway {
+                    self.kernel.remove_address(namespace, &gone.bridge, subnet.subnet, gateway)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller
+    /// has the namespace's lock.
+    pub(crate) fn tidy_bridge(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
+        let (in_use, namespace_in_use) = self.store.read(|tx| {
+            let networks = tx.networks_on_bridge(Some(namespace), bridge)?;
+            let vnics = tx.vnics_on_bridge(Some(namespace), bridge)?;
+            Ok((!networks.is_empty() || !vnics.is_empty(), tx.is_namespace_used(namespace)?))
+        })?;
+        if !namespace_in_use {
+            self.kernel.delete_namespace(namespace)?;
+        } else if !in_use {
+            self.kernel.delete_link(&Namespace::Named(namespace.to_owned()), bridge)?;
+        }
+        Ok(!in_use)
+    }
+
+    fn tidy_host_bridge(&self, bridge: &LinkName) -> Result<()> {
+        let used = self.store.read(|tx| {
+            Ok(!tx.networks_on_bridge(None, bridge)?.is_empty() || !tx.vnics_on_bridge(None, bridge)?.is_empty())
+        })?;
+        if used { Ok(()) } else { self.kernel.forget_forwarding(bridge) }
+    }
+}
+
+/// Deletes the links of VNICs that are `going` (all, or `only` some), then their records.
+fn delete_links(store: &Store, kernel: &dyn Kernel, only: Option<Vec<VnicId>>) -> Result<()> {
+    let mut going = store.read(|tx| tx.vnics_going())?;
+    if let Some(ids) = only {
+        going.retain(|vnic| ids.contains(&vnic.id));
+    }
+    if going.is_empty() {
+        return Ok(());
+    }
+    kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
+    store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
+}
