@@ -1,5 +1,7 @@
 //! What each IPAM call does, one sentence a test.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,6 +76,8 @@ pub struct LeaseRow {
     pub instance: Option<InstanceId>,
     /// Docker's endpoint that has it, twelve characters.
     pub endpoint: Option<String>,
+    /// Docker's network on its set of addresses, twelve characters; the first of several.
+    pub network: Option<String>,
     /// `local` or `global`.
     pub space: String,
     /// UTC.
@@ -252,6 +254,7 @@ impl Tx<'_> {
                 state: row.get("state")?,
                 instance: get_optional(row, "instance")?,
                 endpoint: row.get("endpoint")?,
+                network: row.get("network")?,
                 space: row.get("space")?,
                 since: row.get("since")?,
             })

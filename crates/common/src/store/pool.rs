@@ -84,6 +84,8 @@ pub struct PoolRow {
     pub sub_pool: Option<Subnet>,
     /// `local` or `global`.
     pub space: String,
+    /// Docker's networks on it, twelve characters each.
+    pub networks: Option<String>,
     /// Requests that were not released.
     pub refs: i64,
     /// Addresses granted through it.
@@ -259,17 +261,22 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn pools(&self) -> Result<Vec<PoolRow>> {
-        self.all("SELECT tenant, subnet, sub_pool, space, refs, leases, pool_id, created FROM pool", [], |row| {
-            Ok(PoolRow {
-                tenant: get_optional(row, "tenant")?,
-                subnet: get(row, "subnet")?,
-                sub_pool: sub_pool(row)?,
-                space: row.get("space")?,
-                refs: row.get("refs")?,
-                leases: row.get("leases")?,
-                pool_id: get(row, "pool_id")?,
-                created: row.get("created")?,
-            })
-        })
+        self.all(
+            "SELECT tenant, subnet, sub_pool, space, networks, refs, leases, pool_id, created FROM pool",
+            [],
+            |row| {
+                Ok(PoolRow {
+                    tenant: get_optional(row, "tenant")?,
+                    subnet: get(row, "subnet")?,
+                    sub_pool: sub_pool(row)?,
+                    space: row.get("space")?,
+                    networks: row.get("networks")?,
+                    refs: row.get("refs")?,
+                    leases: row.get("leases")?,
+                    pool_id: get(row, "pool_id")?,
+                    created: row.get("created")?,
+                })
+            },
+        )
     }
 }

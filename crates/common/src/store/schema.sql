@@ -152,7 +152,8 @@ CREATE TABLE setting (
 -- For people -------------------------------------------------------------------------------------------------------
 
 CREATE VIEW pool AS
-SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space, p.refs,
+SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
+       (SELECT group_concat(substr(n.network, 1, 12), ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
        (SELECT count(*) FROM address_record a WHERE a.pool = p.id) AS leases,
        p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
 FROM pool_record p JOIN pool_set s ON s.id = p.set_id
@@ -183,15 +184,16 @@ WITH network_of AS (
 SELECT tenant, subnet, address,
        CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
             WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
-       instance, substr(endpoint, 1, 12) AS endpoint, scope AS space, datetime(granted / 1000, 'unixepoch') AS since
+       instance, substr(endpoint, 1, 12) AS endpoint,
+       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space, datetime(granted / 1000, 'unixepoch') AS since
 FROM joined
 UNION ALL
-SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live'
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
 UNION ALL
-SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
