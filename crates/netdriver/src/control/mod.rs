@@ -129,15 +129,17 @@ impl Query {
             match key {
                 "tenant" => query.tenant = Some(value.parse()?),
                 "instance" => query.instance = Some(value.parse()?),
-                "force" => query.force = value.parse().with_context(|| format!("force={value}: give true or false"))?,
-                "dry_run" => {
-                    query.dry_run = value.parse().with_context(|| format!("dry_run={value}: give true or false"))?
-                }
+                "force" => query.force = yes(key, value)?,
+                "dry_run" => query.dry_run = yes(key, value)?,
                 _ => anyhow::bail!("unknown parameter {key}: known are tenant, instance, force, dry_run"),
             }
         }
         Ok(query)
     }
+}
+
+fn yes(key: &str, value: &str) -> Result<bool> {
+    value.parse().with_context(|| format!("{key}={value}: give true or false"))
 }
 
 fn json(status: u16, value: &impl Serialize) -> Reply {

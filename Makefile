@@ -1,0 +1,38 @@
+# The two commands of the README are `make demo` and `make test`. Both install what is missing and build.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+
+.PHONY: demo test check test-engines build install uninstall deps
+
+## Show the whole job in a private Docker host on this machine.
+demo: build
+	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
+
+## Run every test: formatting, lints, units, replays, kernel, real engine.
+test: check
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) test --locked -p ciao-tests
+
+## The tests that need no engine.
+check: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) test --locked -p ciao-common -p ciao-ipam -p ciao-netdriver
+
+## The tests on a real engine, once for each engine of three Debian suites.
+test-engines: build
+	for engine in bookworm trixie forky; do CIAO_ENGINE=$$engine $(CARGO) test --locked -p ciao-tests || exit 1; done
+
+build: deps
+	$(CARGO) build --release --locked --workspace
+
+## Put the plugins onto this machine.
+install: build
+	PREFIX=$(PREFIX) sh deploy/install.sh target/release
+
+uninstall:
+	PREFIX=$(PREFIX) sh deploy/uninstall.sh
+
+deps:
+	@sh deploy/deps.sh

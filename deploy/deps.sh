@@ -1,0 +1,43 @@
+#!/bin/sh
+# Installs what building, demo and tests need and this machine lacks: Debian packages, and a Docker Engine if there is
+# none. A daemon that comes with a package is not started.
+set -eu
+
+if ! command -v cargo >/dev/null; then
+	echo "deps: there is no cargo: install Rust 1.89 or newer from https://rustup.rs, then try again" >&2
+	exit 1
+fi
+
+missing=
+need() { # need COMMAND PACKAGE
+	command -v "$1" >/dev/null || missing="$missing $2"
+}
+PATH="$PATH:/usr/sbin:/sbin"
+need cc gcc
+need dockerd docker.io
+need iptables iptables
+need ip iproute2
+need busybox busybox-static
+need sqlite3 sqlite3
+need ping iputils-ping
+need debootstrap debootstrap
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+	echo "deps: these packages are missing:$missing: install them, or run as root on Debian" >&2
+	exit 1
+fi
+echo "deps: installing$missing"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+fi
+log=$(mktemp)
+if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+	tail -n 20 "$log" >&2
+	echo "deps: apt-get failed, see $log" >&2
+	exit 1
+fi
+rm -f "$log"
