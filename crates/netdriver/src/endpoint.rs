@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
-use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy, now};
+use ciao_common::store::{Endpoint, Network, Owner, Port, Tx, Vnic, VnicPolicy, now};
 use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
 use crate::kernel::Place;
@@ -73,13 +73,11 @@ impl Driver {
         let Err(error) = self.wiring.ensure_vnic(vnic) else { return Ok(()) };
         drop(lock);
         let endpoint = endpoint.clone();
-        let going = self.store.write(move |tx| match tx.endpoint(&endpoint)? {
+        let gone = self.store.write(move |tx| match tx.endpoint(&endpoint)? {
             Some(endpoint) => forget(tx, &endpoint),
-            None => Ok(None),
+            None => Ok(Gone::default()),
         });
-        if let Some(vnic) = going.context("and undo what was half made")? {
-            self.wiring.delete_later(vnic);
-        }
+        self.clean_up(gone.context("and undo what was half made")?);
         Err(error)
     }
 
@@ -94,11 +92,8 @@ impl Driver {
         );
         log::info!("endpoint {}{address} is stale, its container is gone: superseded", endpoint.id.short());
         let stale = endpoint.clone();
-        let going = self.store.write(move |tx| match tx.endpoint(&stale.id)? {
-            Some(found) if found == stale => forget(tx, &found),
-            _ => Ok(None),
-        })?;
-        going.into_iter().for_each(|vnic| self.wiring.delete_later(vnic));
+        let gone = self.store.write(move |tx| forget_same(tx, &stale))?;
+        self.clean_up(gone);
         Ok(())
     }
 
@@ -107,15 +102,25 @@ impl Driver {
     /// # Errors
     /// The disk's. An unknown endpoint is none.
     pub fn delete_endpoint(&self, request: EndpointRef) -> Result<Empty> {
-        let going = self.store.write(move |tx| match tx.endpoint(&request.endpoint_id)? {
+        let gone = self.store.write(move |tx| match tx.endpoint(&request.endpoint_id)? {
             Some(endpoint) => forget(tx, &endpoint),
             None => {
                 log::info!("endpoint {} is unknown: nothing to delete", request.endpoint_id.short());
-                Ok(None)
+                Ok(Gone::default())
             }
         })?;
-        going.into_iter().for_each(|vnic| self.wiring.delete_later(vnic));
+        self.clean_up(gone);
         Ok(Empty {})
+    }
+
+    /// Takes away what an endpoint had: the records say already that it is to go, so what fails now is tried again.
+    pub(crate) fn clean_up(&self, gone: Gone) {
+        if let Err(error) = self.close_ports(&gone.ports) {
+            log::warn!("take published ports back: {error:#}");
+        }
+        if let Some(vnic) = gone.vnic {
+            self.wiring.delete_later(vnic);
+        }
     }
 
     /// `NetworkDriver.EndpointOperInfo`: what is recorded, for `docker network inspect -v` and logs.
@@ -160,12 +165,32 @@ pub(crate) fn unknown(id: &EndpointId) -> String {
     )
 }
 
-/// Forgets an endpoint; its VNIC, if it is Docker's, is to be deleted.
-pub(crate) fn forget(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Option<VnicId>> {
+/// What is still to be taken away when the record of an endpoint is gone.
+#[derive(Default)]
+pub(crate) struct Gone {
+    /// Its VNIC, if that is Docker's.
+    pub(crate) vnic: Option<VnicId>,
+    /// Its published ports.
+    pub(crate) ports: Vec<Port>,
+}
+
+/// Forgets an endpoint. Its VNIC, if it is Docker's, is to be deleted.
+pub(crate) fn forget(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
+    let ports = tx.ports_of(&endpoint.id)?;
     tx.delete_endpoint(&endpoint.id)?;
-    let Some(vnic) = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker) else { return Ok(None) };
-    tx.set_vnic_going(&vnic.id)?;
-    Ok(Some(vnic.id))
+    let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
+    if let Some(id) = &vnic {
+        tx.set_vnic_going(id)?;
+    }
+    Ok(Gone { vnic, ports })
+}
+
+/// Forgets an endpoint, if it is still as it was.
+pub(crate) fn forget_same(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
+    match tx.endpoint(&endpoint.id)? {
+        Some(found) if found == *endpoint => forget(tx, &found),
+        _ => Ok(Gone::default()),
+    }
 }
 
 fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
@@ -318,6 +343,7 @@ fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
         mtu: network.mtu,
         namespace: network.namespace.clone(),
         bridge: network.bridge.clone(),
+        allowed: wanted.options.allowed_addresses.clone(),
         network_name: None,
         container_link,
         host_link,

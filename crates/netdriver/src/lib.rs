@@ -3,6 +3,7 @@
 //! - [`network`]: `CreateNetwork`, `DeleteNetwork`, and which tenant and addresses a network belongs to;
 //! - [`endpoint`]: `CreateEndpoint`, `DeleteEndpoint`: which VNIC a container gets;
 //! - [`sandbox`]: `Join`, `Leave`: handing the link over;
+//! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass;
 //! - [`vnic`]: the launcher's side, served by [`control`];
 //! - [`wiring`]: the kernel's part of networks and VNICs: namespaces, bridges, links;
 //! - [`reconcile`]: records and kernel brought together again;
@@ -16,9 +17,12 @@ pub mod names;
 pub mod network;
 pub mod options;
 mod pairing;
+pub mod ports;
 pub mod reconcile;
 pub mod routes;
+pub mod rules;
 pub mod sandbox;
+pub mod uplink;
 pub mod vnic;
 mod wiring;
 
@@ -26,6 +30,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ciao_common::store::{Scope, Store};
+use ciao_common::types::{MacAddr, Subnet, VnicId};
 
 use kernel::Kernel;
 use wiring::Wiring;
@@ -34,6 +39,7 @@ use wiring::Wiring;
 pub struct Driver {
     store: Arc<Store>,
     wiring: Arc<Wiring>,
+    held: ports::Held,
     config: Config,
 }
 
@@ -42,11 +48,14 @@ pub struct Driver {
 pub struct Config {
     /// What the driver tells Docker: networks of one engine, or of a swarm.
     pub scope: Scope,
+    /// Where the addresses of uplinks come from, pairs of them.
+    pub uplink_pool: Subnet,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { scope: Scope::Local }
+        let uplink_pool = "169.254.64.0/18".parse().expect("a constant");
+        Self { scope: Scope::Local, uplink_pool }
     }
 }
 
@@ -54,9 +63,14 @@ impl Driver {
     /// A driver on `store` and `kernel`.
     ///
     /// # Errors
-    /// No thread can be started.
+    /// The disk's; no thread can be started.
     pub fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, config: Config) -> Result<Self> {
-        let wiring = Arc::new(Wiring::new(Arc::clone(&store), kernel)?);
-        Ok(Self { store, wiring, config })
+        let fresh = MacAddr::hashed(VnicId::random().as_str().as_bytes()).octets();
+        let fresh =
+            format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
+        let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
+        let pools = uplink::Pools::new(config.uplink_pool, uplink_pool6.parse()?)?;
+        let wiring = Arc::new(Wiring::new(Arc::clone(&store), kernel, pools)?);
+        Ok(Self { store, wiring, held: ports::Held::default(), config })
     }
 }

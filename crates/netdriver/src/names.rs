@@ -11,6 +11,9 @@ pub const CONTAINER_LINK: &str = "cv";
 /// How the names of the ends on bridges begin.
 pub const HOST_LINK: &str = "hv";
 
+/// How the names of the hosts' ends of uplinks begin; the rulesets know it too.
+pub const UPLINK: &str = "cu";
+
 /// A tenant's network namespace.
 #[must_use]
 pub fn tenant_namespace(tenant: &TenantId) -> String {
@@ -31,10 +34,20 @@ pub fn links(vnic: &VnicId) -> Result<(LinkName, LinkName)> {
     Ok((format!("{CONTAINER_LINK}{vnic}").parse()?, format!("{HOST_LINK}{vnic}").parse()?))
 }
 
-/// Whether a link in the host's namespace has the form of one of ours.
+/// Whether a link has the form of a VNIC's.
 #[must_use]
 pub fn is_vnic_link(link: &LinkName) -> bool {
-    [CONTAINER_LINK, HOST_LINK].iter().any(|prefix| {
+    has_form(link, &[CONTAINER_LINK, HOST_LINK])
+}
+
+/// Whether a link in the host's namespace has the form of one of ours.
+#[must_use]
+pub fn is_ours(link: &LinkName) -> bool {
+    has_form(link, &[CONTAINER_LINK, HOST_LINK, UPLINK])
+}
+
+fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| {
         let id = link.as_str().strip_prefix(prefix);
         id.is_some_and(|id| id.len() == 10 && id.bytes().all(|b| b.is_ascii_hexdigit()))
     })

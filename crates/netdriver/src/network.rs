@@ -92,16 +92,16 @@ impl Driver {
     /// namespace's lock.
     fn forget(&self, network: &Network) -> Result<()> {
         let id = network.id.clone();
-        let going = self.store.write(move |tx| {
-            let mut going = Vec::new();
+        let gone = self.store.write(move |tx| {
+            let mut gone = Vec::new();
             for endpoint in tx.endpoints_of_network(&id)? {
                 log::info!("endpoint {} was left on network {}: removed with it", endpoint.id.short(), id.short());
-                going.extend(crate::endpoint::forget(tx, &endpoint)?);
+                gone.push(crate::endpoint::forget(tx, &endpoint)?);
             }
             tx.delete_network(&id)?;
-            Ok(going)
+            Ok(gone)
         })?;
-        going.into_iter().for_each(|vnic| self.wiring.delete_later(vnic));
+        gone.into_iter().for_each(|gone| self.clean_up(gone));
         self.wiring.tidy(network)
     }
 
@@ -188,6 +188,7 @@ fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool) -> Result<(Network, bool)> {
         egress,
         vnics: plan.options.vnics,
         dst_prefix: plan.options.dst_prefix.clone(),
+        secured: plan.options.port_security,
         options: plan.fingerprint.clone(),
         subnets: Vec::new(),
         routes: plan.options.routes.clone(),

@@ -10,9 +10,9 @@ use ciao_common::store::{Egress, Route, VnicPolicy};
 use ciao_common::types::{InstanceId, LinkName, TenantId, VnicId};
 
 /// The options of a network that ciao-net knows.
-const KNOWN: [&str; 8] = ["tenant", "bridge", "cnci", "vnics", "egress", "dst_prefix", "routes", MTU];
+const KNOWN: [&str; 9] = ["tenant", "bridge", "cnci", "vnics", "egress", "dst_prefix", "routes", "port_security", MTU];
 /// The options of an endpoint that ciao-net knows.
-const KNOWN_OF_ENDPOINT: [&str; 2] = ["instance", "vnic"];
+const KNOWN_OF_ENDPOINT: [&str; 3] = ["instance", "vnic", "allowed_addresses"];
 
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct NetworkOptions {
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
     pub routes: Vec<Route>,
+    /// `port_security=on|off`: whether containers may send with their own addresses only.
+    pub port_security: bool,
     /// `com.docker.network.driver.mtu`, in bytes.
     pub mtu: Option<u32>,
     /// `docker network create --internal`.
@@ -61,6 +63,11 @@ impl NetworkOptions {
             egress: parsed(value("egress"), "egress")?,
             dst_prefix: value("dst_prefix").unwrap_or("eth").to_owned(),
             routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
+            port_security: value("port_security")
+                .map(parse_switch)
+                .transpose()
+                .context("--opt port_security")?
+                .unwrap_or(true),
             mtu: value(MTU).map(parse_mtu).transpose()?,
             internal,
         };
@@ -115,6 +122,8 @@ pub struct EndpointOptions {
     pub instance: Option<InstanceId>,
     /// `vnic`: the launcher's VNIC.
     pub vnic: Option<VnicId>,
+    /// `allowed_addresses`: further addresses that the container may send with, such as a virtual IP.
+    pub allowed_addresses: Vec<IpAddr>,
 }
 
 impl EndpointOptions {
@@ -127,7 +136,13 @@ impl EndpointOptions {
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
         refuse_unknown(user, &KNOWN_OF_ENDPOINT, "driver-opt")?;
         let value = |key: &str| texts.get(key).map(String::as_str);
-        Ok(Self { instance: parsed(value("instance"), "instance")?, vnic: parsed(value("vnic"), "vnic")? })
+        let allowed = value("allowed_addresses").unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty());
+        let allowed = allowed.map(|item| item.parse().with_context(|| format!("{item:?} is not an IP address")));
+        Ok(Self {
+            instance: parsed(value("instance"), "instance")?,
+            vnic: parsed(value("vnic"), "vnic")?,
+            allowed_addresses: allowed.collect::<Result<_>>().context("driver-opt allowed_addresses")?,
+        })
     }
 }
 
@@ -144,6 +159,14 @@ where
     T::Err: Into<anyhow::Error>,
 {
     text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
+}
+
+fn parse_switch(text: &str) -> Result<bool> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => bail!("{text:?} is neither on nor off"),
+    }
 }
 
 /// The kernel's smallest for IPv4 up to the largest of a veth.

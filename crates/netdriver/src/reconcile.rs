@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::store::{Endpoint, Owner, Vnic, now};
+use ciao_common::store::{Egress, Endpoint, Network, Owner, Vnic, now};
 use ciao_common::types::LinkName;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,9 @@ impl Driver {
         self.forget_stale_endpoints(&mut repairs)?;
         self.make_missing(&mut repairs)?;
         self.delete_foreign(&mut repairs)?;
+        if !dry {
+            self.put_rules_right()?;
+        }
         Ok(repairs.done)
     }
 
@@ -87,11 +90,9 @@ impl Driver {
     }
 
     fn forget_endpoint(&self, stale: Endpoint) -> Result<()> {
-        let going = self.store.write(move |tx| match tx.endpoint(&stale.id)? {
-            Some(found) if found == stale => endpoint::forget(tx, &found),
-            _ => Ok(None),
-        })?;
-        going.map_or(Ok(()), |vnic| self.wiring.delete_now(vnic))
+        let gone = self.store.write(move |tx| endpoint::forget_same(tx, &stale))?;
+        self.clean_up(gone);
+        Ok(())
     }
 
     /// Networks' bridges and gateways, and launchers' VNICs.
@@ -133,14 +134,51 @@ impl Driver {
         Ok(())
     }
 
+    /// Rules that somebody flushed, and uplinks and rules that nobody needs.
+    fn put_rules_right(&self) -> Result<()> {
+        let networks = self.store.read(|tx| tx.networks())?;
+        for uplink in self.store.read(|tx| tx.uplinks())? {
+            let here = |network: &Network| network.namespace.as_deref() == Some(uplink.namespace.as_str());
+            if !networks.iter().any(|network| here(network) && network.egress == Egress::Nat) {
+                log::info!("reconcile: uplink {} of {}: no network leaves by it", uplink.host_link, uplink.namespace);
+                self.wiring.delete_uplink(&uplink)?;
+            }
+        }
+        for name in self.wiring.kernel.namespaces()? {
+            let _lock = self.wiring.lock(Some(&name));
+            if self.store.read(|tx| tx.is_namespace_used(&name))? {
+                self.wiring.ensure_rules(&name)?;
+            }
+        }
+        self.wiring.tidy_host_rules()?;
+        self.wiring.restore_host_rules()
+    }
+
+    /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.
+    ///
+    /// # Errors
+    /// The firewall's.
+    pub fn watch_firewall(&self) -> Result<()> {
+        self.wiring.restore_host_rules()
+    }
+
+    /// What only a start needs: the ports that are recorded are held again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn resume(&self) -> Result<()> {
+        self.hold_recorded_ports()
+    }
+
     /// Links and namespaces that look like ours and that no record stands for.
     fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
         // The kernel is read first: what is recorded in between is in the second reading.
         let links = self.wiring.kernel.links(&Namespace::Host)?;
         let namespaces = self.wiring.kernel.namespaces()?;
-        let known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
-        for link in links.into_iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
-            repairs.repair("delete", format!("link {link}"), "no VNIC has it", |driver| {
+        let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
+        known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
+        for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
+            repairs.repair("delete", format!("link {link}"), "no record stands for it", |driver| {
                 driver.wiring.kernel.delete_link(&Namespace::Host, &link)
             });
         }

@@ -1,10 +1,8 @@
-//! `Join` and `Leave`, and the two calls about the outside: handing the link over to a container's sandbox.
+//! `Join` and `Leave`: handing the link over to a container's sandbox.
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::network::{
-    EndpointRef, InterfaceName, Join, JoinReply, PORT_MAP, PortBinding, ProgramExternalConnectivity, StaticRoute,
-};
+use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 
 use crate::kernel::Place;
@@ -57,31 +55,6 @@ impl Driver {
     /// # Errors
     /// None.
     pub fn leave(&self, _request: EndpointRef) -> Result<Empty> {
-        Ok(Empty {})
-    }
-
-    /// `NetworkDriver.ProgramExternalConnectivity`: publishes ports.
-    ///
-    /// # Errors
-    /// There are ports to publish, which this driver cannot: better no container than one that nobody reaches.
-    pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
-        let ports = match request.options.value(PORT_MAP) {
-            None => Vec::new(),
-            Some(value) => serde_json::from_value::<Option<Vec<PortBinding>>>(value.clone())
-                .with_context(|| format!("published ports {value}"))?
-                .unwrap_or_default(),
-        };
-        if let Some(port) = ports.first() {
-            bail!("port {} cannot be published: ciao-net publishes no ports, run the container without -p", port.port);
-        }
-        Ok(Empty {})
-    }
-
-    /// `NetworkDriver.RevokeExternalConnectivity`: nothing is published.
-    ///
-    /// # Errors
-    /// None.
-    pub fn revoke_external_connectivity(&self, _request: EndpointRef) -> Result<Empty> {
         Ok(Empty {})
     }
 }

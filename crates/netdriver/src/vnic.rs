@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::kernel::Place;
-use crate::{Driver, names, options, wiring};
+use crate::{Driver, endpoint, names, options, wiring};
 
 /// What a launcher asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct VnicRequest {
     /// Its subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet6: Option<Subnet>,
+    /// Further addresses that the instance may send with, such as a virtual IP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_addresses: Vec<IpAddr>,
     /// The Docker network's name; one made of tenant and subnet unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
@@ -76,6 +79,8 @@ pub struct VnicReply {
     pub address6: Option<IpAddr>,
     /// As asked.
     pub subnet6: Option<Subnet>,
+    /// As asked.
+    pub allowed_addresses: Vec<IpAddr>,
     /// Docker's endpoint that has it.
     pub endpoint: Option<String>,
     /// The Docker network that its container runs on.
@@ -254,13 +259,18 @@ impl Driver {
     /// Takes a VNIC's record, its endpoint's, its links, and a bridge that nothing uses any more, away.
     fn remove(&self, vnic: &Vnic) -> Result<()> {
         let id = vnic.id.clone();
-        self.store.write(move |tx| {
-            if let Some(endpoint) = tx.endpoint_of_vnic(&id)? {
-                log::info!("endpoint {} goes with its VNIC {id}", endpoint.id.short());
-                tx.delete_endpoint(&endpoint.id)?;
-            }
-            tx.set_vnic_going(&id)
+        let gone = self.store.write(move |tx| {
+            let gone = match tx.endpoint_of_vnic(&id)? {
+                Some(endpoint) => {
+                    log::info!("endpoint {} goes with its VNIC {id}", endpoint.id.short());
+                    endpoint::forget(tx, &endpoint)?
+                }
+                None => endpoint::Gone::default(),
+            };
+            tx.set_vnic_going(&id)?;
+            Ok(gone)
         })?;
+        self.close_ports(&gone.ports)?;
         let _lock = self.wiring.lock(vnic.namespace.as_deref());
         self.wiring.delete_now(vnic.id.clone())?;
         match vnic.namespace.as_deref() {
@@ -371,6 +381,7 @@ fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Vnic> {
         mtu: request.mtu,
         namespace,
         bridge,
+        allowed: request.allowed_addresses.clone(),
         network_name: request.network.clone(),
         container_link,
         host_link,
@@ -414,6 +425,7 @@ fn reply(tx: &Tx<'_>, vnic: Vnic) -> Result<VnicReply> {
         mtu: vnic.mtu,
         address6: vnic.v6.map(|(_, address)| address),
         subnet6: vnic.v6.map(|(subnet, _)| subnet),
+        allowed_addresses: vnic.allowed,
         endpoint: endpoint.map(|endpoint| endpoint.id.into()),
         network,
     })

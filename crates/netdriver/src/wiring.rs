@@ -3,6 +3,7 @@
 //! Records come before links when something is made, and go to state `going` before links are deleted; so a crash
 //! leaves records without links, or links that a record still names, and [`crate::reconcile`] repairs both.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +11,9 @@ use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
-use crate::kernel::{HostLink, Kernel, Namespace, Place, Veth};
+use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
+use crate::rules;
+use crate::uplink::Pools;
 
 /// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
 const LOCKS: usize = 64;
@@ -19,6 +22,9 @@ const LOCKS: usize = 64;
 pub(crate) struct Wiring {
     pub(crate) store: Arc<Store>,
     pub(crate) kernel: Arc<dyn Kernel>,
+    pub(crate) pools: Pools,
+    /// Whether the host's rules stand, as far as is known; whoever changes them has it.
+    pub(crate) host_rules: Mutex<bool>,
     locks: Vec<Mutex<()>>,
     going: Mutex<Sender<VnicId>>,
 }
@@ -36,10 +42,10 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
 }
 
 impl Wiring {
-    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pools: Pools) -> Result<Self> {
         let (going, waiting) = channel();
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
-        let wiring = Self { store, kernel, locks, going: Mutex::new(going) };
+        let wiring = Self { store, kernel, pools, host_rules: Mutex::new(false), locks, going: Mutex::new(going) };
         wiring.start_deleting(waiting)?;
         Ok(wiring)
     }
@@ -82,17 +88,22 @@ impl Wiring {
     pub(crate) fn ensure_bridge(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<u32>) -> Result<()> {
         let Some(name) = namespace else {
             return match self.kernel.host_link(bridge)? {
-                HostLink::Bridge => self.kernel.accept_forwarding(bridge),
+                HostLink::Bridge => self.kernel.open_firewall(&Passage::Bridge(bridge.clone())),
                 _ => bail!("bridge {bridge} of this host is not there any more: make it again, it is not ciao-net's"),
             };
         };
-        self.kernel.ensure_namespace(name)?;
+        if self.kernel.ensure_namespace(name)? {
+            self.load_rules(name)?;
+        }
         self.kernel.ensure_bridge(name, bridge, mtu).map(drop)
     }
 
     /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
     pub(crate) fn ensure_network(&self, network: &Network) -> Result<()> {
         self.ensure_bridge(network.namespace.as_deref(), &network.bridge, network.mtu)?;
+        if let Some(namespace) = network.namespace.as_deref().filter(|_| !network.secured) {
+            self.load_rules(namespace)?;
+        }
         let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
             return Ok(());
         };
@@ -101,7 +112,7 @@ impl Wiring {
                 self.kernel.add_address(namespace, &network.bridge, subnet.subnet, gateway)?;
             }
         }
-        Ok(())
+        self.ensure_uplink(network)
     }
 
     /// Makes a VNIC's links, if they are not there; a pair with another MAC address is made anew. `true`: made. The
@@ -115,6 +126,14 @@ impl Wiring {
             Place::Gone => {}
         }
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+        if let Some(namespace) = &vnic.namespace {
+            let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
+            let secured = networks.iter().all(|network| network.secured);
+            // Before the link: it is never without its rules.
+            self.kernel
+                .run_nft(&veth.namespace, &rules::vnic_elements(vnic, secured, true))
+                .context("secure a VNIC")?;
+        }
         self.kernel.create_veth(&veth)?;
         Ok(true)
     }
@@ -143,6 +162,7 @@ impl Wiring {
         let Some(namespace) = gone.namespace.as_deref() else {
             return self.tidy_host_bridge(&gone.bridge);
         };
+        self.tidy_uplink(gone)?;
         if !self.tidy_bridge(namespace, &gone.bridge)? {
             let (name, bridge) = (namespace.to_owned(), gone.bridge.clone());
             let left = self.store.read(|tx| tx.networks_on_bridge(Some(&name), &bridge))?;
@@ -153,6 +173,9 @@ impl Wiring {
                 if let Some(gateway) = subnet.gateway {
                     self.kernel.remove_address(namespace, &gone.bridge, subnet.subnet, gateway)?;
                 }
+            }
+            if !gone.secured {
+                self.load_rules(namespace)?;
             }
         }
         Ok(())
@@ -178,7 +201,7 @@ impl Wiring {
         let used = self.store.read(|tx| {
             Ok(!tx.networks_on_bridge(None, bridge)?.is_empty() || !tx.vnics_on_bridge(None, bridge)?.is_empty())
         })?;
-        if used { Ok(()) } else { self.kernel.forget_forwarding(bridge) }
+        if used { Ok(()) } else { self.kernel.close_firewall(&Passage::Bridge(bridge.clone())) }
     }
 }
 
@@ -192,5 +215,16 @@ fn delete_links(store: &Store, kernel: &dyn Kernel, only: Option<Vec<VnicId>>) -
         return Ok(());
     }
     kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
+    let mut scripts = BTreeMap::<Namespace, String>::new();
+    for vnic in going.iter().filter(|vnic| vnic.namespace.is_some()) {
+        let script = scripts.entry(Namespace::of(vnic.namespace.as_deref())).or_default();
+        script.push_str(&rules::vnic_elements(vnic, true, false));
+    }
+    for (namespace, script) in scripts {
+        // The namespace may have gone with its last VNIC, and its rules with it.
+        if kernel.has_rules(&namespace).unwrap_or(false) {
+            kernel.run_nft(&namespace, &script).context("forget what a VNIC may call itself")?;
+        }
+    }
     store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
 }

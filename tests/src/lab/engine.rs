@@ -57,9 +57,11 @@ impl Engine {
     fn packages(self) -> &'static str {
         match self {
             // The command line is a package of its own since trixie.
-            Self::Machine | Self::Bookworm => "docker.io,iptables,iproute2,ca-certificates,busybox-static,procps",
+            Self::Machine | Self::Bookworm => {
+                "docker.io,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3"
+            }
             Self::Trixie | Self::Forky => {
-                "docker.io,docker-cli,iptables,iproute2,ca-certificates,busybox-static,procps"
+                "docker.io,docker-cli,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3"
             }
         }
     }

@@ -22,6 +22,7 @@ mod free;
 mod network;
 mod pool;
 mod setting;
+mod uplink;
 mod value;
 mod vnic;
 mod writer;
@@ -37,6 +38,7 @@ pub use address::{AddressKind, Held, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
 pub use network::{Egress, Network, NetworkRow, NetworkSubnet, Route, VnicPolicy};
 pub use pool::{Pool, PoolRow, PoolSet, Scope};
+pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
 
 use writer::Writer;

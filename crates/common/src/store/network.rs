@@ -81,6 +81,8 @@ pub struct Network {
     pub vnics: VnicPolicy,
     /// Of the container's interface name.
     pub dst_prefix: String,
+    /// Whether its containers may send with their own addresses only.
+    pub secured: bool,
     /// What `CreateNetwork` said, as JSON: the same again is the same network.
     pub options: String,
     /// Its subnets, IPv4 first.
@@ -148,6 +150,7 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
         egress: get(row, "egress")?,
         vnics: get(row, "vnics")?,
         dst_prefix: row.get("dst_prefix")?,
+        secured: row.get("secured")?,
         options: row.get("options")?,
         subnets: Vec::new(),
         routes: Vec::new(),
@@ -155,7 +158,7 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
 }
 
 const NETWORK: &str =
-    "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, options FROM network_record";
+    "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, secured, options FROM network_record";
 
 impl Tx<'_> {
     /// The network of that id.
@@ -182,6 +185,15 @@ impl Tx<'_> {
     /// The disk's.
     pub fn networks_of_tenant(&self, tenant: &TenantId) -> Result<Vec<Network>> {
         let networks = self.all(&format!("{NETWORK} WHERE tenant = ?1 ORDER BY created"), [Text(tenant)], network)?;
+        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+    }
+
+    /// The networks whose bridges are in a namespace.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_in_namespace(&self, namespace: &str) -> Result<Vec<Network>> {
+        let networks = self.all(&format!("{NETWORK} WHERE namespace = ?1 ORDER BY created"), [namespace], network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
@@ -226,8 +238,8 @@ impl Tx<'_> {
     /// The disk's.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
-            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, options, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, secured, options, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 Text(&network.id),
                 text(network.tenant.as_ref()),
@@ -237,6 +249,7 @@ impl Tx<'_> {
                 Text(network.egress),
                 Text(network.vnics),
                 network.dst_prefix,
+                network.secured,
                 network.options,
                 now()
             ],

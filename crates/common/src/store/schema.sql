@@ -70,6 +70,7 @@ CREATE TABLE network_record (
     egress     TEXT NOT NULL CHECK (egress IN ('nat', 'gateway', 'docker', 'none')),
     vnics      TEXT NOT NULL CHECK (vnics IN ('auto', 'required')),
     dst_prefix TEXT NOT NULL,        -- of the container's interface name
+    secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: containers send with their own addresses only
     options    TEXT NOT NULL CHECK (json_valid(options)),  -- the user's, and what else CreateNetwork said, to know it again
     created    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -112,6 +113,7 @@ CREATE TABLE vnic_record (
     mtu            INTEGER CHECK (mtu BETWEEN 68 AND 65535),
     namespace      TEXT,             -- NULL: the host's
     bridge         TEXT NOT NULL,
+    allowed        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(allowed)),  -- further addresses it may send with
     network_name   TEXT,             -- of a launcher's: the Docker network's name
     container_link TEXT NOT NULL UNIQUE,
     host_link      TEXT NOT NULL UNIQUE,
@@ -136,6 +138,27 @@ CREATE TABLE endpoint_record (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
 CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);
+
+-- A namespace's way to the host. Its addresses are the number-th pair of the daemon's uplink pools.
+CREATE TABLE uplink_record (
+    namespace TEXT PRIMARY KEY,
+    number    INTEGER NOT NULL UNIQUE CHECK (number >= 0),
+    host_link TEXT NOT NULL UNIQUE   -- the host's end; the other is up0
+) STRICT, WITHOUT ROWID;
+
+-- A port of the host that leads to a container.
+CREATE TABLE port_record (
+    protocol       TEXT NOT NULL CHECK (protocol IN ('tcp', 'udp', 'sctp')),
+    host_address   TEXT NOT NULL,    -- 0.0.0.0 or ::: every one
+    host_port      INTEGER NOT NULL CHECK (host_port BETWEEN 1 AND 65535),
+    endpoint       TEXT NOT NULL REFERENCES endpoint_record (id) ON DELETE CASCADE,
+    namespace      TEXT NOT NULL,    -- the container's tenant's
+    address        TEXT NOT NULL,    -- the container's
+    container_port INTEGER NOT NULL CHECK (container_port BETWEEN 1 AND 65535),
+    PRIMARY KEY (protocol, host_address, host_port)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX port_by_endpoint ON port_record (endpoint);
+CREATE INDEX port_by_namespace ON port_record (namespace);
 
 -- The other nodes of a swarm, as Docker tells them.
 CREATE TABLE peer (
@@ -218,3 +241,9 @@ SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.brid
        v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
 FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
 ORDER BY v.tenant, v.bridge, v.created;
+
+CREATE VIEW port AS
+SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container_port, v.instance, substr(p.endpoint, 1, 12) AS endpoint
+FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
+     LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
+ORDER BY p.host_port, p.protocol, p.host_address;

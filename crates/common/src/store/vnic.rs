@@ -52,6 +52,8 @@ pub struct Vnic {
     pub namespace: Option<String>,
     /// What its other end is on.
     pub bridge: LinkName,
+    /// Further addresses it may send with.
+    pub allowed: Vec<IpAddr>,
     /// The Docker network's name, if it is a launcher's.
     pub network_name: Option<String>,
     /// The container's end, in the host's namespace until Docker takes it.
@@ -94,7 +96,7 @@ pub struct VnicRow {
 }
 
 const VNIC: &str = "SELECT id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway, mtu,
-     namespace, bridge, network_name, container_link, host_link FROM vnic_record";
+     namespace, bridge, allowed, network_name, container_link, host_link FROM vnic_record";
 
 fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
     let v4 = match get_optional(row, "address")? {
@@ -114,6 +116,7 @@ fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
         mtu: row.get("mtu")?,
         namespace: row.get("namespace")?,
         bridge: get(row, "bridge")?,
+        allowed: serde_json::from_str(&row.get::<_, String>("allowed")?).unwrap_or_default(),
         network_name: row.get("network_name")?,
         container_link: get(row, "container_link")?,
         host_link: get(row, "host_link")?,
@@ -201,6 +204,14 @@ impl Tx<'_> {
         )
     }
 
+    /// The live VNICs in a namespace.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn vnics_in_namespace(&self, namespace: &str) -> Result<Vec<Vnic>> {
+        self.all(&format!("{VNIC} WHERE namespace = ?1 AND state = 'live' ORDER BY created"), [namespace], vnic)
+    }
+
     /// The VNICs whose links are being deleted, or were when a crash came.
     ///
     /// # Errors
@@ -253,8 +264,8 @@ impl Tx<'_> {
     pub fn insert_vnic(&self, vnic: &Vnic) -> Result<()> {
         self.change(
             "INSERT INTO vnic_record (id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway,
-             mtu, namespace, bridge, network_name, container_link, host_link, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+             mtu, namespace, bridge, allowed, network_name, container_link, host_link, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
             params![
                 Text(&vnic.id),
                 Text(vnic.owner),
@@ -270,6 +281,7 @@ impl Tx<'_> {
                 vnic.mtu,
                 vnic.namespace,
                 Text(&vnic.bridge),
+                serde_json::to_string(&vnic.allowed)?,
                 vnic.network_name,
                 Text(&vnic.container_link),
                 Text(&vnic.host_link),

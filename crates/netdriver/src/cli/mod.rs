@@ -111,6 +111,9 @@ struct Wanted {
     /// Its subnet.
     #[arg(long, value_name = "SUBNET", requires = "ip6")]
     subnet6: Option<Subnet>,
+    /// A further address that the instance may send with, such as a virtual IP. Repeat for more.
+    #[arg(long, value_name = "ADDRESS")]
+    allow: Vec<IpAddr>,
     /// The Docker network's name; TENANT-SUBNET unless given.
     #[arg(long)]
     network: Option<String>,
@@ -129,6 +132,7 @@ impl Wanted {
             bridge: self.bridge.clone(),
             address6: self.ip6,
             subnet6: self.subnet6,
+            allowed_addresses: self.allow.clone(),
             network: self.network.clone(),
         };
         request.checked()

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ciao_common::daemon;
 use ciao_common::server::{self, Handler};
 use ciao_common::store::{Scope, Store};
+use ciao_common::types::Subnet;
 use clap::Args;
 
 use super::Database;
@@ -28,6 +29,9 @@ pub(super) struct Serve {
     /// Networks of one engine (local) or of a swarm (global).
     #[arg(long, default_value = "local")]
     scope: Scope,
+    /// Where tenants' ways to the host get their addresses, pairs of them.
+    #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
+    uplink_pool: Subnet,
     /// How often records and kernel are compared, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
@@ -37,9 +41,14 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     daemon::start_log("ciao-net", env!("CARGO_PKG_VERSION"));
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let store = Arc::new(Store::open(&args.database.db)?);
-    let driver = Arc::new(Driver::new(store, Arc::new(Linux::new()?), Config { scope: args.scope })?);
+    let driver = Arc::new(Driver::new(
+        store,
+        Arc::new(Linux::new()?),
+        Config { scope: args.scope, uplink_pool: args.uplink_pool },
+    )?);
     // Before anybody can ask: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     driver.reconcile(false).context("bring records and kernel together")?;
+    driver.resume().context("hold published ports")?;
     let mut sockets = daemon::Sockets::default();
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
         (sockets.next(&args.socket)?, Arc::new(routes::plugin(Arc::clone(&driver)))),
@@ -49,12 +58,24 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     server::serve(services, daemon::notify_ready)
 }
 
+/// How often the host's firewall is looked at.
+const WATCH: Duration = Duration::from_secs(5);
+
 fn reconcile_on_a_timer(driver: Weak<Driver>, every: Duration) -> Result<()> {
-    let watch = move || loop {
-        std::thread::sleep(every);
-        let Some(driver) = driver.upgrade() else { return };
-        if let Err(error) = driver.reconcile(false) {
-            log::warn!("reconcile: {error:#}");
+    let watch = move || {
+        let mut due = Instant::now() + every;
+        loop {
+            std::thread::sleep(WATCH.min(every));
+            let Some(driver) = driver.upgrade() else { return };
+            let done = if Instant::now() < due {
+                driver.watch_firewall()
+            } else {
+                due = Instant::now() + every;
+                driver.reconcile(false).map(drop)
+            };
+            if let Err(error) = done {
+                log::warn!("reconcile: {error:#}");
+            }
         }
     };
     std::thread::Builder::new().name("reconcile".into()).spawn(watch).context("start a timer")?;

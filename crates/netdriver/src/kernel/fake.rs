@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use anyhow::{Result, bail, ensure};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
-use super::{HostLink, Kernel, Namespace, Place, Veth};
+use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
 use crate::names;
 
 /// What stands in a namespace under a name.
@@ -19,6 +19,8 @@ pub enum FakeLink {
     HostEnd(LinkName, LinkName),
     /// The container end of a VNIC.
     ContainerEnd(MacAddr),
+    /// A namespace's end of its way to the host, and the host's end's name.
+    Uplink(LinkName),
     /// Something else.
     Other,
 }
@@ -30,6 +32,8 @@ pub struct State {
     pub links: BTreeMap<(Namespace, LinkName), FakeLink>,
     /// Those of ciao.
     pub namespaces: BTreeSet<String>,
+    /// Where ciao's rules stand.
+    pub rules: BTreeSet<Namespace>,
 }
 
 /// The double. `fail_after(n)` lets `n` more changes pass, and then every one fail.
@@ -82,7 +86,7 @@ impl Fake {
 fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
     let removed = state.links.remove(&(namespace.clone(), link.clone()));
     match removed {
-        Some(FakeLink::HostEnd(_, peer)) => state.links.retain(|(_, name), _| *name != peer),
+        Some(FakeLink::HostEnd(_, peer) | FakeLink::Uplink(peer)) => state.links.retain(|(_, name), _| *name != peer),
         Some(FakeLink::ContainerEnd(_)) => {
             state.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
         }
@@ -101,6 +105,7 @@ impl Kernel for Fake {
         let inside = Namespace::Named(name.to_owned());
         let names: Vec<_> = state.links.keys().filter(|(ns, _)| *ns == inside).map(|(_, link)| link.clone()).collect();
         names.iter().for_each(|link| remove(&mut state, &inside, link));
+        state.rules.remove(&inside);
         Ok(())
     }
 
@@ -186,11 +191,38 @@ impl Kernel for Fake {
         Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
     }
 
-    fn accept_forwarding(&self, _bridge: &LinkName) -> Result<()> {
+    fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
+        let mut state = self.changing()?;
+        let inside = Namespace::Named(uplink.namespace.clone());
+        ensure!(state.namespaces.contains(&uplink.namespace), "network namespace {inside} is not there");
+        let made = state.links.insert((inside, uplink.inner_link.clone()), FakeLink::Uplink(uplink.host_link.clone()));
+        state.links.insert((Namespace::Host, uplink.host_link.clone()), FakeLink::Other);
+        Ok(made.is_none())
+    }
+
+    fn host_addresses(&self) -> Result<Vec<IpAddr>> {
+        Ok(Vec::new())
+    }
+
+    fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
+        let mut state = self.changing()?;
+        if script.ends_with("delete table inet ciao\n") {
+            state.rules.remove(namespace);
+        } else {
+            state.rules.insert(namespace.clone());
+        }
+        Ok(())
+    }
+
+    fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
+        Ok(self.lock().rules.contains(namespace))
+    }
+
+    fn open_firewall(&self, _passage: &Passage) -> Result<()> {
         self.changing().map(drop)
     }
 
-    fn forget_forwarding(&self, _bridge: &LinkName) -> Result<()> {
+    fn close_firewall(&self, _passage: &Passage) -> Result<()> {
         self.changing().map(drop)
     }
 }

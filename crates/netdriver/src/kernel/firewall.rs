@@ -1,25 +1,29 @@
-//! dockerd sets the host's FORWARD policy to DROP, and `bridge-nf-call-iptables` sends bridged frames through it: two
-//! containers on an existing bridge of the host would not hear each other. Docker's chain for such rules is DOCKER-USER,
-//! which it never empties; without dockerd's chains nothing drops and nothing is done.
+//! The host's own firewall, as far as it stands in the way.
 //!
-//! Tenants' own namespaces need none of this.
+//! dockerd sets the host's FORWARD policy to DROP, and `bridge-nf-call-iptables` sends bridged frames through it: two
+//! containers on an existing bridge of the host would not hear each other, and tenants' uplinks would lead nowhere.
+//! Docker's chain for such rules is DOCKER-USER, which it never empties; where it is not, FORWARD itself is the place.
+//! Only the table of whoever drops can accept, so these few rules go by its own command.
 
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::LinkName;
 
-/// The two protocol families have a command each. `-w`: wait for whoever else changes rules now.
+use super::Passage;
+
+/// The two protocol families have a command each.
 const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
-const CHAIN: &str = "DOCKER-USER";
 
-/// Lets frames between ports of a bridge pass.
-pub(super) fn accept(bridge: &LinkName) -> Result<()> {
+/// Lets a passage pass.
+pub(super) fn open(passage: &Passage) -> Result<()> {
     for command in COMMANDS {
-        if has_chain(command) && !run(command, "-C", bridge)?.status.success() {
-            let output = run(command, "-I", bridge)?;
-            if !output.status.success() {
-                bail!("{command} -I {CHAIN}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let Some(chain) = chain(command) else { continue };
+        for rule in rules(passage) {
+            if !run(command, "-C", chain, &rule)?.status.success() {
+                let output = run(command, "-I", chain, &rule)?;
+                if !output.status.success() {
+                    bail!("{command} -I {chain}: {}", String::from_utf8_lossy(&output.stderr).trim());
+                }
             }
         }
     }
@@ -27,23 +31,38 @@ pub(super) fn accept(bridge: &LinkName) -> Result<()> {
 }
 
 /// Takes it back.
-pub(super) fn forget(bridge: &LinkName) -> Result<()> {
+pub(super) fn close(passage: &Passage) -> Result<()> {
     for command in COMMANDS {
-        if has_chain(command) {
-            run(command, "-D", bridge)?;
+        for chain in ["DOCKER-USER", "FORWARD"] {
+            for rule in rules(passage) {
+                if has_chain(command, chain) {
+                    run(command, "-D", chain, &rule)?;
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn has_chain(command: &str) -> bool {
-    let listed = Command::new(command).args(["-w", "-n", "-L", CHAIN]).output();
+fn rules(passage: &Passage) -> Vec<Vec<String>> {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+    match passage {
+        Passage::Bridge(bridge) => vec![words(&format!("-i {bridge} -o {bridge} -j ACCEPT"))],
+        Passage::Uplinks => vec![words("-i cu+ -j ACCEPT"), words("-o cu+ -j ACCEPT")],
+    }
+}
+
+/// Where a rule must stand; `None` where no iptables is, and so nothing drops.
+fn chain(command: &str) -> Option<&'static str> {
+    ["DOCKER-USER", "FORWARD"].into_iter().find(|chain| has_chain(command, chain))
+}
+
+fn has_chain(command: &str, chain: &str) -> bool {
+    // -w: wait for whoever else changes rules now.
+    let listed = Command::new(command).args(["-w", "-n", "-L", chain]).output();
     listed.is_ok_and(|output| output.status.success())
 }
 
-fn run(command: &str, action: &str, bridge: &LinkName) -> Result<Output> {
-    Command::new(command)
-        .args(["-w", action, CHAIN, "-i", bridge.as_str(), "-o", bridge.as_str(), "-j", "ACCEPT"])
-        .output()
-        .with_context(|| format!("run {command}"))
+fn run(command: &str, action: &str, chain: &str, rule: &[String]) -> Result<Output> {
+    Command::new(command).args(["-w", action, chain]).args(rule).output().with_context(|| format!("run {command}"))
 }

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::message::{self, Link};
 use super::netlink::Netlink;
-use super::{HostLink, Kernel, Namespace, Place, Veth, firewall, namespace};
+use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, nft, uplink};
 use crate::names;
 
 /// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
@@ -48,7 +48,18 @@ impl Linux {
         }
     }
 
-    fn required(&self, namespace: &Namespace) -> Result<Netlink> {
+    /// A named namespace that must be there; `None` for the host's.
+    fn file(&self, namespace: &Namespace) -> Result<Option<File>> {
+        let Some(name) = namespace.name() else { return Ok(None) };
+        let file = namespace::open(name)?;
+        file.map(Some).with_context(|| format!("network namespace {name} is not there"))
+    }
+
+    pub(super) fn host(&self) -> &File {
+        &self.host
+    }
+
+    pub(super) fn required(&self, namespace: &Namespace) -> Result<Netlink> {
         self.netlink(namespace)?.with_context(|| format!("network namespace {namespace} is not there"))
     }
 
@@ -71,7 +82,7 @@ impl Linux {
     }
 }
 
-fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
+pub(super) fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
     match netlink.ask(message::get(name), 0)? {
         Ok(replies) => Ok(replies.iter().find_map(message::read)),
         Err(Errno::ENODEV) => Ok(None),
@@ -80,7 +91,7 @@ fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
 }
 
 /// Success, or one of the refusals that mean that it is so already.
-fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Result<bool> {
+pub(super) fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Result<bool> {
     match answer {
         Ok(_) => Ok(true),
         Err(errno) if harmless.contains(&errno) => Ok(false),
@@ -194,11 +205,28 @@ impl Kernel for Linux {
         Ok(replies.iter().filter_map(message::read).filter_map(|link| link.name.parse().ok()).collect())
     }
 
-    fn accept_forwarding(&self, bridge: &LinkName) -> Result<()> {
-        firewall::accept(bridge)
+    fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
+        uplink::ensure(self, uplink)
     }
 
-    fn forget_forwarding(&self, bridge: &LinkName) -> Result<()> {
-        firewall::forget(bridge)
+    fn host_addresses(&self) -> Result<Vec<IpAddr>> {
+        let replies = Netlink::open()?.dump(message::get_addresses()).context("list addresses")?;
+        Ok(replies.iter().filter_map(message::read_address).collect())
+    }
+
+    fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
+        nft::run(self.file(namespace)?.as_ref(), &self.host, script)
+    }
+
+    fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
+        nft::has_table(self.file(namespace)?.as_ref(), &self.host)
+    }
+
+    fn open_firewall(&self, passage: &Passage) -> Result<()> {
+        firewall::open(passage)
+    }
+
+    fn close_firewall(&self, passage: &Passage) -> Result<()> {
+        firewall::close(passage)
     }
 }

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ciao_common::types::{LinkName, MacAddr, Subnet};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 /// What is known of a link.
 pub(super) struct Link {
@@ -115,14 +118,54 @@ pub(super) fn new_veth(
     RouteNetlinkMessage::NewLink(link)
 }
 
+/// A new veth pair for a namespace's way to the host, sent in that namespace.
+pub(super) fn new_uplink(inner: &LinkName, host: &LinkName, host_side: BorrowedFd<'_>) -> RouteNetlinkMessage {
+    let mut peer = named(host);
+    peer.attributes.push(LinkAttribute::NetNsFd(host_side.as_raw_fd()));
+    let mut link = named(inner);
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// The default route by a router on a link.
+pub(super) fn default_route(index: u32, router: IpAddr) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    let (family, gateway) = match router {
+        IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6)),
+    };
+    route.header.address_family = family;
+    route.header.table = RouteHeader::RT_TABLE_MAIN;
+    route.header.protocol = RouteProtocol::Static;
+    route.header.scope = RouteScope::Universe;
+    route.header.kind = RouteType::Unicast;
+    route.attributes.push(RouteAttribute::Gateway(gateway));
+    route.attributes.push(RouteAttribute::Oif(index));
+    route
+}
+
+/// Every address of every link.
+pub(super) fn get_addresses() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetAddress(AddressMessage::default())
+}
+
+/// Reads a reply to [`get_addresses`].
+pub(super) fn read_address(message: &RouteNetlinkMessage) -> Option<IpAddr> {
+    let RouteNetlinkMessage::NewAddress(address) = message else { return None };
+    address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        AddressAttribute::Address(address) if address.is_ipv6() => Some(*address),
+        _ => None,
+    })
+}
+
 /// An address of a link. IPv6: usable at once, as nobody else in the tenant can have the gateway's.
 pub(super) fn address(index: u32, subnet: Subnet, address: IpAddr) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() {
-        netlink_packet_route::AddressFamily::Inet
-    } else {
-        netlink_packet_route::AddressFamily::Inet6
-    };
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.prefix_len = subnet.prefix();
     message.header.index = index;
     message.attributes.push(AddressAttribute::Address(address));

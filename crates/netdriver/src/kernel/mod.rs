@@ -9,6 +9,8 @@ mod linux;
 mod message;
 mod namespace;
 mod netlink;
+mod nft;
+mod uplink;
 
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
@@ -68,6 +70,28 @@ pub struct Veth {
     pub mac: MacAddr,
     /// Of both ends, in bytes; `None`: the kernel's default.
     pub mtu: Option<u32>,
+}
+
+/// A namespace's way to the host: a veth pair, the host's end in the host's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UplinkPair {
+    /// Whose.
+    pub namespace: String,
+    /// The host's end.
+    pub host_link: LinkName,
+    /// The namespace's end.
+    pub inner_link: LinkName,
+    /// Subnets of two addresses, the host's first: IPv4 (/31), IPv6 (/127).
+    pub pairs: [Subnet; 2],
+}
+
+/// What the host's firewall is to let pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// Frames between ports of an existing bridge of the host.
+    Bridge(LinkName),
+    /// What comes from and goes to tenants' uplinks; ciao's own table says what of it may.
+    Uplinks,
 }
 
 /// What stands under a name in the host's namespace.
@@ -166,15 +190,40 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's.
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>>;
 
-    /// Lets traffic between the ports of a bridge in the host's namespace pass dockerd's FORWARD policy.
+    /// Makes a namespace's way to the host: a pair of links with addresses, the namespace's default routes, and
+    /// forwarding on the host. There already: nothing to do. `true`: made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool>;
+
+    /// The addresses of the host's own links.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn host_addresses(&self) -> Result<Vec<IpAddr>>;
+
+    /// Runs a script of nft in a namespace, all of it or nothing.
+    ///
+    /// # Errors
+    /// The script's; no such namespace; no nft.
+    fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
+
+    /// Whether ciao's table of rules stands in a namespace.
+    ///
+    /// # Errors
+    /// No nft.
+    fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
+
+    /// Lets traffic pass the FORWARD policy of the host's firewall. Lets it already: nothing to do.
     ///
     /// # Errors
     /// The firewall's.
-    fn accept_forwarding(&self, bridge: &LinkName) -> Result<()>;
+    fn open_firewall(&self, passage: &Passage) -> Result<()>;
 
     /// Takes that back. Not there: nothing to do.
     ///
     /// # Errors
     /// The firewall's.
-    fn forget_forwarding(&self, bridge: &LinkName) -> Result<()>;
+    fn close_firewall(&self, passage: &Passage) -> Result<()>;
 }

@@ -1,0 +1,188 @@
+//! Tables `uplink_record` and `port_record`: namespaces' ways to the host, and the host's ports that lead to containers.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::Tx;
+use super::network::words;
+use super::value::{Text, get};
+use crate::types::{EndpointId, LinkName};
+
+/// A namespace's way to the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// The namespace.
+    pub namespace: String,
+    /// Which pair of the pools its addresses are.
+    pub number: u32,
+    /// The host's end.
+    pub host_link: LinkName,
+}
+
+/// A transport protocol whose ports can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// 6.
+    Tcp,
+    /// 17.
+    Udp,
+    /// 132.
+    Sctp,
+}
+
+words!(Protocol, "protocol", Tcp = "tcp", Udp = "udp", Sctp = "sctp");
+
+/// A port of the host that leads to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Of both ports.
+    pub protocol: Protocol,
+    /// Where the host listens; unspecified: everywhere.
+    pub host_address: IpAddr,
+    /// The host's.
+    pub host_port: u16,
+    /// The container's.
+    pub endpoint: EndpointId,
+    /// The container's tenant's.
+    pub namespace: String,
+    /// The container's.
+    pub address: IpAddr,
+    /// The container's.
+    pub container_port: u16,
+}
+
+fn uplink(row: &Row<'_>) -> rusqlite::Result<Uplink> {
+    Ok(Uplink { namespace: row.get("namespace")?, number: row.get("number")?, host_link: get(row, "host_link")? })
+}
+
+fn port(row: &Row<'_>) -> rusqlite::Result<Port> {
+    Ok(Port {
+        protocol: get(row, "protocol")?,
+        host_address: get(row, "host_address")?,
+        host_port: row.get("host_port")?,
+        endpoint: get(row, "endpoint")?,
+        namespace: row.get("namespace")?,
+        address: get(row, "address")?,
+        container_port: row.get("container_port")?,
+    })
+}
+
+const UPLINK: &str = "SELECT namespace, number, host_link FROM uplink_record";
+const PORT: &str =
+    "SELECT protocol, host_address, host_port, endpoint, namespace, address, container_port FROM port_record";
+
+impl Tx<'_> {
+    /// A namespace's uplink.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn uplink(&self, namespace: &str) -> Result<Option<Uplink>> {
+        self.first(&format!("{UPLINK} WHERE namespace = ?1"), [namespace], uplink)
+    }
+
+    /// Every uplink.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn uplinks(&self) -> Result<Vec<Uplink>> {
+        self.all(&format!("{UPLINK} ORDER BY number"), [], uplink)
+    }
+
+    /// The lowest number from `start` on that no uplink has.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn free_uplink_number(&self, start: u32) -> Result<u32> {
+        let free = self.first(
+            "SELECT min(n) FROM (SELECT ?1 AS n UNION ALL SELECT number + 1 FROM uplink_record WHERE number >= ?1)
+             WHERE n NOT IN (SELECT number FROM uplink_record)",
+            [start],
+            |row| row.get(0),
+        )?;
+        Ok(free.unwrap_or(start))
+    }
+
+    /// Records an uplink.
+    ///
+    /// # Errors
+    /// The disk's; a number or link that another one has.
+    pub fn insert_uplink(&self, uplink: &Uplink) -> Result<()> {
+        self.change(
+            "INSERT INTO uplink_record (namespace, number, host_link) VALUES (?1, ?2, ?3)",
+            params![uplink.namespace, uplink.number, Text(&uplink.host_link)],
+        )
+        .map(drop)
+    }
+
+    /// Forgets an uplink.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn delete_uplink(&self, namespace: &str) -> Result<()> {
+        self.change("DELETE FROM uplink_record WHERE namespace = ?1", [namespace]).map(drop)
+    }
+
+    /// Who has a port of the host, on that address or on every one.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn port_at(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<Port>> {
+        let every = if address.is_ipv4() { "0.0.0.0" } else { "::" };
+        self.first(
+            &format!("{PORT} WHERE protocol = ?1 AND host_port = ?2 AND (host_address = ?3 OR host_address = ?4 OR ?3 = ?4) AND (instr(host_address, ':') > 0) = (instr(?4, ':') > 0)"),
+            params![Text(protocol), number, Text(address), every],
+            port,
+        )
+    }
+
+    /// The published ports of an endpoint.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn ports_of(&self, endpoint: &EndpointId) -> Result<Vec<Port>> {
+        self.all(&format!("{PORT} WHERE endpoint = ?1"), [Text(endpoint)], port)
+    }
+
+    /// Every published port.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn ports(&self) -> Result<Vec<Port>> {
+        self.all(&format!("{PORT} ORDER BY host_port"), [], port)
+    }
+
+    /// Records a published port.
+    ///
+    /// # Errors
+    /// The disk's; a port that is published already.
+    pub fn insert_port(&self, port: &Port) -> Result<()> {
+        self.change(
+            "INSERT INTO port_record (protocol, host_address, host_port, endpoint, namespace, address, container_port)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                Text(port.protocol),
+                Text(port.host_address),
+                port.host_port,
+                Text(&port.endpoint),
+                port.namespace,
+                Text(port.address),
+                port.container_port
+            ],
+        )
+        .map(drop)
+    }
+
+    /// Forgets the published ports of an endpoint.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn delete_ports_of(&self, endpoint: &EndpointId) -> Result<()> {
+        self.change("DELETE FROM port_record WHERE endpoint = ?1", [Text(endpoint)]).map(drop)
+    }
+}

@@ -1,0 +1,78 @@
+//! A namespace's way to the host: links, addresses, routes, forwarding.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ciao_common::types::{LinkName, Subnet, key_address};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+
+use super::linux::{Linux, find, ignore};
+use super::netlink::Netlink;
+use super::{Namespace, UplinkPair, message};
+
+/// The host's and the namespace's address of a pair.
+fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
+    let (family, range) = (pair.family(), pair.range());
+    (key_address(family, range.first), key_address(family, range.last))
+}
+
+/// Makes the uplink, if it is not there. `true`: made.
+pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
+    let mut inside = linux.required(&Namespace::Named(uplink.namespace.clone()))?;
+    let mut host = Netlink::open()?;
+    let there = find(&mut host, &uplink.host_link)?.is_some() && find(&mut inside, &uplink.inner_link)?.is_some();
+    if !there {
+        // One end alone is never left, but a crash may have left a pair half configured.
+        ignore(host.ask(message::delete(&uplink.host_link), 0)?, &[Errno::ENODEV])?;
+        ignore(inside.ask(message::delete(&uplink.inner_link), 0)?, &[Errno::ENODEV])?;
+        let message = message::new_uplink(&uplink.inner_link, &uplink.host_link, linux.host().as_fd());
+        inside.tell(message, NLM_F_CREATE | NLM_F_EXCL).context("create uplink")?;
+    }
+    forward(&uplink.host_link, uplink.pairs.iter().any(|pair| pair.network().is_ipv6()))?;
+    configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0).context("configure uplink")?;
+    let index =
+        configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1).context("configure uplink")?;
+    for pair in uplink.pairs {
+        let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(pair).0));
+        ignore(inside.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST]).context("route to the host")?;
+    }
+    Ok(!there)
+}
+
+/// A link up with its addresses. Answers its index.
+fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl Fn(Subnet) -> IpAddr) -> Result<u32> {
+    let index = find(netlink, link)?.with_context(|| format!("link {link} is not there"))?.index;
+    netlink.tell(message::set_up(index), 0)?;
+    for pair in pairs {
+        let message = RouteNetlinkMessage::NewAddress(message::address(index, *pair, end(*pair)));
+        ignore(netlink.ask(message, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])?;
+    }
+    Ok(index)
+}
+
+/// Switches forwarding on, where it is off, and says so; and lets 127.0.0.1 be answered by a published port.
+fn forward(host_link: &LinkName, v6: bool) -> Result<()> {
+    switch_on("net/ipv4/ip_forward", true)?;
+    if v6 {
+        switch_on("net/ipv6/conf/all/forwarding", true)?;
+    }
+    switch_on(&format!("net/ipv4/conf/{host_link}/route_localnet"), false)
+}
+
+fn switch_on(key: &str, say: bool) -> Result<()> {
+    let path = Path::new("/proc/sys").join(key);
+    // A kernel without IPv6 has no such file.
+    let Ok(value) = fs::read_to_string(&path) else { return Ok(()) };
+    if value.trim() != "0" {
+        return Ok(());
+    }
+    if say {
+        log::info!("{} was 0: set to 1, because networks with egress=nat need it", path.display());
+    }
+    fs::write(&path, "1").with_context(|| format!("set {} to 1", path.display()))
+}

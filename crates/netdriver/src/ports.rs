@@ -1,0 +1,300 @@
+//! Published ports (`docker run -p`): `ProgramExternalConnectivity` and `RevokeExternalConnectivity`.
+//!
+//! A port of the host leads to the tenant's uplink, and there to the container, by an element of a map on each side.
+//! Tenants' containers may have the same addresses; ports of the host are one each. A socket bound to the port, that
+//! nobody listens on, keeps other programs from taking it and shows when one has it already.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::Empty;
+use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
+use ciao_common::store::{Egress, Endpoint, Network, Port, Protocol};
+use ciao_common::types::EndpointId;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
+};
+
+use crate::kernel::Namespace;
+use crate::{Driver, rules};
+
+/// The ports of the host that are held, and what holds each.
+#[derive(Default)]
+pub(crate) struct Held(Mutex<BTreeMap<Place, OwnedFd>>);
+
+/// A port of the host.
+type Place = (Protocol, IpAddr, u16);
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a port; 0: any free one. Answers its number, or `None` if somebody has it.
+    fn take(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
+        let what = || format!("hold port {number}/{protocol} at {address}");
+        match bound(protocol, SocketAddr::new(address, number)) {
+            Ok((held, number)) => {
+                self.lock().insert((protocol, address, number), held);
+                Ok(Some(number))
+            }
+            Err(Errno::EADDRINUSE) => Ok(None),
+            Err(Errno::EADDRNOTAVAIL) => {
+                bail!("{address} is no address of this host: publish the port on one that it has")
+            }
+            Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => {
+                bail!("this kernel has no {protocol} for {address}: port {number} cannot be published")
+            }
+            Err(errno) => Err(io::Error::from(errno)).with_context(what),
+        }
+    }
+
+    fn release(&self, port: &Port) {
+        self.lock().remove(&(port.protocol, port.host_address, port.host_port));
+    }
+}
+
+/// A socket bound to a port, and the port's number.
+fn bound(protocol: Protocol, place: SocketAddr) -> nix::Result<(OwnedFd, u16)> {
+    let family = if place.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SockType::Stream, SockProtocol::Tcp),
+        Protocol::Udp => (SockType::Datagram, SockProtocol::Udp),
+        Protocol::Sctp => (SockType::Stream, SockProtocol::Sctp),
+    };
+    let held = socket(family, kind, SockFlag::SOCK_CLOEXEC, number)?;
+    if place.is_ipv6() {
+        setsockopt(&held, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(held.as_raw_fd(), &SockaddrStorage::from(place))?;
+    let name: SockaddrStorage = getsockname(held.as_raw_fd())?;
+    let v4 = name.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::port);
+    let port = v4.or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port));
+    Ok((held, port.unwrap_or(place.port())))
+}
+
+impl Driver {
+    /// `NetworkDriver.ProgramExternalConnectivity`: publishes an endpoint's ports. Published already: nothing to do.
+    ///
+    /// # Errors
+    /// A port that somebody has; a network without a way out. Then none is published.
+    pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
+        let bindings = bindings(&request)?;
+        if bindings.is_empty() {
+            return Ok(Empty {});
+        }
+        let (endpoint, _) = self.lookup(&request.endpoint_id)?;
+        let (network, published) =
+            self.store.read(|tx| Ok((tx.network(&endpoint.network)?, tx.ports_of(&endpoint.id)?)))?;
+        let network = network.with_context(|| format!("network {} is unknown", endpoint.network.short()))?;
+        ensure!(
+            network.egress == Egress::Nat,
+            "port {} cannot be published: network {} has egress={}, and only egress=nat leads from the host to a container",
+            bindings[0].port,
+            network.id.short(),
+            network.egress
+        );
+        if published.is_empty() {
+            self.publish(&network, &endpoint, &bindings)?;
+        }
+        Ok(Empty {})
+    }
+
+    fn publish(&self, network: &Network, endpoint: &Endpoint, bindings: &[PortBinding]) -> Result<()> {
+        let mut ports = Vec::new();
+        let published = bindings
+            .iter()
+            .try_for_each(|binding| self.hold(network, endpoint, binding, &mut ports))
+            .and_then(|()| {
+                let rows = ports.clone();
+                self.store.write(move |tx| rows.iter().try_for_each(|port| tx.insert_port(port)))
+            })
+            .and_then(|()| self.set_elements(&ports, true));
+        if let Err(error) = published {
+            self.unpublish(&endpoint.id, &ports).context("and undo what was half made")?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Takes the ports of the host that a binding asks for: one for each family that the container has.
+    fn hold(&self, network: &Network, endpoint: &Endpoint, binding: &PortBinding, ports: &mut Vec<Port>) -> Result<()> {
+        let protocol = protocol(binding.proto)?;
+        let namespace = network.namespace.clone().context("the network's bridge is in no namespace of ciao-net")?;
+        let containers: Vec<_> = [endpoint.address, endpoint.address6].into_iter().flatten().collect();
+        let mut number = None;
+        for address in containers {
+            let everywhere: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            let host_address = binding.host_ip.unwrap_or(everywhere);
+            if host_address.is_ipv4() != address.is_ipv4() {
+                continue;
+            }
+            // Both families have the same number.
+            let wanted = number.map_or((binding.host_port, binding.host_port_end), |number| (number, number));
+            let host_port = self.hold_one(protocol, host_address, wanted, network)?;
+            number = Some(host_port);
+            let (namespace, endpoint) = (namespace.clone(), endpoint.id.clone());
+            ports.push(Port {
+                protocol,
+                host_address,
+                host_port,
+                endpoint,
+                namespace,
+                address,
+                container_port: binding.port,
+            });
+        }
+        ensure!(
+            number.is_some(),
+            "port {} cannot be published on {:?}: the container has no address of that family",
+            binding.port,
+            binding.host_ip
+        );
+        Ok(())
+    }
+
+    /// Takes the first free port from `first` to `last`, or any if `first` is 0.
+    fn hold_one(
+        &self,
+        protocol: Protocol,
+        address: IpAddr,
+        (first, last): (u16, u16),
+        network: &Network,
+    ) -> Result<u16> {
+        for number in first..=last.max(first) {
+            // In the tenant's namespace a port is known by its number alone.
+            let in_tenant = |ports: Vec<Port>| {
+                let same = |port: &Port| port.protocol == protocol && port.host_port == number;
+                ports.iter().any(|port| {
+                    same(port)
+                        && port.host_address.is_ipv4() == address.is_ipv4()
+                        && Some(port.namespace.as_str()) == network.namespace.as_deref()
+                })
+            };
+            let taken_inside = number != 0 && in_tenant(self.store.read(|tx| tx.ports())?);
+            if !taken_inside && let Some(number) = self.held.take(protocol, address, number)? {
+                return Ok(number);
+            }
+        }
+        let range = if last > first {
+            format!("ports {first}-{last}/{protocol} are all")
+        } else {
+            format!("port {first}/{protocol} is")
+        };
+        bail!("{range} taken at {address}{}: publish another one", self.holder(protocol, address, first)?)
+    }
+
+    /// Who has a port, as the end of a sentence.
+    fn holder(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<String> {
+        let ours = self.store.read(|tx| {
+            let Some(port) = tx.port_at(protocol, address, number)? else { return Ok(None) };
+            let network = tx.endpoint(&port.endpoint)?.map(|endpoint| tx.network(&endpoint.network)).transpose()?;
+            Ok(Some((port, network.flatten().and_then(|network| network.tenant))))
+        })?;
+        if let Some((port, tenant)) = ours {
+            let of_tenant = tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
+            return Ok(format!(" by endpoint {}{of_tenant}", port.endpoint.short()));
+        }
+        Ok(process_with(protocol, number).map_or_else(String::new, |name| format!(" by {name}")))
+    }
+
+    /// `NetworkDriver.RevokeExternalConnectivity`: takes an endpoint's ports back. None: nothing to do.
+    ///
+    /// # Errors
+    /// The disk's or the firewall's.
+    pub fn revoke_external_connectivity(&self, request: EndpointRef) -> Result<Empty> {
+        let ports = self.store.read(|tx| tx.ports_of(&request.endpoint_id))?;
+        if !ports.is_empty() {
+            self.unpublish(&request.endpoint_id, &ports)?;
+        }
+        Ok(Empty {})
+    }
+
+    fn unpublish(&self, endpoint: &EndpointId, ports: &[Port]) -> Result<()> {
+        let id = endpoint.clone();
+        self.store.write(move |tx| tx.delete_ports_of(&id))?;
+        self.close_ports(ports)
+    }
+
+    /// Takes the elements and the sockets of ports away, whose records are gone already.
+    pub(crate) fn close_ports(&self, ports: &[Port]) -> Result<()> {
+        ports.iter().for_each(|port| self.held.release(port));
+        self.set_elements(ports, false)
+    }
+
+    /// Puts the elements of ports into the maps of the host and of the tenant's namespace, or takes them out.
+    fn set_elements(&self, ports: &[Port], add: bool) -> Result<()> {
+        let Some(first) = ports.first() else { return Ok(()) };
+        let inside = Namespace::Named(first.namespace.clone());
+        let inner: String = ports.iter().map(|port| rules::inner_port(port, add)).collect();
+        let kernel = &self.wiring.kernel;
+        if add || kernel.has_rules(&inside).unwrap_or(false) {
+            kernel.run_nft(&inside, &inner).context("lead published ports to the container")?;
+        }
+        let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
+        let outer: String =
+            ports.iter().map(|port| rules::outer_port(port, &uplink, &self.wiring.pools, add)).collect();
+        if add || kernel.has_rules(&Namespace::Host)? {
+            kernel.run_nft(&Namespace::Host, &outer).context("publish ports on the host")?;
+        }
+        Ok(())
+    }
+
+    /// Holds the ports that are recorded, after a start. One that another program took meanwhile is said.
+    pub(crate) fn hold_recorded_ports(&self) -> Result<()> {
+        for port in self.store.read(|tx| tx.ports())? {
+            match self.held.take(port.protocol, port.host_address, port.host_port) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    log::warn!("published port {}/{} is taken by another program too", port.host_port, port.protocol)
+                }
+                Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bindings(request: &ProgramExternalConnectivity) -> Result<Vec<PortBinding>> {
+    let Some(value) = request.options.value(PORT_MAP) else { return Ok(Vec::new()) };
+    let bindings: Option<Vec<PortBinding>> =
+        serde_json::from_value(value.clone()).with_context(|| format!("read the published ports {value}"))?;
+    Ok(bindings.unwrap_or_default())
+}
+
+fn protocol(number: u8) -> Result<Protocol> {
+    match number {
+        6 => Ok(Protocol::Tcp),
+        17 => Ok(Protocol::Udp),
+        132 => Ok(Protocol::Sctp),
+        _ => bail!("protocol {number} has no ports that could be published: give tcp, udp or sctp"),
+    }
+}
+
+/// The program that has a port, if `/proc` shows it.
+fn process_with(protocol: Protocol, number: u16) -> Option<String> {
+    use procfs::net::{tcp, tcp6, udp, udp6};
+    let inode = match protocol {
+        Protocol::Tcp => {
+            let entries = tcp().into_iter().chain(tcp6()).flatten();
+            entries.filter(|entry| entry.local_address.port() == number).map(|entry| entry.inode).next()
+        }
+        Protocol::Udp => {
+            let entries = udp().into_iter().chain(udp6()).flatten();
+            entries.filter(|entry| entry.local_address.port() == number).map(|entry| entry.inode).next()
+        }
+        Protocol::Sctp => None,
+    }?;
+    let has_it = |process: &procfs::process::Process| {
+        let mut files = process.fd().into_iter().flatten().flatten();
+        files.any(|file| matches!(file.target, procfs::process::FDTarget::Socket(socket) if socket == inode))
+    };
+    let process = procfs::process::all_processes().ok()?.flatten().find(has_it)?;
+    let name = process.stat().map(|stat| stat.comm).unwrap_or_default();
+    Some(format!("process {} ({name})", process.pid))
+}

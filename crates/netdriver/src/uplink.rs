@@ -1,0 +1,199 @@
+//! Tenants' ways to the host: which addresses they have, when they are made, and when they go.
+//!
+//! Each namespace with a network of `egress=nat` has one veth pair to the host, with two addresses of its own from a pool
+//! (link-local unless configured) and, for IPv6, of a ULA prefix. Whatever addresses two tenants share, on the host they
+//! are told apart by their uplinks'.
+
+use std::net::IpAddr;
+use std::sync::PoisonError;
+
+use anyhow::{Context, Result, ensure};
+use ciao_common::store::{Egress, Network, Uplink};
+use ciao_common::types::{LinkName, Subnet, VnicId, key_address};
+
+use crate::kernel::{Namespace, Passage, UplinkPair};
+use crate::names;
+use crate::rules::{self, Tenant};
+use crate::wiring::Wiring;
+
+/// The namespace's end, in every namespace.
+const INNER_LINK: &str = "up0";
+
+/// Where uplinks' addresses come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Pools {
+    v4: Subnet,
+    v6: Subnet,
+}
+
+impl Pools {
+    /// Pairs of addresses out of an IPv4 and an IPv6 subnet.
+    ///
+    /// # Errors
+    /// A subnet of the other family, or without room for a pair.
+    pub fn new(v4: Subnet, v6: Subnet) -> Result<Self> {
+        ensure!(v4.network().is_ipv4() && v4.prefix() <= 31, "uplink pool {v4}: give an IPv4 subnet of /31 or larger");
+        ensure!(
+            v6.network().is_ipv6() && v6.prefix() <= 112,
+            "uplink pool {v6}: give an IPv6 subnet of /112 or larger"
+        );
+        Ok(Self { v4, v6 })
+    }
+
+    /// The subnets of two addresses with that number.
+    fn pairs(&self, number: u32) -> Result<[Subnet; 2]> {
+        let pair = |pool: Subnet| {
+            let first = pool.range().first + 2 * u128::from(number);
+            ensure!(
+                first < pool.range().last,
+                "the uplink pool {pool} is used up: give ciao-net a larger --uplink-pool"
+            );
+            Subnet::new(key_address(pool.family(), first), pool.family().bits() - 1)
+        };
+        Ok([pair(self.v4)?, pair(self.v6)?])
+    }
+
+    /// The namespace's address with that number.
+    pub(crate) fn inner_address(&self, number: u32, v6: bool) -> IpAddr {
+        let pool = if v6 { self.v6 } else { self.v4 };
+        key_address(pool.family(), pool.range().first + 2 * u128::from(number) + 1)
+    }
+}
+
+impl Wiring {
+    /// Loads a namespace's rules, if they are not there.
+    pub(crate) fn ensure_rules(&self, namespace: &str) -> Result<()> {
+        let inside = Namespace::Named(namespace.to_owned());
+        if self.kernel.has_rules(&inside)? { Ok(()) } else { self.load_rules(namespace) }
+    }
+
+    /// Writes a namespace's whole ruleset from the records.
+    pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
+        let (networks, vnics, ports) = self.store.read(|tx| {
+            let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
+            Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
+        })?;
+        let script = Tenant { networks: &networks, vnics: &vnics, ports: &ports }.script();
+        self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &script).context("load a tenant's rules")
+    }
+
+    /// Makes a network's way out, if it has one. The caller has the namespace's lock.
+    pub(crate) fn ensure_uplink(&self, network: &Network) -> Result<()> {
+        let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
+            return Ok(());
+        };
+        let uplink = self.uplink_of(namespace)?;
+        let pair = self.pair(&uplink)?;
+        self.ensure_host_rules()?;
+        self.kernel.ensure_uplink(&pair)?;
+        let inside = Namespace::Named(namespace.to_owned());
+        self.kernel.run_nft(&inside, &rules::network_elements(network, true)).context("let a network out")
+    }
+
+    fn pair(&self, uplink: &Uplink) -> Result<UplinkPair> {
+        Ok(UplinkPair {
+            namespace: uplink.namespace.clone(),
+            host_link: uplink.host_link.clone(),
+            inner_link: INNER_LINK.parse()?,
+            pairs: self.pools.pairs(uplink.number)?,
+        })
+    }
+
+    /// A namespace's uplink, recorded now if it is new.
+    fn uplink_of(&self, namespace: &str) -> Result<Uplink> {
+        if let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? {
+            return Ok(uplink);
+        }
+        let foreign = self.kernel.host_addresses()?;
+        let (namespace, pools) = (namespace.to_owned(), self.pools);
+        self.store.write(move |tx| {
+            if let Some(uplink) = tx.uplink(&namespace)? {
+                return Ok(uplink);
+            }
+            let mut number = tx.free_uplink_number(0)?;
+            // Never an address that the host has for something else, and never the metadata service's.
+            let metadata: IpAddr = [169, 254, 169, 254].into();
+            while pools
+                .pairs(number)?
+                .iter()
+                .any(|pair| foreign.iter().chain([&metadata]).any(|address| pair.contains(*address)))
+            {
+                number = tx.free_uplink_number(number + 1)?;
+            }
+            let host_link: LinkName = format!("{}{}", names::UPLINK, VnicId::random()).parse()?;
+            let uplink = Uplink { namespace, number, host_link };
+            tx.insert_uplink(&uplink)?;
+            Ok(uplink)
+        })
+    }
+
+    /// Loads the host's rules, and opens its firewall, if a tenant needs them and they are not there.
+    fn ensure_host_rules(&self) -> Result<()> {
+        let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*stand {
+            if !self.kernel.has_rules(&Namespace::Host)? {
+                self.load_host_rules()?;
+            }
+            self.kernel.open_firewall(&Passage::Uplinks)?;
+            *stand = true;
+        }
+        Ok(())
+    }
+
+    fn load_host_rules(&self) -> Result<()> {
+        let (ports, uplinks) = self.store.read(|tx| Ok((tx.ports()?, tx.uplinks()?)))?;
+        let script = rules::host_script(&ports, &uplinks, &self.pools);
+        self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
+    }
+
+    /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
+    pub(crate) fn restore_host_rules(&self) -> Result<()> {
+        if self.store.read(|tx| tx.uplinks())?.is_empty() {
+            return Ok(());
+        }
+        *self.host_rules.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.ensure_host_rules()
+    }
+
+    /// Takes away what a network that is gone let out, and the uplink with the last one; the host's rules with the
+    /// last uplink. The caller has the namespace's lock.
+    pub(crate) fn tidy_uplink(&self, gone: &Network) -> Result<()> {
+        let Some(namespace) = gone.namespace.as_deref().filter(|_| gone.egress == Egress::Nat) else { return Ok(()) };
+        let left = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
+        let still_out = |network: &&Network| network.egress == Egress::Nat;
+        if !left.iter().filter(still_out).any(|network| network.bridge == gone.bridge) {
+            let inside = Namespace::Named(namespace.to_owned());
+            if self.kernel.has_rules(&inside).unwrap_or(false) {
+                self.kernel.run_nft(&inside, &rules::network_elements(gone, false))?;
+            }
+        }
+        if left.iter().any(|network| still_out(&network)) {
+            return Ok(());
+        }
+        if let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? {
+            self.delete_uplink(&uplink)?;
+        }
+        self.tidy_host_rules()
+    }
+
+    /// Takes an uplink away, links before record.
+    pub(crate) fn delete_uplink(&self, uplink: &Uplink) -> Result<()> {
+        self.kernel.delete_link(&Namespace::Host, &uplink.host_link)?;
+        let namespace = uplink.namespace.clone();
+        self.store.write(move |tx| tx.delete_uplink(&namespace))
+    }
+
+    /// Takes the host's rules away when no tenant needs them.
+    pub(crate) fn tidy_host_rules(&self) -> Result<()> {
+        let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.store.read(|tx| tx.uplinks())?.is_empty() {
+            return Ok(());
+        }
+        *stand = false;
+        if self.kernel.has_rules(&Namespace::Host)? {
+            self.kernel.close_firewall(&Passage::Uplinks)?;
+            self.kernel.run_nft(&Namespace::Host, rules::NO_HOST_SCRIPT).context("take the host's rules away")?;
+        }
+        Ok(())
+    }
+}
