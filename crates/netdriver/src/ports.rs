@@ -251,7 +251,7 @@ impl Driver {
             match self.held.take(port.protocol, port.host_address, port.host_port) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    log::warn!("published port {}/{} is taken by another program too", port.host_port, port.protocol)
+                    log::warn!("published port {}/{} is taken by another program too", port.host_port, port.protocol);
                 }
                 Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
             }
