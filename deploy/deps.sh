@@ -21,6 +21,8 @@ need busybox busybox-static
 need sqlite3 sqlite3
 need ping iputils-ping
 need debootstrap debootstrap
+need nft nftables
+need docker-compose docker-compose
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
-use ciao_common::store::{Egress, Route, VnicPolicy};
+use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
 use ciao_common::types::{InstanceId, LinkName, TenantId, VnicId};
 
 /// The options of a network that ciao-net knows.
-const KNOWN: [&str; 9] = ["tenant", "bridge", "cnci", "vnics", "egress", "dst_prefix", "routes", "port_security", MTU];
+const KNOWN: [&str; 11] =
+    ["tenant", "bridge", "cnci", "vnics", "egress", "egress6", "dst_prefix", "routes", "port_security", "icc", MTU];
 /// The options of an endpoint that ciao-net knows.
 const KNOWN_OF_ENDPOINT: [&str; 3] = ["instance", "vnic", "allowed_addresses"];
 
@@ -27,12 +28,16 @@ pub struct NetworkOptions {
     pub vnics: VnicPolicy,
     /// `egress=nat|gateway|docker|none`. None: it depends on the bridge, see [`Self::egress`].
     pub egress: Option<Egress>,
+    /// `egress6=nat|route|none`: how IPv6 leaves, if `egress` is `nat`.
+    pub egress6: Egress6,
     /// `dst_prefix`: how the container's interface is called, before its number.
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
     pub routes: Vec<Route>,
     /// `port_security=on|off`: whether containers may send with their own addresses only.
     pub port_security: bool,
+    /// `icc=true|false`: whether its containers reach each other.
+    pub icc: bool,
     /// `com.docker.network.driver.mtu`, in bytes.
     pub mtu: Option<u32>,
     /// `docker network create --internal`.
@@ -61,13 +66,11 @@ impl NetworkOptions {
             cnci: parsed(value("cnci"), "cnci")?,
             vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
             egress: parsed(value("egress"), "egress")?,
+            egress6: parsed(value("egress6"), "egress6")?.unwrap_or(Egress6::Nat),
             dst_prefix: value("dst_prefix").unwrap_or("eth").to_owned(),
             routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
-            port_security: value("port_security")
-                .map(parse_switch)
-                .transpose()
-                .context("--opt port_security")?
-                .unwrap_or(true),
+            port_security: switch(value("port_security"), "port_security")?,
+            icc: switch(value("icc"), "icc")?,
             mtu: value(MTU).map(parse_mtu).transpose()?,
             internal,
         };
@@ -161,11 +164,12 @@ where
     text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
 }
 
-fn parse_switch(text: &str) -> Result<bool> {
+/// On, unless it is said to be off.
+fn switch(text: Option<&str>, key: &str) -> Result<bool> {
     match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
-        _ => bail!("{text:?} is neither on nor off"),
+        None | Some("on" | "true") => Ok(true),
+        Some("off" | "false") => Ok(false),
+        Some(text) => bail!("--opt {key}={text}: give on or off"),
     }
 }
 

@@ -86,6 +86,13 @@ impl Wiring {
         let pair = self.pair(&uplink)?;
         self.ensure_host_rules()?;
         self.kernel.ensure_uplink(&pair)?;
+        for subnet in rules::routed6(network) {
+            self.kernel.route_to_uplink(&pair, subnet)?;
+        }
+        let outside = rules::host_elements(network, true);
+        if !outside.is_empty() {
+            self.kernel.run_nft(&Namespace::Host, &outside).context("let IPv6 out with its own addresses")?;
+        }
         let inside = Namespace::Named(namespace.to_owned());
         self.kernel.run_nft(&inside, &rules::network_elements(network, true)).context("let a network out")
     }
@@ -141,8 +148,8 @@ impl Wiring {
     }
 
     fn load_host_rules(&self) -> Result<()> {
-        let (ports, uplinks) = self.store.read(|tx| Ok((tx.ports()?, tx.uplinks()?)))?;
-        let script = rules::host_script(&ports, &uplinks, &self.pools);
+        let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
+        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools);
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
     }
 
@@ -166,6 +173,10 @@ impl Wiring {
             if self.kernel.has_rules(&inside).unwrap_or(false) {
                 self.kernel.run_nft(&inside, &rules::network_elements(gone, false))?;
             }
+        }
+        let outside = rules::host_elements(gone, false);
+        if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
+            self.kernel.run_nft(&Namespace::Host, &outside)?;
         }
         if left.iter().any(|network| still_out(&network)) {
             return Ok(());

@@ -12,7 +12,7 @@ use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
-use crate::rules;
+use crate::rules::{self, Walls};
 use crate::uplink::Pools;
 
 /// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
@@ -101,7 +101,7 @@ impl Wiring {
     /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
     pub(crate) fn ensure_network(&self, network: &Network) -> Result<()> {
         self.ensure_bridge(network.namespace.as_deref(), &network.bridge, network.mtu)?;
-        if let Some(namespace) = network.namespace.as_deref().filter(|_| !network.secured) {
+        if let Some(namespace) = network.namespace.as_deref().filter(|_| !network.secured || !network.icc) {
             self.load_rules(namespace)?;
         }
         let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
@@ -128,11 +128,9 @@ impl Wiring {
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
         if let Some(namespace) = &vnic.namespace {
             let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-            let secured = networks.iter().all(|network| network.secured);
+            let walls = Walls::on_bridge(&networks, vnic);
             // Before the link: it is never without its rules.
-            self.kernel
-                .run_nft(&veth.namespace, &rules::vnic_elements(vnic, secured, true))
-                .context("secure a VNIC")?;
+            self.kernel.run_nft(&veth.namespace, &rules::vnic_elements(vnic, walls, true)).context("secure a VNIC")?;
         }
         self.kernel.create_veth(&veth)?;
         Ok(true)
@@ -174,7 +172,7 @@ impl Wiring {
                     self.kernel.remove_address(namespace, &gone.bridge, subnet.subnet, gateway)?;
                 }
             }
-            if !gone.secured {
+            if !gone.secured || !gone.icc {
                 self.load_rules(namespace)?;
             }
         }
@@ -218,7 +216,7 @@ fn delete_links(store: &Store, kernel: &dyn Kernel, only: Option<Vec<VnicId>>) -
     let mut scripts = BTreeMap::<Namespace, String>::new();
     for vnic in going.iter().filter(|vnic| vnic.namespace.is_some()) {
         let script = scripts.entry(Namespace::of(vnic.namespace.as_deref())).or_default();
-        script.push_str(&rules::vnic_elements(vnic, true, false));
+        script.push_str(&rules::vnic_elements(vnic, Walls { secured: true, alone: false }, false));
     }
     for (namespace, script) in scripts {
         // The namespace may have gone with its last VNIC, and its rules with it.

@@ -36,7 +36,7 @@ use rusqlite::Connection;
 
 pub use address::{AddressKind, Held, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
-pub use network::{Egress, Network, NetworkRow, NetworkSubnet, Route, VnicPolicy};
+pub use network::{Egress, Egress6, Network, NetworkRow, NetworkSubnet, Route, VnicPolicy};
 pub use pool::{Pool, PoolRow, PoolSet, Scope};
 pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};

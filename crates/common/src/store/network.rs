@@ -26,6 +26,18 @@ pub enum Egress {
     None,
 }
 
+/// How the IPv6 of a network with [`Egress::Nat`] leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress6 {
+    /// With the host's address (NAT66).
+    Nat,
+    /// With its own: the world routes the subnet to this host.
+    Route,
+    /// Not at all.
+    None,
+}
+
 /// Whether an endpoint without a launcher's VNIC gets one made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +72,7 @@ macro_rules! words {
 pub(super) use words;
 
 words!(Egress, "egress", Nat = "nat", Gateway = "gateway", Docker = "docker", None = "none");
+words!(Egress6, "egress6", Nat = "nat", Route = "route", None = "none");
 words!(VnicPolicy, "vnics", Auto = "auto", Required = "required");
 
 /// A network.
@@ -81,8 +94,12 @@ pub struct Network {
     pub vnics: VnicPolicy,
     /// Of the container's interface name.
     pub dst_prefix: String,
+    /// How its IPv6 leaves.
+    pub egress6: Egress6,
     /// Whether its containers may send with their own addresses only.
     pub secured: bool,
+    /// Whether its containers reach each other.
+    pub icc: bool,
     /// What `CreateNetwork` said, as JSON: the same again is the same network.
     pub options: String,
     /// Its subnets, IPv4 first.
@@ -150,15 +167,16 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
         egress: get(row, "egress")?,
         vnics: get(row, "vnics")?,
         dst_prefix: row.get("dst_prefix")?,
+        egress6: get(row, "egress6")?,
         secured: row.get("secured")?,
+        icc: row.get("icc")?,
         options: row.get("options")?,
         subnets: Vec::new(),
         routes: Vec::new(),
     })
 }
 
-const NETWORK: &str =
-    "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, secured, options FROM network_record";
+const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options FROM network_record";
 
 impl Tx<'_> {
     /// The network of that id.
@@ -238,8 +256,8 @@ impl Tx<'_> {
     /// The disk's.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
-            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, secured, options, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
                 Text(&network.id),
                 text(network.tenant.as_ref()),
@@ -249,7 +267,9 @@ impl Tx<'_> {
                 Text(network.egress),
                 Text(network.vnics),
                 network.dst_prefix,
+                Text(network.egress6),
                 network.secured,
+                network.icc,
                 network.options,
                 now()
             ],

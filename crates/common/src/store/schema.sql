@@ -70,7 +70,9 @@ CREATE TABLE network_record (
     egress     TEXT NOT NULL CHECK (egress IN ('nat', 'gateway', 'docker', 'none')),
     vnics      TEXT NOT NULL CHECK (vnics IN ('auto', 'required')),
     dst_prefix TEXT NOT NULL,        -- of the container's interface name
+    egress6    TEXT NOT NULL CHECK (egress6 IN ('nat', 'route', 'none')),  -- how IPv6 leaves, if egress is nat
     secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: containers send with their own addresses only
+    icc        INTEGER NOT NULL CHECK (icc IN (0, 1)),      -- its containers reach each other
     options    TEXT NOT NULL CHECK (json_valid(options)),  -- the user's, and what else CreateNetwork said, to know it again
     created    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -200,23 +202,26 @@ WITH network_of AS (
     SELECT h.*,
            coalesce((SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
                     (SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
-           coalesce((SELECT v.instance FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
-                    (SELECT v.instance FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS instance
+           coalesce((SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
+                    (SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS vnic
     FROM held h
 )
 SELECT tenant, subnet, address,
        CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
             WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
-       instance, substr(endpoint, 1, 12) AS endpoint,
-       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space, datetime(granted / 1000, 'unixepoch') AS since
+       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, substr(endpoint, 1, 12) AS endpoint,
+       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space,
+       datetime(iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
 FROM joined
 UNION ALL
-SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL,
+       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live'
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
 UNION ALL
-SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL, NULL, 'local', datetime(v.created / 1000, 'unixepoch')
+SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL,
+       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');

@@ -200,6 +200,10 @@ impl Kernel for Fake {
         Ok(made.is_none())
     }
 
+    fn route_to_uplink(&self, _uplink: &UplinkPair, _subnet: Subnet) -> Result<()> {
+        self.changing().map(drop)
+    }
+
     fn host_addresses(&self) -> Result<Vec<IpAddr>> {
         Ok(Vec::new())
     }

@@ -101,7 +101,8 @@ pub(super) fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Resu
 
 impl Kernel for Linux {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
-        if namespace::open(name)?.is_some() {
+        if let Some(file) = namespace::open(name)? {
+            namespace::enter(&file, &self.host, namespace::apply_settings)?;
             return Ok(false);
         }
         namespace::create(name)?;
@@ -207,6 +208,10 @@ impl Kernel for Linux {
 
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
         uplink::ensure(self, uplink)
+    }
+
+    fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+        uplink::route(uplink, subnet)
     }
 
     fn host_addresses(&self) -> Result<Vec<IpAddr>> {

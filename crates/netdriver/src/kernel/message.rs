@@ -147,6 +147,17 @@ pub(super) fn default_route(index: u32, router: IpAddr) -> RouteMessage {
     route
 }
 
+/// A route to a subnet by a router on a link.
+pub(super) fn route_to(index: u32, subnet: Subnet, router: IpAddr) -> RouteMessage {
+    let mut route = default_route(index, router);
+    route.header.destination_prefix_length = subnet.prefix();
+    route.attributes.push(RouteAttribute::Destination(match subnet.network() {
+        IpAddr::V4(v4) => RouteAddress::Inet(v4),
+        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
+    }));
+    route
+}
+
 /// Every address of every link.
 pub(super) fn get_addresses() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetAddress(AddressMessage::default())

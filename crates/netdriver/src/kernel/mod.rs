@@ -197,6 +197,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's.
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool>;
 
+    /// Leads an IPv6 subnet of a namespace from the host to it. Led there already: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's; the host leads it elsewhere.
+    fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
+
     /// The addresses of the host's own links.
     ///
     /// # Errors

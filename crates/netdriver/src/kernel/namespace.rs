@@ -112,15 +112,32 @@ fn prepare_folder() -> Result<()> {
     Ok(())
 }
 
-/// Of the calling thread's namespace: routing between the tenant's subnets, and `lo`.
-fn configure() -> Result<()> {
-    for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
+/// What a tenant's namespace needs: routing between its subnets, and frames between ports of a bridge not sent through
+/// the firewall for IP packets, which costs time and is br_netfilter's default in every namespace.
+const SETTINGS: [(&str, &str); 5] = [
+    ("ipv4/ip_forward", "1"),
+    ("ipv6/conf/all/forwarding", "1"),
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
+];
+
+/// Applies [`SETTINGS`] to the calling thread's namespace. br_netfilter may be loaded long after a namespace was made.
+pub(super) fn apply_settings() -> Result<()> {
+    for (key, value) in SETTINGS {
         let path = Path::new("/proc/sys/net").join(key);
-        // A kernel without IPv6 has no such file.
-        if path.exists() {
-            fs::write(&path, value).with_context(|| format!("set {}", path.display()))?;
+        // A kernel without IPv6, or without br_netfilter, has no such file.
+        let Ok(found) = fs::read_to_string(&path) else { continue };
+        if found.trim() != value {
+            fs::write(&path, value).with_context(|| format!("set {} to {value}", path.display()))?;
         }
     }
+    Ok(())
+}
+
+/// Of the calling thread's new namespace: settings, and `lo`.
+fn configure() -> Result<()> {
+    apply_settings()?;
     let mut netlink = Netlink::open()?;
     let lo: LinkName = "lo".parse()?;
     let replies = netlink.ask(message::get(&lo), 0)?.map_err(std::io::Error::from)?;

@@ -44,6 +44,22 @@ pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
     Ok(!there)
 }
 
+/// Leads a subnet from the host to the uplink's namespace.
+pub(super) fn route(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+    let mut host = Netlink::open()?;
+    let link =
+        find(&mut host, &uplink.host_link)?.with_context(|| format!("link {} is not there", uplink.host_link))?;
+    let pair = uplink
+        .pairs
+        .into_iter()
+        .find(|pair| pair.family() == subnet.family())
+        .context("no uplink address of its family")?;
+    let route = RouteNetlinkMessage::NewRoute(message::route_to(link.index, subnet, ends(pair).1));
+    ignore(host.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])
+        .map(drop)
+        .with_context(|| format!("route {subnet} to its tenant: does the host route it elsewhere?"))
+}
+
 /// A link up with its addresses. Answers its index.
 fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl Fn(Subnet) -> IpAddr) -> Result<u32> {
     let index = find(netlink, link)?.with_context(|| format!("link {link} is not there"))?.index;

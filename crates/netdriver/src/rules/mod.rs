@@ -8,8 +8,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
-use ciao_common::store::{Network, Port, Uplink, Vnic};
-use ciao_common::types::MacAddr;
+use ciao_common::store::{Egress, Egress6, Network, Port, Uplink, Vnic};
+use ciao_common::types::{MacAddr, Subnet};
 
 use crate::uplink::Pools;
 
@@ -31,23 +31,39 @@ impl Tenant<'_> {
             script.push_str(&network_elements(network, true));
         }
         for vnic in self.vnics {
-            script.push_str(&vnic_elements(vnic, self.is_secured(vnic), true));
+            script.push_str(&vnic_elements(vnic, Walls::on_bridge(self.networks, vnic), true));
         }
         for port in self.ports {
             script.push_str(&inner_port(port, true));
         }
         script
     }
+}
 
-    /// Whether a VNIC is kept to its own addresses: unless a network on its bridge says otherwise.
-    pub(crate) fn is_secured(&self, vnic: &Vnic) -> bool {
-        self.networks.iter().filter(|network| network.bridge == vnic.bridge).all(|network| network.secured)
+/// What keeps a VNIC in.
+#[derive(Clone, Copy)]
+pub(crate) struct Walls {
+    /// It sends with its own addresses only.
+    pub(crate) secured: bool,
+    /// It reaches no other one on its bridge.
+    pub(crate) alone: bool,
+}
+
+impl Walls {
+    /// As the networks on a VNIC's bridge say.
+    pub(crate) fn on_bridge(networks: &[Network], vnic: &Vnic) -> Self {
+        let mut here = networks.iter().filter(|network| network.bridge == vnic.bridge);
+        let secured = here.clone().all(|network| network.secured);
+        Self { secured, alone: here.any(|network| !network.icc) }
     }
 }
 
 /// The whole ruleset of the host's namespace.
-pub(crate) fn host_script(ports: &[Port], uplinks: &[Uplink], pools: &Pools) -> String {
+pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplink], pools: &Pools) -> String {
     let mut script = HOST.to_owned();
+    for network in networks {
+        script.push_str(&host_elements(network, true));
+    }
     for port in ports {
         if let Some(uplink) = uplinks.iter().find(|uplink| uplink.namespace == port.namespace) {
             script.push_str(&outer_port(port, uplink, pools, true));
@@ -69,17 +85,39 @@ fn element(set: &str, content: &str, add: bool) -> String {
     script
 }
 
-/// Whether a network's containers may leave.
+/// Whether a network's containers may leave, and reach each other.
 pub(crate) fn network_elements(network: &Network, add: bool) -> String {
-    if network.egress == ciao_common::store::Egress::Nat {
-        element("inet ciao nat", &format!("\"{}\"", network.bridge), add)
-    } else {
-        String::new()
+    let bridge = format!("\"{}\"", network.bridge);
+    let mut script = String::new();
+    if network.egress == Egress::Nat {
+        script.push_str(&element("inet ciao nat", &bridge, add));
+        match network.egress6 {
+            Egress6::Nat => {}
+            Egress6::Route => script.push_str(&element("inet ciao routed6", &bridge, add)),
+            Egress6::None => script.push_str(&element("inet ciao in6", &bridge, add)),
+        }
     }
+    let itself = format!("{bridge} . {bridge}");
+    script.push_str(&element("inet ciao self", &itself, add));
+    if network.icc {
+        script.push_str(&element("inet ciao same", &itself, add));
+    }
+    script
+}
+
+/// The subnets of a network that leave with their own addresses.
+pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
+    let routed = network.egress == Egress::Nat && network.egress6 == Egress6::Route;
+    network.subnets.iter().map(|subnet| subnet.subnet).filter(move |subnet| routed && subnet.network().is_ipv6())
+}
+
+/// The host's step of [`routed6`].
+pub(crate) fn host_elements(network: &Network, add: bool) -> String {
+    routed6(network).map(|subnet| element("inet ciao routed6", &subnet.to_string(), add)).collect()
 }
 
 /// What a VNIC may call itself.
-pub(crate) fn vnic_elements(vnic: &Vnic, secured: bool, add: bool) -> String {
+pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls, add: bool) -> String {
     let link = &vnic.host_link;
     let mut script = element("bridge ciao macs", &format!("\"{link}\" . {}", vnic.mac), add);
     let own = [vnic.v4, vnic.v6].into_iter().flatten().map(|(_, address)| address);
@@ -97,8 +135,10 @@ pub(crate) fn vnic_elements(vnic: &Vnic, secured: bool, add: bool) -> String {
             }
         }
     }
-    if !secured || !add {
-        script.push_str(&element("bridge ciao open", &format!("\"{link}\""), add));
+    for (set, is_in) in [("open", !walls.secured), ("alone", walls.alone)] {
+        if is_in || !add {
+            script.push_str(&element(&format!("bridge ciao {set}"), &format!("\"{link}\""), add));
+        }
     }
     script
 }

@@ -1,0 +1,86 @@
+//! The way out by NAT and the way in by published ports, for two tenants whose containers have the same address.
+
+use ciao_tests::lab::Host;
+
+use crate::scene::{assert_nothing_left, network, open, refused, wait_until};
+
+/// A machine outside at 192.0.2.2, which tells everybody who asks that it is outside.
+const OUTSIDE: &str = "
+    ip netns add outside
+    ip link add wan type veth peer name eth0 netns outside
+    ip address add 192.0.2.1/24 dev wan
+    ip link set wan up
+    ip -n outside address add 192.0.2.2/24 dev eth0
+    ip -n outside link set eth0 up
+    mkdir -p /run/outside
+    echo outside >/run/outside/index.html
+    ip netns exec outside busybox httpd -p 80 -h /run/outside
+";
+
+/// A web server in a container of a tenant, which tells everybody whose it is.
+fn serve(host: &Host, tenant: &str, publish: &str) {
+    let options = [format!("tenant={tenant}"), format!("tenant={tenant}")];
+    network(host, tenant, &["--subnet", "10.5.0.0/24", "-o", &options[0], "--ipam-opt", &options[1]]);
+    let serve = format!("echo {tenant} >index.html; trap exit TERM; httpd -f & wait");
+    let place = ["--network", tenant, "--ip", "10.5.0.2", "-p", publish];
+    host.docker(&[&["run", "-d", "--name", tenant], &place[..], &["busybox", "sh", "-c", &serve]].concat()).unwrap();
+}
+
+fn ask(host: &Host, prefix: &str, url: &str) -> String {
+    host.try_sh(&format!("{prefix} timeout 2 busybox wget -q -O - http://{url}")).unwrap().stdout
+}
+
+#[test]
+fn published_ports_lead_to_the_tenant_that_published_them() {
+    let host = open("ports");
+    host.sh(OUTSIDE).unwrap();
+    serve(&host, "red", "8080:80");
+    serve(&host, "blue", "8081:80");
+    for (tenant, port) in [("red", 8080), ("blue", 8081)] {
+        for (from, address) in [("", "127.0.0.1"), ("", "192.0.2.1"), ("ip netns exec outside", "192.0.2.1")] {
+            wait_until(&format!("{tenant} answers at {address}:{port} {from}"), || {
+                ask(&host, from, &format!("{address}:{port}")) == tenant
+            });
+        }
+    }
+    refused(&host, "docker run --rm --network blue -p 8080:80 busybox true", &["8080", "taken", "publish another one"]);
+    refused(
+        &host,
+        "docker run --rm --network blue -p 192.0.2.77:80:80 busybox true",
+        &["192.0.2.77", "no address of this host"],
+    );
+
+    // A restarted container, and restarted daemons, keep it so.
+    host.docker(&["restart", "red"]).unwrap();
+    host.ciao_net().kill().unwrap();
+    host.ciao_net().start().unwrap();
+    wait_until("red answers again", || ask(&host, "ip netns exec outside", "192.0.2.1:8080") == "red");
+    host.docker(&["stop", "red"]).unwrap();
+    assert_eq!(ask(&host, "", "127.0.0.1:8080"), "");
+    host.sh("timeout 1 busybox nc -l -p 8080 </dev/null || [ $? -eq 124 ]").unwrap();
+
+    host.sh("docker rm -f red blue; docker network rm red blue").unwrap();
+    host.sh("! nft list tables | grep ciao").unwrap();
+    assert_nothing_left(&host, &["wan"]);
+}
+
+#[test]
+fn a_tenant_reaches_the_outside_and_neither_the_host_nor_another_tenant() {
+    let host = open("nat");
+    host.sh(OUTSIDE).unwrap();
+    serve(&host, "red", "8080:80");
+    serve(&host, "blue", "8081:80");
+    network(&host, "inner", &["--internal"]);
+    host.sh(
+        "docker run -d --name inner --network inner busybox sleep 600; mkdir /run/own; busybox httpd -p 99 -h /run/own",
+    )
+    .unwrap();
+    for tenant in ["red", "blue"] {
+        let from = format!("docker exec {tenant}");
+        assert_eq!(ask(&host, &from, "192.0.2.2"), "outside");
+        refused(&host, &format!("{from} wget -q -T 1 -O - http://192.0.2.1:99/"), &[]);
+    }
+    refused(&host, "docker exec inner ping -c 1 -W 1 192.0.2.2", &[]);
+    host.sh("docker rm -f red blue inner; docker network rm red blue inner").unwrap();
+    assert_nothing_left(&host, &["wan"]);
+}

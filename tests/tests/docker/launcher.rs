@@ -1,0 +1,123 @@
+//! The launcher's flow in one command a host: `ciao-net launch` and `ciao-net terminate`.
+
+use crate::scene::{
+    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, open, reaches, refused,
+    sql,
+};
+use ciao_tests::lab::Host;
+
+fn launch(host: &Host, tenant: &str, instance: &str, last: u8, more: &str) {
+    let vnic = format!("--tenant {tenant} --instance {instance} --subnet 192.168.111.0/24 --ip 192.168.111.{last}");
+    let mac = format!("--mac 02:00:c0:a8:6f:{last:02x}");
+    let command = format!("{} sh -c '{}'", LIVE[0], LIVE[3]);
+    host.sh(&format!("ciao-net launch {vnic} {mac} {more} {command}")).unwrap();
+}
+
+#[test]
+fn two_tenants_instances_have_the_same_subnet_addresses_and_macs_at_once() {
+    let host = open("tenants");
+    for tenant in ["red", "blue"] {
+        launch(&host, tenant, &format!("{tenant}-web"), 2, "--mtu 1400");
+        launch(&host, tenant, &format!("{tenant}-db"), 3, "--mtu 1400");
+        let web = format!("{tenant}-web");
+        assert_eq!(interfaces(&host, &web), ["eth0", "lo"]);
+        assert_eq!(mac_and_mtu(&host, &web, "eth0"), ("02:00:c0:a8:6f:02".into(), "1400".into()));
+        assert_eq!(addresses(&host, &web, "eth0"), ["192.168.111.2/24"]);
+        let routes = exec(&host, &web, "ip route");
+        let lines: Vec<_> = routes.lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            ["default via 192.168.111.1 dev eth0", "192.168.111.0/24 dev eth0 scope link  src 192.168.111.2"]
+        );
+        for target in ["192.168.111.3", "192.168.111.1"] {
+            assert!(reaches(&host, &web, target), "{web} reaches {target}");
+        }
+    }
+    // An instance more for one tenant is none for the other.
+    launch(&host, "red", "red-extra", 9, "--mtu 1400");
+    assert!(reaches(&host, "red-web", "192.168.111.9"));
+    assert!(is_cut_off(&host, "blue-web", "192.168.111.9"));
+    assert_eq!(sql(&host, "SELECT count(*) FROM network"), "2", "one network a tenant");
+    assert_eq!(sql(&host, "SELECT group_concat(DISTINCT state) FROM lease WHERE instance IS NOT NULL"), "bound");
+
+    for instance in ["red-web", "red-db", "blue-web", "blue-db"] {
+        host.sh(&format!("ciao-net terminate {instance}")).unwrap();
+    }
+    assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap().lines().count(), 1);
+    assert!(reaches(&host, "red-extra", "192.168.111.1"));
+    host.sh("ciao-net terminate red-extra").unwrap();
+    assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap(), "");
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn an_instance_keeps_its_vnic_and_address_until_the_launcher_deletes_it() {
+    let host = open("keep");
+    launch(&host, "red", "web", 2, "");
+    let vnic = sql(&host, "SELECT id FROM vnic");
+    let facts = "SELECT id, mac, container_link, host_link, bridge FROM vnic WHERE owner = 'launcher'";
+    let before = sql(&host, facts);
+
+    // Stopped, its address is nobody else's, and nobody gets it by asking for any.
+    host.docker(&["stop", "web"]).unwrap();
+    assert_eq!(sql(&host, "SELECT state, instance FROM lease WHERE address = '192.168.111.2'"), "reserved|web");
+    host.docker(&["run", "-d", "--name", "other", "--network", "red-192.168.111.0-24", "busybox", "sleep", "600"])
+        .unwrap();
+    assert_eq!(addresses(&host, "other", "eth0"), ["192.168.111.3/24"]);
+    host.docker(&["start", "web"]).unwrap();
+    assert!(reaches(&host, "other", "192.168.111.2"));
+    for verb in ["restart", "kill", "start"] {
+        host.docker(&[verb, "web"]).unwrap();
+        assert_eq!(sql(&host, facts), before);
+    }
+    assert_eq!(addresses(&host, "web", "eth0"), ["192.168.111.2/24"]);
+    assert_eq!(mac_and_mtu(&host, "web", "eth0").0, "02:00:c0:a8:6f:02");
+
+    refused(&host, &format!("ciao-net vnic delete {vnic}"), &[&vnic, "in use by a running container"]);
+    host.sh("docker rm -f web other").unwrap();
+    assert_eq!(sql(&host, facts), before, "docker rm leaves the launcher's VNIC");
+    host.docker(&["network", "rm", "red-192.168.111.0-24"]).unwrap();
+    assert_eq!(sql(&host, facts), before, "docker network rm leaves it too");
+    let link = sql(&host, "SELECT container_link FROM vnic");
+    assert!(host.sh(&format!("ip link show {link}")).unwrap().contains("02:00:c0:a8:6f:02"));
+
+    // Launched again, it is the same VNIC on a new network.
+    launch(&host, "red", "web", 2, "");
+    assert_eq!(sql(&host, facts), before);
+    host.docker(&["rm", "-f", "web"]).unwrap();
+    host.sh(&format!("ciao-net vnic delete {vnic}; docker network rm red-192.168.111.0-24")).unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn an_instance_may_have_two_address_families_and_a_network_name_gateway_and_bridge() {
+    let host = open("dual");
+    let more = "--ip6 fd00:6::5 --subnet6 fd00:6::/64 --network app --gateway 192.168.111.254 --bridge br-app";
+    launch(&host, "red", "web", 5, more);
+    launch(&host, "red", "db", 6, &more.replace("::5", "::6"));
+    assert_eq!(addresses(&host, "web", "eth0"), ["192.168.111.5/24", "fd00:6::5/64"]);
+    assert_eq!(inspect(&host, "app", "{{.Options.bridge}} {{.Options.tenant}}"), "br-app red");
+    for target in ["192.168.111.6", "fd00:6::6", "192.168.111.254", "fd00:6::1", "db"] {
+        assert!(reaches(&host, "web", target), "web reaches {target}");
+    }
+    host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn a_launch_that_fails_leaves_nothing() {
+    let host = open("failed");
+    let vnic = "--tenant red --instance web --subnet 192.168.111.0/24 --ip 192.168.111.2 --mac 02:00:c0:a8:6f:02";
+    refused(&host, &format!("ciao-net launch {vnic} localhost:1/nowhere true"), &["ciao-net: pull image", "nowhere"]);
+    refused(&host, &format!("ciao-net launch {vnic} busybox no-such-command"), &["start container", "no-such-command"]);
+    assert_nothing_left(&host, &[]);
+    assert_eq!(host.docker(&["ps", "-aq"]).unwrap(), "");
+    refused(&host, "ciao-net terminate web", &["instance web is unknown"]);
+
+    // A name that a container has already.
+    host.docker(&["run", "-d", "--name", "web", "busybox", "sleep", "600"]).unwrap();
+    refused(&host, &format!("ciao-net launch {vnic} busybox true"), &["create container web", "in use"]);
+    assert_eq!(inspect(&host, "web", "{{.State.Running}}"), "true", "the other container is left alone");
+    host.docker(&["rm", "-f", "web"]).unwrap();
+    assert_nothing_left(&host, &[]);
+}
