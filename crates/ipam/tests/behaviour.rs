@@ -100,6 +100,8 @@ impl Bench {
             mtu: None,
             namespace: Some(format!("ciao-{tenant}")),
             bridge: "br0".parse().unwrap(),
+            allowed: Vec::new(),
+            rate: None,
             network_name: None,
             container_link: format!("cv{id}").parse().unwrap(),
             host_link: format!("hv{id}").parse().unwrap(),

@@ -344,6 +344,7 @@ fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
         namespace: network.namespace.clone(),
         bridge: network.bridge.clone(),
         allowed: wanted.options.allowed_addresses.clone(),
+        rate: wanted.options.rate,
         network_name: None,
         container_link,
         host_link,

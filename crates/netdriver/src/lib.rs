@@ -6,7 +6,7 @@
 //! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass;
 //! - [`vnic`]: the launcher's side, served by [`control`];
 //! - [`wiring`]: the kernel's part of networks and VNICs: namespaces, bridges, links;
-//! - [`reconcile`]: records and kernel brought together again;
+//! - [`show`]: a network with all that stands for it; [`reconcile`]: records and kernel brought together again;
 //! - [`kernel`]: Linux; [`options`]: what a user may say; [`names`]: what things are called; [`cli`]: the programs.
 
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod reconcile;
 pub mod routes;
 pub mod rules;
 pub mod sandbox;
+pub mod show;
 pub mod uplink;
 pub mod vnic;
 mod wiring;

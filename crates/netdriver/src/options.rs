@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
-use ciao_common::types::{InstanceId, LinkName, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, Rate, TenantId, VnicId};
 
 /// The options of a network that ciao-net knows.
 const KNOWN: [&str; 11] =
     ["tenant", "bridge", "cnci", "vnics", "egress", "egress6", "dst_prefix", "routes", "port_security", "icc", MTU];
 /// The options of an endpoint that ciao-net knows.
-const KNOWN_OF_ENDPOINT: [&str; 3] = ["instance", "vnic", "allowed_addresses"];
+const KNOWN_OF_ENDPOINT: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
 
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +127,8 @@ pub struct EndpointOptions {
     pub vnic: Option<VnicId>,
     /// `allowed_addresses`: further addresses that the container may send with, such as a virtual IP.
     pub allowed_addresses: Vec<IpAddr>,
+    /// `rate`: how fast it may be, each way, such as `100mbit`.
+    pub rate: Option<Rate>,
 }
 
 impl EndpointOptions {
@@ -144,6 +146,7 @@ impl EndpointOptions {
         Ok(Self {
             instance: parsed(value("instance"), "instance")?,
             vnic: parsed(value("vnic"), "vnic")?,
+            rate: parsed(value("rate"), "rate")?,
             allowed_addresses: allowed.collect::<Result<_>>().context("driver-opt allowed_addresses")?,
         })
     }

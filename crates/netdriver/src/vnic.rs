@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Endpoint, Held, Network, Owner, Scope, Tx, Vnic};
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Subnet, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -43,6 +43,9 @@ pub struct VnicRequest {
     /// Further addresses that the instance may send with, such as a virtual IP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_addresses: Vec<IpAddr>,
+    /// How fast it may be, each way, such as `100mbit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// The Docker network's name; one made of tenant and subnet unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
@@ -81,6 +84,8 @@ pub struct VnicReply {
     pub subnet6: Option<Subnet>,
     /// As asked.
     pub allowed_addresses: Vec<IpAddr>,
+    /// As asked.
+    pub rate: Option<Rate>,
     /// Docker's endpoint that has it.
     pub endpoint: Option<String>,
     /// The Docker network that its container runs on.
@@ -327,12 +332,14 @@ fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Plan {
         && vnic.v6 == v6
         && vnic.mtu == request.mtu
         && vnic.gateway == request.gateway
+        && vnic.allowed == request.allowed_addresses
+        && vnic.rate == request.rate
         && bridge;
     if same {
         Plan::Same(Box::new(vnic))
     } else {
         Plan::Taken(format!(
-            "instance {} has VNIC {} with address {address} and another MAC address ({}), MTU, gateway, bridge or IPv6 address: delete it first",
+            "instance {} has VNIC {} with address {address} and another MAC address ({}), MTU, gateway, bridge, rate, or further address: delete it first",
             request.instance, vnic.id, vnic.mac
         ))
     }
@@ -382,6 +389,7 @@ fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Vnic> {
         namespace,
         bridge,
         allowed: request.allowed_addresses.clone(),
+        rate: request.rate,
         network_name: request.network.clone(),
         container_link,
         host_link,
@@ -426,6 +434,7 @@ fn reply(tx: &Tx<'_>, vnic: Vnic) -> Result<VnicReply> {
         address6: vnic.v6.map(|(_, address)| address),
         subnet6: vnic.v6.map(|(subnet, _)| subnet),
         allowed_addresses: vnic.allowed,
+        rate: vnic.rate,
         endpoint: endpoint.map(|endpoint| endpoint.id.into()),
         network,
     })

@@ -38,6 +38,7 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
         container_link: vnic.container_link.clone(),
         mac: vnic.mac,
         mtu: vnic.mtu,
+        rate: vnic.rate,
     }
 }
 

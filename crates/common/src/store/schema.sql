@@ -116,6 +116,7 @@ CREATE TABLE vnic_record (
     namespace      TEXT,             -- NULL: the host's
     bridge         TEXT NOT NULL,
     allowed        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(allowed)),  -- further addresses it may send with
+    rate           TEXT,             -- how fast it may be, each way, such as 100mbit
     network_name   TEXT,             -- of a launcher's: the Docker network's name
     container_link TEXT NOT NULL UNIQUE,
     host_link      TEXT NOT NULL UNIQUE,
@@ -242,7 +243,7 @@ FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN 
 ORDER BY n.tenant, e.network, e.created;
 
 CREATE VIEW vnic AS
-SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
+SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.rate, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
        v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
 FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
 ORDER BY v.tenant, v.bridge, v.created;

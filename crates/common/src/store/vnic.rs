@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::network::words;
 use super::value::{Text, get, get_optional, text};
 use super::{Tx, now};
-use crate::types::{InstanceId, LinkName, MacAddr, NetworkId, Subnet, TenantId, VnicId};
+use crate::types::{InstanceId, LinkName, MacAddr, NetworkId, Rate, Subnet, TenantId, VnicId};
 
 /// Whose word deletes a VNIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Vnic {
     pub bridge: LinkName,
     /// Further addresses it may send with.
     pub allowed: Vec<IpAddr>,
+    /// How fast it may be, each way.
+    pub rate: Option<Rate>,
     /// The Docker network's name, if it is a launcher's.
     pub network_name: Option<String>,
     /// The container's end, in the host's namespace until Docker takes it.
@@ -79,6 +81,8 @@ pub struct VnicRow {
     pub address6: Option<IpAddr>,
     /// Of the container's end.
     pub mac: MacAddr,
+    /// How fast it may be, each way.
+    pub rate: Option<Rate>,
     /// What its other end is on.
     pub bridge: LinkName,
     /// The bridge's network namespace, or `(host)`.
@@ -96,7 +100,7 @@ pub struct VnicRow {
 }
 
 const VNIC: &str = "SELECT id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway, mtu,
-     namespace, bridge, allowed, network_name, container_link, host_link FROM vnic_record";
+     namespace, bridge, allowed, rate, network_name, container_link, host_link FROM vnic_record";
 
 fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
     let v4 = match get_optional(row, "address")? {
@@ -117,6 +121,7 @@ fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
         namespace: row.get("namespace")?,
         bridge: get(row, "bridge")?,
         allowed: serde_json::from_str(&row.get::<_, String>("allowed")?).unwrap_or_default(),
+        rate: get_optional(row, "rate")?,
         network_name: row.get("network_name")?,
         container_link: get(row, "container_link")?,
         host_link: get(row, "host_link")?,
@@ -264,8 +269,8 @@ impl Tx<'_> {
     pub fn insert_vnic(&self, vnic: &Vnic) -> Result<()> {
         self.change(
             "INSERT INTO vnic_record (id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway,
-             mtu, namespace, bridge, allowed, network_name, container_link, host_link, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+             mtu, namespace, bridge, allowed, rate, network_name, container_link, host_link, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
             params![
                 Text(&vnic.id),
                 Text(vnic.owner),
@@ -282,6 +287,7 @@ impl Tx<'_> {
                 vnic.namespace,
                 Text(&vnic.bridge),
                 serde_json::to_string(&vnic.allowed)?,
+                text(vnic.rate),
                 vnic.network_name,
                 Text(&vnic.container_link),
                 Text(&vnic.host_link),
@@ -321,6 +327,7 @@ impl Tx<'_> {
                 address: get_optional(row, "address")?,
                 address6: get_optional(row, "address6")?,
                 mac: get(row, "mac")?,
+                rate: get_optional(row, "rate")?,
                 bridge: get(row, "bridge")?,
                 namespace: row.get("namespace")?,
                 container_link: get(row, "container_link")?,

@@ -7,11 +7,13 @@ mod ids;
 mod link;
 mod mac;
 mod range;
+mod rate;
 mod subnet;
 
 pub use ids::{EndpointId, InstanceId, NetworkId, PoolId, TenantId, VnicId};
 pub use link::LinkName;
 pub use mac::MacAddr;
 pub use range::{AddressRange, key, key_address};
+pub use rate::Rate;
 pub(crate) use subnet::parse_cidr;
 pub use subnet::{Family, Subnet};

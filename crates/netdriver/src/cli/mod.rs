@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use ciao_common::store::Store;
 use ciao_common::table;
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Subnet, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ enum Command {
     Terminate(launch::Terminate),
     /// Docker networks of driver ciao-net.
     #[command(subcommand)]
-    Network(ListCommand),
+    Network(NetworkCommand),
     /// Containers' attachments to them.
     #[command(subcommand)]
     Endpoint(ListCommand),
@@ -114,6 +114,9 @@ struct Wanted {
     /// A further address that the instance may send with, such as a virtual IP. Repeat for more.
     #[arg(long, value_name = "ADDRESS")]
     allow: Vec<IpAddr>,
+    /// How fast it may be, each way, such as 100mbit.
+    #[arg(long)]
+    rate: Option<Rate>,
     /// The Docker network's name; TENANT-SUBNET unless given.
     #[arg(long)]
     network: Option<String>,
@@ -133,6 +136,7 @@ impl Wanted {
             address6: self.ip6,
             subnet6: self.subnet6,
             allowed_addresses: self.allow.clone(),
+            rate: self.rate,
             network: self.network.clone(),
         };
         request.checked()
@@ -195,6 +199,25 @@ struct Database {
 }
 
 #[derive(Subcommand)]
+enum NetworkCommand {
+    /// List them.
+    List(List),
+    /// Show one, with its namespace, uplink, published ports and rules.
+    Show(ShowNetwork),
+}
+
+#[derive(Args)]
+struct ShowNetwork {
+    /// Docker's id, or its beginning.
+    id: String,
+    #[command(flatten)]
+    control: Control,
+    /// JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
 enum ListCommand {
     /// List them.
     List(List),
@@ -234,7 +257,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Vnic(command) => vnic(command),
         Command::Launch(args) => launch::launch(&args),
         Command::Terminate(args) => launch::terminate(&args),
-        Command::Network(ListCommand::List(list)) => {
+        Command::Network(NetworkCommand::Show(args)) => show_network(&args),
+        Command::Network(NetworkCommand::List(list)) => {
             let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.network_rows())?;
             rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
             table::print(&rows, list.json)
@@ -279,6 +303,11 @@ fn flat(mut value: Value) -> Value {
         }
     }
     value
+}
+
+fn show_network(args: &ShowNetwork) -> Result<()> {
+    let network = args.control.server()?.get(&format!("/v1/networks/{}", args.id))?.success()?;
+    table::print_one(&network, args.json)
 }
 
 fn reconcile(args: &Reconcile) -> Result<()> {

@@ -52,6 +52,13 @@ impl Control {
                 Ok(json(200, &self.driver.list_vnics(query.tenant.as_ref(), query.instance.as_ref())?))
             }
             ("GET", ["v1", "vnics", id]) => self.show(id),
+            ("GET", ["v1", "networks", id]) => Ok(match self.driver.show_network(id)? {
+                Some(network) => json(200, &network),
+                None => sentence(
+                    404,
+                    &format!("network {id} is unknown, or several begin so: see \"ciao-net network list\""),
+                ),
+            }),
             ("DELETE", ["v1", "vnics", id]) => self.delete(id, query.force),
             ("POST", ["v1", "reconcile"]) => Ok(json(200, &self.driver.reconcile(query.dry_run)?)),
             (method, _) => Ok(sentence(404, &format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
@@ -173,7 +180,7 @@ mod tests {
         let request: VnicRequest = serde_json::from_value(serde_json::json!({
             "tenant": "t", "instance": "i", "subnet": "10.0.0.0/24", "address": "10.0.0.2", "mac": "02:00:00:00:00:02",
             "gateway": "10.0.0.1", "mtu": 1400, "bridge": "b", "address6": "fd00::2", "subnet6": "fd00::/64", "network": "n",
-            "allowed_addresses": ["10.0.0.100"],
+            "allowed_addresses": ["10.0.0.100"], "rate": "100mbit",
         }))
         .unwrap();
         let value = serde_json::to_value(request).unwrap();

@@ -222,6 +222,10 @@ impl Kernel for Fake {
         Ok(self.lock().rules.contains(namespace))
     }
 
+    fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
+        Ok(String::new())
+    }
+
     fn open_firewall(&self, _passage: &Passage) -> Result<()> {
         self.changing().map(drop)
     }

@@ -7,14 +7,14 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::{LinkName, MacAddr, Subnet};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::message::{self, Link};
 use super::netlink::Netlink;
-use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, nft, uplink};
+use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, nft, shape, uplink};
 use crate::names;
 
 /// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
@@ -99,6 +99,18 @@ pub(super) fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Resu
     }
 }
 
+/// Limits a new VNIC's rate, or takes it away again.
+fn limit(netlink: &mut Netlink, veth: &Veth, rate: Rate) -> Result<()> {
+    let limited = find(netlink, &veth.host_link).and_then(|link| {
+        let index = link.context("the link just made is not there")?.index;
+        netlink.tell(shape::new_filter(index, rate), NLM_F_CREATE | NLM_F_REPLACE)
+    });
+    if limited.is_err() {
+        ignore(netlink.ask(message::delete(&veth.host_link), 0)?, &[Errno::ENODEV])?;
+    }
+    limited.with_context(|| format!("limit link {} to {rate}", veth.container_link))
+}
+
 impl Kernel for Linux {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         if let Some(file) = namespace::open(name)? {
@@ -175,7 +187,11 @@ impl Kernel for Linux {
         );
         netlink
             .tell(message, NLM_F_CREATE | NLM_F_EXCL)
-            .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))
+            .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;
+        match veth.rate {
+            None => Ok(()),
+            Some(rate) => limit(&mut netlink, veth, rate),
+        }
     }
 
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
@@ -224,7 +240,12 @@ impl Kernel for Linux {
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
-        nft::has_table(self.file(namespace)?.as_ref(), &self.host)
+        let chains = nft::list(self.file(namespace)?.as_ref(), &self.host, &["chains", "inet"])?;
+        Ok(chains.contains("table inet ciao {"))
+    }
+
+    fn list_rules(&self, namespace: &Namespace) -> Result<String> {
+        nft::list(self.file(namespace)?.as_ref(), &self.host, &["ruleset"])
     }
 
     fn open_firewall(&self, passage: &Passage) -> Result<()> {

@@ -10,6 +10,7 @@ mod message;
 mod namespace;
 mod netlink;
 mod nft;
+mod shape;
 mod uplink;
 
 #[cfg(any(test, feature = "fake-kernel"))]
@@ -19,7 +20,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use ciao_common::types::{LinkName, MacAddr, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
 
 pub use linux::Linux;
 
@@ -70,6 +71,8 @@ pub struct Veth {
     pub mac: MacAddr,
     /// Of both ends, in bytes; `None`: the kernel's default.
     pub mtu: Option<u32>,
+    /// How fast frames go to the container.
+    pub rate: Option<Rate>,
 }
 
 /// A namespace's way to the host: a veth pair, the host's end in the host's namespace.
@@ -220,6 +223,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// No nft.
     fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
+
+    /// All rules of a namespace, as nft shows them.
+    ///
+    /// # Errors
+    /// No such namespace; no nft.
+    fn list_rules(&self, namespace: &Namespace) -> Result<String>;
 
     /// Lets traffic pass the FORWARD policy of the host's firewall. Lets it already: nothing to do.
     ///

@@ -31,15 +31,12 @@ pub(super) fn run(inside: Option<&File>, host: &File, script: &str) -> Result<()
     written.context("write to nft")
 }
 
-/// Whether ciao's table stands.
-pub(super) fn has_table(inside: Option<&File>, host: &File) -> Result<bool> {
-    let list = || {
-        let mut command = Command::new("nft");
-        command.args(["list", "chains", "inet"]).output().context("run nft (Debian: apt install nftables)")
-    };
+/// What `nft list` shows.
+pub(super) fn list(inside: Option<&File>, host: &File, what: &[&str]) -> Result<String> {
+    let list = || Command::new("nft").arg("list").args(what).output().context("run nft (Debian: apt install nftables)");
     let output = match inside {
         Some(file) => namespace::enter(file, host, list)?,
         None => list()?,
     };
-    Ok(String::from_utf8_lossy(&output.stdout).contains("table inet ciao {"))
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -79,7 +79,8 @@ pub(crate) const NO_HOST_SCRIPT: &str = "table inet ciao\ndelete table inet ciao
 fn element(set: &str, content: &str, add: bool) -> String {
     let mut script = format!("add element {set} {{ {content} }}\n");
     if !add {
-        let key = content.split(" : ").next().unwrap_or(content);
+        // Its value or statement is no part of the key.
+        let key = content.split(" : ").next().and_then(|key| key.split(" limit ").next()).unwrap_or(content);
         writeln!(script, "delete element {set} {{ {key} }}").expect("a string takes it");
     }
     script
@@ -134,6 +135,10 @@ pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls, add: bool) -> String {
                 ));
             }
         }
+    }
+    if let Some(rate) = vnic.rate {
+        let limit = format!("limit rate over {} bytes/second burst {} bytes", rate.bytes(), rate.burst());
+        script.push_str(&element("bridge ciao slow", &format!("\"{link}\" {limit}"), add));
     }
     for (set, is_in) in [("open", !walls.secured), ("alone", walls.alone)] {
         if is_in || !add {

@@ -1,0 +1,81 @@
+//! How fast a VNIC may be.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Bits in a second, written as `tc` does: `500kbit`, `100mbit`, `2gbit`. At least 64kbit, so that a frame of the
+/// largest size still passes now and then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate(u64);
+
+const UNITS: [(&str, u64); 4] = [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
+
+impl Rate {
+    /// Bytes in a second.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        self.0 / 8
+    }
+
+    /// How many bytes may come at once: what 10 ms bring, and not less than the largest segment that a kernel hands
+    /// over whole, with its header.
+    #[must_use]
+    pub fn burst(self) -> u32 {
+        u32::try_from(self.bytes() / 100).unwrap_or(u32::MAX).max(66_000)
+    }
+}
+
+impl FromStr for Rate {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parse = || {
+            let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
+            number.parse::<u64>().ok()?.checked_mul(unit)
+        };
+        let bits = parse().with_context(|| format!("{text:?} is no rate: give one such as 500kbit, 100mbit, 2gbit"))?;
+        ensure!((64_000..=1_000_000_000_000).contains(&bits), "rate {text} is not between 64kbit and 1000gbit");
+        Ok(Self(bits))
+    }
+}
+
+impl TryFrom<String> for Rate {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Rate> for String {
+    fn from(rate: Rate) -> String {
+        rate.to_string()
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, unit) = UNITS.iter().find(|(_, unit)| self.0.is_multiple_of(*unit)).unwrap_or(&("bit", 1));
+        write!(f, "{}{name}", self.0 / unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_reads_and_shows_as_tc_writes_it() {
+        for text in ["64kbit", "100mbit", "2gbit", "1500kbit"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "100", "fast", "1kbit", "-1mbit", "9999999gbit", "1.5mbit"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
+        assert_eq!("100mbit".parse::<Rate>().unwrap().bytes(), 12_500_000);
+    }
+}

@@ -1,0 +1,100 @@
+//! One network with all that stands for it, for an administrator who wonders.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ciao_common::store::{Egress6, Network};
+use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
+use serde::{Deserialize, Serialize};
+
+use crate::Driver;
+use crate::kernel::Namespace;
+
+/// A network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkReply {
+    /// Docker's id.
+    pub id: NetworkId,
+    /// Whose.
+    pub tenant: Option<TenantId>,
+    /// Its subnets, IPv4 first.
+    pub subnets: Vec<Subnet>,
+    /// Their gateways.
+    pub gateways: Vec<IpAddr>,
+    /// Its bridge.
+    pub bridge: LinkName,
+    /// The bridge's network namespace; absent: the host's.
+    pub namespace: Option<String>,
+    /// Who answers the gateway's address.
+    pub egress: String,
+    /// How IPv6 leaves, if `egress` is `nat`.
+    pub egress6: String,
+    /// Whether containers send with their own addresses only.
+    pub port_security: bool,
+    /// Whether they reach each other.
+    pub icc: bool,
+    /// The host's end of the namespace's way out.
+    pub uplink: Option<LinkName>,
+    /// The namespace's addresses on it, by which the host knows the tenant.
+    pub uplink_addresses: Vec<IpAddr>,
+    /// `tcp 0.0.0.0:8080 -> 10.5.0.2:80`.
+    pub ports: Vec<String>,
+    /// As `nft list ruleset` shows them in the namespace.
+    pub rules: Vec<String>,
+}
+
+impl Driver {
+    /// The network whose id begins so; `None` if none or several do.
+    ///
+    /// # Errors
+    /// The disk's or nft's.
+    pub fn show_network(&self, prefix: &str) -> Result<Option<NetworkReply>> {
+        let networks = self.store.read(|tx| tx.networks())?;
+        let mut meant = networks.into_iter().filter(|network| network.id.as_str().starts_with(prefix));
+        match (meant.next(), meant.next()) {
+            (Some(network), None) => self.describe(network).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn describe(&self, network: Network) -> Result<NetworkReply> {
+        let (uplink, ports) = self.store.read(|tx| {
+            let uplink = network.namespace.as_deref().map(|namespace| tx.uplink(namespace)).transpose()?.flatten();
+            let mut ports = Vec::new();
+            for endpoint in tx.endpoints_of_network(&network.id)? {
+                ports.extend(tx.ports_of(&endpoint.id)?);
+            }
+            Ok((uplink, ports))
+        })?;
+        let inside = Namespace::of(network.namespace.as_deref());
+        let rules = if inside == Namespace::Host { String::new() } else { self.wiring.kernel.list_rules(&inside)? };
+        let pools = &self.wiring.pools;
+        let address = |v6| uplink.as_ref().map(|uplink| pools.inner_address(uplink.number, v6));
+        Ok(NetworkReply {
+            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+            egress: network.egress.to_string(),
+            egress6: if network.subnets.iter().any(|s| s.subnet.network().is_ipv6()) {
+                network.egress6
+            } else {
+                Egress6::None
+            }
+            .to_string(),
+            port_security: network.secured,
+            icc: network.icc,
+            uplink_addresses: [address(false), address(true)].into_iter().flatten().collect(),
+            uplink: uplink.map(|uplink| uplink.host_link),
+            ports: ports
+                .iter()
+                .map(|p| {
+                    format!("{} {}:{} -> {}:{}", p.protocol, p.host_address, p.host_port, p.address, p.container_port)
+                })
+                .collect(),
+            rules: rules.lines().map(str::to_owned).collect(),
+            id: network.id,
+            tenant: network.tenant,
+            bridge: network.bridge,
+            namespace: network.namespace,
+        })
+    }
+}
