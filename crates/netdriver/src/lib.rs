@@ -12,6 +12,7 @@
 pub mod cli;
 pub mod control;
 pub mod endpoint;
+mod held;
 pub mod kernel;
 pub mod names;
 pub mod network;
@@ -40,7 +41,7 @@ use wiring::Wiring;
 pub struct Driver {
     store: Arc<Store>,
     wiring: Arc<Wiring>,
-    held: ports::Held,
+    held: held::Held,
     config: Config,
 }
 
@@ -72,6 +73,6 @@ impl Driver {
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pools = uplink::Pools::new(config.uplink_pool, uplink_pool6.parse()?)?;
         let wiring = Arc::new(Wiring::new(Arc::clone(&store), kernel, pools)?);
-        Ok(Self { store, wiring, held: ports::Held::default(), config })
+        Ok(Self { store, wiring, held: held::Held::default(), config })
     }
 }

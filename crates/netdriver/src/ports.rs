@@ -1,82 +1,19 @@
 //! Published ports (`docker run -p`): `ProgramExternalConnectivity` and `RevokeExternalConnectivity`.
 //!
 //! A port of the host leads to the tenant's uplink, and there to the container, by an element of a map on each side.
-//! Tenants' containers may have the same addresses; ports of the host are one each. A socket bound to the port, that
-//! nobody listens on, keeps other programs from taking it and shows when one has it already.
+//! Tenants' containers may have the same addresses; ports of the host are one each.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
 use ciao_common::store::{Egress, Endpoint, Network, Port, Protocol};
 use ciao_common::types::EndpointId;
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
-};
 
+use crate::held::process_with;
 use crate::kernel::Namespace;
 use crate::{Driver, rules};
-
-/// The ports of the host that are held, and what holds each.
-#[derive(Default)]
-pub(crate) struct Held(Mutex<BTreeMap<Place, OwnedFd>>);
-
-/// A port of the host.
-type Place = (Protocol, IpAddr, u16);
-
-impl Held {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, OwnedFd>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a port; 0: any free one. Answers its number, or `None` if somebody has it.
-    fn take(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
-        let what = || format!("hold port {number}/{protocol} at {address}");
-        match bound(protocol, SocketAddr::new(address, number)) {
-            Ok((held, number)) => {
-                self.lock().insert((protocol, address, number), held);
-                Ok(Some(number))
-            }
-            Err(Errno::EADDRINUSE) => Ok(None),
-            Err(Errno::EADDRNOTAVAIL) => {
-                bail!("{address} is no address of this host: publish the port on one that it has")
-            }
-            Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => {
-                bail!("this kernel has no {protocol} for {address}: port {number} cannot be published")
-            }
-            Err(errno) => Err(io::Error::from(errno)).with_context(what),
-        }
-    }
-
-    fn release(&self, port: &Port) {
-        self.lock().remove(&(port.protocol, port.host_address, port.host_port));
-    }
-}
-
-/// A socket bound to a port, and the port's number.
-fn bound(protocol: Protocol, place: SocketAddr) -> nix::Result<(OwnedFd, u16)> {
-    let family = if place.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let (kind, number) = match protocol {
-        Protocol::Tcp => (SockType::Stream, SockProtocol::Tcp),
-        Protocol::Udp => (SockType::Datagram, SockProtocol::Udp),
-        Protocol::Sctp => (SockType::Stream, SockProtocol::Sctp),
-    };
-    let held = socket(family, kind, SockFlag::SOCK_CLOEXEC, number)?;
-    if place.is_ipv6() {
-        setsockopt(&held, sockopt::Ipv6V6Only, &true)?;
-    }
-    bind(held.as_raw_fd(), &SockaddrStorage::from(place))?;
-    let name: SockaddrStorage = getsockname(held.as_raw_fd())?;
-    let v4 = name.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::port);
-    let port = v4.or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port));
-    Ok((held, port.unwrap_or(place.port())))
-}
 
 impl Driver {
     /// `NetworkDriver.ProgramExternalConnectivity`: publishes an endpoint's ports. Published already: nothing to do.
@@ -274,27 +211,4 @@ fn protocol(number: u8) -> Result<Protocol> {
         132 => Ok(Protocol::Sctp),
         _ => bail!("protocol {number} has no ports that could be published: give tcp, udp or sctp"),
     }
-}
-
-/// The program that has a port, if `/proc` shows it.
-fn process_with(protocol: Protocol, number: u16) -> Option<String> {
-    use procfs::net::{tcp, tcp6, udp, udp6};
-    let inode = match protocol {
-        Protocol::Tcp => {
-            let entries = tcp().into_iter().chain(tcp6()).flatten();
-            entries.filter(|entry| entry.local_address.port() == number).map(|entry| entry.inode).next()
-        }
-        Protocol::Udp => {
-            let entries = udp().into_iter().chain(udp6()).flatten();
-            entries.filter(|entry| entry.local_address.port() == number).map(|entry| entry.inode).next()
-        }
-        Protocol::Sctp => None,
-    }?;
-    let has_it = |process: &procfs::process::Process| {
-        let mut files = process.fd().into_iter().flatten().flatten();
-        files.any(|file| matches!(file.target, procfs::process::FDTarget::Socket(socket) if socket == inode))
-    };
-    let process = procfs::process::all_processes().ok()?.flatten().find(has_it)?;
-    let name = process.stat().map(|stat| stat.comm).unwrap_or_default();
-    Some(format!("process {} ({name})", process.pid))
 }

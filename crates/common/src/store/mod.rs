@@ -25,6 +25,7 @@ mod setting;
 mod uplink;
 mod value;
 mod vnic;
+mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -36,10 +37,11 @@ use rusqlite::Connection;
 
 pub use address::{AddressKind, Held, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
-pub use network::{Egress, Egress6, Network, NetworkRow, NetworkSubnet, Route, VnicPolicy};
+pub use network::{Network, NetworkRow, NetworkSubnet, Route};
 pub use pool::{Pool, PoolRow, PoolSet, Scope};
 pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
+pub use words::{Egress, Egress6, VnicPolicy};
 
 use writer::Writer;
 

@@ -9,8 +9,8 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::Tx;
-use super::network::words;
 use super::value::{Text, get};
+use super::words::words;
 use crate::types::{EndpointId, LinkName};
 
 /// A namespace's way to the host.

@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::network::words;
 use super::value::{Text, get, get_optional, text};
+use super::words::words;
 use super::{Tx, now};
 use crate::types::{InstanceId, LinkName, MacAddr, NetworkId, Rate, Subnet, TenantId, VnicId};
 

@@ -40,7 +40,7 @@ enum Command {
     #[command(subcommand)]
     Vnic(VnicCommand),
     /// Make a VNIC, its Docker network if needed, and run a container on it.
-    Launch(launch::Launch),
+    Launch(Box<launch::Launch>),
     /// Remove an instance's container, its VNICs, and a Docker network that nothing is left on.
     Terminate(launch::Terminate),
     /// Docker networks of driver ciao-net.
@@ -69,7 +69,7 @@ impl Control {
 #[derive(Subcommand)]
 enum VnicCommand {
     /// Make one: veth pair, MAC address, bridge. Prints it, and the Docker network to make.
-    Create(Create),
+    Create(Box<Create>),
     /// List them.
     List(VnicList),
     /// Show one.

@@ -1,0 +1,176 @@
+//! `CreateEndpoint` and `DeleteEndpoint`: which VNIC a container gets.
+
+mod choice;
+
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::Empty;
+use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
+use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic};
+use ciao_common::types::{EndpointId, VnicId};
+
+use crate::kernel::Place;
+use crate::options::EndpointOptions;
+use crate::{Driver, wiring};
+use choice::{Found, Wanted, record};
+
+/// How often a stale endpoint is superseded for one call: its VNIC's, its address's, and once for a race.
+const TRIES: usize = 3;
+
+impl Driver {
+    /// `NetworkDriver.CreateEndpoint`: records which VNIC the container gets, and makes one where none is and none is
+    /// required.
+    ///
+    /// # Errors
+    /// An unknown network; no such VNIC; a VNIC or address that a live container has; a MAC address that is not the
+    /// VNIC's.
+    pub fn create_endpoint(&self, request: CreateEndpoint) -> Result<EndpointReply> {
+        let given = request.interface.mac_address;
+        let wanted = Wanted {
+            id: request.endpoint_id,
+            network: request.network_id,
+            v4: request.interface.address.map(|cidr| cidr.ip()),
+            v6: request.interface.address_ipv6.map(|cidr| cidr.ip()),
+            mac: given,
+            options: EndpointOptions::parse(&request.options)?,
+        };
+        for _ in 0..TRIES {
+            let plan = wanted.clone();
+            match self.store.write(move |tx| record(tx, &plan))? {
+                Found::Recorded(vnic, to_make) => {
+                    if to_make {
+                        self.make_links(&wanted.id, &vnic)?;
+                    }
+                    let answer = Interface { mac_address: Some(vnic.mac), ..Interface::default() };
+                    return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
+                }
+                Found::Occupied(endpoint, vnic) => self.supersede(&endpoint, &vnic)?,
+            }
+        }
+        bail!("endpoint {} is raced by another one for its VNIC: try again", wanted.id.short())
+    }
+
+    /// Makes the links of a new VNIC of Docker's, or takes its records away again.
+    fn make_links(&self, endpoint: &EndpointId, vnic: &Vnic) -> Result<()> {
+        let lock = self.wiring.lock(vnic.namespace.as_deref());
+        let Err(error) = self.wiring.ensure_vnic(vnic) else { return Ok(()) };
+        drop(lock);
+        let endpoint = endpoint.clone();
+        let gone = self.store.write(move |tx| match tx.endpoint(&endpoint)? {
+            Some(endpoint) => forget(tx, &endpoint),
+            None => Ok(Gone::default()),
+        });
+        self.clean_up(gone.context("and undo what was half made")?);
+        Err(error)
+    }
+
+    /// Forgets an endpoint whose container is gone: dockerd was killed and never said so.
+    fn supersede(&self, endpoint: &Endpoint, vnic: &Vnic) -> Result<()> {
+        let address = endpoint.address.or(endpoint.address6).map_or_else(String::new, |a| format!(" with address {a}"));
+        ensure!(
+            self.wiring.kernel.place(&wiring::veth(vnic))? != Place::Container,
+            "VNIC {}{address} is in use by endpoint {} of a running container: stop that one first",
+            vnic.id,
+            endpoint.id.short()
+        );
+        log::info!("endpoint {}{address} is stale, its container is gone: superseded", endpoint.id.short());
+        let stale = endpoint.clone();
+        let gone = self.store.write(move |tx| forget_same(tx, &stale))?;
+        self.clean_up(gone);
+        Ok(())
+    }
+
+    /// `NetworkDriver.DeleteEndpoint`: forgets the endpoint. A launcher's VNIC stays; Docker's own goes.
+    ///
+    /// # Errors
+    /// The disk's. An unknown endpoint is none.
+    pub fn delete_endpoint(&self, request: EndpointRef) -> Result<Empty> {
+        let gone = self.store.write(move |tx| match tx.endpoint(&request.endpoint_id)? {
+            Some(endpoint) => forget(tx, &endpoint),
+            None => {
+                log::info!("endpoint {} is unknown: nothing to delete", request.endpoint_id.short());
+                Ok(Gone::default())
+            }
+        })?;
+        self.clean_up(gone);
+        Ok(Empty {})
+    }
+
+    /// Takes away what an endpoint had: the records say already that it is to go, so what fails now is tried again.
+    pub(crate) fn clean_up(&self, gone: Gone) {
+        if let Err(error) = self.close_ports(&gone.ports) {
+            log::warn!("take published ports back: {error:#}");
+        }
+        if let Some(vnic) = gone.vnic {
+            self.wiring.delete_later(vnic);
+        }
+    }
+
+    /// `NetworkDriver.EndpointOperInfo`: what is recorded, for `docker network inspect -v` and logs.
+    ///
+    /// # Errors
+    /// An unknown endpoint.
+    pub fn endpoint_oper_info(&self, request: EndpointRef) -> Result<EndpointInfo> {
+        let (_, vnic) = self.lookup(&request.endpoint_id)?;
+        let mut info = EndpointInfo::default();
+        let mut say = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                info.value.insert(key.to_owned(), value);
+            }
+        };
+        say("tenant", vnic.tenant.map(String::from));
+        say("instance", vnic.instance.map(String::from));
+        say("vnic", Some(vnic.id.into()));
+        say("bridge", Some(vnic.bridge.into()));
+        say("namespace", vnic.namespace);
+        say("mac", Some(vnic.mac.to_string()));
+        say("host_link", Some(vnic.host_link.into()));
+        Ok(info)
+    }
+
+    /// An endpoint and its VNIC.
+    pub(crate) fn lookup(&self, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
+        self.store.read(|tx| {
+            let endpoint = tx.endpoint(id)?.with_context(|| unknown(id))?;
+            let vnic = tx
+                .vnic(&endpoint.vnic)?
+                .with_context(|| format!("VNIC {} of endpoint {} is gone", endpoint.vnic, id.short()))?;
+            Ok((endpoint, vnic))
+        })
+    }
+}
+
+/// What is said of an endpoint that is not recorded.
+pub(crate) fn unknown(id: &EndpointId) -> String {
+    format!(
+        "endpoint {} is unknown: it was deleted, or another ciao-net made it; start the container again",
+        id.short()
+    )
+}
+
+/// What is still to be taken away when the record of an endpoint is gone.
+#[derive(Default)]
+pub(crate) struct Gone {
+    /// Its VNIC, if that is Docker's.
+    pub(crate) vnic: Option<VnicId>,
+    /// Its published ports.
+    pub(crate) ports: Vec<Port>,
+}
+
+/// Forgets an endpoint. Its VNIC, if it is Docker's, is to be deleted.
+pub(crate) fn forget(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
+    let ports = tx.ports_of(&endpoint.id)?;
+    tx.delete_endpoint(&endpoint.id)?;
+    let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
+    if let Some(id) = &vnic {
+        tx.set_vnic_going(id)?;
+    }
+    Ok(Gone { vnic, ports })
+}
+
+/// Forgets an endpoint, if it is still as it was.
+pub(crate) fn forget_same(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
+    match tx.endpoint(&endpoint.id)? {
+        Some(found) if found == *endpoint => forget(tx, &found),
+        _ => Ok(Gone::default()),
+    }
+}

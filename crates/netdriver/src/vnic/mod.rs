@@ -1,0 +1,192 @@
+//! The launcher's side: VNICs made before Docker asks, and deleted when the launcher says so.
+
+mod plan;
+mod request;
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic};
+use ciao_common::types::{InstanceId, TenantId, VnicId};
+use serde_json::json;
+
+use crate::kernel::Place;
+use crate::{Driver, endpoint, names, wiring};
+use plan::{Plan, plan};
+
+pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
+
+/// What became of a request for a VNIC.
+pub enum Creation {
+    /// It was made.
+    Made(VnicReply),
+    /// It was there.
+    There(VnicReply),
+    /// Somebody else has its address or MAC address: a sentence.
+    Taken(String),
+}
+
+/// What became of a request to delete a VNIC.
+pub enum Deletion {
+    /// It is gone, now or before.
+    Gone(DeletionReply),
+    /// A running container has it: a sentence.
+    InUse(String),
+}
+
+impl Driver {
+    /// Makes a VNIC: veth pair, MAC address, bridge. The same request again is the same VNIC.
+    ///
+    /// # Errors
+    /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
+    pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation> {
+        let tenant = names::tenant_namespace(&request.tenant);
+        let on_host = self.wiring.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
+        let (plan, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
+            Plan::New(vnic) => (vnic, true),
+            Plan::Same(vnic) => (vnic, false),
+            Plan::Taken(sentence) => return Ok(Creation::Taken(sentence)),
+        };
+        let made = {
+            let _lock = self.wiring.lock(plan.namespace.as_deref());
+            self.wiring.ensure_vnic(&plan)
+        };
+        if let Err(error) = made {
+            if is_new {
+                self.remove(&plan).context("and undo what was half made")?;
+            }
+            return Err(error);
+        }
+        let reply = self.store.read(|tx| reply(tx, *plan))?;
+        Ok(if is_new { Creation::Made(reply) } else { Creation::There(reply) })
+    }
+
+    /// One VNIC.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn show_vnic(&self, id: &VnicId) -> Result<Option<VnicReply>> {
+        self.store.read(|tx| tx.vnic(id)?.map(|vnic| reply(tx, vnic)).transpose())
+    }
+
+    /// The VNICs of a tenant, of an instance, or all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn list_vnics(&self, tenant: Option<&TenantId>, instance: Option<&InstanceId>) -> Result<Vec<VnicReply>> {
+        self.store.read(|tx| {
+            let vnics = tx.vnics(tenant)?.into_iter();
+            let meant = vnics.filter(|vnic| instance.is_none() || vnic.instance.as_ref() == instance);
+            meant.map(|vnic| reply(tx, vnic)).collect()
+        })
+    }
+
+    /// Deletes a VNIC, with its reservation. One that is not there is a success; one that a running container has is
+    /// refused, unless `force` is given.
+    ///
+    /// # Errors
+    /// The disk's or kernel's.
+    pub fn delete_vnic(&self, id: &VnicId, force: bool) -> Result<Deletion> {
+        let Some(vnic) = self.store.read(|tx| tx.vnic(id))? else {
+            return Ok(Deletion::Gone(DeletionReply::default()));
+        };
+        if !force && self.wiring.kernel.place(&wiring::veth(&vnic))? == Place::Container {
+            let sentence = format!("VNIC {id} is in use by a running container: stop it first, or force the deletion");
+            return Ok(Deletion::InUse(sentence));
+        }
+        self.remove(&vnic)?;
+        let network = self.store.read(|tx| {
+            let Some(network) = network_of(tx, &vnic)? else { return Ok(None) };
+            let vnics = tx.vnics_on_bridge(network.namespace.as_deref(), &network.bridge)?;
+            let launchers = vnics.iter().any(|other| other.owner == Owner::Launcher && same_subnet(other, &vnic));
+            let remove = !launchers && tx.endpoints_of_network(&network.id)?.is_empty();
+            Ok(Some(RemovableNetwork { id: network.id.into(), remove }))
+        })?;
+        Ok(Deletion::Gone(DeletionReply { deleted: true, network }))
+    }
+
+    /// Takes a VNIC's record, its endpoint's, its links, and a bridge that nothing uses any more, away.
+    fn remove(&self, vnic: &Vnic) -> Result<()> {
+        let id = vnic.id.clone();
+        let gone = self.store.write(move |tx| {
+            let gone = match tx.endpoint_of_vnic(&id)? {
+                Some(endpoint) => {
+                    log::info!("endpoint {} goes with its VNIC {id}", endpoint.id.short());
+                    endpoint::forget(tx, &endpoint)?
+                }
+                None => endpoint::Gone::default(),
+            };
+            tx.set_vnic_going(&id)?;
+            Ok(gone)
+        })?;
+        self.close_ports(&gone.ports)?;
+        let _lock = self.wiring.lock(vnic.namespace.as_deref());
+        self.wiring.delete_now(vnic.id.clone())?;
+        match vnic.namespace.as_deref() {
+            Some(namespace) => self.wiring.tidy_bridge(namespace, &vnic.bridge).map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+fn same_subnet(one: &Vnic, other: &Vnic) -> bool {
+    one.v4.map(|(subnet, _)| subnet) == other.v4.map(|(subnet, _)| subnet) && one.tenant == other.tenant
+}
+
+/// The network that a VNIC's container runs on.
+fn network_of(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<Network>> {
+    let networks = tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?;
+    let subnet = vnic.v4.or(vnic.v6).map(|(subnet, _)| subnet);
+    Ok(networks.into_iter().find(|network| {
+        network.tenant == vnic.tenant && network.subnets.iter().any(|other| Some(other.subnet) == subnet)
+    }))
+}
+
+fn reply(tx: &Tx<'_>, vnic: Vnic) -> Result<VnicReply> {
+    let endpoint: Option<Endpoint> = tx.endpoint_of_vnic(&vnic.id)?;
+    let network = docker_network(tx, &vnic)?;
+    Ok(VnicReply {
+        id: vnic.id,
+        container_link: vnic.container_link,
+        host_link: vnic.host_link,
+        bridge: vnic.bridge,
+        namespace: vnic.namespace,
+        tenant: vnic.tenant,
+        instance: vnic.instance,
+        subnet: vnic.v4.map(|(subnet, _)| subnet),
+        address: vnic.v4.map(|(_, address)| address),
+        mac: vnic.mac,
+        gateway: vnic.gateway,
+        mtu: vnic.mtu,
+        address6: vnic.v6.map(|(_, address)| address),
+        subnet6: vnic.v6.map(|(subnet, _)| subnet),
+        allowed_addresses: vnic.allowed,
+        rate: vnic.rate,
+        endpoint: endpoint.map(|endpoint| endpoint.id.into()),
+        network,
+    })
+}
+
+/// The Docker network of a launcher's VNIC: what there is, or what to make.
+fn docker_network(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<DockerNetwork>> {
+    let (Some(tenant), Some((subnet, _)), Owner::Launcher) = (&vnic.tenant, vnic.v4, vnic.owner) else {
+        return Ok(None);
+    };
+    let name = vnic.network_name.clone().unwrap_or_else(|| names::docker_network(tenant, subnet));
+    let id = network_of(tx, vnic)?.map(|network| String::from(network.id));
+    let mut options = json!({ "tenant": tenant, "bridge": vnic.bridge });
+    if let Some(mtu) = vnic.mtu {
+        options[ciao_common::api::network::MTU] = json!(mtu.to_string());
+    }
+    let mut config = vec![json!({ "Subnet": subnet, "Gateway": vnic.gateway })];
+    if let Some((subnet6, _)) = vnic.v6 {
+        config.push(json!({ "Subnet": subnet6, "Gateway": subnet6.first_usable() }));
+    }
+    let docker = json!({
+        "Name": name,
+        "CheckDuplicate": true,
+        "Driver": "ciao-net",
+        "EnableIPv6": vnic.v6.is_some() || subnet.network().is_ipv6(),
+        "IPAM": { "Driver": "ciao-ipam", "Options": { "tenant": tenant }, "Config": config },
+        "Options": options,
+    });
+    Ok(Some(DockerNetwork { name, create: id.is_none(), id, docker }))
+}

@@ -1,0 +1,135 @@
+//! What the store says to a launcher's request: a new VNIC, the same one, or somebody else's.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
+use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
+
+use super::VnicRequest;
+use crate::names;
+
+/// What the store says to a request.
+pub(super) enum Plan {
+    New(Box<Vnic>),
+    Same(Box<Vnic>),
+    Taken(String),
+}
+
+/// Records a VNIC, or finds it recorded.
+pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Plan> {
+    let (tenant, subnet) = (&request.tenant, request.subnet);
+    if let Some(vnic) = tx.vnic_at(tenant, subnet, request.address)? {
+        return Ok(same_or_taken(request, vnic));
+    }
+    let vnic = draft(tx, request, on_host)?;
+    let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
+    if let Some(other) = with_mac.first() {
+        return Ok(Plan::Taken(format!(
+            "MAC address {} is {}'s on bridge {}: give another one",
+            vnic.mac,
+            holder(other),
+            vnic.bridge
+        )));
+    }
+    for (subnet, address) in [vnic.v4, vnic.v6].into_iter().flatten() {
+        if let Some(other) = tx.vnic_at(tenant, subnet, address)? {
+            return Ok(Plan::Taken(format!("address {address} is {}'s: give another one", holder(&other))));
+        }
+        if let Some(sentence) = leased(tx, tenant, subnet, address)? {
+            return Ok(Plan::Taken(sentence));
+        }
+    }
+    tx.insert_vnic(&vnic)?;
+    Ok(Plan::New(Box::new(vnic)))
+}
+
+fn holder(vnic: &Vnic) -> String {
+    vnic.instance.as_ref().map_or_else(|| format!("VNIC {}", vnic.id), |instance| format!("instance {instance}"))
+}
+
+/// A VNIC with the address asked for: the same one, or another instance's.
+fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Plan {
+    let address = request.address;
+    if vnic.instance.as_ref() != Some(&request.instance) {
+        return Plan::Taken(format!("address {address} is {}'s: give another one", holder(&vnic)));
+    }
+    let v6 = request.subnet6.zip(request.address6);
+    let bridge = request.bridge.as_ref().is_none_or(|bridge| *bridge == vnic.bridge);
+    let same = vnic.mac == request.mac
+        && vnic.v6 == v6
+        && vnic.mtu == request.mtu
+        && vnic.gateway == request.gateway
+        && vnic.allowed == request.allowed_addresses
+        && vnic.rate == request.rate
+        && bridge;
+    if same {
+        Plan::Same(Box::new(vnic))
+    } else {
+        Plan::Taken(format!(
+            "instance {} has VNIC {} with address {address} and another MAC address ({}), MTU, gateway, bridge, rate, or further address: delete it first",
+            request.instance, vnic.id, vnic.mac
+        ))
+    }
+}
+
+/// Who holds the address as a lease that is no reservation's, in a sentence.
+fn leased(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Result<Option<String>> {
+    let Some(set) = tx.pool_set_of(Scope::Local, tenant, subnet)? else { return Ok(None) };
+    let held: Option<Held> = tx.address(&set, address)?.filter(|held| held.held > 0);
+    Ok(held.map(|held| {
+        let whose = match held.kind {
+            AddressKind::Gateway => "the gateway's",
+            _ => "a container's",
+        };
+        format!("address {address} of subnet {subnet} is {whose}: see \"ciao-ipam lease list --tenant {tenant}\"")
+    }))
+}
+
+fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Vnic> {
+    let (tenant, subnet) = (&request.tenant, request.subnet);
+    let ours = names::tenant_namespace(tenant);
+    let place = existing_place(tx, tenant, subnet)?;
+    if let (Some((_, bridge)), Some(asked)) = (&place, &request.bridge) {
+        ensure!(
+            bridge == asked,
+            "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
+        );
+    }
+    let (namespace, bridge) = match (place, &request.bridge) {
+        (Some(place), _) => place,
+        (None, Some(bridge)) => ((!on_host || tx.is_bridge_used(&ours, bridge)?).then_some(ours), bridge.clone()),
+        (None, None) => (Some(ours), names::subnet_bridge(tenant, subnet)?),
+    };
+    let id = VnicId::random();
+    let (container_link, host_link) = names::links(&id)?;
+    Ok(Vnic {
+        id,
+        owner: Owner::Launcher,
+        tenant: Some(tenant.clone()),
+        network: None,
+        instance: Some(request.instance.clone()),
+        v4: Some((subnet, request.address)),
+        v6: request.subnet6.zip(request.address6),
+        mac: request.mac,
+        gateway: request.gateway,
+        mtu: request.mtu,
+        namespace,
+        bridge,
+        allowed: request.allowed_addresses.clone(),
+        rate: request.rate,
+        network_name: request.network.clone(),
+        container_link,
+        host_link,
+    })
+}
+
+/// Where the subnet's other VNICs, or its network, are.
+fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<(Option<String>, LinkName)>> {
+    for network in tx.networks_of_tenant(tenant)? {
+        if network.subnets.iter().any(|other| other.subnet == subnet) {
+            return Ok(Some((network.namespace, network.bridge)));
+        }
+    }
+    Ok(tx.vnic_in_subnet(tenant, subnet)?.map(|vnic| (vnic.namespace, vnic.bridge)))
+}

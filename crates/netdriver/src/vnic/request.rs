@@ -1,0 +1,164 @@
+//! What a launcher sends and hears, and whether it makes sense.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::options;
+
+/// What a launcher asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VnicRequest {
+    /// Whose.
+    pub tenant: TenantId,
+    /// What it is for.
+    pub instance: InstanceId,
+    /// The IPv4 subnet (or an IPv6 one, if the instance has no IPv4).
+    pub subnet: Subnet,
+    /// The instance's address in it.
+    pub address: IpAddr,
+    /// Of the instance's interface.
+    pub mac: MacAddr,
+    /// The subnet's gateway; the subnet's first address unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// In bytes; the kernel's default unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The tenant's bridge; one for the subnet unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<LinkName>,
+    /// A second address, for dual stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<IpAddr>,
+    /// Its subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet6: Option<Subnet>,
+    /// Further addresses that the instance may send with, such as a virtual IP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_addresses: Vec<IpAddr>,
+    /// How fast it may be, each way, such as `100mbit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// The Docker network's name; one made of tenant and subnet unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}
+
+/// A VNIC, as a launcher sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VnicReply {
+    /// Ours.
+    pub id: VnicId,
+    /// The container's end, in the host's namespace until Docker takes it.
+    pub container_link: LinkName,
+    /// The end on the bridge.
+    pub host_link: LinkName,
+    /// The bridge.
+    pub bridge: LinkName,
+    /// The bridge's network namespace; absent: the host's.
+    pub namespace: Option<String>,
+    /// Whose.
+    pub tenant: Option<TenantId>,
+    /// What it is for.
+    pub instance: Option<InstanceId>,
+    /// As asked.
+    pub subnet: Option<Subnet>,
+    /// As asked.
+    pub address: Option<IpAddr>,
+    /// Of the container's end.
+    pub mac: MacAddr,
+    /// As asked, or the subnet's first address.
+    pub gateway: Option<IpAddr>,
+    /// As asked.
+    pub mtu: Option<u32>,
+    /// As asked.
+    pub address6: Option<IpAddr>,
+    /// As asked.
+    pub subnet6: Option<Subnet>,
+    /// As asked.
+    pub allowed_addresses: Vec<IpAddr>,
+    /// As asked.
+    pub rate: Option<Rate>,
+    /// Docker's endpoint that has it.
+    pub endpoint: Option<String>,
+    /// The Docker network that its container runs on.
+    pub network: Option<DockerNetwork>,
+}
+
+/// A subnet's Docker network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DockerNetwork {
+    /// Its name, if it was made by this description.
+    pub name: String,
+    /// Docker's id; absent: it is not made yet.
+    pub id: Option<String>,
+    /// Whether it must be made.
+    pub create: bool,
+    /// The body for Docker's `POST /networks/create`.
+    pub docker: Value,
+}
+
+/// A deletion, as a launcher sees it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DeletionReply {
+    /// Whether it was there.
+    pub deleted: bool,
+    /// The Docker network that its container ran on, if there is one.
+    pub network: Option<RemovableNetwork>,
+}
+
+/// Whether a Docker network can go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RemovableNetwork {
+    /// Docker's id.
+    pub id: String,
+    /// No VNIC of a launcher and no endpoint is left on it.
+    pub remove: bool,
+}
+
+impl VnicRequest {
+    /// Fills in what may be left open, and checks that it makes sense.
+    ///
+    /// # Errors
+    /// A sentence that names the value.
+    pub fn checked(mut self) -> Result<Self> {
+        inside(self.subnet, self.address)?;
+        let gateway = *self.gateway.get_or_insert_with(|| self.subnet.first_usable());
+        ensure!(self.subnet.contains(gateway), "gateway {gateway} is outside of subnet {}", self.subnet);
+        ensure!(
+            gateway != self.address,
+            "address {gateway} is the gateway's: give another address, or another gateway"
+        );
+        match (self.subnet6, self.address6) {
+            (None, None) => {}
+            (Some(subnet), Some(address)) => {
+                ensure!(subnet.network().is_ipv6(), "subnet6 {subnet} is no IPv6 subnet");
+                ensure!(self.subnet.network().is_ipv4(), "subnet {} with subnet6 must be an IPv4 subnet", self.subnet);
+                inside(subnet, address)?;
+            }
+            (Some(subnet), None) => anyhow::bail!("subnet6 {subnet} needs address6"),
+            (None, Some(address)) => anyhow::bail!("address6 {address} needs subnet6"),
+        }
+        self.mtu.map(options::check_mtu).transpose()?;
+        if let Some(name) = &self.network {
+            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+            ensure!(
+                !name.is_empty() && name.bytes().all(good) && name.as_bytes()[0].is_ascii_alphanumeric(),
+                "network {name:?} is no name that Docker takes: letters, digits, '_', '.' and '-'"
+            );
+        }
+        Ok(self)
+    }
+}
+
+fn inside(subnet: Subnet, address: IpAddr) -> Result<()> {
+    ensure!(subnet.contains(address), "address {address} is outside of subnet {subnet}: give one inside");
+    let usable = subnet.usable().contains(ciao_common::types::key(address).1);
+    ensure!(usable, "address {address} of subnet {subnet} is the network's or broadcast address: give another one");
+    Ok(())
+}
