@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 /// Starts the log on stderr: one line an event, level `info` unless `RUST_LOG` says otherwise. The first line is the
 /// program's name and version.
 pub fn start_log(program: &str, version: &str) {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn"))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();
             writeln!(out, "{} {level}: {}", out.timestamp_millis(), record.args())
@@ -47,6 +48,23 @@ pub fn lock(database: &Path, program: &str) -> Result<Lock> {
             database.display()
         ),
         Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// Says that this process alone manages the network namespace it runs in, for as long as the answer lives.
+///
+/// An abstract socket belongs to a network namespace and goes with its process, so it is the very lock that is needed.
+///
+/// # Errors
+/// Another process of that name manages it, with whatever database.
+pub fn claim_namespace(program: &str) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(program).with_context(|| format!("name a socket {program}"))?;
+    match UnixListener::bind_addr(&name) {
+        Ok(claim) => Ok(claim),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            bail!("another {program} runs on this host: it would delete what the other one made; stop it first")
+        }
+        Err(error) => Err(error).with_context(|| format!("claim this host's networks for {program}")),
     }
 }
 
@@ -157,6 +175,16 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(bind(&path).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_host_has_one_daemon_of_a_kind() {
+        let name = format!("ciao-test-{}", std::process::id());
+        let first = claim_namespace(&name).unwrap();
+        let error = format!("{:#}", claim_namespace(&name).unwrap_err());
+        assert!(error.contains("another ciao-test"), "{error}");
+        drop(first);
+        claim_namespace(&name).unwrap();
     }
 
     #[test]

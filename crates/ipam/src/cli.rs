@@ -109,12 +109,12 @@ pub fn run(cli: Cli) -> Result<()> {
 fn serve(args: &Serve) -> Result<()> {
     daemon::start_log("ciao-ipam", env!("CARGO_PKG_VERSION"));
     let _lock = daemon::lock(&args.database.db, "ciao-ipam")?;
+    let mut sockets = daemon::Sockets::default();
+    let listener = sockets.next(&args.socket)?;
     let store = Arc::new(Store::open(&args.database.db)?);
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
     let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
-    let mut sockets = daemon::Sockets::default();
-    let listener = sockets.next(&args.socket)?;
     reclaim_on_a_timer(Arc::downgrade(&plugin), Duration::from_secs(args.grace))?;
     server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready)
 }

@@ -83,7 +83,9 @@ impl Wiring {
             return Ok(());
         };
         let uplink = self.uplink_of(namespace)?;
-        let pair = self.pair(&uplink)?;
+        let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
+        let v6 = networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
+        let pair = self.pair(&uplink, v6)?;
         self.ensure_host_rules()?;
         self.kernel.ensure_uplink(&pair)?;
         for subnet in rules::routed6(network) {
@@ -97,12 +99,15 @@ impl Wiring {
         self.kernel.run_nft(&inside, &rules::network_elements(network, true)).context("let a network out")
     }
 
-    fn pair(&self, uplink: &Uplink) -> Result<UplinkPair> {
+    /// With IPv6 only where a network has it: the host must forward IPv6 then, and listens to no router any more.
+    fn pair(&self, uplink: &Uplink, v6: bool) -> Result<UplinkPair> {
+        let mut pairs = self.pools.pairs(uplink.number)?.to_vec();
+        pairs.retain(|pair| v6 || pair.network().is_ipv4());
         Ok(UplinkPair {
             namespace: uplink.namespace.clone(),
             host_link: uplink.host_link.clone(),
             inner_link: INNER_LINK.parse()?,
-            pairs: self.pools.pairs(uplink.number)?,
+            pairs,
         })
     }
 

@@ -39,20 +39,22 @@ pub(super) struct Serve {
 
 pub(super) fn run(args: &Serve) -> Result<()> {
     daemon::start_log("ciao-net", env!("CARGO_PKG_VERSION"));
+    let _claim = daemon::claim_namespace("ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
+    let mut sockets = daemon::Sockets::default();
+    let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
     let store = Arc::new(Store::open(&args.database.db)?);
     let driver = Arc::new(Driver::new(
         store,
         Arc::new(Linux::new()?),
         Config { scope: args.scope, uplink_pool: args.uplink_pool },
     )?);
-    // Before anybody can ask: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
+    // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     driver.reconcile(false).context("bring records and kernel together")?;
     driver.resume().context("hold published ports")?;
-    let mut sockets = daemon::Sockets::default();
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
-        (sockets.next(&args.socket)?, Arc::new(routes::plugin(Arc::clone(&driver)))),
-        (sockets.next(&args.control)?, Arc::new(Control::new(Arc::clone(&driver)))),
+        (plugin, Arc::new(routes::plugin(Arc::clone(&driver)))),
+        (control, Arc::new(Control::new(Arc::clone(&driver)))),
     ];
     reconcile_on_a_timer(Arc::downgrade(&driver), Duration::from_secs(args.reconcile_every))?;
     server::serve(services, daemon::notify_ready)

@@ -84,8 +84,8 @@ pub struct UplinkPair {
     pub host_link: LinkName,
     /// The namespace's end.
     pub inner_link: LinkName,
-    /// Subnets of two addresses, the host's first: IPv4 (/31), IPv6 (/127).
-    pub pairs: [Subnet; 2],
+    /// Subnets of two addresses, the host's first: IPv4 (/31), and IPv6 (/127) if a network there has it.
+    pub pairs: Vec<Subnet>,
 }
 
 /// What the host's firewall is to let pass.

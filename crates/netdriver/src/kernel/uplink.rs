@@ -37,8 +37,8 @@ pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
     configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0).context("configure uplink")?;
     let index =
         configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1).context("configure uplink")?;
-    for pair in uplink.pairs {
-        let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(pair).0));
+    for pair in &uplink.pairs {
+        let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
         ignore(inside.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST]).context("route to the host")?;
     }
     Ok(!there)
@@ -51,7 +51,8 @@ pub(super) fn route(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
         find(&mut host, &uplink.host_link)?.with_context(|| format!("link {} is not there", uplink.host_link))?;
     let pair = uplink
         .pairs
-        .into_iter()
+        .iter()
+        .copied()
         .find(|pair| pair.family() == subnet.family())
         .context("no uplink address of its family")?;
     let route = RouteNetlinkMessage::NewRoute(message::route_to(link.index, subnet, ends(pair).1));
