@@ -5,7 +5,7 @@
 //! whose container is gone are forgotten. It never touches an endpoint or link younger than [`SETTLED`], whose call may
 //! be under way, and never a container's link.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,10 +14,21 @@ use ciao_common::types::LinkName;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Namespace, Place};
-use crate::{Driver, endpoint, names, wiring};
+use crate::{Driver, endpoint, names, uplink, wiring};
 
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
+
+/// How much is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Nothing: it is only said what would be.
+    Dry,
+    /// What is seen to be missing at a glance: cheap enough for every minute.
+    Glance,
+    /// Besides, every namespace's rules and every network's addresses are written anew from the records.
+    Whole,
+}
 
 /// What was done, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +39,13 @@ pub struct Repair {
     pub what: String,
     /// Why.
     pub why: String,
+}
+
+/// What is recorded of a namespace.
+#[derive(Default)]
+struct Space {
+    networks: Vec<Network>,
+    vnics: Vec<Vnic>,
 }
 
 /// Collects repairs, and does them unless it is a dry run. A repair that fails is logged: the others go on.
@@ -51,20 +69,21 @@ impl Repairs<'_> {
 }
 
 impl Driver {
-    /// Repairs what differs, and says what. With `dry`, only says it.
+    /// Repairs what differs, and says what.
     ///
     /// # Errors
     /// The store or the kernel cannot be read at all.
-    pub fn reconcile(&self, dry: bool) -> Result<Vec<Repair>> {
+    pub fn reconcile(&self, depth: Depth) -> Result<Vec<Repair>> {
+        let dry = depth == Depth::Dry;
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
             self.wiring.delete_all_going()?;
         }
         self.forget_stale_endpoints(&mut repairs)?;
-        self.make_missing(&mut repairs)?;
+        self.make_missing(&mut repairs, depth)?;
         self.delete_foreign(&mut repairs)?;
         if !dry {
-            self.put_rules_right()?;
+            self.tidy_uplinks()?;
         }
         Ok(repairs.done)
     }
@@ -95,60 +114,99 @@ impl Driver {
         Ok(())
     }
 
-    /// Networks' bridges and gateways, and launchers' VNICs.
-    fn make_missing(&self, repairs: &mut Repairs<'_>) -> Result<()> {
+    /// Networks' bridges, gateways and ways out, and launchers' VNICs, a namespace at a time.
+    fn make_missing(&self, repairs: &mut Repairs<'_>, depth: Depth) -> Result<()> {
         let (networks, vnics) = self.store.read(|tx| Ok((tx.networks()?, tx.vnics(None)?)))?;
+        let mut spaces = BTreeMap::<Option<String>, Space>::new();
         for network in networks {
-            let what = format!("bridge {} of network {}", network.bridge, network.id.short());
-            let namespace = Namespace::of(network.namespace.as_deref());
-            let there = self.wiring.kernel.links(&namespace)?.contains(&network.bridge);
-            let ensure = move |driver: &Driver| {
-                let _lock = driver.wiring.lock(network.namespace.as_deref());
-                driver.wiring.ensure_network(&network)
-            };
-            if !there {
-                repairs.repair("make", what, "it is not there", ensure);
-            } else if !repairs.dry
-                && let Err(error) = ensure(self)
-            {
-                log::warn!("reconcile: {what}: {error:#}");
-            }
+            spaces.entry(network.namespace.clone()).or_default().networks.push(network);
         }
         for vnic in vnics.into_iter().filter(|vnic| vnic.owner == Owner::Launcher) {
-            self.make_missing_vnic(repairs, vnic)?;
+            spaces.entry(vnic.namespace.clone()).or_default().vnics.push(vnic);
+        }
+        for (namespace, space) in spaces {
+            self.make_missing_in(repairs, namespace.as_deref(), space, depth)?;
         }
         Ok(())
     }
 
-    fn make_missing_vnic(&self, repairs: &mut Repairs<'_>, vnic: Vnic) -> Result<()> {
-        let why = match self.wiring.kernel.place(&wiring::veth(&vnic))? {
-            Place::Container => return Ok(()),
-            Place::Host(Some(mac)) if mac == vnic.mac => return Ok(()),
-            Place::Host(_) => "its link has another MAC address",
-            Place::Gone => "its links are not there",
+    fn make_missing_in(
+        &self,
+        repairs: &mut Repairs<'_>,
+        namespace: Option<&str>,
+        space: Space,
+        depth: Depth,
+    ) -> Result<()> {
+        let links = self.wiring.kernel.links(&Namespace::of(namespace))?;
+        let stands = |network: &Network| {
+            let bridge = links.contains(&network.bridge);
+            bridge && (network.egress != Egress::Nat || links.iter().any(|link| link.as_str() == uplink::INNER_LINK))
         };
-        repairs.repair("make", format!("VNIC {}", vnic.id), why, move |driver| {
-            let _lock = driver.wiring.lock(vnic.namespace.as_deref());
-            driver.wiring.ensure_vnic(&vnic).map(drop)
-        });
+        let (standing, missing): (Vec<_>, Vec<_>) = space.networks.into_iter().partition(stands);
+        if depth == Depth::Whole
+            && let Err(error) = self.refresh(namespace, &standing)
+        {
+            log::warn!("reconcile: refresh {}: {error:#}", Namespace::of(namespace));
+        }
+        for network in missing {
+            let what = format!("bridge {} of network {}", network.bridge, network.id.short());
+            repairs
+                .repair("make", what, "it or its way out is not there", |driver| driver.make_network(&network, depth));
+        }
+        for vnic in space.vnics {
+            let why = match self.wiring.kernel.place(&wiring::veth(&vnic))? {
+                Place::Container => continue,
+                Place::Host(Some(mac)) if mac == vnic.mac => continue,
+                Place::Host(_) => "its link has another MAC address",
+                Place::Gone => "its links are not there",
+            };
+            repairs.repair("make", format!("VNIC {}", vnic.id), why, |driver| driver.make_vnic(&vnic, depth));
+        }
         Ok(())
     }
 
-    /// Rules that somebody flushed, and uplinks and rules that nobody needs.
-    fn put_rules_right(&self) -> Result<()> {
-        let networks = self.store.read(|tx| tx.networks())?;
-        for uplink in self.store.read(|tx| tx.uplinks())? {
-            let here = |network: &Network| network.namespace.as_deref() == Some(uplink.namespace.as_str());
-            if !networks.iter().any(|network| here(network) && network.egress == Egress::Nat) {
-                log::info!("reconcile: uplink {} of {}: no network leaves by it", uplink.host_link, uplink.namespace);
-                self.wiring.delete_uplink(&uplink)?;
+    /// Writes a namespace's rules, and the addresses of its networks that stand, anew.
+    fn refresh(&self, namespace: Option<&str>, standing: &[Network]) -> Result<()> {
+        let _lock = self.wiring.lock(namespace);
+        if let Some(name) = namespace {
+            if !self.store.read(|tx| tx.is_namespace_used(name))? {
+                return Ok(());
             }
+            self.wiring.kernel.ensure_namespace(name)?;
+            self.wiring.load_rules(name)?;
         }
-        for name in self.wiring.kernel.namespaces()? {
-            let _lock = self.wiring.lock(Some(&name));
-            if self.store.read(|tx| tx.is_namespace_used(&name))? {
-                self.wiring.ensure_rules(&name)?;
+        standing.iter().try_for_each(|network| self.wiring.build_network(network))
+    }
+
+    /// Makes a network's links, unless it was deleted meanwhile. A whole reconcile has written its rules already.
+    fn make_network(&self, network: &Network, depth: Depth) -> Result<()> {
+        let _lock = self.wiring.lock(network.namespace.as_deref());
+        match self.store.read(|tx| tx.network(&network.id))? {
+            Some(network) if depth == Depth::Whole => self.wiring.build_network(&network),
+            Some(network) => self.wiring.ensure_network(&network),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a VNIC's links, unless it was deleted meanwhile.
+    fn make_vnic(&self, vnic: &Vnic, depth: Depth) -> Result<()> {
+        let _lock = self.wiring.lock(vnic.namespace.as_deref());
+        match self.store.read(|tx| tx.vnic(&vnic.id))? {
+            // The bridge of a launcher's VNIC may have no network yet, that would have made it.
+            Some(vnic) if depth == Depth::Whole => {
+                self.wiring.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+                self.wiring.build_vnic(&vnic)
             }
+            Some(vnic) => self.wiring.ensure_vnic(&vnic),
+            None => Ok(()),
+        }
+    }
+
+    /// Uplinks that no network leaves by, and the host's rules.
+    fn tidy_uplinks(&self) -> Result<()> {
+        for uplink in self.store.read(|tx| tx.uplinks())? {
+            let _lock = self.wiring.lock(Some(&uplink.namespace));
+            self.wiring.tidy_uplink(&uplink.namespace)?;
         }
         self.wiring.tidy_host_rules()?;
         self.wiring.restore_host_rules()

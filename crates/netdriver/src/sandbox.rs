@@ -45,7 +45,7 @@ impl Driver {
                 log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
                 let _lock = self.wiring.lock(vnic.namespace.as_deref());
                 self.wiring.ensure_network(network)?;
-                self.wiring.ensure_vnic(vnic).map(drop)
+                self.wiring.ensure_vnic(vnic)
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::rules::{self, Tenant};
 use crate::wiring::Wiring;
 
 /// The namespace's end, in every namespace.
-const INNER_LINK: &str = "up0";
+pub(crate) const INNER_LINK: &str = "up0";
 
 /// Where uplinks' addresses come from.
 #[derive(Clone, Copy, Debug)]
@@ -61,12 +61,6 @@ impl Pools {
 }
 
 impl Wiring {
-    /// Loads a namespace's rules, if they are not there.
-    pub(crate) fn ensure_rules(&self, namespace: &str) -> Result<()> {
-        let inside = Namespace::Named(namespace.to_owned());
-        if self.kernel.has_rules(&inside)? { Ok(()) } else { self.load_rules(namespace) }
-    }
-
     /// Writes a namespace's whole ruleset from the records.
     pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
         let (networks, vnics, ports) = self.store.read(|tx| {
@@ -77,26 +71,50 @@ impl Wiring {
         self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &script).context("load a tenant's rules")
     }
 
-    /// Makes a network's way out, if it has one. The caller has the namespace's lock.
-    pub(crate) fn ensure_uplink(&self, network: &Network) -> Result<()> {
-        let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
-            return Ok(());
-        };
+    /// Makes a network's way out. The caller has the namespace's lock.
+    pub(crate) fn ensure_uplink(&self, namespace: &str, network: &Network) -> Result<()> {
         let uplink = self.uplink_of(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
         let v6 = networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
         let pair = self.pair(&uplink, v6)?;
         self.ensure_host_rules()?;
         self.kernel.ensure_uplink(&pair)?;
-        for subnet in rules::routed6(network) {
-            self.kernel.route_to_uplink(&pair, subnet)?;
+        rules::routed6(network).try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
+    }
+
+    /// Lets a network's traffic pass as its options say. The caller has the namespace's lock.
+    pub(crate) fn open_network(&self, network: &Network) -> Result<()> {
+        let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
+        if network.secured && network.icc {
+            let elements = rules::network_elements(network, true);
+            self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &elements).context("let a network pass")?;
+        } else {
+            // What VNICs on its bridge may do changes too.
+            self.load_rules(namespace)?;
         }
         let outside = rules::host_elements(network, true);
-        if !outside.is_empty() {
-            self.kernel.run_nft(&Namespace::Host, &outside).context("let IPv6 out with its own addresses")?;
+        if outside.is_empty() {
+            return Ok(());
         }
+        self.kernel.run_nft(&Namespace::Host, &outside).context("let IPv6 out with its own addresses")
+    }
+
+    /// Takes back what [`Self::open_network`] did, when the network's record is gone.
+    pub(crate) fn close_network(&self, namespace: &str, gone: &Network) -> Result<()> {
         let inside = Namespace::Named(namespace.to_owned());
-        self.kernel.run_nft(&inside, &rules::network_elements(network, true)).context("let a network out")
+        if self.kernel.has_rules(&inside).unwrap_or(false) {
+            let left = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &gone.bridge))?;
+            if !left.is_empty() || !gone.secured || !gone.icc {
+                self.load_rules(namespace)?;
+            } else {
+                self.kernel.run_nft(&inside, &rules::network_elements(gone, false))?;
+            }
+        }
+        let outside = rules::host_elements(gone, false);
+        if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
+            self.kernel.run_nft(&Namespace::Host, &outside)?;
+        }
+        Ok(())
     }
 
     /// With IPv6 only where a network has it: the host must forward IPv6 then, and listens to no router any more.
@@ -167,28 +185,14 @@ impl Wiring {
         self.ensure_host_rules()
     }
 
-    /// Takes away what a network that is gone let out, and the uplink with the last one; the host's rules with the
-    /// last uplink. The caller has the namespace's lock.
-    pub(crate) fn tidy_uplink(&self, gone: &Network) -> Result<()> {
-        let Some(namespace) = gone.namespace.as_deref().filter(|_| gone.egress == Egress::Nat) else { return Ok(()) };
-        let left = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
-        let still_out = |network: &&Network| network.egress == Egress::Nat;
-        if !left.iter().filter(still_out).any(|network| network.bridge == gone.bridge) {
-            let inside = Namespace::Named(namespace.to_owned());
-            if self.kernel.has_rules(&inside).unwrap_or(false) {
-                self.kernel.run_nft(&inside, &rules::network_elements(gone, false))?;
-            }
-        }
-        let outside = rules::host_elements(gone, false);
-        if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
-            self.kernel.run_nft(&Namespace::Host, &outside)?;
-        }
-        if left.iter().any(|network| still_out(&network)) {
+    /// Takes a namespace's uplink away when no network leaves by it any more, and the host's rules with the last
+    /// uplink. The caller has the namespace's lock.
+    pub(crate) fn tidy_uplink(&self, namespace: &str) -> Result<()> {
+        let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
+        let Some(uplink) = uplink.filter(|_| !left.iter().any(|network| network.egress == Egress::Nat)) else {
             return Ok(());
-        }
-        if let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? {
-            self.delete_uplink(&uplink)?;
-        }
+        };
+        self.delete_uplink(&uplink)?;
         self.tidy_host_rules()
     }
 

@@ -101,10 +101,13 @@ impl Wiring {
 
     /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
     pub(crate) fn ensure_network(&self, network: &Network) -> Result<()> {
+        self.build_network(network)?;
+        self.open_network(network)
+    }
+
+    /// The links of [`Self::ensure_network`]: namespace, bridge, gateways, and the way out.
+    pub(crate) fn build_network(&self, network: &Network) -> Result<()> {
         self.ensure_bridge(network.namespace.as_deref(), &network.bridge, network.mtu)?;
-        if let Some(namespace) = network.namespace.as_deref().filter(|_| !network.secured || !network.icc) {
-            self.load_rules(namespace)?;
-        }
         let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
             return Ok(());
         };
@@ -113,28 +116,38 @@ impl Wiring {
                 self.kernel.add_address(namespace, &network.bridge, subnet.subnet, gateway)?;
             }
         }
-        self.ensure_uplink(network)
+        self.ensure_uplink(namespace, network)
     }
 
-    /// Makes a VNIC's links, if they are not there; a pair with another MAC address is made anew. `true`: made. The
-    /// caller has the namespace's lock.
-    pub(crate) fn ensure_vnic(&self, vnic: &Vnic) -> Result<bool> {
-        let veth = veth(vnic);
-        match self.kernel.place(&veth)? {
-            Place::Container => return Ok(false),
-            Place::Host(Some(mac)) if mac == vnic.mac => return Ok(false),
-            Place::Host(_) => self.kernel.delete_link(&Namespace::Host, &veth.container_link)?,
-            Place::Gone => {}
+    /// Makes a VNIC's links and rules, if they are not there; a pair with another MAC address is made anew. The caller
+    /// has the namespace's lock.
+    pub(crate) fn ensure_vnic(&self, vnic: &Vnic) -> Result<()> {
+        if !self.is_missing(vnic)? {
+            return Ok(());
         }
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
         if let Some(namespace) = &vnic.namespace {
             let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-            let walls = Walls::on_bridge(&networks, vnic);
+            let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic), true);
             // Before the link: it is never without its rules.
-            self.kernel.run_nft(&veth.namespace, &rules::vnic_elements(vnic, walls, true)).context("secure a VNIC")?;
+            self.kernel.run_nft(&Namespace::Named(namespace.clone()), &elements).context("secure a VNIC")?;
         }
-        self.kernel.create_veth(&veth)?;
-        Ok(true)
+        self.kernel.create_veth(&veth(vnic))
+    }
+
+    /// The links of [`Self::ensure_vnic`], where bridge and rules stand already.
+    pub(crate) fn build_vnic(&self, vnic: &Vnic) -> Result<()> {
+        if self.is_missing(vnic)? { self.kernel.create_veth(&veth(vnic)) } else { Ok(()) }
+    }
+
+    /// Whether a VNIC's pair is to be made. One with another MAC address is taken away.
+    fn is_missing(&self, vnic: &Vnic) -> Result<bool> {
+        match self.kernel.place(&veth(vnic))? {
+            Place::Container => Ok(false),
+            Place::Host(Some(mac)) if mac == vnic.mac => Ok(false),
+            Place::Host(_) => self.kernel.delete_link(&Namespace::Host, &vnic.container_link).map(|()| true),
+            Place::Gone => Ok(true),
+        }
     }
 
     /// Deletes a VNIC's links, whose record is `going` already, in the background: the kernel needs some 20 ms.
@@ -161,7 +174,8 @@ impl Wiring {
         let Some(namespace) = gone.namespace.as_deref() else {
             return self.tidy_host_bridge(&gone.bridge);
         };
-        self.tidy_uplink(gone)?;
+        self.close_network(namespace, gone)?;
+        self.tidy_uplink(namespace)?;
         if !self.tidy_bridge(namespace, &gone.bridge)? {
             let (name, bridge) = (namespace.to_owned(), gone.bridge.clone());
             let left = self.store.read(|tx| tx.networks_on_bridge(Some(&name), &bridge))?;
@@ -172,9 +186,6 @@ impl Wiring {
                 if let Some(gateway) = subnet.gateway {
                     self.kernel.remove_address(namespace, &gone.bridge, subnet.subnet, gateway)?;
                 }
-            }
-            if !gone.secured || !gone.icc {
-                self.load_rules(namespace)?;
             }
         }
         Ok(())

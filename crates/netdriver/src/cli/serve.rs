@@ -14,6 +14,7 @@ use clap::Args;
 use super::Database;
 use crate::control::Control;
 use crate::kernel::Linux;
+use crate::reconcile::Depth;
 use crate::{Config, Driver, routes};
 
 #[derive(Args)]
@@ -50,7 +51,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         Config { scope: args.scope, uplink_pool: args.uplink_pool },
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
-    driver.reconcile(false).context("bring records and kernel together")?;
+    driver.reconcile(Depth::Whole).context("bring records and kernel together")?;
     driver.resume().context("hold published ports")?;
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
         (plugin, Arc::new(routes::plugin(Arc::clone(&driver)))),
@@ -73,7 +74,7 @@ fn reconcile_on_a_timer(driver: Weak<Driver>, every: Duration) -> Result<()> {
                 driver.watch_firewall()
             } else {
                 due = Instant::now() + every;
-                driver.reconcile(false).map(drop)
+                driver.reconcile(Depth::Glance).map(drop)
             };
             if let Err(error) = done {
                 log::warn!("reconcile: {error:#}");

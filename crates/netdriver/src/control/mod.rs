@@ -13,6 +13,7 @@ use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
+use crate::reconcile::Depth;
 use crate::vnic::{Creation, Deletion, VnicRequest};
 
 /// The description of this interface.
@@ -60,7 +61,10 @@ impl Control {
                 ),
             }),
             ("DELETE", ["v1", "vnics", id]) => self.delete(id, query.force),
-            ("POST", ["v1", "reconcile"]) => Ok(json(200, &self.driver.reconcile(query.dry_run)?)),
+            ("POST", ["v1", "reconcile"]) => {
+                let depth = if query.dry_run { Depth::Dry } else { Depth::Whole };
+                Ok(json(200, &self.driver.reconcile(depth)?))
+            }
             (method, _) => Ok(sentence(404, &format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
         }
     }
