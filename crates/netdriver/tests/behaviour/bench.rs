@@ -1,0 +1,278 @@
+//! What every test stands on: a driver, a kernel in memory, a store in a folder of its own, and ciao-ipam beside it.
+//!
+//! Calls go through the plugin's and the control socket's handlers, as bytes, so a test sees what the engine sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ciao_common::plugin::Plugin;
+use ciao_common::server::{Handler, Request};
+use ciao_common::store::Store;
+use ciao_common::types::{LinkName, Subnet};
+use ciao_ipam::Ipam;
+use ciao_netdriver::control::Control;
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
+use ciao_netdriver::reconcile::Depth;
+use ciao_netdriver::{Config, Driver};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) struct Bench {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) kernel: Arc<Fake>,
+    pub(crate) store: Arc<Store>,
+    plugin: Plugin<Arc<Driver>>,
+    control: Control,
+    ipam: Plugin<Ipam>,
+    folder: TempDir,
+}
+
+/// Docker's id of what a test calls by a short name.
+pub(crate) fn id(name: &str) -> String {
+    format!("{name:0<64}")
+}
+
+/// Where containers' interfaces are while they run.
+fn sandbox(endpoint: &str) -> Namespace {
+    Namespace::Named(format!("sandbox-{endpoint}"))
+}
+
+/// `CreateNetwork` of a network with those subnets, each with its first address as the gateway; no ciao-ipam.
+pub(crate) fn network(name: &str, subnets: &[&str], options: &[(&str, &str)]) -> Value {
+    network_in("LocalDefault", name, subnets, options)
+}
+
+pub(crate) fn network_in(space: &str, name: &str, subnets: &[&str], options: &[(&str, &str)]) -> Value {
+    let data = |v6: bool| -> Vec<Value> {
+        let meant = subnets.iter().filter(|subnet| subnet.contains(':') == v6);
+        meant
+            .map(|text| {
+                let subnet: Subnet = text.parse().unwrap();
+                let gateway = subnet.cidr(subnet.first_usable());
+                json!({ "AddressSpace": space, "Pool": text, "Gateway": gateway, "AuxAddresses": {} })
+            })
+            .collect()
+    };
+    let generic: BTreeMap<_, _> = options.iter().copied().collect();
+    json!({
+        "NetworkID": id(name),
+        "Options": { "com.docker.network.enable_ipv6": false, "com.docker.network.generic": generic },
+        "IPv4Data": data(false),
+        "IPv6Data": data(true),
+    })
+}
+
+/// `CreateEndpoint` with those addresses (CIDR, v4 or v6, blanks between) and MAC address, or "".
+pub(crate) fn endpoint(name: &str, network: &str, addresses: &str, mac: &str) -> Value {
+    let find = |v6: bool| addresses.split_whitespace().find(|a| a.contains(':') == v6).unwrap_or_default();
+    json!({
+        "NetworkID": id(network),
+        "EndpointID": id(name),
+        "Interface": { "Address": find(false), "AddressIPv6": find(true), "MacAddress": mac },
+        "Options": { "com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": [] },
+    })
+}
+
+/// The argument of the calls that name an endpoint alone.
+pub(crate) fn names_of(network: &str, endpoint: &str) -> Value {
+    json!({ "NetworkID": id(network), "EndpointID": id(endpoint) })
+}
+
+/// A launcher's request.
+pub(crate) fn vnic(tenant: &str, instance: &str, subnet: &str, address: &str, mac: &str) -> Value {
+    json!({ "tenant": tenant, "instance": instance, "subnet": subnet, "address": address, "mac": mac })
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        Self::on(store, Arc::new(Fake::default()), folder)
+    }
+
+    fn on(store: Arc<Store>, kernel: Arc<Fake>, folder: TempDir) -> Self {
+        let seen: Arc<Fake> = Arc::clone(&kernel);
+        let driver = Arc::new(Driver::new(Arc::clone(&store), seen, Config::default()).unwrap());
+        let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
+        Self {
+            plugin: ciao_netdriver::routes::plugin(Arc::clone(&driver)),
+            control: Control::new(Arc::clone(&driver)),
+            ipam: ciao_ipam::routes::plugin(ipam),
+            driver,
+            kernel,
+            store,
+            folder,
+        }
+    }
+
+    /// The daemon killed and started again.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { kernel, store, folder, driver, plugin, control, ipam } = self;
+        drop((driver, plugin, control, ipam));
+        Self::on(store, kernel, folder)
+    }
+
+    /// A call of ciao-net's: the reply, or the error's sentence.
+    pub(crate) fn call(&self, method: &str, body: &Value) -> Result<Value, String> {
+        let (status, reply) = self.raw(method, body.to_string().as_bytes());
+        if status == 200 { Ok(reply) } else { Err(reply["Err"].as_str().unwrap().to_owned()) }
+    }
+
+    pub(crate) fn raw(&self, method: &str, body: &[u8]) -> (u16, Value) {
+        let path = format!("/NetworkDriver.{method}");
+        let reply = self.plugin.handle(Request { method: "POST", path: &path, query: "", body });
+        (reply.status, serde_json::from_slice(&reply.body).unwrap_or(Value::Null))
+    }
+
+    pub(crate) fn ok(&self, method: &str, body: &Value) -> Value {
+        self.call(method, body).unwrap()
+    }
+
+    /// A call of a launcher's: status and body.
+    pub(crate) fn launcher(&self, method: &str, target: &str, body: &[u8]) -> (u16, Value) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let reply = self.control.handle(Request { method, path, query, body });
+        (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    }
+
+    pub(crate) fn make_vnic(&self, request: &Value) -> (u16, Value) {
+        self.launcher("POST", "/v1/vnics", request.to_string().as_bytes())
+    }
+
+    /// A VNIC that is made, or was there.
+    pub(crate) fn vnic(&self, request: &Value) -> Value {
+        let (status, reply) = self.make_vnic(request);
+        assert!(status < 300, "{reply}");
+        reply
+    }
+
+    pub(crate) fn delete_vnic(&self, vnic: &Value, force: bool) -> (u16, Value) {
+        let target = format!("/v1/vnics/{}?force={force}", vnic["id"].as_str().unwrap());
+        self.launcher("DELETE", &target, b"")
+    }
+
+    /// A call of ciao-ipam's.
+    pub(crate) fn ipam(&self, method: &str, body: &Value) -> Value {
+        let (path, body) = (format!("/IpamDriver.{method}"), body.to_string());
+        let reply = self.ipam.handle(Request { method: "POST", path: &path, query: "", body: body.as_bytes() });
+        let value: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(reply.status, 200, "{value}");
+        value
+    }
+
+    /// `RequestPool` and the gateway, as `docker network create` asks for them. Answers the PoolID.
+    pub(crate) fn pool(&self, subnet: &str, tenant: &str) -> String {
+        let options = if tenant.is_empty() { json!({}) } else { json!({ "tenant": tenant }) };
+        let v6 = subnet.contains(':');
+        let reply = self.ipam(
+            "RequestPool",
+            &json!({ "AddressSpace": "local", "Pool": subnet, "SubPool": "", "Options": options, "V6": v6 }),
+        );
+        let pool = reply["PoolID"].as_str().unwrap().to_owned();
+        let gateway = subnet.parse::<Subnet>().unwrap().first_usable();
+        let options = json!({ "RequestAddressType": "com.docker.network.gateway" });
+        self.ipam("RequestAddress", &json!({ "PoolID": pool, "Address": gateway, "Options": options }));
+        pool
+    }
+
+    /// `RequestAddress`: any, or that one. Answers the CIDR.
+    pub(crate) fn lease(&self, pool: &str, address: &str) -> String {
+        let reply = self.ipam("RequestAddress", &json!({ "PoolID": pool, "Address": address, "Options": {} }));
+        reply["Address"].as_str().unwrap().to_owned()
+    }
+
+    /// `Join`, and what the engine does then: the link goes into the sandbox. Answers the reply.
+    pub(crate) fn join(&self, network: &str, endpoint: &str) -> Value {
+        let mut body = names_of(network, endpoint);
+        body["SandboxKey"] = json!(format!("/var/run/docker/netns/{endpoint}"));
+        let reply = self.ok("Join", &body);
+        let link: LinkName = reply["InterfaceName"]["SrcName"].as_str().unwrap().parse().unwrap();
+        self.kernel.move_link(&link, &Namespace::Host, &sandbox(endpoint));
+        reply
+    }
+
+    /// `docker run`: an endpoint made and joined. Answers `CreateEndpoint`'s reply.
+    pub(crate) fn run(&self, name: &str, network: &str, addresses: &str, mac: &str) -> Value {
+        let reply = self.ok("CreateEndpoint", &endpoint(name, network, addresses, mac));
+        self.join(network, name);
+        reply
+    }
+
+    /// `docker stop`, in the engine's order.
+    pub(crate) fn stop(&self, network: &str, endpoint: &str) {
+        let body = names_of(network, endpoint);
+        self.ok("RevokeExternalConnectivity", &body);
+        self.ok("Leave", &body);
+        let state = self.kernel.state();
+        for (_, link) in state.links.keys().filter(|(ns, _)| *ns == sandbox(endpoint)) {
+            self.kernel.move_link(link, &sandbox(endpoint), &Namespace::Host);
+        }
+        self.ok("DeleteEndpoint", &body);
+        self.settle();
+    }
+
+    /// dockerd killed: the containers' namespaces die, with the links inside and their peers.
+    pub(crate) fn kill_containers(&self) {
+        self.kernel.change(|state| {
+            let inside = |ns: &Namespace| ns.name().is_some_and(|name| name.starts_with("sandbox-"));
+            let dead: BTreeSet<_> =
+                state.links.keys().filter(|(ns, _)| inside(ns)).map(|(_, link)| link.clone()).collect();
+            state.links.retain(|(ns, _), link| {
+                !inside(ns) && !matches!(link, FakeLink::HostEnd(_, peer) if dead.contains(peer))
+            });
+        });
+    }
+
+    pub(crate) fn reboot(&self) {
+        self.kernel.change(|state| *state = State::default());
+    }
+
+    /// All endpoints are an hour older than they were.
+    pub(crate) fn age_endpoints(&self) {
+        let conn = rusqlite::Connection::open(self.store.path()).unwrap();
+        conn.execute("UPDATE endpoint_record SET created = created - 3600000", []).unwrap();
+    }
+
+    /// The reconcile of a start.
+    pub(crate) fn reconcile(&self) -> Vec<String> {
+        self.reconcile_to(Depth::Whole)
+    }
+
+    pub(crate) fn reconcile_to(&self, depth: Depth) -> Vec<String> {
+        let repairs = self.driver.reconcile(depth).unwrap();
+        self.settle();
+        repairs.into_iter().map(|repair| format!("{} {}: {}", repair.action, repair.what, repair.why)).collect()
+    }
+
+    /// Waits until the links that are deleted in the background are gone.
+    pub(crate) fn settle(&self) {
+        let start = Instant::now();
+        while !self.store.read(|tx| tx.vnics_going()).unwrap().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(5), "links are not deleted");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What is recorded, as text.
+    pub(crate) fn rows(&self) -> String {
+        self.store
+            .read(|tx| {
+                tx.check_addresses()?;
+                let (networks, vnics, going) = (tx.networks()?, tx.vnics(None)?, tx.vnics_going()?);
+                let (endpoints, uplinks, ports) = (tx.endpoints()?, tx.uplinks()?, tx.ports()?);
+                let (pools, leases) = (tx.pools()?, tx.leases()?);
+                Ok(format!(
+                    "{networks:#?}\n{vnics:#?}\n{going:#?}\n{endpoints:#?}\n{uplinks:#?}\n{ports:#?}\n{pools:?}\n{leases:?}"
+                ))
+            })
+            .unwrap()
+    }
+
+    /// State and address of the leases: `bound 10.0.0.2`.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let leases = self.store.read(|tx| tx.leases()).unwrap();
+        leases.iter().map(|lease| format!("{} {}", lease.state, lease.address)).collect()
+    }
+}

@@ -1,0 +1,14 @@
+//! What each call of Docker's and of a launcher does, one sentence a test, on a kernel in memory and a real store.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bench;
+mod consistency;
+mod endpoints;
+mod faults;
+mod launcher;
+mod networks;
+mod ports;
+mod reconcile;
+mod sandbox;
+mod wrong;

@@ -1,0 +1,279 @@
+//! `CreateNetwork`, `DeleteNetwork`, capabilities, and the pairing with ciao-ipam's pools.
+
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::FakeLink;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, endpoint, id, names_of, network, network_in, vnic};
+
+const SUBNET: &str = "192.168.111.0/24";
+
+fn links_in(b: &Bench, namespace: &str) -> Vec<String> {
+    let inside = Namespace::Named(namespace.to_owned());
+    let state = b.kernel.state();
+    state.links.keys().filter(|(ns, _)| *ns == inside).map(|(_, link)| link.to_string()).collect()
+}
+
+fn host_bridge(b: &Bench, name: &str) {
+    let key = (Namespace::Host, name.parse().unwrap());
+    b.kernel.change(|state| drop(state.links.insert(key, FakeLink::Bridge([].into()))));
+}
+
+fn delete(b: &Bench, name: &str) {
+    b.ok("DeleteNetwork", &json!({ "NetworkID": id(name) }));
+}
+
+#[test]
+fn the_capabilities_say_local_and_that_gateways_are_checked() {
+    let (status, reply) = Bench::new().raw("GetCapabilities", b"");
+    let expected = json!({ "Scope": "local", "ConnectivityScope": "local", "GwAllocChecker": true });
+    assert_eq!((status, reply), (200, expected));
+}
+
+#[test]
+fn a_network_is_recorded_and_has_a_namespace_a_bridge_and_its_gateway() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "acme"), ("bridge", "br1")]));
+    assert_eq!(links_in(&b, "ciao-acme"), ["br1", "up0"]);
+    let rows = b.store.read(|tx| tx.network_rows()).unwrap();
+    let row = &rows[0];
+    assert_eq!((row.tenant.as_ref().unwrap().as_str(), row.egress.as_str()), ("acme", "nat"));
+    assert_eq!((row.subnets.as_deref(), row.gateways.as_deref()), (Some(SUBNET), Some("192.168.111.1")));
+    b.assert_consistent();
+}
+
+#[test]
+fn the_same_network_again_is_a_success_and_the_same_id_with_other_content_an_error() {
+    let b = Bench::new();
+    let body = network("n1", &[SUBNET], &[("tenant", "acme")]);
+    b.ok("CreateNetwork", &body);
+    let (rows, state) = (b.rows(), b.kernel.state());
+    b.ok("CreateNetwork", &body);
+    let error = b.call("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "other")])).unwrap_err();
+    assert_eq!(error, "network n10000000000 exists with other options or subnets");
+    assert_eq!((b.rows(), b.kernel.state()), (rows, state));
+}
+
+#[test]
+fn networks_without_tenant_have_a_namespace_each_whatever_their_subnet() {
+    let b = Bench::new();
+    for name in ["n1", "n2"] {
+        b.ok("CreateNetwork", &network(name, &[SUBNET], &[("bridge", "br0")]));
+    }
+    assert_eq!(links_in(&b, "ciao.n10000000000"), links_in(&b, "ciao.n20000000000"));
+    b.assert_consistent();
+}
+
+#[test]
+fn the_same_subnet_bridge_and_addresses_for_two_tenants_are_two_networks() {
+    let b = Bench::new();
+    for tenant in ["red", "blue"] {
+        b.ok("CreateNetwork", &network(tenant, &[SUBNET], &[("tenant", tenant), ("bridge", "br0")]));
+        b.run(&format!("e-{tenant}"), tenant, "192.168.111.2/24", "");
+    }
+    b.assert_consistent();
+}
+
+#[test]
+fn overlapping_subnets_of_one_tenant_are_refused_unless_subnet_and_bridge_are_the_same() {
+    let b = Bench::new();
+    let acme = |bridge| [("tenant", "acme"), ("bridge", bridge)];
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &acme("br1")));
+    b.ok("CreateNetwork", &network("n2", &[SUBNET], &acme("br1")));
+    let (rows, state) = (b.rows(), b.kernel.state());
+    for (subnet, bridge) in [(SUBNET, "br2"), ("192.168.111.128/25", "br1"), ("192.168.0.0/16", "br2")] {
+        let error = b.call("CreateNetwork", &network("n3", &[subnet], &acme(bridge))).unwrap_err();
+        assert!(error.contains(&format!("subnet {subnet} overlaps subnet {SUBNET}")), "{error}");
+    }
+    assert_eq!((b.rows(), b.kernel.state()), (rows, state));
+}
+
+#[test]
+fn a_network_that_names_a_launcher_s_bridge_is_of_that_tenant() {
+    let b = Bench::new();
+    let mut request = vnic("acme", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02");
+    request["bridge"] = json!("br7");
+    b.vnic(&request);
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("bridge", "br7")]));
+    b.ok("CreateNetwork", &network("n2", &["10.0.0.0/24"], &[("bridge", "br7")]));
+    let networks = b.store.read(|tx| tx.networks()).unwrap();
+    let tenants: Vec<_> = networks.iter().map(|n| n.tenant.as_ref().map(|t| t.as_str())).collect();
+    assert_eq!(tenants, [Some("acme"), None], "another subnet is another network's");
+    request["tenant"] = json!("other");
+    b.vnic(&request);
+    let error = b.call("CreateNetwork", &network("n3", &[SUBNET], &[("bridge", "br7")])).unwrap_err();
+    assert!(error.contains("several tenants (acme, other)") && error.contains("-o tenant=T"), "{error}");
+}
+
+#[test]
+fn no_subnet_no_gateway_two_subnets_and_dual_stack_are_all_networks() {
+    let b = Bench::new();
+    let dual = ["10.1.0.0/24", "fd00:1::/64"];
+    for (name, subnets) in
+        [("n1", &[][..]), ("n2", &["fd00::/64"]), ("n3", &["10.2.0.0/24", "10.3.0.0/24"]), ("n4", &dual)]
+    {
+        b.ok("CreateNetwork", &network(name, subnets, &[]));
+    }
+    let mut body = network("n5", &[SUBNET], &[]);
+    body["IPv4Data"][0]["Gateway"] = json!("");
+    body["IPv4Data"][0]["AuxAddresses"] = Value::Null;
+    body["IPv6Data"] = Value::Null;
+    b.ok("CreateNetwork", &body);
+    for (name, addresses) in
+        [("n1", ""), ("n2", "fd00::2/64"), ("n3", "10.3.0.2/24"), ("n4", "10.1.0.2/24 fd00:1::2/64")]
+    {
+        b.run(&format!("e-{name}"), name, addresses, "");
+    }
+    b.assert_consistent();
+}
+
+#[test]
+fn an_internal_network_and_one_of_a_concentrator_have_no_gateway_of_ours() {
+    let b = Bench::new();
+    let mut internal = network("n1", &[SUBNET], &[("bridge", "br1")]);
+    internal["Options"]["com.docker.network.internal"] = json!(true);
+    b.ok("CreateNetwork", &internal);
+    b.ok("CreateNetwork", &network("n2", &[SUBNET], &[("bridge", "br2"), ("cnci", "192.168.111.1")]));
+    let state = b.kernel.state();
+    let bare = state.links.values().all(|link| matches!(link, FakeLink::Bridge(addresses) if addresses.is_empty()));
+    assert!(bare && state.links.len() == 2, "{state:?}");
+    b.assert_consistent();
+}
+
+#[test]
+fn an_existing_bridge_of_the_host_is_used_and_left_alone() {
+    let b = Bench::new();
+    host_bridge(&b, "lan0");
+    let before = b.kernel.state();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("bridge", "lan0")]));
+    assert_eq!(b.kernel.state(), before);
+    b.run("e1", "n1", "192.168.111.9/24", "");
+    b.stop("n1", "e1");
+    delete(&b, "n1");
+    assert_eq!(b.kernel.state(), before);
+    let error =
+        b.call("CreateNetwork", &network("n1", &[SUBNET], &[("bridge", "lan0"), ("egress", "nat")])).unwrap_err();
+    assert!(error.contains("exists on the host"), "{error}");
+}
+
+#[test]
+fn a_link_of_the_host_that_is_no_bridge_is_refused() {
+    let b = Bench::new();
+    b.kernel.change(|state| drop(state.links.insert((Namespace::Host, "eth0".parse().unwrap()), FakeLink::Other)));
+    let rows = b.rows();
+    let error = b.call("CreateNetwork", &network("n1", &[SUBNET], &[("bridge", "eth0")])).unwrap_err();
+    assert_eq!(error, "eth0 is a link of this host but not a bridge: give another --opt bridge");
+    assert_eq!(b.rows(), rows);
+}
+
+#[test]
+fn a_deleted_network_leaves_nothing_and_again_is_a_success() {
+    let b = Bench::new();
+    let (rows, state) = (b.rows(), b.kernel.state());
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "acme")]));
+    b.run("e1", "n1", "192.168.111.2/24", "");
+    b.stop("n1", "e1");
+    delete(&b, "n1");
+    delete(&b, "n1");
+    assert_eq!((b.rows(), b.kernel.state()), (rows, state));
+}
+
+#[test]
+fn a_bridge_stays_as_long_as_another_network_or_a_vnic_is_on_it() {
+    let b = Bench::new();
+    let options = [("tenant", "acme"), ("bridge", "br1")];
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &options));
+    b.ok("CreateNetwork", &network("n2", &[SUBNET], &options));
+    let made = b.vnic(&vnic("acme", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));
+    delete(&b, "n1");
+    b.assert_consistent();
+    delete(&b, "n2");
+    b.assert_consistent();
+    assert!(links_in(&b, "ciao-acme").contains(&"br1".to_owned()));
+    b.delete_vnic(&made, false);
+    b.assert_consistent();
+    assert!(b.kernel.state().namespaces.is_empty());
+}
+
+#[test]
+fn a_network_that_is_deleted_with_endpoints_takes_them_along() {
+    let b = Bench::new();
+    let (rows, state) = (b.rows(), b.kernel.state());
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[]));
+    b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
+    delete(&b, "n1");
+    b.settle();
+    assert_eq!((b.rows(), b.kernel.state()), (rows, state));
+    b.ok("DeleteEndpoint", &names_of("n1", "e1"));
+}
+
+#[test]
+fn a_tenant_told_to_one_driver_only_is_refused_with_the_missing_option() {
+    let b = Bench::new();
+    b.pool(SUBNET, "");
+    let rows = b.rows();
+    let error = b.call("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[("tenant", "acme")])).unwrap_err();
+    assert!(error.contains("give --ipam-opt tenant=acme"), "{error}");
+    assert_eq!(b.rows(), rows);
+
+    let b = Bench::new();
+    b.pool(SUBNET, "acme");
+    for (options, missing) in [(&[][..], "give -o tenant=acme"), (&[("tenant", "blue")], "give -o tenant=acme")] {
+        let error = b.call("CreateNetwork", &network_in("local", "n1", &[SUBNET], options)).unwrap_err();
+        assert!(error.contains(missing), "{error}");
+    }
+    b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[("tenant", "acme")]));
+    b.ok("CreateNetwork", &network("n2", &[SUBNET], &[]));
+    assert!(b.kernel.state().namespaces.len() == 2, "a network of another IPAM driver needs no tenant");
+}
+
+/// The set of addresses that a network is on.
+fn set_of(b: &Bench, name: &str) -> i64 {
+    let id = id(name).parse().unwrap();
+    b.store.read(|tx| tx.network(&id)).unwrap().unwrap().subnets[0].set_id.unwrap()
+}
+
+fn set_of_pool(b: &Bench, pool: &str) -> i64 {
+    b.store.read(|tx| tx.pool_by_id(&pool.parse().unwrap())).unwrap().unwrap().set.id
+}
+
+#[test]
+fn two_networks_made_crosswise_are_set_right_by_the_first_endpoint() {
+    let b = Bench::new();
+    let (first, second) = (b.pool(SUBNET, ""), b.pool(SUBNET, ""));
+    b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[]));
+    b.ok("CreateNetwork", &network_in("local", "n2", &[SUBNET], &[]));
+    b.lease(&first, "192.168.111.9");
+    b.run("e1", "n1", "192.168.111.9/24", "");
+    assert_eq!((set_of(&b, "n1"), set_of(&b, "n2")), (set_of_pool(&b, &first), set_of_pool(&b, &second)));
+    b.lease(&second, "192.168.111.9");
+    b.run("e2", "n2", "192.168.111.9/24", "");
+    assert_eq!((set_of(&b, "n1"), set_of(&b, "n2")), (set_of_pool(&b, &first), set_of_pool(&b, &second)));
+    let bound = b.leases().iter().filter(|lease| *lease == "bound 192.168.111.9").count();
+    assert_eq!(bound, 2, "{:?}", b.leases());
+}
+
+#[test]
+fn two_networks_made_crosswise_keep_a_lease_of_a_running_container_even_if_both_were_granted_before() {
+    let b = Bench::new();
+    let (first, second) = (b.pool(SUBNET, ""), b.pool(SUBNET, ""));
+    b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[]));
+    b.ok("CreateNetwork", &network_in("local", "n2", &[SUBNET], &[]));
+    b.lease(&first, "192.168.111.9");
+    b.lease(&second, "192.168.111.9");
+    b.run("e1", "n1", "192.168.111.9/24", "");
+    b.run("e2", "n2", "192.168.111.9/24", "");
+    b.stop("n1", "e1");
+    b.ipam("ReleaseAddress", &json!({ "PoolID": first, "Address": "192.168.111.9" }));
+    assert!(b.leases().contains(&"bound 192.168.111.9".to_owned()), "e2 runs: {:?}", b.leases());
+}
+
+#[test]
+fn a_swarm_s_leader_hands_the_options_back() {
+    let b = Bench::new();
+    let body = json!({ "NetworkID": "n1", "Options": { "tenant": "acme" }, "IPv4Data": null, "IPv6Data": null });
+    assert_eq!(b.ok("AllocateNetwork", &body), json!({ "Options": { "tenant": "acme" } }));
+    let body = json!({ "NetworkID": "n1", "Options": { "tenat": "acme" } });
+    assert!(b.call("AllocateNetwork", &body).unwrap_err().contains("tenat"));
+    assert_eq!(b.ok("FreeNetwork", &json!({ "NetworkID": "n1" })), json!({}));
+}

@@ -1,0 +1,203 @@
+//! Published ports: what is recorded and held. Whether packets pass is not seen here.
+
+use std::net::{TcpListener, UdpSocket};
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, endpoint, names_of, network};
+
+const SUBNET: &str = "192.168.111.0/24";
+
+/// Tenants red's and blue's networks with a container of the same address each.
+fn two() -> Bench {
+    let b = Bench::new();
+    for tenant in ["red", "blue"] {
+        b.ok("CreateNetwork", &network(tenant, &[SUBNET], &[("tenant", tenant)]));
+        b.run(&format!("{tenant}1"), tenant, "192.168.111.2/24", "");
+    }
+    b
+}
+
+fn binding(protocol: u8, (first, last): (u16, u16), address: &str) -> Value {
+    json!({ "Proto": protocol, "IP": "", "Port": 80, "HostIP": address, "HostPort": first, "HostPortEnd": last })
+}
+
+fn publish(network: &str, endpoint: &str, bindings: &[Value]) -> Value {
+    let mut body = names_of(network, endpoint);
+    body["Options"] = json!({ "com.docker.network.portmap": bindings });
+    body
+}
+
+/// A port that nobody has now.
+fn free_port() -> u16 {
+    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
+}
+
+fn published(b: &Bench) -> Vec<String> {
+    let ports = b.store.read(|tx| tx.ports()).unwrap();
+    let show = |p: &ciao_common::store::Port| {
+        format!("{} {}:{} {}:{}", p.protocol, p.host_address, p.host_port, p.address, p.container_port)
+    };
+    ports.iter().map(show).collect()
+}
+
+#[test]
+fn a_published_port_is_recorded_and_held_until_it_is_taken_back() {
+    let b = two();
+    let port = free_port();
+    let body = publish("red", "red1", &[binding(6, (port, port), "")]);
+    b.ok("ProgramExternalConnectivity", &body);
+    b.ok("ProgramExternalConnectivity", &body);
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
+    assert!(TcpListener::bind(("0.0.0.0", port)).is_err());
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    assert_eq!(published(&b), [""; 0]);
+    TcpListener::bind(("0.0.0.0", port)).unwrap();
+}
+
+#[test]
+fn program_and_revoke_come_in_any_order_for_any_endpoint() {
+    let b = two();
+    let rows = b.rows();
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("RevokeExternalConnectivity", &names_of("red", "nobody"));
+    b.ok("ProgramExternalConnectivity", &names_of("red", "nobody"));
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[]));
+    let mut null = names_of("red", "red1");
+    null["Options"] = json!({ "com.docker.network.portmap": null });
+    b.ok("ProgramExternalConnectivity", &null);
+    let error =
+        b.call("ProgramExternalConnectivity", &publish("red", "nobody", &[binding(6, (0, 0), "")])).unwrap_err();
+    assert!(error.contains("nobody000000 is unknown"), "{error}");
+    assert_eq!(b.rows(), rows);
+}
+
+#[test]
+fn two_tenants_cannot_have_one_port_and_the_error_names_who_has_it() {
+    let b = two();
+    let port = free_port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
+    let rows = b.rows();
+    let error =
+        b.call("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(6, (port, port), "")])).unwrap_err();
+    let expected =
+        format!("port {port}/tcp is taken at 0.0.0.0 by endpoint red100000000 of tenant red: publish another one");
+    assert_eq!(error, expected);
+    assert_eq!(b.rows(), rows);
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(17, (port, port), "")]));
+    assert!(UdpSocket::bind(("0.0.0.0", port)).is_err());
+}
+
+#[test]
+fn a_port_of_another_program_is_refused_with_its_name_and_none_is_left_published() {
+    let b = two();
+    let theirs = TcpListener::bind("0.0.0.0:0").unwrap();
+    let (taken, free) = (theirs.local_addr().unwrap().port(), free_port());
+    let rows = b.rows();
+    let body = publish("red", "red1", &[binding(6, (free, free), ""), binding(6, (taken, taken), "")]);
+    let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
+    let me = format!("process {}", std::process::id());
+    assert!(error.contains(&taken.to_string()) && error.contains(&me), "{error}");
+    assert_eq!(b.rows(), rows);
+    TcpListener::bind(("0.0.0.0", free)).unwrap();
+}
+
+#[test]
+fn a_range_gives_its_first_free_port_and_zero_any() {
+    let b = two();
+    let theirs = loop {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let next = listener.local_addr().unwrap().port() + 1;
+        if TcpListener::bind(("0.0.0.0", next)).is_ok() {
+            break listener;
+        }
+    };
+    let first = theirs.local_addr().unwrap().port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (first, first + 1), "")]));
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{} 192.168.111.2:80", first + 1)]);
+    let any = publish("blue", "blue1", &[binding(6, (0, 0), ""), binding(6, (0, 0), "127.0.0.1")]);
+    b.ok("ProgramExternalConnectivity", &any);
+    assert_eq!(published(&b).len(), 3);
+}
+
+#[test]
+fn both_families_of_a_container_have_the_same_port() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &["10.1.0.0/24", "fd00:1::/64"], &[]));
+    b.run("e1", "n1", "10.1.0.2/24 fd00:1::2/64", "");
+    b.ok("ProgramExternalConnectivity", &publish("n1", "e1", &[binding(6, (0, 0), "")]));
+    let ports = b.store.read(|tx| tx.ports()).unwrap();
+    assert_eq!((ports.len(), ports[0].host_port), (2, ports[1].host_port));
+}
+
+#[test]
+fn a_port_that_cannot_be_published_is_refused() {
+    let b = two();
+    let mut internal = network("n3", &["10.3.0.0/24"], &[]);
+    internal["Options"]["com.docker.network.internal"] = json!(true);
+    b.ok("CreateNetwork", &internal);
+    b.run("e3", "n3", "10.3.0.2/24", "");
+    let rows = b.rows();
+    for (on, endpoint, binding, expected) in [
+        ("n3", "e3", binding(6, (0, 0), ""), "egress=none"),
+        ("red", "red1", binding(6, (0, 0), "203.0.113.7"), "no address of this host"),
+        ("red", "red1", binding(6, (0, 0), "::1"), "no address of that family"),
+        ("red", "red1", binding(1, (0, 0), ""), "protocol 1 has no ports"),
+    ] {
+        let error = b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding])).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    let mut wrong = names_of("red", "red1");
+    wrong["Options"] = json!({ "com.docker.network.portmap": "8080:80" });
+    assert!(b.call("ProgramExternalConnectivity", &wrong).unwrap_err().contains("8080:80"));
+    assert_eq!(b.rows(), rows);
+}
+
+#[test]
+fn ports_go_with_their_endpoint_also_when_it_is_superseded_or_its_network_goes() {
+    let b = two();
+    let port = free_port();
+    let program = |on: &str, endpoint: &str| {
+        b.ok("ProgramExternalConnectivity", &publish(on, endpoint, &[binding(6, (port, port), "")]));
+    };
+    program("red", "red1");
+    b.kill_containers();
+    b.run("red2", "red", "192.168.111.2/24", "");
+    program("red", "red2");
+    b.stop("red", "red2");
+    program("blue", "blue1");
+    b.ok("DeleteNetwork", &json!({ "NetworkID": names_of("blue", "")["NetworkID"] }));
+    b.settle();
+    assert_eq!(published(&b), [""; 0]);
+    TcpListener::bind(("0.0.0.0", port)).unwrap();
+}
+
+#[test]
+fn ports_are_held_again_after_a_restart() {
+    let b = two();
+    let port = free_port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
+    let b = b.restarted();
+    b.driver.resume().unwrap();
+    assert!(TcpListener::bind(("0.0.0.0", port)).is_err());
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    TcpListener::bind(("0.0.0.0", port)).unwrap();
+}
+
+#[test]
+fn a_failing_firewall_leaves_no_port_published() {
+    let b = two();
+    let port = free_port();
+    for passes in 0..2 {
+        b.kernel.fail_after(Some(passes));
+        let body = publish("red", "red1", &[binding(6, (port, port), "")]);
+        assert!(b.call("ProgramExternalConnectivity", &body).is_err());
+        b.kernel.fail_after(None);
+        assert_eq!(published(&b), [""; 0]);
+        TcpListener::bind(("0.0.0.0", port)).unwrap();
+    }
+    let missing = endpoint("e9", "red", "192.168.111.9/24", "");
+    b.ok("CreateEndpoint", &missing);
+    b.assert_consistent();
+}

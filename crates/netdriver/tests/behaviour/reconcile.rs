@@ -1,0 +1,197 @@
+//! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
+
+use ciao_netdriver::kernel::fake::FakeLink;
+use ciao_netdriver::kernel::{Kernel, Namespace};
+use serde_json::json;
+
+use crate::bench::{Bench, endpoint, network, vnic};
+
+const SUBNET: &str = "192.168.111.0/24";
+
+/// Two tenants with the same subnet, a launcher's and a Docker's VNIC each, all running.
+fn busy() -> Bench {
+    let b = Bench::new();
+    for tenant in ["red", "blue"] {
+        let made = b.vnic(&vnic(tenant, "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));
+        let options = [("tenant", tenant), ("bridge", made["bridge"].as_str().unwrap())];
+        b.ok("CreateNetwork", &network(tenant, &[SUBNET], &options));
+        b.run(&format!("{tenant}1"), tenant, "192.168.111.2/24", "");
+        b.run(&format!("{tenant}2"), tenant, "192.168.111.3/24", "");
+    }
+    b
+}
+
+#[test]
+fn nothing_is_done_where_all_is_well() {
+    let b = busy();
+    let (rows, state) = (b.rows(), b.kernel.state());
+    assert_eq!(b.reconcile(), [""; 0]);
+    b.age_endpoints();
+    assert_eq!(b.reconcile(), [""; 0], "running containers are as well as young ones");
+    let b = b.restarted();
+    assert_eq!(b.reconcile(), [""; 0]);
+    assert_eq!(b.kernel.state(), state);
+    drop(rows);
+    b.assert_consistent();
+}
+
+#[test]
+fn after_a_reboot_networks_and_launchers_vnics_are_made_again_and_dead_endpoints_forgotten() {
+    let b = busy();
+    let vnics: Vec<_> =
+        ["red", "blue"].map(|tenant| vnic(tenant, "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02")).into();
+    let before: Vec<_> = vnics.iter().map(|request| b.vnic(request)["id"].clone()).collect();
+    b.reboot();
+    b.age_endpoints();
+    let b = b.restarted();
+    b.reconcile();
+    b.assert_consistent();
+    assert!(b.store.read(|tx| tx.endpoints()).unwrap().is_empty());
+    let after: Vec<_> = vnics.iter().map(|request| b.vnic(request)["id"].clone()).collect();
+    assert_eq!(before, after);
+    for tenant in ["red", "blue"] {
+        b.run(&format!("{tenant}3"), tenant, "192.168.111.2/24", "02:00:00:00:00:02");
+        b.run(&format!("{tenant}4"), tenant, "192.168.111.3/24", "");
+    }
+    b.assert_consistent();
+}
+
+#[test]
+fn a_killed_dockerd_s_endpoints_are_forgotten_once_they_are_old() {
+    let b = busy();
+    b.kill_containers();
+    let young = b.reconcile();
+    assert!(young.iter().all(|repair| !repair.starts_with("forget")), "{young:?}");
+    b.age_endpoints();
+    b.kill_containers();
+    let old = b.reconcile();
+    assert_eq!(old.iter().filter(|repair| repair.starts_with("forget endpoint")).count(), 4, "{old:?}");
+    b.assert_consistent();
+    assert_eq!(b.store.read(|tx| tx.vnics(None)).unwrap().len(), 2, "the launchers' stay");
+}
+
+#[test]
+fn a_dry_run_says_the_same_and_does_nothing() {
+    let b = busy();
+    b.reboot();
+    b.age_endpoints();
+    let (rows, state) = (b.rows(), b.kernel.state());
+    let (status, said) = b.launcher("POST", "/v1/reconcile?dry_run=true", b"");
+    assert_eq!((status, b.rows(), b.kernel.state()), (200, rows, state));
+    let (_, done) = b.launcher("POST", "/v1/reconcile", b"");
+    assert!(said.as_array().unwrap().len() >= done.as_array().unwrap().len() && done != json!([]), "{said} {done}");
+    b.assert_consistent();
+}
+
+#[test]
+fn links_and_namespaces_of_ours_without_record_go_and_others_stay() {
+    let b = busy();
+    let good = b.kernel.state();
+    b.kernel.change(|state| {
+        for name in ["cv0123456789", "cu0123456789"] {
+            state.links.insert((Namespace::Host, name.parse().unwrap()), FakeLink::Other);
+        }
+        state.namespaces.insert("ciao-gone".to_owned());
+        state.rules.insert(Namespace::Named("ciao-gone".to_owned()));
+    });
+    let mut expected = good.clone();
+    b.kernel.change(|state| {
+        for name in ["eth0", "cvpn0", "cv012345678x", "hv"] {
+            let key = (Namespace::Host, name.parse().unwrap());
+            state.links.insert(key.clone(), FakeLink::Other);
+            expected.links.insert(key, FakeLink::Other);
+        }
+        state.namespaces.insert("other".to_owned());
+        expected.namespaces.insert("other".to_owned());
+    });
+    assert_eq!(b.reconcile().len(), 3);
+    assert_eq!(b.kernel.state(), expected);
+}
+
+#[test]
+fn a_namespace_with_containers_that_no_record_stands_for_is_left_alone() {
+    let b = busy();
+    let state = b.kernel.state();
+    let empty = Bench::new();
+    empty.kernel.change(|kernel| *kernel = state.clone());
+    empty.reconcile();
+    let left = empty.kernel.state();
+    assert_eq!(left.namespaces, state.namespaces, "as with a lost database");
+}
+
+#[test]
+fn a_bridge_of_a_used_namespace_that_nobody_uses_goes() {
+    let b = busy();
+    let good = b.kernel.state();
+    b.kernel.change(|state| {
+        let key = (Namespace::Named("ciao-red".to_owned()), "br-left".parse().unwrap());
+        state.links.insert(key, FakeLink::Bridge(["10.0.0.1".parse().unwrap()].into()));
+    });
+    b.reconcile();
+    assert_eq!(b.kernel.state(), good);
+}
+
+#[test]
+fn a_gateway_s_address_that_no_network_has_goes() {
+    let b = busy();
+    let good = b.kernel.state();
+    b.kernel.change(|state| {
+        for link in state.links.values_mut() {
+            if let FakeLink::Bridge(addresses) = link {
+                addresses.insert("10.0.0.1".parse().unwrap());
+            }
+        }
+    });
+    b.reconcile();
+    assert_eq!(b.kernel.state(), good);
+}
+
+#[test]
+fn what_somebody_deleted_or_flushed_is_made_again() {
+    let b = Bench::new();
+    let made = b.vnic(&vnic("red", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));
+    b.ok(
+        "CreateNetwork",
+        &network("n1", &[SUBNET], &[("tenant", "red"), ("bridge", made["bridge"].as_str().unwrap())]),
+    );
+    b.ok("CreateNetwork", &network("n2", &["10.0.0.0/24"], &[("tenant", "red")]));
+    let good = b.kernel.state();
+    for key in good.links.keys() {
+        b.kernel.delete_link(&key.0, &key.1).unwrap();
+        b.reconcile();
+        assert_eq!(b.kernel.state(), good, "{key:?}");
+    }
+    for namespace in &good.rules {
+        b.kernel.change(|state| assert!(state.rules.remove(namespace)));
+        b.reconcile();
+        assert_eq!(b.kernel.state(), good, "{namespace}");
+    }
+    for namespace in &good.namespaces {
+        b.kernel.delete_namespace(namespace).unwrap();
+        b.reconcile();
+        assert_eq!(b.kernel.state(), good, "{namespace}");
+    }
+}
+
+#[test]
+fn a_young_endpoint_that_has_not_joined_is_left_alone() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[]));
+    b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
+    let (rows, state) = (b.rows(), b.kernel.state());
+    assert_eq!(b.reconcile(), [""; 0]);
+    assert_eq!((b.rows(), b.kernel.state()), (rows, state));
+    b.age_endpoints();
+    b.reconcile();
+    b.assert_consistent();
+    assert!(b.store.read(|tx| tx.endpoints()).unwrap().is_empty());
+}
+
+#[test]
+fn host_rules_come_back_without_a_whole_reconcile() {
+    let b = busy();
+    let good = b.kernel.state();
+    b.kernel.change(|state| assert!(state.rules.remove(&Namespace::Host)));
+    b.driver.watch_firewall().unwrap();
+    assert_eq!(b.kernel.state(), good);
+}

@@ -1,0 +1,157 @@
+//! The driver on the running kernel: what its namespaces, bridges and rules come to together.
+
+use std::sync::Arc;
+
+use ciao_common::server::{Handler, Request};
+use ciao_common::store::Store;
+use ciao_netdriver::kernel::{Kernel, Linux, Namespace};
+use ciao_netdriver::reconcile::Depth;
+use ciao_netdriver::{Config, Driver};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::apart::{answers, answers_once, into_container, name, run, soon, tests};
+
+/// A driver on the running kernel.
+struct Bench {
+    driver: Arc<Driver>,
+    store: Arc<Store>,
+    folder: TempDir,
+}
+
+fn id(name: &str) -> String {
+    format!("{name:0<64}")
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        Self::on(store, folder)
+    }
+
+    fn on(store: Arc<Store>, folder: TempDir) -> Self {
+        let kernel = Arc::new(Linux::new().unwrap());
+        let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, Config::default()).unwrap());
+        Self { driver, store, folder }
+    }
+
+    fn ok(&self, method: &str, body: &Value) -> Value {
+        let plugin = ciao_netdriver::routes::plugin(Arc::clone(&self.driver));
+        let path = format!("/NetworkDriver.{method}");
+        let body = body.to_string();
+        let reply = plugin.handle(Request { method: "POST", path: &path, query: "", body: body.as_bytes() });
+        let value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(reply.status, 200, "{value}");
+        value
+    }
+
+    /// A tenant's network 10.1.0.0/24 on bridge br0.
+    fn network(&self, tenant: &str, egress: &str) {
+        let data = json!([{ "AddressSpace": "LocalDefault", "Pool": "10.1.0.0/24", "Gateway": "10.1.0.1/24" }]);
+        let generic = json!({ "tenant": tenant, "bridge": "br0", "egress": egress });
+        let options = json!({ "com.docker.network.generic": generic });
+        self.ok("CreateNetwork", &json!({ "NetworkID": id(tenant), "Options": options, "IPv4Data": data }));
+    }
+
+    fn restarted(self) -> Self {
+        let Self { store, folder, driver } = self;
+        drop(driver);
+        Self::on(store, folder)
+    }
+
+    fn publish(&self, tenant: &str, n: u8, port: u16) {
+        let binding = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": port, "HostPortEnd": port });
+        let options = json!({ "com.docker.network.portmap": [binding] });
+        let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")), "Options": options });
+        self.ok("ProgramExternalConnectivity", &ids);
+    }
+
+    /// Container `box{n}` on a tenant's network.
+    fn run(&self, tenant: &str, n: u8, address: &str) {
+        let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
+        let mut body = ids.clone();
+        body["Interface"] = json!({ "Address": address });
+        self.ok("CreateEndpoint", &body);
+        let link = self.ok("Join", &ids)["InterfaceName"]["SrcName"].as_str().unwrap().parse().unwrap();
+        into_container(&link, &format!("box{n}"), &[address]);
+        run(&format!("ip -n box{n} route add default via 10.1.0.1"));
+    }
+
+    fn stop(&self, tenant: &str, n: u8) {
+        run(&format!("ip netns del box{n}"));
+        let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
+        self.ok("Leave", &ids);
+        self.ok("DeleteEndpoint", &ids);
+    }
+}
+
+tests! {
+    fn a_driver_on_this_kernel_makes_networks_and_leaves_nothing(kernel) {
+        let bench = Bench::new();
+        for (tenant, n) in [("red", 2), ("blue", 4)] {
+            bench.network(tenant, "nat");
+            for (n, address) in [(n, "10.1.0.2/24"), (n + 1, "10.1.0.3/24")] {
+                bench.run(tenant, n, address);
+            }
+        }
+        assert!(answers("box2", "10.1.0.3") && answers("box4", "10.1.0.3"));
+        assert!(answers("box2", "10.1.0.1"), "the gateway");
+        // Somebody else's address: its answers must not come.
+        run("ip -n box3 addr add 10.1.0.77/24 dev eth0");
+        assert!(!answers_once("box2", "10.1.0.77"), "box3 speaks for its own address only");
+        assert_eq!(bench.driver.reconcile(Depth::Whole).unwrap(), []);
+        for (tenant, n) in [("red", 2), ("red", 3), ("blue", 4), ("blue", 5)] {
+            bench.stop(tenant, n);
+        }
+        for tenant in ["red", "blue"] {
+            bench.ok("DeleteNetwork", &json!({ "NetworkID": id(tenant) }));
+        }
+        assert_eq!(kernel.namespaces().unwrap(), [""; 0]);
+        assert!(soon(|| kernel.links(&Namespace::Host).unwrap() == [name("lo")]));
+        assert!(!kernel.has_rules(&Namespace::Host).unwrap());
+    }
+
+    fn a_bridge_that_somebody_deleted_comes_back_with_its_ports(_kernel) {
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        bench.run("red", 2, "10.1.0.2/24");
+        bench.run("red", 3, "10.1.0.3/24");
+        assert!(answers("box2", "10.1.0.3"));
+        run("ip -n ciao-red link del br0");
+        bench.driver.reconcile(Depth::Whole).unwrap();
+        assert!(answers("box2", "10.1.0.1"), "the gateway");
+        assert!(answers("box2", "10.1.0.3"), "the neighbour");
+    }
+
+    fn a_tenant_reaches_the_host_s_side_only_through_its_uplink(_kernel) {
+        run("ip link add wan0 type bridge");
+        run("ip addr add 192.0.2.1/24 dev wan0");
+        run("ip link set wan0 up");
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        bench.network("blue", "none");
+        bench.run("red", 2, "10.1.0.2/24");
+        bench.run("blue", 4, "10.1.0.2/24");
+        assert!(!answers_once("box2", "192.0.2.1"), "the host itself is not for tenants");
+        assert!(!answers_once("box4", "192.0.2.1"));
+        assert!(bench.store.read(|tx| tx.uplinks()).unwrap().len() == 1);
+    }
+
+    fn a_published_port_whose_record_is_gone_is_free_for_another_tenant_after_a_reconcile(_kernel) {
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        bench.network("blue", "nat");
+        bench.run("red", 2, "10.1.0.2/24");
+        bench.run("blue", 4, "10.1.0.2/24");
+        bench.publish("red", 2, 8080);
+        // A crash between the record and the rule.
+        let conn = rusqlite::Connection::open(bench.store.path()).unwrap();
+        conn.execute("DELETE FROM port_record", []).unwrap();
+        let bench = bench.restarted();
+        bench.driver.reconcile(Depth::Whole).unwrap();
+        assert!(!run("nft list map inet ciao ports4").contains("8080"), "the host");
+        assert!(!run("ip netns exec ciao-red nft list map inet ciao ports4").contains("8080"), "the tenant");
+        bench.publish("blue", 4, 8080);
+    }
+}
