@@ -28,7 +28,7 @@ pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// How long the calls in hand may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Blocking calls at a time: they wait for the disk and the kernel's RTNL lock, so more of them would only wait too.
-const BLOCKING_THREADS: usize = 32;
+const BLOCKING_THREADS: usize = 16;
 
 /// A request, read whole.
 #[derive(Clone, Copy, Debug)]

@@ -72,7 +72,16 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pools = uplink::Pools::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let wiring = Arc::new(Wiring::new(Arc::clone(&store), kernel, pools)?);
+        let wiring = Wiring::new(Arc::clone(&store), kernel, pools)?;
         Ok(Self { store, wiring, held: held::Held::default(), config })
     }
+}
+
+/// What a failed call says when its undoing was tried: always the first cause. A failed undo is logged, and the next
+/// reconcile does it.
+fn undone(error: anyhow::Error, undo: Result<()>) -> anyhow::Error {
+    if let Err(second) = undo {
+        log::warn!("undo what was half made: {second:#}: the next reconcile tries again");
+    }
+    error
 }

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
 use ciao_common::store::{Network, NetworkSubnet, Tx};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::options::NetworkOptions;
-use crate::{Driver, names, pairing};
+use crate::{Driver, names, pairing, undone};
 
 /// A request for a network, read.
 struct Plan {
@@ -66,10 +66,7 @@ impl Driver {
         let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host))?;
         let _lock = self.wiring.lock(network.namespace.as_deref());
         let Err(error) = self.wiring.ensure_network(&network) else { return Ok(Empty {}) };
-        if made {
-            self.forget(&network).context("and undo what was half made")?;
-        }
-        Err(error)
+        Err(if made { undone(error, self.forget(&network)) } else { error })
     }
 
     /// `NetworkDriver.DeleteNetwork`: forgets the network; its bridge goes unless it is not ours or still carries

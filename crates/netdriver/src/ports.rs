@@ -11,8 +11,10 @@ use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExter
 use ciao_common::store::{Egress, Endpoint, Network, Port, Protocol};
 use ciao_common::types::EndpointId;
 
+use crate::endpoint::lookup;
 use crate::held::process_with;
 use crate::kernel::Namespace;
+use crate::undone;
 use crate::{Driver, rules};
 
 impl Driver {
@@ -25,7 +27,7 @@ impl Driver {
         if bindings.is_empty() {
             return Ok(Empty {});
         }
-        let (endpoint, _) = self.lookup(&request.endpoint_id)?;
+        let (endpoint, _) = self.store.read(|tx| lookup(tx, &request.endpoint_id))?;
         let (network, published) =
             self.store.read(|tx| Ok((tx.network(&endpoint.network)?, tx.ports_of(&endpoint.id)?)))?;
         let network = network.with_context(|| format!("network {} is unknown", endpoint.network.short()))?;
@@ -53,8 +55,7 @@ impl Driver {
             })
             .and_then(|()| self.set_elements(&ports, true));
         if let Err(error) = published {
-            self.unpublish(&endpoint.id, &ports).context("and undo what was half made")?;
-            return Err(error);
+            return Err(undone(error, self.unpublish(&endpoint.id, &ports)));
         }
         Ok(())
     }
@@ -167,17 +168,16 @@ impl Driver {
     /// Puts the elements of ports into the maps of the host and of the tenant's namespace, or takes them out.
     fn set_elements(&self, ports: &[Port], add: bool) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
-        let inside = Namespace::Named(first.namespace.clone());
         let inner: String = ports.iter().map(|port| rules::inner_port(port, add)).collect();
         let kernel = &self.wiring.kernel;
-        if add || kernel.has_rules(&inside).unwrap_or(false) {
-            kernel.run_nft(&inside, &inner).context("lead published ports to the container")?;
+        if kernel.has_namespace(&first.namespace)? {
+            self.wiring.change_rules(&first.namespace, &inner).context("lead published ports to the container")?;
         }
         let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
         let outer: String =
             ports.iter().map(|port| rules::outer_port(port, &uplink, &self.wiring.pools, add)).collect();
         if add || kernel.has_rules(&Namespace::Host)? {
-            kernel.run_nft(&Namespace::Host, &outer).context("publish ports on the host")?;
+            self.wiring.change_host_rules(&outer).context("publish ports on the host")?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use ciao_common::types::LinkName;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Namespace, Place};
-use crate::{Driver, endpoint, names, uplink, wiring};
+use crate::{Driver, endpoint, names, pairing, uplink, wiring};
 
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
@@ -80,10 +80,13 @@ impl Driver {
             self.wiring.delete_all_going()?;
         }
         self.forget_stale_endpoints(&mut repairs)?;
+        if !dry {
+            self.settle_pairings()?;
+        }
         self.make_missing(&mut repairs, depth)?;
         self.delete_foreign(&mut repairs)?;
         if !dry {
-            self.tidy_uplinks()?;
+            self.tidy_uplinks(depth)?;
         }
         Ok(repairs.done)
     }
@@ -106,6 +109,22 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Networks without tenant that were paired with each other's sets of addresses, as far as leases tell by now.
+    fn settle_pairings(&self) -> Result<()> {
+        self.store.write(|tx| {
+            for network in tx.networks()?.into_iter().filter(|network| network.tenant.is_none()) {
+                for endpoint in tx.endpoints_of_network(&network.id)? {
+                    for address in [endpoint.address, endpoint.address6].into_iter().flatten() {
+                        // The one before may have changed it.
+                        let network = tx.network(&network.id)?.unwrap_or_else(|| network.clone());
+                        pairing::settle(tx, &network, address)?;
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     fn forget_endpoint(&self, stale: Endpoint) -> Result<()> {
@@ -203,13 +222,13 @@ impl Driver {
     }
 
     /// Uplinks that no network leaves by, and the host's rules.
-    fn tidy_uplinks(&self) -> Result<()> {
+    fn tidy_uplinks(&self, depth: Depth) -> Result<()> {
         for uplink in self.store.read(|tx| tx.uplinks())? {
             let _lock = self.wiring.lock(Some(&uplink.namespace));
             self.wiring.tidy_uplink(&uplink.namespace)?;
         }
         self.wiring.tidy_host_rules()?;
-        self.wiring.restore_host_rules()
+        self.wiring.restore_host_rules(depth)
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.
@@ -217,7 +236,7 @@ impl Driver {
     /// # Errors
     /// The firewall's.
     pub fn watch_firewall(&self) -> Result<()> {
-        self.wiring.restore_host_rules()
+        self.wiring.restore_host_rules(Depth::Glance)
     }
 
     /// What only a start needs: the ports that are recorded are held again.
@@ -248,23 +267,46 @@ impl Driver {
 
     fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str) -> Result<()> {
         let links = self.wiring.kernel.links(&Namespace::Named(name.to_owned()))?;
-        let used = self.store.read(|tx| tx.is_namespace_used(name))?;
-        if !used && links.iter().any(names::is_vnic_link) {
+        if self.store.read(|tx| tx.is_namespace_used(name))? {
+            return self.delete_foreign_bridges(repairs, name, links);
+        }
+        if links.iter().any(names::is_vnic_link) {
             // As with a lost or exchanged database: better a namespace too many than a container cut off.
             log::warn!(
                 "reconcile: network namespace {name} has links of containers that no record stands for: left alone"
             );
-        } else if !used {
-            repairs.repair(
-                "delete",
-                format!("network namespace {name}"),
-                "no network and no VNIC is in it",
-                |driver| {
+            return Ok(());
+        }
+        let what = format!("network namespace {name}");
+        repairs.repair("delete", what, "no network and no VNIC is in it", |driver| {
+            let _lock = driver.wiring.lock(Some(name));
+            let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
+            if used { Ok(()) } else { driver.wiring.kernel.delete_namespace(name) }
+        });
+        Ok(())
+    }
+
+    /// Bridges, and gateways on them, that a failed call left in a namespace that is in use.
+    fn delete_foreign_bridges(&self, repairs: &mut Repairs<'_>, name: &str, links: Vec<LinkName>) -> Result<()> {
+        let others = |link: &LinkName| matches!(link.as_str(), "lo" | uplink::INNER_LINK) || names::is_vnic_link(link);
+        for bridge in links.into_iter().filter(|link| !others(link)) {
+            if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
+                let what = format!("bridge {bridge} in network namespace {name}");
+                repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
                     let _lock = driver.wiring.lock(Some(name));
-                    let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
-                    if used { Ok(()) } else { driver.wiring.kernel.delete_namespace(name) }
-                },
-            );
+                    driver.wiring.tidy_bridge(name, &bridge).map(drop)
+                });
+            }
+        }
+        for (bridge, subnet, address) in self.wiring.kernel.addresses(name)? {
+            if !others(&bridge) && !self.wiring.is_gateway(name, &bridge, address)? {
+                let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
+                repairs.repair("delete", what, "no network there has it", |driver| {
+                    let _lock = driver.wiring.lock(Some(name));
+                    let needed = driver.wiring.is_gateway(name, &bridge, address)?;
+                    if needed { Ok(()) } else { driver.wiring.kernel.remove_address(name, &bridge, subnet, address) }
+                });
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use ciao_common::api::Empty;
 use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 
+use crate::endpoint::lookup;
 use crate::kernel::Place;
 use crate::{Driver, wiring};
 
@@ -19,10 +20,13 @@ impl Driver {
     /// # Errors
     /// An unknown network or endpoint; a link that a container has already.
     pub fn join(&self, request: Join) -> Result<JoinReply> {
-        let (endpoint, vnic) = self.lookup(&request.endpoint_id)?;
-        let network = self.store.read(|tx| tx.network(&endpoint.network))?;
+        let (endpoint, vnic, network) = self.store.read(|tx| {
+            let (endpoint, vnic) = lookup(tx, &request.endpoint_id)?;
+            let network = tx.network(&endpoint.network)?;
+            Ok((endpoint, vnic, network))
+        })?;
         let network =
-            network.with_context(|| format!("network {} is unknown: it was deleted", endpoint.network.short()))?;
+            network.with_context(|| format!("network {} is unknown: it was deleted", request.network_id.short()))?;
         ensure!(
             network.id == request.network_id,
             "endpoint {} is of network {}, not of {}",

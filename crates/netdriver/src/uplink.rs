@@ -13,6 +13,7 @@ use ciao_common::types::{LinkName, Subnet, VnicId, key_address};
 
 use crate::kernel::{Namespace, Passage, UplinkPair};
 use crate::names;
+use crate::reconcile::Depth;
 use crate::rules::{self, Tenant};
 use crate::wiring::Wiring;
 
@@ -63,12 +64,37 @@ impl Pools {
 impl Wiring {
     /// Writes a namespace's whole ruleset from the records.
     pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
+        let _lock = self.lock_rules(Some(namespace));
+        self.write_rules(namespace)
+    }
+
+    fn write_rules(&self, namespace: &str) -> Result<()> {
         let (networks, vnics, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
             Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
         })?;
         let script = Tenant { networks: &networks, vnics: &vnics, ports: &ports }.script();
         self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &script).context("load a tenant's rules")
+    }
+
+    /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or somebody's own change,
+    /// all are written anew from the records.
+    pub(crate) fn change_rules(&self, namespace: &str, script: &str) -> Result<()> {
+        let _lock = self.lock_rules(Some(namespace));
+        let changed = self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), script);
+        changed.or_else(|error| {
+            log::info!("rules of {namespace} differ from the records ({error:#}): written anew");
+            self.write_rules(namespace)
+        })
+    }
+
+    /// As [`Self::change_rules`], for the host's.
+    pub(crate) fn change_host_rules(&self, script: &str) -> Result<()> {
+        let _lock = self.lock_rules(None);
+        self.kernel.run_nft(&Namespace::Host, script).or_else(|error| {
+            log::info!("rules of the host differ from the records ({error:#}): written anew");
+            self.write_host_rules()
+        })
     }
 
     /// Makes a network's way out. The caller has the namespace's lock.
@@ -86,8 +112,7 @@ impl Wiring {
     pub(crate) fn open_network(&self, network: &Network) -> Result<()> {
         let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
         if network.secured && network.icc {
-            let elements = rules::network_elements(network, true);
-            self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &elements).context("let a network pass")?;
+            self.change_rules(namespace, &rules::network_elements(network, true)).context("let a network pass")?;
         } else {
             // What VNICs on its bridge may do changes too.
             self.load_rules(namespace)?;
@@ -96,23 +121,22 @@ impl Wiring {
         if outside.is_empty() {
             return Ok(());
         }
-        self.kernel.run_nft(&Namespace::Host, &outside).context("let IPv6 out with its own addresses")
+        self.change_host_rules(&outside).context("let IPv6 out with its own addresses")
     }
 
     /// Takes back what [`Self::open_network`] did, when the network's record is gone.
     pub(crate) fn close_network(&self, namespace: &str, gone: &Network) -> Result<()> {
-        let inside = Namespace::Named(namespace.to_owned());
-        if self.kernel.has_rules(&inside).unwrap_or(false) {
+        if self.kernel.has_namespace(namespace)? {
             let left = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &gone.bridge))?;
             if !left.is_empty() || !gone.secured || !gone.icc {
                 self.load_rules(namespace)?;
             } else {
-                self.kernel.run_nft(&inside, &rules::network_elements(gone, false))?;
+                self.change_rules(namespace, &rules::network_elements(gone, false))?;
             }
         }
         let outside = rules::host_elements(gone, false);
         if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
-            self.kernel.run_nft(&Namespace::Host, &outside)?;
+            self.change_host_rules(&outside)?;
         }
         Ok(())
     }
@@ -171,17 +195,25 @@ impl Wiring {
     }
 
     fn load_host_rules(&self) -> Result<()> {
+        let _lock = self.lock_rules(None);
+        self.write_host_rules()
+    }
+
+    fn write_host_rules(&self) -> Result<()> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
         let script = rules::host_script(&networks, &ports, &uplinks, &self.pools);
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
-    pub(crate) fn restore_host_rules(&self) -> Result<()> {
+    pub(crate) fn restore_host_rules(&self, depth: Depth) -> Result<()> {
         if self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(());
         }
         *self.host_rules.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        if depth == Depth::Whole {
+            self.load_host_rules()?;
+        }
         self.ensure_host_rules()
     }
 

@@ -4,6 +4,7 @@
 //! leaves records without links, or links that a record still names, and [`crate::reconcile`] repairs both.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +27,17 @@ pub(crate) struct Wiring {
     /// Whether the host's rules stand, as far as is known; whoever changes them has it.
     pub(crate) host_rules: Mutex<bool>,
     locks: Vec<Mutex<()>>,
+    /// Whoever writes a namespace's rules has one of these, so that a ruleset read from the records is never older than
+    /// an element that somebody else just wrote. Nothing else is locked inside.
+    rules_locks: Vec<Mutex<()>>,
     going: Mutex<Sender<VnicId>>,
+}
+
+fn lock_of<'a>(locks: &'a [Mutex<()>], namespace: Option<&str>) -> MutexGuard<'a, ()> {
+    let name = namespace.unwrap_or("");
+    let sum = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    // A poisoned lock guards nothing that could be half done: the kernel and the store are looked at anew.
+    locks[sum % locks.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kernel's view of a VNIC.
@@ -43,22 +54,30 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
 }
 
 impl Wiring {
-    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pools: Pools) -> Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pools: Pools) -> Result<Arc<Self>> {
         let (going, waiting) = channel();
-        let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();
-        let wiring = Self { store, kernel, pools, host_rules: Mutex::new(false), locks, going: Mutex::new(going) };
+        let locks = || (0..LOCKS).map(|_| Mutex::new(())).collect();
+        let wiring = Arc::new(Self {
+            store,
+            kernel,
+            pools,
+            host_rules: Mutex::new(false),
+            locks: locks(),
+            rules_locks: locks(),
+            going: Mutex::new(going),
+        });
         wiring.start_deleting(waiting)?;
         Ok(wiring)
     }
 
-    /// A second one on the same store and kernel for the thread that deletes, with locks of its own: it only removes
-    /// links whose records nobody else can find any more.
-    fn start_deleting(&self, waiting: Receiver<VnicId>) -> Result<()> {
-        let (store, kernel) = (Arc::clone(&self.store), Arc::clone(&self.kernel));
+    /// Starts the thread that deletes links in the background, as long as the wiring lives.
+    fn start_deleting(self: &Arc<Self>, waiting: Receiver<VnicId>) -> Result<()> {
+        let wiring = Arc::downgrade(self);
         let serve = move || {
             while let Ok(first) = waiting.recv() {
                 let ids: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
-                if let Err(error) = delete_links(&store, kernel.as_ref(), Some(ids)) {
+                let Some(wiring) = wiring.upgrade() else { return };
+                if let Err(error) = wiring.delete_links(Some(ids)) {
                     log::warn!("delete links: {error:#}: the next reconcile tries again");
                 }
             }
@@ -69,10 +88,12 @@ impl Wiring {
 
     /// Until it is dropped, nobody else changes what is in the namespace.
     pub(crate) fn lock(&self, namespace: Option<&str>) -> MutexGuard<'_, ()> {
-        let name = namespace.unwrap_or("");
-        let sum = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        // A poisoned lock guards nothing that could be half done: the kernel and the store are looked at anew.
-        self.locks[sum % LOCKS].lock().unwrap_or_else(PoisonError::into_inner)
+        lock_of(&self.locks, namespace)
+    }
+
+    /// Until it is dropped, nobody else changes the namespace's rules.
+    pub(crate) fn lock_rules(&self, namespace: Option<&str>) -> MutexGuard<'_, ()> {
+        lock_of(&self.rules_locks, namespace)
     }
 
     /// Where a network's or VNIC's bridge is: `None` for one that exists in the host's namespace and is not ours.
@@ -96,7 +117,13 @@ impl Wiring {
         if self.kernel.ensure_namespace(name)? {
             self.load_rules(name)?;
         }
-        self.kernel.ensure_bridge(name, bridge, mtu).map(drop)
+        if self.kernel.ensure_bridge(name, bridge, mtu)? {
+            // Somebody may have deleted it under its ports.
+            for vnic in self.store.read(|tx| tx.vnics_on_bridge(Some(name), bridge))? {
+                self.kernel.attach(&veth(&vnic))?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
@@ -130,7 +157,7 @@ impl Wiring {
             let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
             let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic), true);
             // Before the link: it is never without its rules.
-            self.kernel.run_nft(&Namespace::Named(namespace.clone()), &elements).context("secure a VNIC")?;
+            self.change_rules(namespace, &elements).context("secure a VNIC")?;
         }
         self.kernel.create_veth(&veth(vnic))
     }
@@ -160,12 +187,39 @@ impl Wiring {
 
     /// Deletes a VNIC's links, whose record is `going` already, and its record.
     pub(crate) fn delete_now(&self, vnic: VnicId) -> Result<()> {
-        delete_links(&self.store, self.kernel.as_ref(), Some(vec![vnic]))
+        self.delete_links(Some(vec![vnic]))
     }
 
     /// Deletes the links of every VNIC that is `going`.
     pub(crate) fn delete_all_going(&self) -> Result<()> {
-        delete_links(&self.store, self.kernel.as_ref(), None)
+        self.delete_links(None)
+    }
+
+    /// Deletes the links of VNICs that are `going` (all, or `only` some), then their records.
+    fn delete_links(&self, only: Option<Vec<VnicId>>) -> Result<()> {
+        let mut going = self.store.read(|tx| tx.vnics_going())?;
+        if let Some(ids) = only {
+            going.retain(|vnic| ids.contains(&vnic.id));
+        }
+        if going.is_empty() {
+            return Ok(());
+        }
+        self.kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
+        let mut scripts = BTreeMap::<String, String>::new();
+        for vnic in &going {
+            if let Some(namespace) = &vnic.namespace {
+                let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
+                let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic), false);
+                scripts.entry(namespace.clone()).or_default().push_str(&elements);
+            }
+        }
+        for (namespace, script) in scripts {
+            // The namespace may have gone with its last VNIC, and its rules with it.
+            if self.kernel.has_namespace(&namespace)? {
+                self.change_rules(&namespace, &script).context("forget what a VNIC may call itself")?;
+            }
+        }
+        self.store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
     }
 
     /// Removes a bridge of ours that no network and no VNIC uses any more, and its namespace with the last one.
@@ -177,18 +231,22 @@ impl Wiring {
         self.close_network(namespace, gone)?;
         self.tidy_uplink(namespace)?;
         if !self.tidy_bridge(namespace, &gone.bridge)? {
-            let (name, bridge) = (namespace.to_owned(), gone.bridge.clone());
-            let left = self.store.read(|tx| tx.networks_on_bridge(Some(&name), &bridge))?;
-            let still = |gateway| {
-                left.iter().any(|n| n.egress == Egress::Nat && n.subnets.iter().any(|s| s.gateway == gateway))
-            };
-            for subnet in gone.subnets.iter().filter(|subnet| !still(subnet.gateway)) {
-                if let Some(gateway) = subnet.gateway {
+            for subnet in &gone.subnets {
+                if let Some(gateway) = subnet.gateway
+                    && !self.is_gateway(namespace, &gone.bridge, gateway)?
+                {
                     self.kernel.remove_address(namespace, &gone.bridge, subnet.subnet, gateway)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a network on the bridge has its gateway's address answered there.
+    pub(crate) fn is_gateway(&self, namespace: &str, bridge: &LinkName, address: IpAddr) -> Result<bool> {
+        let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))?;
+        let mut answered = networks.iter().filter(|network| network.egress == Egress::Nat);
+        Ok(answered.any(|network| network.subnets.iter().any(|subnet| subnet.gateway == Some(address))))
     }
 
     /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller
@@ -213,28 +271,4 @@ impl Wiring {
         })?;
         if used { Ok(()) } else { self.kernel.close_firewall(&Passage::Bridge(bridge.clone())) }
     }
-}
-
-/// Deletes the links of VNICs that are `going` (all, or `only` some), then their records.
-fn delete_links(store: &Store, kernel: &dyn Kernel, only: Option<Vec<VnicId>>) -> Result<()> {
-    let mut going = store.read(|tx| tx.vnics_going())?;
-    if let Some(ids) = only {
-        going.retain(|vnic| ids.contains(&vnic.id));
-    }
-    if going.is_empty() {
-        return Ok(());
-    }
-    kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
-    let mut scripts = BTreeMap::<Namespace, String>::new();
-    for vnic in going.iter().filter(|vnic| vnic.namespace.is_some()) {
-        let script = scripts.entry(Namespace::of(vnic.namespace.as_deref())).or_default();
-        script.push_str(&rules::vnic_elements(vnic, Walls { secured: true, alone: false }, false));
-    }
-    for (namespace, script) in scripts {
-        // The namespace may have gone with its last VNIC, and its rules with it.
-        if kernel.has_rules(&namespace).unwrap_or(false) {
-            kernel.run_nft(&namespace, &script).context("forget what a VNIC may call itself")?;
-        }
-    }
-    store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
 }

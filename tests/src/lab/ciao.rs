@@ -25,10 +25,10 @@ impl Ciao {
             install(inside, name)?;
         }
         let ipam = Daemon::new(inside.clone(), "ciao-ipam", serve("ciao-ipam", ipam_args), |inside| {
-            inside.accepts("/run/ciao/ciao-ipam.sock")
+            inside.answers("/run/ciao/ciao-ipam.sock")
         });
         let net = Daemon::new(inside.clone(), "ciao-net", serve("ciao-net", net_args), |inside| {
-            inside.accepts("/run/ciao/ciao-net.sock") && inside.accepts("/run/ciao/control.sock")
+            inside.answers("/run/ciao/ciao-net.sock") && inside.answers("/run/ciao/control.sock")
         });
         ipam.start()?;
         net.start()?;

@@ -3,11 +3,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -55,6 +56,20 @@ impl Inside {
     /// Whether somebody listens on a Unix socket inside.
     pub(super) fn accepts(&self, socket: &str) -> bool {
         UnixStream::connect(self.path(socket)).is_ok()
+    }
+
+    /// Whether something at a socket of the host answers HTTP: a daemon may accept connections, or systemd for it, long
+    /// before it is ready.
+    pub(super) fn answers(&self, socket: &str) -> bool {
+        let ask = || -> std::io::Result<bool> {
+            let mut stream = UnixStream::connect(self.path(socket))?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: ciao\r\nConnection: close\r\n\r\n")?;
+            let mut start = [0; 5];
+            stream.read_exact(&mut start)?;
+            Ok(start == *b"HTTP/")
+        };
+        ask().unwrap_or(false)
     }
 }
 

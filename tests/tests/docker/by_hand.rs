@@ -4,17 +4,18 @@ use ciao_netdriver::control::client::Server;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
-use crate::scene::{LIVE, addresses, assert_nothing_left, json, mac_and_mtu, open, reaches, run, sql};
+use crate::hosts::shared;
+use crate::scene::{LIVE, addresses, assert_nothing_left, mac_and_mtu, reaches, run, said_json, sql};
 
 fn vnic(host: &Host, tenant: &str, last: u8) -> Value {
     let place = format!("--tenant {tenant} --instance {tenant}-{last} --subnet 192.168.111.0/24");
     let address = format!("--ip 192.168.111.{last} --mac 02:00:c0:a8:6f:{last:02x}");
-    json(host, &format!("ciao-net vnic create {place} {address} --mtu 1400 --json"))
+    said_json(host, &format!("ciao-net vnic create {place} {address} --mtu 1400 --json"))
 }
 
 #[test]
 fn a_launcher_posts_the_networks_body_to_docker_and_runs_containers_on_it() {
-    let host = open("post");
+    let host = shared();
     let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
     for tenant in ["red", "blue"] {
         let first = vnic(&host, tenant, 2);
@@ -40,12 +41,12 @@ fn a_launcher_posts_the_networks_body_to_docker_and_runs_containers_on_it() {
         for last in [2, 3] {
             host.docker(&["rm", "-f", &format!("{tenant}-{last}")]).unwrap();
             let id = sql(&host, &format!("SELECT id FROM vnic WHERE instance = '{tenant}-{last}'"));
-            let deleted = json(&host, &format!("ciao-net vnic delete {id} --json"));
+            let deleted = said_json(&host, &format!("ciao-net vnic delete {id} --json"));
             assert_eq!((&deleted["deleted"], &deleted["network"]["remove"]), (&json!(true), &json!(last == 3)));
             if last == 3 {
                 host.docker(&["network", "rm", deleted["network"]["id"].as_str().unwrap()]).unwrap();
             }
-            let again = json(&host, &format!("ciao-net vnic delete {id} --json"));
+            let again = said_json(&host, &format!("ciao-net vnic delete {id} --json"));
             assert_eq!(again["deleted"], false, "deleted again: a success");
         }
     }
@@ -66,7 +67,7 @@ fn container(vnic: &Value, network: &str) -> Value {
 
 #[test]
 fn an_administrator_types_dockers_commands_for_a_vnic() {
-    let host = open("typed");
+    let host = shared();
     let made = vnic(&host, "red", 7);
     let bridge = made["bridge"].as_str().unwrap();
     // With both options, and without any but the bridge: the VNICs on it say whose network it is.
@@ -88,7 +89,7 @@ fn an_administrator_types_dockers_commands_for_a_vnic() {
 
 #[test]
 fn a_container_finds_its_vnic_by_address_by_instance_or_by_id() {
-    let host = open("find");
+    let host = shared();
     let made = vnic(&host, "red", 7);
     let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
     assert_eq!(docker.post("/networks/create", &made["network"]["docker"]).unwrap().status, 201);

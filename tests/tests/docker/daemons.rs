@@ -2,7 +2,8 @@
 
 use ciao_tests::lab::{Daemon, Host};
 
-use crate::scene::{LIVE, addresses, assert_nothing_left, network, open, reaches, run, sql};
+use crate::hosts::{own, shared};
+use crate::scene::{LIVE, addresses, assert_nothing_left, network, reaches, run, sql, wait_until};
 
 fn kill_and_start(daemon: &Daemon) {
     daemon.kill().unwrap();
@@ -15,7 +16,7 @@ fn both(host: &Host) -> [&Daemon; 2] {
 
 #[test]
 fn daemons_killed_between_any_two_commands_lose_nothing() {
-    let host = open("killed");
+    let host = shared();
     let again = || both(&host).into_iter().for_each(kill_and_start);
     network(&host, "app", &["--subnet", "10.5.0.0/24", "-o", "tenant=red", "--ipam-opt", "tenant=red"]);
     again();
@@ -49,7 +50,7 @@ fn daemons_killed_between_any_two_commands_lose_nothing() {
 
 #[test]
 fn daemons_end_with_0_when_asked_and_containers_do_not_notice() {
-    let host = open("asked");
+    let host = shared();
     network(&host, "app", &["--subnet", "10.5.0.0/24"]);
     run(&host, "web", &["--network", "app"]);
     run(&host, "db", &["--network", "app"]);
@@ -71,7 +72,7 @@ fn daemons_end_with_0_when_asked_and_containers_do_not_notice() {
 
 #[test]
 fn what_is_gone_after_a_reboot_is_made_again() {
-    let host = open("reboot");
+    let host = own("reboot");
     let vnic = "--tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07";
     host.sh(&format!("ciao-net launch --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     network(&host, "own", &["--subnet", "10.6.0.0/24"]);
@@ -87,9 +88,10 @@ fn what_is_gone_after_a_reboot_is_made_again() {
     for daemon in both(&host) {
         daemon.start().unwrap();
     }
-    assert_eq!(host.sh("ip netns list | grep -c ^ciao").unwrap(), "2");
+    // They listen first, and answer when all is there again.
+    wait_until("both namespaces are back", || host.sh("ip netns list | grep -c ^ciao || true").unwrap() == "2");
     host.dockerd().start().unwrap();
-    crate::scene::wait_until("both containers are back", || {
+    wait_until("both containers are back", || {
         host.docker(&["ps", "--format", "{{.Names}}"]).unwrap().lines().count() == 2
     });
     assert_eq!(addresses(&host, "web", "eth0"), ["10.5.0.7/24"]);

@@ -2,7 +2,8 @@
 
 use ciao_tests::lab::Host;
 
-use crate::scene::{assert_nothing_left, network, open, refused, wait_until};
+use crate::hosts::own;
+use crate::scene::{assert_nothing_left, network, refused, wait_until};
 
 /// A machine outside at 192.0.2.2, which tells everybody who asks that it is outside.
 const OUTSIDE: &str = "
@@ -32,7 +33,7 @@ fn ask(host: &Host, prefix: &str, url: &str) -> String {
 
 #[test]
 fn published_ports_lead_to_the_tenant_that_published_them() {
-    let host = open("ports");
+    let host = own("ports");
     host.sh(OUTSIDE).unwrap();
     serve(&host, "red", "8080:80");
     serve(&host, "blue", "8081:80");
@@ -66,7 +67,7 @@ fn published_ports_lead_to_the_tenant_that_published_them() {
 
 #[test]
 fn a_tenant_reaches_the_outside_and_neither_the_host_nor_another_tenant() {
-    let host = open("nat");
+    let host = own("nat");
     host.sh(OUTSIDE).unwrap();
     serve(&host, "red", "8080:80");
     serve(&host, "blue", "8081:80");

@@ -2,8 +2,9 @@
 
 use ciao_tests::lab::Host;
 
+use crate::hosts::shared;
 use crate::scene::{
-    LIVE, addresses, assert_nothing_left, inspect, mac_and_mtu, network, open, reaches, run, sql, wait_until,
+    LIVE, addresses, assert_nothing_left, inspect, mac_and_mtu, network, reaches, run, sql, wait_until,
 };
 
 /// A launcher's instance and a tenant's container that come back by themselves, and one that does not.
@@ -38,7 +39,7 @@ fn remove(host: &Host) {
 
 #[test]
 fn containers_come_back_with_their_addresses_when_dockerd_is_restarted() {
-    let host = open("sigterm");
+    let host = shared();
     populate(&host);
     host.dockerd().stop().unwrap();
     assert_eq!(sql(&host, "SELECT count(*) FROM endpoint"), "0", "every container was stopped and said so");
@@ -49,7 +50,7 @@ fn containers_come_back_with_their_addresses_when_dockerd_is_restarted() {
 
 #[test]
 fn containers_come_back_with_their_addresses_when_dockerd_was_killed() {
-    let host = open("sigkill");
+    let host = shared();
     populate(&host);
     for _ in 0..2 {
         host.dockerd().kill().unwrap();
@@ -61,7 +62,7 @@ fn containers_come_back_with_their_addresses_when_dockerd_was_killed() {
 
 #[test]
 fn what_a_killed_dockerd_never_released_goes_with_its_network() {
-    let host = open("stale");
+    let host = shared();
     populate(&host);
     host.dockerd().kill().unwrap();
     host.dockerd().start().unwrap();

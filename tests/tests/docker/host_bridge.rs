@@ -1,6 +1,7 @@
 //! A bridge of the host's own, which somebody else made: used where it is, and left as it was.
 
-use crate::scene::{LIVE, assert_nothing_left, interfaces, network, open, reaches, run, sql};
+use crate::hosts::own;
+use crate::scene::{LIVE, assert_nothing_left, interfaces, network, reaches, run, sql};
 
 /// The bridge `lan` with the host's address on it, and a machine on it that has nothing to do with Docker.
 const LAN: &str = "
@@ -13,6 +14,7 @@ const LAN: &str = "
     ip link set port master lan up
     ip -n neighbour address add 10.7.0.9/24 dev eth0
     ip -n neighbour link set eth0 up
+    until ip link show lan | grep -q LOWER_UP; do sleep 0.02; done
 ";
 /// The bridge, and the rules of the firewall that could name it.
 const STATE: &str =
@@ -20,7 +22,7 @@ const STATE: &str =
 
 #[test]
 fn containers_on_an_existing_bridge_reach_each_other_and_the_lan() {
-    let host = open("lan");
+    let host = own("lan");
     host.sh(LAN).unwrap();
     assert!(host.sh("iptables -S FORWARD").unwrap().contains("-P FORWARD DROP"), "the engine's policy is the point");
     let before = host.sh(STATE).unwrap();
@@ -48,7 +50,7 @@ fn containers_on_an_existing_bridge_reach_each_other_and_the_lan() {
 
 #[test]
 fn a_launchers_vnic_goes_onto_an_existing_bridge() {
-    let host = open("lan-vnic");
+    let host = own("lan-vnic");
     host.sh(LAN).unwrap();
     for (instance, last) in [("web", 2), ("db", 3)] {
         let place = format!("--tenant red --instance {instance} --subnet 10.7.0.0/24 --bridge lan");

@@ -1,8 +1,8 @@
 //! The launcher's flow in one command a host: `ciao-net launch` and `ciao-net terminate`.
 
+use crate::hosts::shared;
 use crate::scene::{
-    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, open, reaches, refused,
-    sql,
+    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches, refused, sql,
 };
 use ciao_tests::lab::Host;
 
@@ -15,7 +15,7 @@ fn launch(host: &Host, tenant: &str, instance: &str, last: u8, more: &str) {
 
 #[test]
 fn two_tenants_instances_have_the_same_subnet_addresses_and_macs_at_once() {
-    let host = open("tenants");
+    let host = shared();
     for tenant in ["red", "blue"] {
         launch(&host, tenant, &format!("{tenant}-web"), 2, "--mtu 1400");
         launch(&host, tenant, &format!("{tenant}-db"), 3, "--mtu 1400");
@@ -52,7 +52,7 @@ fn two_tenants_instances_have_the_same_subnet_addresses_and_macs_at_once() {
 
 #[test]
 fn an_instance_keeps_its_vnic_and_address_until_the_launcher_deletes_it() {
-    let host = open("keep");
+    let host = shared();
     launch(&host, "red", "web", 2, "");
     let vnic = sql(&host, "SELECT id FROM vnic");
     let facts = "SELECT id, mac, container_link, host_link, bridge FROM vnic WHERE owner = 'launcher'";
@@ -91,7 +91,7 @@ fn an_instance_keeps_its_vnic_and_address_until_the_launcher_deletes_it() {
 
 #[test]
 fn an_instance_may_have_two_address_families_and_a_network_name_gateway_and_bridge() {
-    let host = open("dual");
+    let host = shared();
     let more = "--ip6 fd00:6::5 --subnet6 fd00:6::/64 --network app --gateway 192.168.111.254 --bridge br-app";
     launch(&host, "red", "web", 5, more);
     launch(&host, "red", "db", 6, &more.replace("::5", "::6"));
@@ -106,7 +106,7 @@ fn an_instance_may_have_two_address_families_and_a_network_name_gateway_and_brid
 
 #[test]
 fn a_launch_that_fails_leaves_nothing() {
-    let host = open("failed");
+    let host = shared();
     let vnic = "--tenant red --instance web --subnet 192.168.111.0/24 --ip 192.168.111.2 --mac 02:00:c0:a8:6f:02";
     refused(&host, &format!("ciao-net launch {vnic} localhost:1/nowhere true"), &["ciao-net: pull image", "nowhere"]);
     refused(&host, &format!("ciao-net launch {vnic} busybox no-such-command"), &["start container", "no-such-command"]);

@@ -11,6 +11,7 @@ mod daemons;
 mod egress;
 mod engine;
 mod host_bridge;
+mod hosts;
 mod launcher;
 mod lists;
 mod other_drivers;

@@ -1,10 +1,11 @@
 //! Each driver beside somebody else's: ciao-net on Docker's own IPAM, ciao-ipam under Docker's own networks.
 
-use crate::scene::{addresses, assert_nothing_left, open, reaches, run, sql};
+use crate::hosts::{own, shared};
+use crate::scene::{addresses, assert_nothing_left, reaches, run, sql};
 
 #[test]
 fn ciao_net_works_with_dockers_own_ipam() {
-    let host = open("default");
+    let host = shared();
     host.sh("docker network create -d ciao-net -o tenant=acme --subnet 10.5.0.0/24 app").unwrap();
     run(&host, "web", &["--network", "app"]);
     run(&host, "db", &["--network", "app"]);
@@ -20,7 +21,7 @@ fn ciao_net_works_with_dockers_own_ipam() {
 
 #[test]
 fn dockers_networks_work_with_ciao_ipam() {
-    let host = open("foreign");
+    let host = own("foreign");
     host.sh("ip link add uplink type veth peer name wall; ip link set uplink up; ip link set wall up").unwrap();
     for (driver, options, first) in [
         ("bridge", "--ipam-opt tenant=acme --subnet 10.5.0.0/24", "10.5.0.2/24"),

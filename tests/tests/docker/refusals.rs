@@ -2,7 +2,8 @@
 
 use ciao_tests::lab::Host;
 
-use crate::scene::{assert_nothing_left, network, open, refused, run, sql};
+use crate::hosts::shared;
+use crate::scene::{assert_nothing_left, network, refused, run, sql};
 
 const CREATE: &str = "docker network create -d ciao-net --ipam-driver ciao-ipam";
 const VNIC: &str = "ciao-net vnic create --tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7";
@@ -28,7 +29,7 @@ fn settles(host: &Host, before: &str, after: &str) {
 
 #[test]
 fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
-    let host = open("networks");
+    let host = shared();
     for (options, words) in [
         ("-o brigde=br1", &["unknown option", "brigde", "ciao-net knows tenant, bridge"][..]),
         ("--ipam-opt tenat=acme", &["unknown option", "tenat", "ciao-ipam knows tenant"]),
@@ -67,7 +68,7 @@ fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
 
 #[test]
 fn a_container_that_makes_no_sense_is_refused_with_a_reason() {
-    let host = open("containers");
+    let host = shared();
     host.sh(&format!("{VNIC} --mac 02:00:0a:05:00:07")).unwrap();
     let bridge = sql(&host, "SELECT bridge FROM vnic");
     let vnic = sql(&host, "SELECT id FROM vnic");
@@ -98,7 +99,7 @@ fn a_container_that_makes_no_sense_is_refused_with_a_reason() {
 
 #[test]
 fn a_vnic_that_makes_no_sense_is_refused_with_a_reason() {
-    let host = open("vnics");
+    let host = shared();
     for (command, words) in [
         (&*format!("{VNIC} --mac 02:00:0a:05:00:07 --gateway 10.6.0.1"), &["gateway 10.6.0.1 is outside"][..]),
         (&format!("{VNIC} --mac 02:00:0a:05:00:07 --gateway 10.5.0.7"), &["10.5.0.7 is the gateway's"]),

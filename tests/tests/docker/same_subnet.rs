@@ -1,13 +1,14 @@
 //! Two networks, typed with Docker's two commands and no word of a tenant: the same subnet and the same addresses at the
 //! same time.
 
-use crate::scene::{assert_nothing_left, at_once, is_cut_off, network, open, reaches, refused, run, sql};
+use crate::hosts::shared;
+use crate::scene::{assert_nothing_left, at_once, is_cut_off, network, reaches, refused, run, sql};
 
 const SUBNET: [&str; 4] = ["--subnet", "192.168.111.0/24", "--gateway", "192.168.111.1"];
 
 #[test]
 fn two_networks_without_a_tenant_may_have_the_same_subnet_and_addresses() {
-    let host = open("same");
+    let host = shared();
     for (name, bridge, own) in [("one", "br1", "192.168.111.3"), ("two", "br2", "192.168.111.4")] {
         network(&host, name, &[&SUBNET[..], &["--opt", &format!("bridge={bridge}")]].concat());
         run(&host, &format!("{name}-a"), &["--network", name, "--ip", "192.168.111.2"]);
@@ -30,7 +31,7 @@ fn two_networks_without_a_tenant_may_have_the_same_subnet_and_addresses() {
 
 #[test]
 fn networks_made_at_the_same_moment_are_not_mixed_up() {
-    let host = open("race");
+    let host = shared();
     let names = ["n1", "n2", "n3", "n4"];
     let create = |name: &str| {
         let options = format!("--subnet 10.1.0.0/24 --gateway 10.1.0.1 --opt bridge=br-{name}");

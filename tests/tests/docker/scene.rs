@@ -3,30 +3,16 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ciao_netdriver::control::client::Server;
 use ciao_tests::lab::Host;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What containers run: it ends at SIGTERM, so that `docker stop` need not wait.
 pub(crate) const LIVE: [&str; 4] = ["busybox", "sh", "-c", "trap exit TERM; sleep 600 & wait"];
-/// Everything that ciao records, but facts of the host.
-const TABLES: [&str; 9] = [
-    "pool_set",
-    "pool_record",
-    "address_record",
-    "free_range",
-    "network_record",
-    "network_subnet",
-    "network_route",
-    "vnic_record",
-    "endpoint_record",
-];
+/// Facts of the host, which stay.
+const FACTS: &str = "setting";
 /// How long something that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A host with the engine under test and both daemons.
-pub(crate) fn open(name: &str) -> Host {
-    Host::builder().name(name).start().unwrap()
-}
 
 /// `docker network create` of both our drivers; returns the network's id.
 pub(crate) fn network(host: &Host, name: &str, args: &[&str]) -> String {
@@ -87,7 +73,7 @@ pub(crate) fn inspect(host: &Host, what: &str, template: &str) -> String {
 }
 
 /// What a script prints, as JSON.
-pub(crate) fn json(host: &Host, script: &str) -> Value {
+pub(crate) fn said_json(host: &Host, script: &str) -> Value {
     serde_json::from_str(&host.sh(script).unwrap()).unwrap()
 }
 
@@ -117,21 +103,39 @@ pub(crate) fn refused(host: &Host, script: &str, words: &[&str]) {
     }
 }
 
-/// No row, no network namespace, and no link but the loopback, Docker's own bridge and what the scenario made itself.
+/// The kernel's part of what must go: namespaces, links, and rules of ours in the host's firewall.
+const TRACES: &str = "
+    ip netns list | grep ^ciao || true
+    nft list tables | grep ciao || true
+    for family in iptables ip6tables; do
+        for chain in DOCKER-USER FORWARD; do
+            $family -S $chain 2>/dev/null | grep -e '-[io] cu' || true
+        done
+    done
+    ls /sys/class/net
+";
+
+/// No row, no container and no network of Docker's, no network namespace, no rule, and no link but the loopback, Docker's
+/// own bridge and what the scenario made itself. Waits for it: ciao deletes links in the background, and a lease or a
+/// rule may go a moment after the command that made it needless.
 pub(crate) fn assert_nothing_left(host: &Host, own_links: &[&str]) {
+    let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
+    let tables = sql(host, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'");
+    let count = |table: &str| format!("SELECT '{table}: '||count(*) AS n FROM {table} HAVING count(*) > 0");
+    let counts: Vec<_> = tables.lines().filter(|table| *table != FACTS).map(count).collect();
     let left = || {
-        let counts = TABLES.map(|table| format!("SELECT '{table}: '||count(*) AS n FROM {table} HAVING count(*) > 0"));
         let rows = sql(host, &counts.join(" UNION ALL "));
-        let namespaces = host.sh("ip netns list | grep ^ciao || true").unwrap();
-        let links = host.sh("ls /sys/class/net").unwrap();
-        let foreign = |link: &&str| !["lo", "docker0"].contains(link) && !own_links.contains(link);
-        let links = links.split_whitespace().filter(foreign).collect::<Vec<_>>().join(" ");
-        [rows, namespaces, links].join("\n").trim().to_owned()
+        let known = |line: &&str| ["lo", "docker0"].contains(line) || own_links.contains(line);
+        let traces = host.sh(TRACES).unwrap();
+        let traces: Vec<_> = traces.split('\n').filter(|line| !known(line)).collect();
+        [rows, traces.join("\n")].join("\n").trim().to_owned()
     };
-    // Links of Docker's own VNICs are deleted in the background.
     let since = Instant::now();
     while since.elapsed() < PATIENCE && !left().is_empty() {
         sleep(Duration::from_millis(50));
     }
     assert_eq!(left(), "");
+    for of_docker in ["/containers/json?all=true", "/networks?filters=%7B%22type%22:%5B%22custom%22%5D%7D"] {
+        assert_eq!(docker.get(of_docker).unwrap().body, json!([]), "{of_docker}");
+    }
 }

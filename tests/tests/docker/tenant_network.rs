@@ -1,15 +1,15 @@
 //! A tenant's network without a launcher: Docker's commands, Docker's DNS, Docker's options.
 
+use crate::hosts::shared;
 use crate::scene::{
-    addresses, assert_nothing_left, at_once, exec, interfaces, is_cut_off, mac_and_mtu, network, open, reaches, run,
-    sql,
+    addresses, assert_nothing_left, at_once, exec, interfaces, is_cut_off, mac_and_mtu, network, reaches, run, sql,
 };
 
 const ACME: [&str; 4] = ["-o", "tenant=acme", "--ipam-opt", "tenant=acme"];
 
 #[test]
 fn containers_of_a_tenant_reach_each_other_by_address_and_by_name() {
-    let host = open("name");
+    let host = shared();
     network(&host, "app", &[&ACME[..], &["--subnet", "10.5.0.0/24"]].concat());
     run(&host, "web", &["--network", "app"]);
     run(&host, "db", &["--network", "app", "--network-alias", "store"]);
@@ -36,7 +36,7 @@ fn containers_of_a_tenant_reach_each_other_by_address_and_by_name() {
 
 #[test]
 fn a_network_has_the_options_that_docker_offers() {
-    let host = open("options");
+    let host = shared();
     let v4 = ["--subnet", "10.5.0.0/16", "--ip-range", "10.5.1.0/24", "--gateway", "10.5.0.1"];
     let aux = ["--aux-address", "printer=10.5.1.0", "--aux-address", "router=10.5.1.2"];
     let v6 = ["--ipv6", "--subnet", "fd00:5::/64"];
@@ -72,7 +72,7 @@ fn a_network_has_the_options_that_docker_offers() {
 
 #[test]
 fn a_container_joins_and_leaves_networks_while_it_runs() {
-    let host = open("connect");
+    let host = shared();
     network(&host, "front", &[]);
     network(&host, "back", &["--internal"]);
     run(&host, "web", &["--network", "front"]);
@@ -94,7 +94,7 @@ fn a_container_joins_and_leaves_networks_while_it_runs() {
 
 #[test]
 fn two_networks_of_a_tenant_share_its_namespace_and_not_their_subnets() {
-    let host = open("pair");
+    let host = shared();
     for (name, subnet) in [("app", "10.5.0.0/24"), ("db", "10.6.0.0/24")] {
         network(&host, name, &[&ACME[..], &["--subnet", subnet]].concat());
         run(&host, &format!("on-{name}"), &["--network", name]);
@@ -109,7 +109,7 @@ fn two_networks_of_a_tenant_share_its_namespace_and_not_their_subnets() {
 
 #[test]
 fn every_container_of_a_scaled_out_burst_gets_an_address_of_its_own() {
-    let host = open("burst");
+    let host = shared();
     network(&host, "app", &["--subnet", "10.5.0.0/28"]);
     at_once(&host, (0..8).map(|n| format!("docker run -d --name c{n:02} --network app busybox sleep 600")));
     let leases = "SELECT count(DISTINCT address), count(DISTINCT endpoint) FROM lease WHERE state = 'bound'";

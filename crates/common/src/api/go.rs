@@ -64,6 +64,15 @@ pub fn required_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ip
     address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+/// A list of bare addresses, which may be absent.
+///
+/// # Errors
+/// One of them is no IP address.
+pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
+    texts.iter().map(|text| address(text).map_err(D::Error::custom)).collect()
+}
+
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address: give one such as 192.168.111.2"))
 }

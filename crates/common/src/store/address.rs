@@ -221,6 +221,11 @@ impl Tx<'_> {
                AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
                AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
                                ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
+               -- Which of two sets without tenant a network is on may still be undecided: an endpoint on either counts.
+               AND NOT (s.tenant IS NULL
+                        AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
+                                    JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
+                                    WHERE n.subnet = s.subnet))
                AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)
              ORDER BY a.granted LIMIT 1000",
             params![only.map(|set| set.id), before],

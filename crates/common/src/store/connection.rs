@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 /// One script for each step from version N to N + 1, the first from an empty file.
@@ -42,6 +43,8 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
 fn configure(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY).map_err(explain)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // A plan must not depend on the values bound to it: else every use of a cached statement compiles it anew.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(explain)?;
     // The default page cache of 2 MB for each connection is more than a busy host's whole database.
     conn.pragma_update(None, "cache_size", -512).map_err(explain)
 }

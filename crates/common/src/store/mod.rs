@@ -21,6 +21,7 @@ mod endpoint;
 mod free;
 mod network;
 mod pool;
+mod readers;
 mod setting;
 mod uplink;
 mod value;
@@ -29,7 +30,6 @@ mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -43,23 +43,20 @@ pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
 pub use words::{Egress, Egress6, VnicPolicy};
 
+use readers::Readers;
 use writer::Writer;
 
 /// The store. Cheap to share behind an `Arc`.
 pub struct Store {
     path: PathBuf,
     writer: Writer,
-    /// Idle reading connections: taken for a read and put back.
-    readers: Mutex<Vec<Connection>>,
+    readers: Readers,
 }
 
 /// A transaction, or a consistent view for reading. Its methods are in the files of the tables.
 pub struct Tx<'a> {
     pub(crate) conn: &'a Connection,
 }
-
-/// How many reading connections are kept. More are opened under load and closed again.
-const IDLE_READERS: usize = 4;
 
 impl Store {
     /// Opens the file, made with its folder if it is not there, and brings its schema to this version.
@@ -72,7 +69,7 @@ impl Store {
         }
         let opened = || -> Result<Self> {
             let writer = Writer::start(connection::open_for_writing(path)?)?;
-            Ok(Self { path: path.to_owned(), writer, readers: Mutex::new(Vec::new()) })
+            Ok(Self { path: path.to_owned(), writer, readers: Readers::new(path.to_owned()) })
         };
         opened().with_context(|| format!("open database {}", path.display()))
     }
@@ -106,18 +103,7 @@ impl Store {
     /// # Errors
     /// That of `query`, or of the disk.
     pub fn read<T>(&self, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        let idle = self.readers.lock().map_or(None, |mut readers| readers.pop());
-        let conn = match idle {
-            Some(conn) => conn,
-            None => connection::open_for_reading(&self.path).context("open database for reading")?,
-        };
-        let result = reading(&conn, query);
-        if let Ok(mut readers) = self.readers.lock()
-            && readers.len() < IDLE_READERS
-        {
-            readers.push(conn);
-        }
-        result
+        reading(&*self.readers.take()?, query)
     }
 
     /// Where the file is.

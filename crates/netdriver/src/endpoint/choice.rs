@@ -24,8 +24,17 @@ pub(super) struct Wanted {
 pub(super) enum Found {
     /// Recorded; `true`: the VNIC's links are still to be made.
     Recorded(Box<Vnic>, bool),
-    /// Another endpoint is recorded with that VNIC or address. Whether it still lives, the kernel knows.
-    Occupied(Endpoint, Box<Vnic>),
+    /// Another endpoint is recorded with something that is asked for. Whether it still lives, the kernel knows.
+    Occupied(Endpoint, Box<Vnic>, Clash),
+}
+
+/// What two endpoints cannot both have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clash {
+    /// A VNIC, or an address of a network.
+    Place,
+    /// A MAC address on a bridge.
+    Mac,
 }
 
 /// Records an endpoint with its VNIC, or finds it recorded.
@@ -45,9 +54,9 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
         Some(vnic) => (vnic, false),
         None => (new_vnic(&network, wanted)?, true),
     };
-    if let Some(endpoint) = occupant(tx, wanted, &vnic, is_new)? {
+    if let Some((endpoint, clash)) = occupant(tx, wanted, &vnic, is_new)? {
         let vnic = tx.vnic(&endpoint.vnic)?.unwrap_or(vnic);
-        return Ok(Found::Occupied(endpoint, Box::new(vnic)));
+        return Ok(Found::Occupied(endpoint, Box::new(vnic), clash));
     }
     for address in [wanted.v4, wanted.v6].into_iter().flatten() {
         pairing::settle(tx, &network, address)?;
@@ -68,22 +77,22 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
 
 /// The endpoint that is recorded with the VNIC, with one of the addresses, or with the MAC address: two links with one
 /// MAC address on a bridge would take each other's frames.
-fn occupant(tx: &Tx<'_>, wanted: &Wanted, vnic: &Vnic, is_new: bool) -> Result<Option<Endpoint>> {
+fn occupant(tx: &Tx<'_>, wanted: &Wanted, vnic: &Vnic, is_new: bool) -> Result<Option<(Endpoint, Clash)>> {
     if let Some(endpoint) = tx.endpoint_of_vnic(&vnic.id)? {
-        return Ok(Some(endpoint));
+        return Ok(Some((endpoint, Clash::Place)));
     }
     if let Some(endpoint) = tx.endpoint_at(&wanted.network, wanted.v4, wanted.v6)? {
-        return Ok(Some(endpoint));
+        return Ok(Some((endpoint, Clash::Place)));
     }
     if !is_new {
         return Ok(None);
     }
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     let Some(other) = with_mac.first() else { return Ok(None) };
-    let endpoint = tx.endpoint_of_vnic(&other.id)?;
-    endpoint.map(Some).with_context(|| {
+    let endpoint = tx.endpoint_of_vnic(&other.id)?.with_context(|| {
         format!("MAC address {} is VNIC {}'s on bridge {}: give another --mac-address", vnic.mac, other.id, vnic.bridge)
-    })
+    })?;
+    Ok(Some((endpoint, Clash::Mac)))
 }
 
 /// The launcher's VNIC that is meant, by option, address, or MAC address.
@@ -110,8 +119,11 @@ fn find_vnic(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<V
 
 fn search(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic>> {
     if let Some(id) = &wanted.options.vnic {
-        let vnic = tx.vnic(id)?.filter(|vnic| vnic.owner == Owner::Launcher);
-        return vnic.map(Some).with_context(|| format!("VNIC {id} is unknown: see \"ciao-net vnic list\""));
+        let vnic = tx.vnic(id)?.filter(|vnic| vnic.owner == Owner::Launcher && vnic.tenant == network.tenant);
+        return vnic.map(Some).with_context(|| {
+            let whose = network.tenant.as_ref().map_or("no tenant", |tenant| tenant.as_str());
+            format!("VNIC {id} is unknown, or not of {whose}, whose network this is: see \"ciao-net vnic list\"")
+        });
     }
     let Some(tenant) = &network.tenant else { return Ok(None) };
     for address in [wanted.v4, wanted.v6].into_iter().flatten() {
@@ -122,14 +134,16 @@ fn search(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic
     }
     if let Some(instance) = &wanted.options.instance {
         let vnics = tx.vnics_of_instance(instance)?;
-        let here = |vnic: &Vnic| vnic.namespace == network.namespace && vnic.bridge == network.bridge;
+        let here = |vnic: &Vnic| {
+            vnic.tenant == network.tenant && vnic.namespace == network.namespace && vnic.bridge == network.bridge
+        };
         if let Some(vnic) = vnics.into_iter().find(here) {
             return Ok(Some(vnic));
         }
     }
     let Some(mac) = wanted.mac else { return Ok(None) };
     let with_mac = tx.vnics_with_mac(network.namespace.as_deref(), &network.bridge, mac)?;
-    Ok(with_mac.into_iter().find(|vnic| vnic.owner == Owner::Launcher))
+    Ok(with_mac.into_iter().find(|vnic| vnic.owner == Owner::Launcher && vnic.tenant == network.tenant))
 }
 
 fn subnet_of(network: &Network, address: IpAddr) -> Option<Subnet> {

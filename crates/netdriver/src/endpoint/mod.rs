@@ -5,16 +5,20 @@ mod choice;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
-use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic};
+use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic, now};
 use ciao_common::types::{EndpointId, VnicId};
 
 use crate::kernel::Place;
 use crate::options::EndpointOptions;
-use crate::{Driver, wiring};
-use choice::{Found, Wanted, record};
+use crate::{Driver, undone, wiring};
+use choice::{Clash, Found, Wanted, record};
 
-/// How often a stale endpoint is superseded for one call: its VNIC's, its address's, and once for a race.
-const TRIES: usize = 3;
+/// So long, in milliseconds, an endpoint may take from being made to having joined.
+const SETTING_UP: i64 = 15_000;
+
+/// How often a stale endpoint is superseded for one call: its VNIC's, its addresses', its MAC
+/// address's, and once for a race.
+const TRIES: usize = 5;
 
 impl Driver {
     /// `NetworkDriver.CreateEndpoint`: records which VNIC the container gets, and makes one where none is and none is
@@ -43,7 +47,7 @@ impl Driver {
                     let answer = Interface { mac_address: Some(vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
                 }
-                Found::Occupied(endpoint, vnic) => self.supersede(&endpoint, &vnic)?,
+                Found::Occupied(endpoint, vnic, clash) => self.supersede(&endpoint, &vnic, clash)?,
             }
         }
         bail!("endpoint {} is raced by another one for its VNIC: try again", wanted.id.short())
@@ -59,20 +63,26 @@ impl Driver {
             Some(endpoint) => forget(tx, &endpoint),
             None => Ok(Gone::default()),
         });
-        self.clean_up(gone.context("and undo what was half made")?);
-        Err(error)
+        Err(undone(error, gone.map(|gone| self.clean_up(gone))))
     }
 
     /// Forgets an endpoint whose container is gone: dockerd was killed and never said so.
-    fn supersede(&self, endpoint: &Endpoint, vnic: &Vnic) -> Result<()> {
-        let address = endpoint.address.or(endpoint.address6).map_or_else(String::new, |a| format!(" with address {a}"));
+    fn supersede(&self, endpoint: &Endpoint, vnic: &Vnic, clash: Clash) -> Result<()> {
+        let what = match (clash, endpoint.address.or(endpoint.address6)) {
+            (Clash::Mac, _) => format!("MAC address {} of VNIC {}", vnic.mac, vnic.id),
+            (Clash::Place, Some(address)) => format!("VNIC {} with address {address}", vnic.id),
+            (Clash::Place, None) => format!("VNIC {}", vnic.id),
+        };
+        let place = self.wiring.kernel.place(&wiring::veth(vnic))?;
+        // An address is granted once, so who has it now is gone; but two containers may ask for one MAC address at the
+        // same moment, and the first is about to join.
+        let joining = clash == Clash::Mac && place != Place::Gone && now() - endpoint.created < SETTING_UP;
         ensure!(
-            self.wiring.kernel.place(&wiring::veth(vnic))? != Place::Container,
-            "VNIC {}{address} is in use by endpoint {} of a running container: stop that one first",
-            vnic.id,
+            place != Place::Container && !joining,
+            "{what} is in use by endpoint {} of a running container: stop that one first",
             endpoint.id.short()
         );
-        log::info!("endpoint {}{address} is stale, its container is gone: superseded", endpoint.id.short());
+        log::info!("endpoint {} is stale, its container is gone: {what} is another one's now", endpoint.id.short());
         let stale = endpoint.clone();
         let gone = self.store.write(move |tx| forget_same(tx, &stale))?;
         self.clean_up(gone);
@@ -110,7 +120,7 @@ impl Driver {
     /// # Errors
     /// An unknown endpoint.
     pub fn endpoint_oper_info(&self, request: EndpointRef) -> Result<EndpointInfo> {
-        let (_, vnic) = self.lookup(&request.endpoint_id)?;
+        let (_, vnic) = self.store.read(|tx| lookup(tx, &request.endpoint_id))?;
         let mut info = EndpointInfo::default();
         let mut say = |key: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -126,21 +136,18 @@ impl Driver {
         say("host_link", Some(vnic.host_link.into()));
         Ok(info)
     }
+}
 
-    /// An endpoint and its VNIC.
-    pub(crate) fn lookup(&self, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
-        self.store.read(|tx| {
-            let endpoint = tx.endpoint(id)?.with_context(|| unknown(id))?;
-            let vnic = tx
-                .vnic(&endpoint.vnic)?
-                .with_context(|| format!("VNIC {} of endpoint {} is gone", endpoint.vnic, id.short()))?;
-            Ok((endpoint, vnic))
-        })
-    }
+/// An endpoint and its VNIC.
+pub(crate) fn lookup(tx: &Tx<'_>, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
+    let endpoint = tx.endpoint(id)?.with_context(|| unknown(id))?;
+    let gone = || format!("VNIC {} of endpoint {} is gone: start the container again", endpoint.vnic, id.short());
+    let vnic = tx.vnic(&endpoint.vnic)?.with_context(gone)?;
+    Ok((endpoint, vnic))
 }
 
 /// What is said of an endpoint that is not recorded.
-pub(crate) fn unknown(id: &EndpointId) -> String {
+fn unknown(id: &EndpointId) -> String {
     format!(
         "endpoint {} is unknown: it was deleted, or another ciao-net made it; start the container again",
         id.short()

@@ -99,6 +99,10 @@ impl Kernel for Fake {
         Ok(self.changing()?.namespaces.insert(name.to_owned()))
     }
 
+    fn has_namespace(&self, name: &str) -> Result<bool> {
+        Ok(self.lock().namespaces.contains(name))
+    }
+
     fn delete_namespace(&self, name: &str) -> Result<()> {
         let mut state = self.changing()?;
         state.namespaces.remove(name);
@@ -167,6 +171,32 @@ impl Kernel for Fake {
         state.links.insert(host, FakeLink::HostEnd(veth.bridge.clone(), veth.container_link.clone()));
         state.links.insert(container, FakeLink::ContainerEnd(veth.mac));
         Ok(())
+    }
+
+    fn attach(&self, veth: &Veth) -> Result<()> {
+        let mut state = self.changing()?;
+        if let Some(FakeLink::HostEnd(bridge, _)) =
+            state.links.get_mut(&(veth.namespace.clone(), veth.host_link.clone()))
+        {
+            bridge.clone_from(&veth.bridge);
+        }
+        Ok(())
+    }
+
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
+        let mut found = Vec::new();
+        for ((inside, link), kind) in &self.lock().links {
+            if let (true, FakeLink::Bridge(addresses)) = (inside.name() == Some(namespace), kind) {
+                for address in addresses {
+                    found.push((
+                        link.clone(),
+                        Subnet::new(*address, if address.is_ipv4() { 32 } else { 128 })?,
+                        *address,
+                    ));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {

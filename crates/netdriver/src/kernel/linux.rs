@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
@@ -26,6 +27,8 @@ const GROUPS: u32 = 0x1000;
 pub struct Linux {
     host: File,
     batch: AtomicU32,
+    /// Idle sockets in the host's namespace, which every `Join` asks.
+    host_sockets: Mutex<Vec<Netlink>>,
 }
 
 impl Linux {
@@ -34,7 +37,7 @@ impl Linux {
     /// # Errors
     /// `/proc` is not there.
     pub fn new() -> Result<Self> {
-        Ok(Self { host: namespace::of_host()?, batch: AtomicU32::new(0) })
+        Ok(Self { host: namespace::of_host()?, batch: AtomicU32::new(0), host_sockets: Mutex::default() })
     }
 
     /// A netlink socket in a namespace; `None` if the namespace is not there.
@@ -61,6 +64,16 @@ impl Linux {
 
     pub(super) fn required(&self, namespace: &Namespace) -> Result<Netlink> {
         self.netlink(namespace)?.with_context(|| format!("network namespace {namespace} is not there"))
+    }
+
+    /// A link in the host's namespace.
+    fn find_on_host(&self, name: &LinkName) -> Result<Option<Link>> {
+        let idle = self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut netlink = idle.map_or_else(Netlink::open, Ok)?;
+        // After an error the conversation may be out of step: the socket is not used again.
+        let found = find(&mut netlink, name)?;
+        self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).push(netlink);
+        Ok(found)
     }
 
     /// Moves links into one group and removes the group: the kernel waits for its readers once for all of them, some
@@ -121,6 +134,10 @@ impl Kernel for Linux {
         Ok(true)
     }
 
+    fn has_namespace(&self, name: &str) -> Result<bool> {
+        Ok(namespace::open(name)?.is_some())
+    }
+
     fn delete_namespace(&self, name: &str) -> Result<()> {
         namespace::delete(name)
     }
@@ -130,7 +147,7 @@ impl Kernel for Linux {
     }
 
     fn host_link(&self, name: &LinkName) -> Result<HostLink> {
-        let link = find(&mut Netlink::open()?, name)?;
+        let link = self.find_on_host(name)?;
         Ok(link.map_or(HostLink::Absent, |link| if link.is_bridge { HostLink::Bridge } else { HostLink::Other }))
     }
 
@@ -194,6 +211,27 @@ impl Kernel for Linux {
         }
     }
 
+    fn attach(&self, veth: &Veth) -> Result<()> {
+        let mut netlink = self.required(&veth.namespace)?;
+        let bridge =
+            find(&mut netlink, &veth.bridge)?.with_context(|| format!("bridge {} is not there", veth.bridge))?;
+        ignore(netlink.ask(message::set_controller(&veth.host_link, bridge.index), 0)?, &[Errno::ENODEV])
+            .map(drop)
+            .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))
+    }
+
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
+        let Some(mut netlink) = self.netlink(&Namespace::Named(namespace.to_owned()))? else { return Ok(Vec::new()) };
+        let links: Vec<_> =
+            netlink.dump(message::get_all()).context("list links")?.iter().filter_map(message::read).collect();
+        let addresses = netlink.dump(message::get_addresses()).context("list addresses")?;
+        let named = addresses.iter().filter_map(message::read_address).filter_map(|(index, prefix, address)| {
+            let link = links.iter().find(|link| link.index == index)?;
+            Some((link.name.parse().ok()?, Subnet::new(address, prefix).ok()?, address))
+        });
+        Ok(named.filter(|(_, _, address)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
+    }
+
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
         let ends: Vec<_> = veths.iter().map(|veth| &veth.container_link).collect();
         let found = self.delete_together(&mut Netlink::open()?, &ends)?;
@@ -209,7 +247,7 @@ impl Kernel for Linux {
     }
 
     fn place(&self, veth: &Veth) -> Result<Place> {
-        if let Some(link) = find(&mut Netlink::open()?, &veth.container_link)? {
+        if let Some(link) = self.find_on_host(&veth.container_link)? {
             return Ok(Place::Host(link.mac));
         }
         let Some(mut netlink) = self.netlink(&veth.namespace)? else { return Ok(Place::Gone) };
@@ -232,7 +270,7 @@ impl Kernel for Linux {
 
     fn host_addresses(&self) -> Result<Vec<IpAddr>> {
         let replies = Netlink::open()?.dump(message::get_addresses()).context("list addresses")?;
-        Ok(replies.iter().filter_map(message::read_address).collect())
+        Ok(replies.iter().filter_map(message::read_address).map(|(_, _, address)| address).collect())
     }
 
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {

@@ -76,6 +76,14 @@ pub(super) fn set_group(name: &LinkName, group: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link)
 }
 
+/// A link becomes a port of a bridge, and is up.
+pub(super) fn set_controller(name: &LinkName, bridge: u32) -> RouteNetlinkMessage {
+    let mut link = named(name);
+    up(&mut link);
+    link.attributes.push(LinkAttribute::Controller(bridge));
+    RouteNetlinkMessage::SetLink(link)
+}
+
 /// A link goes up.
 pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();
@@ -163,14 +171,15 @@ pub(super) fn get_addresses() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetAddress(AddressMessage::default())
 }
 
-/// Reads a reply to [`get_addresses`].
-pub(super) fn read_address(message: &RouteNetlinkMessage) -> Option<IpAddr> {
+/// Reads a reply to [`get_addresses`]: index of the link, prefix length, address.
+pub(super) fn read_address(message: &RouteNetlinkMessage) -> Option<(u32, u8, IpAddr)> {
     let RouteNetlinkMessage::NewAddress(address) = message else { return None };
-    address.attributes.iter().find_map(|attribute| match attribute {
+    let found = address.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         AddressAttribute::Address(address) if address.is_ipv6() => Some(*address),
         _ => None,
-    })
+    })?;
+    Some((address.header.index, address.header.prefix_len, found))
 }
 
 /// An address of a link. IPv6: usable at once, as nobody else in the tenant can have the gateway's.

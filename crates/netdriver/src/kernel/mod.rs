@@ -127,6 +127,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's.
     fn ensure_namespace(&self, name: &str) -> Result<bool>;
 
+    /// Whether a namespace is there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn has_namespace(&self, name: &str) -> Result<bool>;
+
     /// Removes a namespace with all that is in it. Not there: nothing to do.
     ///
     /// # Errors
@@ -174,6 +180,18 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// The kernel's; no such bridge or namespace, a name that is taken.
     fn create_veth(&self, veth: &Veth) -> Result<()>;
+
+    /// Makes the host end of a VNIC, if it is there, a port of its bridge again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn attach(&self, veth: &Veth) -> Result<()>;
+
+    /// The addresses of every link of a namespace, link-local IPv6 ones left out.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>>;
 
     /// Removes the pairs of many VNICs in one go. Pairs that are gone are no error.
     ///

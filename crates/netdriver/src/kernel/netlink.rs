@@ -21,7 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Netlink {
     socket: Socket,
     sequence: u32,
+    /// What was received last. The kernel makes no datagram larger than [`DATAGRAM`].
+    buffer: Vec<u8>,
 }
+
+/// NLMSG_GOODSIZE grows with the page size, and a dump's datagrams up to 32 KiB.
+const DATAGRAM: usize = 64 << 10;
 
 /// What the kernel said to a request.
 pub(super) type Answer = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
@@ -33,7 +38,7 @@ impl Netlink {
         socket.bind_auto().context("bind a netlink socket")?;
         let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
         setsockopt(&socket, ReceiveTimeout, &patience).context("set a netlink socket's timeout")?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
     /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; only a broken
@@ -70,8 +75,9 @@ impl Netlink {
     fn receive(&mut self) -> Result<Answer> {
         let mut replies = Vec::new();
         loop {
-            let (datagram, _) = self.socket.recv_from_full().context("hear from the kernel")?;
-            let mut rest = datagram.as_slice();
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0).context("hear from the kernel")?;
+            let mut rest = self.buffer.as_slice();
             while !rest.is_empty() {
                 let message =
                     NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("read the kernel's reply")?;

@@ -5,7 +5,6 @@
 //! transaction of a few elements, at the same cost with two thousand VNICs as with two; a whole ruleset is only
 //! written when a namespace is made or its rules are gone.
 
-use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ciao_common::store::{Egress, Egress6, Network, Port, Uplink, Vnic};
@@ -75,15 +74,14 @@ pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplin
 /// Takes the host's rules away.
 pub(crate) const NO_HOST_SCRIPT: &str = "table inet ciao\ndelete table inet ciao\n";
 
-/// Adds an element, or takes it out. What is not there can be taken out too: it is added first.
+/// Adds an element, or takes it out.
 fn element(set: &str, content: &str, add: bool) -> String {
-    let mut script = format!("add element {set} {{ {content} }}\n");
-    if !add {
-        // Its value or statement is no part of the key.
-        let key = content.split(" : ").next().and_then(|key| key.split(" limit ").next()).unwrap_or(content);
-        writeln!(script, "delete element {set} {{ {key} }}").expect("a string takes it");
+    if add {
+        return format!("add element {set} {{ {content} }}\n");
     }
-    script
+    // Its value or statement is no part of the key.
+    let key = content.split(" : ").next().and_then(|key| key.split(" limit ").next()).unwrap_or(content);
+    format!("delete element {set} {{ {key} }}\n")
 }
 
 /// Whether a network's containers may leave, and reach each other.
@@ -141,7 +139,7 @@ pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls, add: bool) -> String {
         script.push_str(&element("bridge ciao slow", &format!("\"{link}\" {limit}"), add));
     }
     for (set, is_in) in [("open", !walls.secured), ("alone", walls.alone)] {
-        if is_in || !add {
+        if is_in {
             script.push_str(&element(&format!("bridge ciao {set}"), &format!("\"{link}\""), add));
         }
     }
@@ -188,10 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn taking_out_adds_first_so_that_it_never_fails() {
-        assert_eq!(
-            element("inet ciao ports4", "tcp . 80 : 10.0.0.2 . 80", false),
-            "add element inet ciao ports4 { tcp . 80 : 10.0.0.2 . 80 }\ndelete element inet ciao ports4 { tcp . 80 }\n"
-        );
+    fn an_element_is_taken_out_by_its_key() {
+        let out = |content| element("inet ciao x", content, false);
+        assert_eq!(out("tcp . 80 : 10.0.0.2 . 80"), "delete element inet ciao x { tcp . 80 }\n");
+        assert_eq!(out("\"hv1\" limit rate over 1 bytes/second"), "delete element inet ciao x { \"hv1\" }\n");
     }
 }

@@ -3,13 +3,13 @@
 mod plan;
 mod request;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic};
 use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde_json::json;
 
-use crate::kernel::Place;
-use crate::{Driver, endpoint, names, wiring};
+use crate::kernel::{HostLink, Place};
+use crate::{Driver, endpoint, names, undone, wiring};
 use plan::{Plan, plan};
 
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
@@ -39,6 +39,13 @@ impl Driver {
     /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
     pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation> {
         let tenant = names::tenant_namespace(&request.tenant);
+        if let Some(bridge) = &request.bridge
+            && self.wiring.kernel.host_link(bridge)? == HostLink::Other
+        {
+            return Ok(Creation::Taken(format!(
+                "{bridge} is a link of this host but not a bridge: give another bridge"
+            )));
+        }
         let on_host = self.wiring.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
         let (plan, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
             Plan::New(vnic) => (vnic, true),
@@ -50,10 +57,7 @@ impl Driver {
             self.wiring.ensure_vnic(&plan)
         };
         if let Err(error) = made {
-            if is_new {
-                self.remove(&plan).context("and undo what was half made")?;
-            }
-            return Err(error);
+            return Err(if is_new { undone(error, self.remove(&plan)) } else { error });
         }
         let reply = self.store.read(|tx| reply(tx, *plan))?;
         Ok(if is_new { Creation::Made(reply) } else { Creation::There(reply) })

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
 use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
@@ -22,7 +22,15 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<
     if let Some(vnic) = tx.vnic_at(tenant, subnet, request.address)? {
         return Ok(same_or_taken(request, vnic));
     }
-    let vnic = draft(tx, request, on_host)?;
+    let place = existing_place(tx, tenant, subnet)?;
+    if let (Some((_, bridge)), Some(asked)) = (&place, &request.bridge)
+        && bridge != asked
+    {
+        return Ok(Plan::Taken(format!(
+            "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
+        )));
+    }
+    let vnic = draft(tx, request, on_host, place)?;
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     if let Some(other) = with_mac.first() {
         return Ok(Plan::Taken(format!(
@@ -86,16 +94,9 @@ fn leased(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Re
     }))
 }
 
-fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Vnic> {
+fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Place>) -> Result<Vnic> {
     let (tenant, subnet) = (&request.tenant, request.subnet);
     let ours = names::tenant_namespace(tenant);
-    let place = existing_place(tx, tenant, subnet)?;
-    if let (Some((_, bridge)), Some(asked)) = (&place, &request.bridge) {
-        ensure!(
-            bridge == asked,
-            "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
-        );
-    }
     let (namespace, bridge) = match (place, &request.bridge) {
         (Some(place), _) => place,
         (None, Some(bridge)) => ((!on_host || tx.is_bridge_used(&ours, bridge)?).then_some(ours), bridge.clone()),
@@ -124,8 +125,11 @@ fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Vnic> {
     })
 }
 
+/// A namespace (`None`: the host's) and a bridge.
+type Place = (Option<String>, LinkName);
+
 /// Where the subnet's other VNICs, or its network, are.
-fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<(Option<String>, LinkName)>> {
+fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Place>> {
     for network in tx.networks_of_tenant(tenant)? {
         if network.subnets.iter().any(|other| other.subnet == subnet) {
             return Ok(Some((network.namespace, network.bridge)));

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use ciao_common::api::go;
 use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,11 +21,12 @@ pub struct VnicRequest {
     /// The IPv4 subnet (or an IPv6 one, if the instance has no IPv4).
     pub subnet: Subnet,
     /// The instance's address in it.
+    #[serde(deserialize_with = "go::required_address")]
     pub address: IpAddr,
     /// Of the instance's interface.
     pub mac: MacAddr,
     /// The subnet's gateway; the subnet's first address unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
     /// In bytes; the kernel's default unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,13 +35,13 @@ pub struct VnicRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<LinkName>,
     /// A second address, for dual stack.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
     pub address6: Option<IpAddr>,
     /// Its subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet6: Option<Subnet>,
     /// Further addresses that the instance may send with, such as a virtual IP.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "go::addresses", skip_serializing_if = "Vec::is_empty")]
     pub allowed_addresses: Vec<IpAddr>,
     /// How fast it may be, each way, such as `100mbit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

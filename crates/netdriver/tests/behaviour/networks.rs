@@ -265,6 +265,7 @@ fn two_networks_made_crosswise_keep_a_lease_of_a_running_container_even_if_both_
     b.run("e2", "n2", "192.168.111.9/24", "");
     b.stop("n1", "e1");
     b.ipam("ReleaseAddress", &json!({ "PoolID": first, "Address": "192.168.111.9" }));
+    b.reconcile();
     assert!(b.leases().contains(&"bound 192.168.111.9".to_owned()), "e2 runs: {:?}", b.leases());
 }
 

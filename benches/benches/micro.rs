@@ -1,0 +1,3 @@
+//! Small pieces, with criterion.
+
+fn main() {}

@@ -1,0 +1,10 @@
+//! `bench`: see [`ciao_bench::cli`].
+
+use std::process::ExitCode;
+
+use ciao_bench::cli::{Cli, run};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    ciao_common::daemon::exit_code("bench", run(Cli::parse()))
+}

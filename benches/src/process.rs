@@ -1,0 +1,57 @@
+//! What a process has used, from `/proc`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use procfs::process::Process;
+
+/// Watches a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    pid: i32,
+}
+
+/// What a process has in memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Resident: its own and, of its binary and libraries, what it touched.
+    pub resident: u64,
+    /// Resident and its own.
+    pub anonymous: u64,
+    /// The most that was resident.
+    pub peak: u64,
+}
+
+impl Watch {
+    /// A process of the machine.
+    #[must_use]
+    pub fn new(pid: u32) -> Self {
+        Self { pid: pid.cast_signed() }
+    }
+
+    /// The processor time of the process and of the children it has waited for. The kernel counts it in hundredths of
+    /// a second, so only the sum of many calls says something.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu(self) -> Result<Duration> {
+        let stat = self.process()?.stat().context("read /proc/PID/stat")?;
+        let children = stat.cutime.unsigned_abs() + stat.cstime.unsigned_abs();
+        let ticks = stat.utime + stat.stime + children;
+        Ok(Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64))
+    }
+
+    /// Its memory now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn memory(self) -> Result<Memory> {
+        let status = self.process()?.status().context("read /proc/PID/status")?;
+        let bytes = |kib: Option<u64>| kib.unwrap_or(0) * 1024;
+        Ok(Memory { resident: bytes(status.vmrss), anonymous: bytes(status.rssanon), peak: bytes(status.vmhwm) })
+    }
+
+    fn process(self) -> Result<Process> {
+        Process::new(self.pid).with_context(|| format!("look at process {}", self.pid))
+    }
+}
