@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ciao_common::client::Server;
 use ciao_common::server::{self, Handler};
 use ciao_common::store::Store;
 use ciao_common::types::TenantId;
@@ -12,7 +13,7 @@ use ciao_common::{daemon, table};
 use clap::{Args, Parser, Subcommand};
 
 use crate::options::{DefaultPool, builtin_pools};
-use crate::{Config, Ipam, routes};
+use crate::{Config, Ipam, reconcile, routes};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,8 @@ enum Command {
     /// Pools that Docker holds.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Release pools that Docker has no network on, after lost calls.
+    Reconcile(Reconcile),
     /// Addresses that are held or reserved.
     #[command(subcommand)]
     Lease(LeaseCommand),
@@ -86,6 +89,21 @@ struct List {
     json: bool,
 }
 
+#[derive(Args)]
+struct Reconcile {
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Docker's socket.
+    #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
+    docker_socket: PathBuf,
+    #[command(flatten)]
+    database: Database,
+    /// JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -93,6 +111,12 @@ struct List {
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve),
+        Command::Reconcile(args) => {
+            let networks = Server::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
+            let store = Store::open(&args.database.db)?;
+            let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, args.dry_run)?;
+            table::print(&repairs, args.json)
+        }
         Command::Pool(PoolCommand::List(list)) => {
             let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.pools())?;
             rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);

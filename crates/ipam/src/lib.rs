@@ -3,6 +3,7 @@
 //! - [`pool`]: which set of addresses a request for a pool means;
 //! - [`address`]: granting and releasing;
 //! - [`range`]: where a free default pool lies, as arithmetic;
+//! - [`reconcile`]: references of pools put right;
 //! - [`options`]: what a user may say;
 //! - [`routes`]: which call goes where;
 //! - [`cli`]: the daemon and the lists.
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod options;
 pub mod pool;
 pub mod range;
+pub mod reconcile;
 pub mod routes;
 
 use std::sync::Arc;

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
+use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Egress, Endpoint, Network, Owner, Vnic, now};
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, NetworkId};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Namespace, Place};
@@ -74,11 +75,20 @@ impl Driver {
     /// # Errors
     /// The store or the kernel cannot be read at all.
     pub fn reconcile(&self, depth: Depth) -> Result<Vec<Repair>> {
+        self.reconcile_with(depth, None)
+    }
+
+    /// As [`Self::reconcile`], with the ids of all networks that Docker knows: others are forgotten.
+    ///
+    /// # Errors
+    /// As [`Self::reconcile`].
+    pub fn reconcile_with(&self, depth: Depth, docker: Option<&BTreeSet<NetworkId>>) -> Result<Vec<Repair>> {
         let dry = depth == Depth::Dry;
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
             self.wiring.delete_all_going()?;
         }
+        self.forget_networks(&mut repairs, docker)?;
         self.forget_stale_endpoints(&mut repairs)?;
         if !dry {
             self.settle_pairings()?;
@@ -89,6 +99,27 @@ impl Driver {
             self.tidy_uplinks(depth)?;
         }
         Ok(repairs.done)
+    }
+
+    /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
+    /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
+    fn forget_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&BTreeSet<NetworkId>>) -> Result<()> {
+        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
+        let (orphans, settled) = self.store.read(|tx| {
+            let settled = tx.networks_before(before)?;
+            Ok((tx.networks_without_pools()?, settled))
+        })?;
+        for id in settled {
+            let why = match docker {
+                Some(known) if !known.contains(&id) => "Docker does not know it",
+                _ if orphans.contains(&id) => "its addresses were released",
+                _ => continue,
+            };
+            repairs.repair("forget", format!("network {}", id.short()), why, |driver| {
+                driver.delete_network(NetworkRef { network_id: id }).map(drop)
+            });
+        }
+        Ok(())
     }
 
     /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost.

@@ -132,6 +132,27 @@ impl Tx<'_> {
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
+    /// The networks that were made before a time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_before(&self, time: i64) -> Result<Vec<NetworkId>> {
+        self.all("SELECT id FROM network_record WHERE created < ?1", [time], |row| get(row, "id"))
+    }
+
+    /// The networks whose sets of addresses ciao-ipam has given up, all of them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_without_pools(&self) -> Result<Vec<NetworkId>> {
+        self.all(
+            "SELECT network AS id FROM network_subnet GROUP BY network
+             HAVING count(set_id) = count(*) AND sum(set_id IN (SELECT id FROM pool_set)) = 0",
+            [],
+            |row| get(row, "id"),
+        )
+    }
+
     /// The networks of a tenant.
     ///
     /// # Errors

@@ -256,6 +256,26 @@ impl Tx<'_> {
         Ok(leases.len())
     }
 
+    /// The pools that were made before a time, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn pools_before(&self, time: i64) -> Result<Vec<Pool>> {
+        self.all(&format!("{POOL} WHERE p.created < ?1 ORDER BY p.id"), [time], pool)
+    }
+
+    /// The sets without tenant of that subnet that a network of ciao-net is on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn own_sets_with_network(&self, subnet: Subnet) -> Result<Vec<i64>> {
+        self.all(
+            "SELECT DISTINCT s.id FROM pool_set s JOIN network_subnet n ON n.set_id = s.id WHERE s.tenant IS NULL AND s.subnet = ?1",
+            [Text(subnet)],
+            |row| row.get(0),
+        )
+    }
+
     /// Every pool, for people.
     ///
     /// # Errors

@@ -12,8 +12,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Control, Wanted};
-use crate::control::client::Server;
 use crate::vnic::{DeletionReply, VnicReply};
+use ciao_common::client::Server;
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
@@ -21,8 +21,15 @@ const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
 #[derive(Args)]
 pub(super) struct Docker {
     /// Docker's socket.
-    #[arg(long, default_value = "/var/run/docker.sock")]
-    docker: PathBuf,
+    #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
+    docker_socket: PathBuf,
+}
+
+/// The ids of all networks that Docker knows, as the control socket takes them.
+pub(super) fn networks(docker: &Docker) -> Result<Value> {
+    let networks = Server::new("dockerd", docker.docker_socket.clone())?.get("/networks")?.success()?;
+    let ids: Vec<_> = networks.as_array().into_iter().flatten().map(|network| network["Id"].clone()).collect();
+    Ok(json!({ "networks": ids }))
 }
 
 #[derive(Args)]
@@ -121,7 +128,7 @@ struct Engine {
 
 impl Engine {
     fn connect(args: &Docker) -> Result<Self> {
-        let server = Server::new("dockerd", args.docker.clone())?;
+        let server = Server::new("dockerd", args.docker_socket.clone())?;
         let version = server.get("/version")?.success()?;
         let text = version["ApiVersion"].as_str().context("Docker says no API version")?;
         let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));

@@ -13,9 +13,9 @@ use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, 
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::control::client::Server;
 use crate::reconcile::Repair;
 use crate::vnic::VnicRequest;
+use ciao_common::client::Server;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -240,6 +240,11 @@ struct Reconcile {
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Ask Docker for its networks too, and forget those that it does not know.
+    #[arg(long)]
+    docker: bool,
+    #[command(flatten)]
+    engine: launch::Docker,
     #[command(flatten)]
     control: Control,
     /// JSON for programs.
@@ -312,7 +317,8 @@ fn show_network(args: &ShowNetwork) -> Result<()> {
 
 fn reconcile(args: &Reconcile) -> Result<()> {
     let path = format!("/v1/reconcile?dry_run={}", args.dry_run);
-    let done = args.control.server()?.post(&path, &Value::Null)?.success()?;
+    let known = if args.docker { launch::networks(&args.engine)? } else { Value::Null };
+    let done = args.control.server()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's answer")?;
     table::print(&repairs, args.json)
 }

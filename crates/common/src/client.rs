@@ -62,12 +62,14 @@ impl Server {
         self.ask(Method::GET, path, Bytes::new())
     }
 
-    /// `POST path` with a JSON body.
+    /// `POST path` with a JSON body; null: without one.
     ///
     /// # Errors
     /// As [`Self::get`].
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
-        self.ask(Method::POST, path, serde_json::to_vec(body)?.into())
+        let body = serde_json::to_value(body)?;
+        let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body)? };
+        self.ask(Method::POST, path, bytes.into())
     }
 
     /// `DELETE path`.
