@@ -4,9 +4,22 @@
 set -eu
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
-run() { printf '\033[36m$ %s\033[0m\n' "$*"; "$@"; }
+show() { # show COMMAND…: as one would type it
+	printf '\033[36m$'
+	for word; do
+		case $word in
+		*[!A-Za-z0-9_./:=,-]*) printf " '%s'" "$word" ;;
+		*) printf ' %s' "$word" ;;
+		esac
+	done
+	printf '\033[0m\n'
+}
+run() {
+	show "$@"
+	"$@"
+}
 refused() { # refused COMMAND…: it must fail
-	printf '\033[36m$ %s\033[0m\n' "$*"
+	show "$@"
 	if "$@"; then
 		echo "demo: that should have failed" >&2
 		exit 1
