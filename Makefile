@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 
-.PHONY: demo test check test-engines build install uninstall deps
+.PHONY: demo test check test-engines bench build install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
@@ -24,8 +24,14 @@ check: deps
 test-engines: build
 	for engine in bookworm trixie forky; do CIAO_ENGINE=$$engine $(CARGO) test --locked -p ciao-tests || exit 1; done
 
+## Measure everything, into benches/RESULTS.md and benches/results.svg: about ten minutes on two cores.
+bench: build
+	$(CARGO) build --locked -p ciao-bench
+	$(CARGO) run --locked -p ciao-bench -- all --folder $(CURDIR)/benches
+	$(CARGO) bench --locked -p ciao-bench
+
 build: deps
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked --workspace --exclude ciao-bench
 
 ## Put the plugins onto this machine.
 install: build

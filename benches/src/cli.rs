@@ -1,11 +1,12 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::service;
+use crate::{all, data, docker, scale, service};
 
 /// Measures ciao beside its floors and beside Docker's own drivers.
 #[derive(Parser)]
@@ -19,16 +20,50 @@ pub struct Cli {
 enum Command {
     /// The daemons under load.
     Service {
-        /// How often each case is measured.
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// For how many milliseconds each time.
-        #[arg(long, default_value_t = 700)]
-        milliseconds: u64,
+        #[command(flatten)]
+        size: Rounds<5, 700>,
         /// Only the cases with this word in their name; for a profiler.
         #[arg(long)]
         only: Option<String>,
     },
+    /// Containers and networks, made and removed through Docker's API.
+    Docker {
+        /// How often each kind is measured.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// Throughput and latency of containers.
+    Data {
+        #[command(flatten)]
+        size: Rounds<5, 500>,
+    },
+    /// A host with many networks, pools with many leases, and a file after much churn.
+    Scale(scale::Size),
+    /// Everything, written into a folder as RESULTS.md and results.svg.
+    All(All),
+}
+
+#[derive(Args)]
+struct Rounds<const COUNT: usize, const MILLISECONDS: u64> {
+    /// How often each case is measured.
+    #[arg(long, default_value_t = COUNT)]
+    rounds: usize,
+    /// For how many milliseconds each time.
+    #[arg(long, default_value_t = MILLISECONDS)]
+    milliseconds: u64,
+}
+
+#[derive(Args)]
+struct All {
+    /// Where to write.
+    #[arg(long, default_value = "benches")]
+    folder: PathBuf,
+    /// Fewer rounds and fewer leases: a few minutes.
+    #[arg(long, conflicts_with = "quick")]
+    short: bool,
+    /// Everything once and small, to see that it works.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Runs the command.
@@ -36,11 +71,25 @@ enum Command {
 /// # Errors
 /// A sentence for the user.
 pub fn run(cli: Cli) -> Result<()> {
-    match cli.command {
-        Command::Service { rounds, milliseconds, only } => {
-            let size = service::Size { rounds, time: Duration::from_millis(milliseconds) };
-            println!("{}", service::run(size, only.as_deref())?);
+    let section = match cli.command {
+        Command::Service { size, only } => {
+            let size = service::Size { rounds: size.rounds, time: Duration::from_millis(size.milliseconds) };
+            service::run(size, only.as_deref())?
         }
-    }
+        Command::Docker { rounds } => docker::run(rounds)?,
+        Command::Data { size } => {
+            data::run(data::Size { rounds: size.rounds, time: Duration::from_millis(size.milliseconds) })?
+        }
+        Command::Scale(size) => scale::run(&size)?,
+        Command::All(All { folder, short, quick }) => {
+            let size = match (short, quick) {
+                (true, _) => all::Size::short(),
+                (_, true) => all::Size::quick(),
+                _ => all::Size::default(),
+            };
+            return all::run(&folder, &size);
+        }
+    };
+    println!("{section}");
     Ok(())
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 const REPLY: usize = 64 << 10;
 const HEADERS: usize = 16;
 /// A daemon that does not answer ends the measurement.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A call of Docker's plugin protocol.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Connection {
         ensure!(read > 0, "the daemon closed the connection in a reply");
         let Some((status, body)) = whole(&self.bytes)? else { return Ok(None) };
         let body = &self.bytes[body..];
-        if status != 200 {
+        if status / 100 != 2 {
             bail!("a call was refused with {status}: {}", String::from_utf8_lossy(body));
         }
         let value = use_body(body)?;

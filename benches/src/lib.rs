@@ -1,18 +1,28 @@
 //! ciao measured beside its floors (the disk, the kernel) and beside Docker's own drivers, in one run.
 //!
 //! - [`service`]: the daemons under load over their plugin sockets;
+//! - [`docker`]: containers and networks through Docker's API;
+//! - [`data`]: what packets meet;
+//! - [`scale`]: many networks, many leases, much churn;
+//! - [`all`]: all of them, and what becomes of it: a page and a picture;
 //! - [`cli`]: the command `bench`.
 //!
 //! Beneath them: [`load`] generates load with [`calls`] over [`http`], [`floor`] does the same work without ciao,
-//! [`host`] opens the places, [`process`] and [`numbers`] count, [`report`] says it.
+//! [`host`] opens the places, [`process`] and [`numbers`] count, [`report`] says it, [`picture`]
+//! draws it.
 
+pub mod all;
 pub mod calls;
 pub mod cli;
+pub mod data;
+pub mod docker;
 pub mod floor;
 pub mod host;
 pub mod http;
 pub mod load;
 pub mod numbers;
+pub mod picture;
 pub mod process;
 pub mod report;
+pub mod scale;
 pub mod service;

@@ -73,6 +73,12 @@ pub fn digits(number: f64) -> String {
     }
 }
 
+/// How many, with thousands apart.
+#[must_use]
+pub fn count(number: usize) -> String {
+    thousands(number as f64)
+}
+
 /// Bytes as MB (10^6) or kB.
 #[must_use]
 pub fn bytes(count: u64) -> String {

@@ -17,7 +17,7 @@ const HOMES: [(&str, &str); 5] = [
     ("actix", "common/src/server.rs"),
     ("rusqlite", "common/src/store/"),
     ("netlink", "netdriver/src/kernel/"),
-    ("hyper", "netdriver/src/control/client.rs"),
+    ("hyper", "common/src/client.rs"),
     ("comfy_table", "common/src/table.rs"),
 ];
 /// Folders with source of the project.

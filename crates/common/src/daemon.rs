@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
 
-/// Starts the log on stderr: one line an event, level `info` unless `RUST_LOG` says otherwise. The first line is the
+/// Starts a daemon's log on stderr, and lets others than root and its group read nothing that it makes: one line an event, level `info` unless `RUST_LOG` says otherwise. The first line is the
 /// program's name and version.
 pub fn start_log(program: &str, version: &str) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn"))
@@ -20,6 +21,8 @@ pub fn start_log(program: &str, version: &str) {
             writeln!(out, "{} {level}: {}", out.timestamp_millis(), record.args())
         })
         .init();
+    // What a daemon makes is root's and its group's: the database tells of all tenants.
+    umask(Mode::from_bits_truncate(0o027));
     log::info!("{program} {version}");
 }
 

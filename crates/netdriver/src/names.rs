@@ -46,6 +46,16 @@ pub fn is_ours(link: &LinkName) -> bool {
     has_form(link, &[CONTAINER_LINK, HOST_LINK, UPLINK])
 }
 
+/// Whether a user may give the name to a bridge.
+///
+/// # Errors
+/// It is one that ciao-net gives to other links.
+pub fn check_bridge(bridge: &LinkName) -> Result<()> {
+    let taken = matches!(bridge.as_str(), "lo" | crate::uplink::INNER_LINK) || is_ours(bridge);
+    anyhow::ensure!(!taken, "bridge {bridge} has a name that ciao-net gives to other links: give another one");
+    Ok(())
+}
+
 fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| {
         let id = link.as_str().strip_prefix(prefix);

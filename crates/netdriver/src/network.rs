@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
-use ciao_common::store::{Network, NetworkSubnet, Tx};
+use ciao_common::store::{Network, NetworkSubnet, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::options::NetworkOptions;
 use crate::{Driver, names, pairing, undone};
+
+/// The smallest MTU of a link with IPv6 (RFC 8200, 5).
+const IPV6_MTU: u32 = 1280;
 
 /// A request for a network, read.
 struct Plan {
@@ -34,6 +37,10 @@ impl Plan {
                 bail!("subnets {} and {} of the network overlap: give others", other.subnet, one.subnet);
             }
         }
+        let has_v6 = subnets.iter().any(|(_, subnet)| subnet.subnet.network().is_ipv6());
+        if let Some(mtu) = options.mtu.filter(|mtu| has_v6 && *mtu < IPV6_MTU) {
+            bail!("MTU {mtu} is too small for IPv6: give at least {IPV6_MTU}");
+        }
         // The id is the key; the rest, whatever of it an engine sends, is what must be the same.
         let said = (
             &request.options.generic(),
@@ -46,9 +53,7 @@ impl Plan {
 
 fn subnet(data: &IpamData) -> Result<NetworkSubnet> {
     let gateway = data.gateway.map(|cidr| cidr.ip());
-    if let Some(gateway) = gateway {
-        ensure!(data.pool.contains(gateway), "gateway {gateway} is outside of subnet {}: give one inside", data.pool);
-    }
+    data.pool.check_for_hosts(gateway)?;
     let mut aux: Vec<IpAddr> = data.aux_addresses.values().map(|cidr| cidr.ip()).collect();
     aux.sort_unstable();
     Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None })
@@ -171,6 +176,10 @@ fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool) -> Result<(Network, bool)> {
         (None, Some(bridge)) => launcher_of(tx, bridge, &subnets)?,
         (None, None) => None,
     };
+    ensure!(
+        tenant.is_some() || plan.options.vnics == VnicPolicy::Auto,
+        "--opt vnics=required needs a tenant, whose launcher makes the VNICs: give -o tenant=T --ipam-opt tenant=T"
+    );
     let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&plan.id), names::tenant_namespace);
     let bridge = plan.options.bridge.clone().map_or_else(|| names::network_bridge(&plan.id), Ok)?;
     // A bridge that the tenant has already is meant, whatever else has its name by now.

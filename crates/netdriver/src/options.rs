@@ -9,6 +9,8 @@ use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
 use ciao_common::types::{InstanceId, LinkName, Rate, TenantId, VnicId};
 
+use crate::names;
+
 /// The options of a network that ciao-net knows.
 const KNOWN: [&str; 11] =
     ["tenant", "bridge", "cnci", "vnics", "egress", "egress6", "dst_prefix", "routes", "port_security", "icc", MTU];
@@ -79,6 +81,7 @@ impl NetworkOptions {
     }
 
     fn check(&self) -> Result<()> {
+        self.bridge.as_ref().map_or(Ok(()), names::check_bridge)?;
         // The engine adds a number of up to four digits.
         let prefix = &self.dst_prefix;
         let fits = prefix.len() <= 11 && prefix.parse::<LinkName>().is_ok();

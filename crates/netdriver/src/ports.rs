@@ -89,9 +89,9 @@ impl Driver {
         }
         ensure!(
             number.is_some(),
-            "port {} cannot be published on {:?}: the container has no address of that family",
+            "port {} cannot be published at {}: the container has no address of that family",
             binding.port,
-            binding.host_ip
+            binding.host_ip.map_or_else(|| "any address".to_owned(), |address| address.to_string())
         );
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The launcher's flow in its single steps: a VNIC, the network that its answer describes, a container fully specified.
 
-use ciao_netdriver::control::client::Server;
+use ciao_common::client::Server;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 

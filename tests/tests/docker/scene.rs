@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ciao_netdriver::control::client::Server;
+use ciao_common::client::Server;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 

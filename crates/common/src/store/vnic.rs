@@ -250,6 +250,20 @@ impl Tx<'_> {
         )
     }
 
+    /// The subnets of a tenant's launcher's VNICs, with the gateways of the IPv4 (or only) ones.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn launcher_subnets(&self, tenant: &TenantId) -> Result<Vec<(Subnet, Option<IpAddr>)>> {
+        self.all(
+            "SELECT DISTINCT subnet, gateway FROM vnic_record WHERE tenant = ?1 AND owner = 'launcher' AND state = 'live'
+             UNION SELECT DISTINCT subnet6, NULL FROM vnic_record
+             WHERE tenant = ?1 AND owner = 'launcher' AND state = 'live' AND subnet6 IS NOT NULL",
+            [Text(tenant)],
+            |row| Ok((get(row, "subnet")?, get_optional(row, "gateway")?)),
+        )
+    }
+
     /// The names of all VNICs' links, both ends, those on their way out too.
     ///
     /// # Errors

@@ -107,6 +107,25 @@ impl Subnet {
         }
     }
 
+    /// Whether containers can have its addresses and `gateway` be their router.
+    ///
+    /// # Errors
+    /// A loopback, multicast or unspecified subnet; a gateway that is outside, or the network's or broadcast address.
+    pub fn check_for_hosts(self, gateway: Option<IpAddr>) -> Result<(), Error> {
+        let first = self.network();
+        ensure!(
+            !first.is_loopback() && !first.is_multicast() && !first.is_unspecified(),
+            "subnet {self} is none for containers (loopback, multicast or everything): give another one"
+        );
+        let Some(gateway) = gateway else { return Ok(()) };
+        ensure!(self.contains(gateway), "gateway {gateway} is outside of subnet {self}: give one inside");
+        ensure!(
+            self.usable().contains(key(gateway).1),
+            "gateway {gateway} of subnet {self} is the network's or broadcast address: give another one"
+        );
+        Ok(())
+    }
+
     /// The first usable address: the gateway's, unless somebody names another.
     #[must_use]
     pub fn first_usable(self) -> IpAddr {

@@ -154,14 +154,15 @@ fn subnet_of(network: &Network, address: IpAddr) -> Option<Subnet> {
 fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
     let address = wanted.v4.or(wanted.v6);
     if network.vnics == VnicPolicy::Required {
-        let (tenant, shown) = (
-            network.tenant.as_ref().map_or("T", |tenant| tenant.as_str()),
-            address.map_or_else(|| "A".to_owned(), |address| address.to_string()),
-        );
+        let words = |value: Option<String>, unknown: &str| value.unwrap_or_else(|| unknown.to_owned());
+        let shown = words(address.map(|address| address.to_string()), "A");
         bail!(
             "no VNIC has address {shown} on bridge {}, and the network has vnics=required: make one first with \
-             \"ciao-net vnic create --tenant {tenant} --instance I --subnet S --ip {shown} --mac M\"",
-            network.bridge
+             \"ciao-net vnic create --tenant {} --instance I --subnet {} --ip {shown} --mac {}\"",
+            network.bridge,
+            words(network.tenant.as_ref().map(ToString::to_string), "T"),
+            words(address.and_then(|address| subnet_of(network, address)).map(|subnet| subnet.to_string()), "S"),
+            words(wanted.mac.map(|mac| mac.to_string()), "M"),
         );
     }
     for address in [wanted.v4, wanted.v6].into_iter().flatten() {

@@ -30,6 +30,9 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<
             "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
         )));
     }
+    if let Some(sentence) = contradicts(tx, request)? {
+        return Ok(Plan::Taken(sentence));
+    }
     let vnic = draft(tx, request, on_host, place)?;
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     if let Some(other) = with_mac.first() {
@@ -92,6 +95,32 @@ fn leased(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Re
         };
         format!("address {address} of subnet {subnet} is {whose}: see \"ciao-ipam lease list --tenant {tenant}\"")
     }))
+}
+
+/// A subnet that overlaps another one of the tenant, whose namespace routes between them, or another gateway than the
+/// subnet has already: a sentence.
+fn contradicts(tx: &Tx<'_>, request: &VnicRequest) -> Result<Option<String>> {
+    let mut known = tx.launcher_subnets(&request.tenant)?;
+    for network in tx.networks_of_tenant(&request.tenant)? {
+        known.extend(network.subnets.into_iter().map(|subnet| (subnet.subnet, subnet.gateway)));
+    }
+    for (other, gateway) in known {
+        let asked = [Some(request.subnet), request.subnet6].into_iter().flatten();
+        if let Some(subnet) = asked.filter(|subnet| *subnet != other).find(|subnet| subnet.overlaps(other)) {
+            let sentence =
+                format!("subnet {subnet} overlaps subnet {other} of tenant {}: give another one", request.tenant);
+            return Ok(Some(sentence));
+        }
+        if let (Some(ours), Some(theirs)) = (request.gateway, gateway)
+            && other == request.subnet
+            && ours != theirs
+        {
+            let sentence =
+                format!("subnet {other} has gateway {theirs}, not {ours}: leave the gateway away, or give that one");
+            return Ok(Some(sentence));
+        }
+    }
+    Ok(None)
 }
 
 fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Place>) -> Result<Vnic> {

@@ -8,7 +8,7 @@ use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::options;
+use crate::{names, options};
 
 /// What a launcher asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +131,8 @@ impl VnicRequest {
     pub fn checked(mut self) -> Result<Self> {
         inside(self.subnet, self.address)?;
         let gateway = *self.gateway.get_or_insert_with(|| self.subnet.first_usable());
-        ensure!(self.subnet.contains(gateway), "gateway {gateway} is outside of subnet {}", self.subnet);
+        self.subnet.check_for_hosts(Some(gateway))?;
+        self.bridge.as_ref().map_or(Ok(()), names::check_bridge)?;
         ensure!(
             gateway != self.address,
             "address {gateway} is the gateway's: give another address, or another gateway"
@@ -141,6 +142,7 @@ impl VnicRequest {
             (Some(subnet), Some(address)) => {
                 ensure!(subnet.network().is_ipv6(), "subnet6 {subnet} is no IPv6 subnet");
                 ensure!(self.subnet.network().is_ipv4(), "subnet {} with subnet6 must be an IPv4 subnet", self.subnet);
+                subnet.check_for_hosts(None)?;
                 inside(subnet, address)?;
             }
             (Some(subnet), None) => anyhow::bail!("subnet6 {subnet} needs address6"),

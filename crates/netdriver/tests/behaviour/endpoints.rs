@@ -133,7 +133,7 @@ fn with_vnics_required_a_missing_vnic_is_an_error_that_says_how_to_make_it() {
     assert_eq!(
         error,
         "no VNIC has address 192.168.111.2 on bridge br1, and the network has vnics=required: make one first with \
-         \"ciao-net vnic create --tenant acme --instance I --subnet S --ip 192.168.111.2 --mac M\""
+         \"ciao-net vnic create --tenant acme --instance I --subnet 192.168.111.0/24 --ip 192.168.111.2 --mac M\""
     );
     b.vnic(&instance_i1());
     b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));

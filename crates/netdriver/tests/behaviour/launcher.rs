@@ -108,7 +108,28 @@ fn an_address_that_a_container_or_gateway_holds_is_refused() {
     let mut request = vnic("acme", "i1", SUBNET, "192.168.111.1", MAC);
     request["gateway"] = json!("192.168.111.254");
     let error = refused(&b, &request, 409);
+    assert!(error.contains("has gateway 192.168.111.1, not 192.168.111.254"), "{error}");
+    request["gateway"] = json!("192.168.111.1");
+    let error = refused(&b, &request, 400);
     assert!(error.contains("the gateway's"), "{error}");
+}
+
+#[test]
+fn a_subnet_that_overlaps_another_of_the_tenant_is_refused_with_both() {
+    let b = Bench::new();
+    b.vnic(&i1());
+    let error = refused(&b, &vnic("acme", "i2", "192.168.111.0/25", "192.168.111.3", "02:00:00:00:00:03"), 409);
+    assert!(error.contains("192.168.111.0/25") && error.contains(SUBNET), "{error}");
+    b.vnic(&vnic("other", "i2", "192.168.111.0/25", "192.168.111.3", "02:00:00:00:00:03"));
+}
+
+#[test]
+fn a_subnet_that_no_container_can_use_is_refused() {
+    let b = Bench::new();
+    for (subnet, address) in [("127.0.0.0/8", "127.0.0.2"), ("224.0.0.0/24", "224.0.0.2"), ("0.0.0.0/0", "1.2.3.4")] {
+        let error = refused(&b, &vnic("acme", "i1", subnet, address, MAC), 400);
+        assert!(error.contains(subnet), "{error}");
+    }
 }
 
 #[test]
