@@ -11,7 +11,7 @@ demo: build
 
 ## Run every test: formatting, lints, units, replays, kernel, real engine.
 test: check
-	$(CARGO) build --release --locked --workspace
+	$(CARGO) build --release --locked --workspace --exclude ciao-bench
 	$(CARGO) test --locked -p ciao-tests
 
 ## The tests that need no engine.

@@ -92,21 +92,19 @@ pub fn behind_options(packet: &[u8]) -> Frame {
     ip_frame(&link, IpHeaders::Ipv6(ip, Ipv6Extensions::default()), IpNumber::IPV6_DESTINATION_OPTIONS, &chain)
 }
 
-/// An IPv6 packet in two fragments, the first of which has nothing but destination options (RFC 7113, 2.2).
-pub fn fragments6(packet: &[u8]) -> [Frame; 2] {
-    let (link, ip, upper) = parts6(packet);
+/// The first fragment of an IPv6 packet, which has nothing but destination options and so does not show what it is the
+/// beginning of (RFC 7113, 2.2).
+pub fn first_fragment6(packet: &[u8]) -> Frame {
+    let (link, ip, _) = parts6(packet);
     let options = [ip.next_header.0, 0, 1, 4, 0, 0, 0, 0];
-    let fragment = |part: &[u8], units: u16| {
-        let fragment = Ipv6FragmentHeader {
-            next_header: IpNumber::IPV6_DESTINATION_OPTIONS,
-            fragment_offset: IpFragOffset::try_new(units).expect("a small number"),
-            more_fragments: units == 0,
-            identification: 7,
-        };
-        let extensions = Ipv6Extensions { fragment: Some(fragment), ..Default::default() };
-        ip_frame(&link, IpHeaders::Ipv6(ip.clone(), extensions), IpNumber::IPV6_DESTINATION_OPTIONS, part)
+    let fragment = Ipv6FragmentHeader {
+        next_header: IpNumber::IPV6_DESTINATION_OPTIONS,
+        fragment_offset: IpFragOffset::ZERO,
+        more_fragments: true,
+        identification: 7,
     };
-    [fragment(&options, 0), fragment(upper, 1)]
+    let extensions = Ipv6Extensions { fragment: Some(fragment), ..Default::default() };
+    ip_frame(&link, IpHeaders::Ipv6(ip, extensions), IpNumber::IPV6_DESTINATION_OPTIONS, &options)
 }
 
 fn ethernet(from: Station, to: Station) -> PacketBuilderStep<Ethernet2Header> {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::http::{KeepAlive, StatusCode};
 use actix_web::rt::System;
@@ -189,7 +189,12 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
         return handler.handle(quick);
     }
     let (method, uri, handling) = (request.method().clone(), request.uri().clone(), Arc::clone(handler));
+    let since = Instant::now();
     let handled = web::block(move || {
+        // The caller has its answer by now and has gone on: done this late, the call would undo what came after it.
+        if since.elapsed() >= ANSWER_WITHIN {
+            return handling.refuse(503, "the call waited too long for a thread and was not made");
+        }
         handling.handle(Request {
             method: method.as_str(),
             path: uri.path(),

@@ -56,6 +56,13 @@ pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     Ok(())
 }
 
+/// Whether a link of the host is a bridge that Docker makes for its own networks.
+#[must_use]
+pub fn is_docker_bridge(link: &LinkName) -> bool {
+    let of_network = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    matches!(link.as_str(), "docker0" | "docker_gwbridge") || link.as_str().strip_prefix("br-").is_some_and(of_network)
+}
+
 fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| {
         let id = link.as_str().strip_prefix(prefix);

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
+use ciao_common::api::go::Options;
 use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
 use ciao_common::store::{Egress, Endpoint, Network, Port, Protocol};
 use ciao_common::types::EndpointId;
@@ -23,7 +24,7 @@ impl Driver {
     /// # Errors
     /// A port that somebody has; a network without a way out. Then none is published.
     pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
-        let bindings = bindings(&request)?;
+        let bindings = bindings(&request.options)?;
         if bindings.is_empty() {
             return Ok(Empty {});
         }
@@ -197,8 +198,9 @@ impl Driver {
     }
 }
 
-fn bindings(request: &ProgramExternalConnectivity) -> Result<Vec<PortBinding>> {
-    let Some(value) = request.options.value(PORT_MAP) else { return Ok(Vec::new()) };
+/// The published ports among an endpoint's options.
+pub(crate) fn bindings(options: &Options) -> Result<Vec<PortBinding>> {
+    let Some(value) = options.value(PORT_MAP) else { return Ok(Vec::new()) };
     let bindings: Option<Vec<PortBinding>> =
         serde_json::from_value(value.clone()).with_context(|| format!("read the published ports {value}"))?;
     Ok(bindings.unwrap_or_default())

@@ -7,7 +7,7 @@ use ciao_common::store::{Egress, Network, Route, Vnic};
 
 use crate::endpoint::lookup;
 use crate::kernel::Place;
-use crate::{Driver, wiring};
+use crate::{Driver, ports, wiring};
 
 /// libnetwork's numbers for kinds of routes.
 const NEXT_HOP: u8 = 0;
@@ -35,6 +35,17 @@ impl Driver {
             request.network_id.short()
         );
         self.hand_over(&network, &vnic)?;
+        if network.egress == Egress::None {
+            // The engine publishes nothing there and does not ask; a container with ports on another network is no error.
+            for binding in ports::bindings(&request.options)? {
+                log::warn!(
+                    "endpoint {}: port {} is not published by network {}, which has egress=none",
+                    endpoint.id.short(),
+                    binding.port,
+                    network.id.short()
+                );
+            }
+        }
         Ok(reply(&network, vnic))
     }
 

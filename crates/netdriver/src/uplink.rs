@@ -188,6 +188,10 @@ impl Wiring {
             if !self.kernel.has_rules(&Namespace::Host)? {
                 self.load_host_rules()?;
             }
+            let mut bridges = self.kernel.links(&Namespace::Host)?;
+            bridges.retain(names::is_docker_bridge);
+            self.change_host_rules(&rules::docker_script(&bridges))
+                .context("keep tenants from Docker's own bridges")?;
             self.kernel.open_firewall(&Passage::Uplinks)?;
             *stand = true;
         }

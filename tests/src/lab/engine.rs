@@ -58,10 +58,10 @@ impl Engine {
         match self {
             // The command line is a package of its own since trixie.
             Self::Machine | Self::Bookworm => {
-                "docker.io,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3"
+                "docker.io,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3,nftables"
             }
             Self::Trixie | Self::Forky => {
-                "docker.io,docker-cli,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3"
+                "docker.io,docker-cli,iptables,iproute2,ca-certificates,busybox-static,procps,sqlite3,nftables"
             }
         }
     }

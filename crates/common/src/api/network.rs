@@ -171,6 +171,9 @@ pub struct Join {
     /// Path of the container's network namespace.
     #[serde(rename = "SandboxKey", default, deserialize_with = "go::nullable")]
     pub sandbox_key: String,
+    /// Ports, under [`PORT_MAP`].
+    #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
+    pub options: Options,
 }
 
 /// The link for the sandbox and how to name it there.

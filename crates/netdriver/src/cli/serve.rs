@@ -62,7 +62,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
 }
 
 /// How often the host's firewall is looked at.
-const WATCH: Duration = Duration::from_secs(5);
+const WATCH: Duration = Duration::from_secs(2);
 
 fn reconcile_on_a_timer(driver: Weak<Driver>, every: Duration) -> Result<()> {
     let watch = move || {

@@ -52,9 +52,12 @@ fn rules(passage: &Passage) -> Vec<Vec<String>> {
     }
 }
 
-/// Where a rule must stand; `None` where no iptables is, and so nothing drops.
+/// Where a rule must stand; `None` where no iptables is, and so nothing drops. After somebody's `iptables -F` Docker's
+/// chain is still there, but nothing leads to it.
 fn chain(command: &str) -> Option<&'static str> {
-    ["DOCKER-USER", "FORWARD"].into_iter().find(|chain| has_chain(command, chain))
+    let jump = ["-w", "-C", "FORWARD", "-j", "DOCKER-USER"];
+    let led_to = Command::new(command).args(jump).output().is_ok_and(|output| output.status.success());
+    if led_to { Some("DOCKER-USER") } else { has_chain(command, "FORWARD").then_some("FORWARD") }
 }
 
 fn has_chain(command: &str, chain: &str) -> bool {

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ciao_common::store::{Egress, Egress6, Network, Port, Uplink, Vnic};
-use ciao_common::types::{MacAddr, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
 
 use crate::uplink::Pools;
 
@@ -67,6 +67,15 @@ pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplin
         if let Some(uplink) = uplinks.iter().find(|uplink| uplink.namespace == port.namespace) {
             script.push_str(&outer_port(port, uplink, pools, true));
         }
+    }
+    script
+}
+
+/// Says which bridges are Docker's own.
+pub(crate) fn docker_script(bridges: &[LinkName]) -> String {
+    let mut script = "flush set inet ciao docker\n".to_owned();
+    for bridge in bridges {
+        script.push_str(&element("inet ciao docker", &format!("\"{bridge}\""), true));
     }
     script
 }

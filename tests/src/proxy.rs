@@ -1,0 +1,251 @@
+//! [`Proxy`], a wire between dockerd and a plugin that fails once, where a test says. Everything that a crash, a full
+//! socket or a killed process can do to one call is done to it here, at a moment that a test can name.
+//!
+//! It is plain threads and no HTTP library: a message is passed on byte by byte as it came, and so is what is wrong
+//! with it.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long the plugin may take to come back between two calls: a test kills it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is done to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection closes, and the plugin never sees the request. The engine asks again.
+    LoseRequest,
+    /// The plugin carries the call out; the connection closes without its reply. The engine asks again.
+    LoseReply,
+    /// The plugin carries the call out; half of its answer arrives. The engine takes the call for failed.
+    CutReply,
+    /// The plugin is killed.
+    Kill {
+        /// Its process id.
+        pid: i32,
+        /// So long after it got the request.
+        after: Duration,
+    },
+}
+
+/// A call that passed: the method, and the status that the engine saw, if it saw one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Such as `NetworkDriver.Join`.
+    pub method: String,
+    /// HTTP's.
+    pub status: Option<u16>,
+}
+
+#[derive(Default)]
+struct State {
+    armed: Option<(String, Fault)>,
+    calls: Vec<Call>,
+}
+
+struct Shared {
+    plugin: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+    closing: AtomicBool,
+}
+
+/// A running proxy. Dropping it closes the socket.
+pub struct Proxy {
+    listen: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    /// Listens on one socket and passes what comes on to another.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open(listen: &Path, plugin: &Path) -> Result<Self> {
+        let listener = UnixListener::bind(listen).with_context(|| format!("listen on {}", listen.display()))?;
+        let shared = Arc::new(Shared {
+            plugin: plugin.to_owned(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            closing: AtomicBool::new(false),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || accept(&listener, &accepting));
+        Ok(Self { listen: listen.to_owned(), shared })
+    }
+
+    /// The next call of `method` (such as `IpamDriver.RequestPool`) meets a fault; those after it meet none.
+    pub fn arm(&self, method: &str, fault: Fault) {
+        let mut state = self.shared.state();
+        state.armed = Some((method.to_owned(), fault));
+        state.calls.clear();
+    }
+
+    /// Waits until the armed call came. `false`: it did not come in time, and will meet no fault any more.
+    pub fn has_fired(&self, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let mut state = self.shared.state();
+        while state.armed.is_some() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.armed = None;
+                return false;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// What passed since the fault was armed.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.state().calls.clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        // Wakes the thread that accepts; when nobody listens any more there is none.
+        drop(UnixStream::connect(&self.listen));
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault that a call of `method` meets; it is used up.
+    fn take(&self, method: &str) -> Option<Fault> {
+        let mut state = self.state();
+        let (_, fault) = state.armed.take_if(|(armed, _)| armed == method)?;
+        Some(fault)
+    }
+}
+
+fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(client) = client else { return };
+        let shared = Arc::clone(shared);
+        // A connection that fails is closed, which is all that its other end needs to know.
+        thread::spawn(move || drop(serve(client, &shared)));
+    }
+}
+
+/// One connection of the engine: call after call, until it closes or a fault closes it.
+fn serve(client: UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut requests = BufReader::new(client.try_clone()?);
+    while let Some(request) = Message::read(&mut requests)? {
+        let method = request.method();
+        let fault = shared.take(&method);
+        let reply = pass(&request, fault, &shared.plugin);
+        let status = reply.as_ref().ok().and_then(Option::as_ref).and_then(Message::status);
+        let seen = status.filter(|_| fault != Some(Fault::CutReply));
+        shared.state().calls.push(Call { method, status: seen });
+        shared.changed.notify_all();
+        let Some(reply) = reply? else { return Ok(()) };
+        if fault == Some(Fault::CutReply) {
+            let half = reply.body + (reply.bytes.len() - reply.body) / 2;
+            return (&client).write_all(&reply.bytes[..half]);
+        }
+        (&client).write_all(&reply.bytes)?;
+    }
+    Ok(())
+}
+
+/// Hands a request to the plugin as the fault says. `None`: the engine gets no reply.
+fn pass(request: &Message, fault: Option<Fault>, plugin: &Path) -> io::Result<Option<Message>> {
+    if fault == Some(Fault::LoseRequest) {
+        return Ok(None);
+    }
+    let reply = ask(request, plugin, |stream| {
+        if let Some(Fault::Kill { pid, after }) = fault {
+            thread::sleep(after);
+            // One that has ended by itself is as dead.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            // Until the kernel has closed its end, so that what it answered before is read.
+            drop(stream.set_read_timeout(Some(PATIENCE)));
+        }
+    })?;
+    Ok(reply.filter(|_| fault != Some(Fault::LoseReply)))
+}
+
+fn ask(request: &Message, plugin: &Path, asked: impl FnOnce(&UnixStream)) -> io::Result<Option<Message>> {
+    let mut stream = UnixStream::connect(plugin)?;
+    stream.write_all(&request.bytes)?;
+    asked(&stream);
+    Message::read(&mut BufReader::new(stream))
+}
+
+/// Calls a plugin's method without a proxy and returns the status and the body, as dockerd would see them.
+///
+/// # Errors
+/// Nobody listens, or the connection closes without an answer.
+pub fn call(plugin: &Path, method: &str, body: &str) -> io::Result<(u16, String)> {
+    let head = format!("POST /{method} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\n\r\n", body.len());
+    let request = Message { bytes: (head + body).into_bytes(), body: 0, first_line: String::new() };
+    let reply = ask(&request, plugin, |_| ())?.ok_or(ErrorKind::UnexpectedEof)?;
+    let status = reply.status().ok_or(ErrorKind::InvalidData)?;
+    Ok((status, String::from_utf8_lossy(&reply.bytes[reply.body..]).into_owned()))
+}
+
+/// A request or a reply, whole.
+struct Message {
+    bytes: Vec<u8>,
+    /// Where the body begins.
+    body: usize,
+    first_line: String,
+}
+
+impl Message {
+    /// `None`: the connection was closed between two messages.
+    fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut head = String::new();
+        let mut length = 0;
+        loop {
+            let start = head.len();
+            if from.read_line(&mut head)? == 0 {
+                return if head.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+            let line = head[start..].trim_end();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().map_err(|_| ErrorKind::InvalidData)?,
+                // Neither dockerd nor a plugin of ours sends its messages in pieces.
+                "transfer-encoding" => return Err(ErrorKind::Unsupported.into()),
+                _ => {}
+            }
+        }
+        let first_line = head.lines().next().unwrap_or_default().to_owned();
+        let mut bytes = head.into_bytes();
+        let body = bytes.len();
+        bytes.resize(body + length, 0);
+        from.read_exact(&mut bytes[body..])?;
+        Ok(Some(Self { bytes, body, first_line }))
+    }
+
+    /// `NetworkDriver.Join` of `POST /NetworkDriver.Join HTTP/1.1`.
+    fn method(&self) -> String {
+        let path = self.first_line.split(' ').nth(1).unwrap_or_default();
+        path.trim_start_matches('/').to_owned()
+    }
+
+    fn status(&self) -> Option<u16> {
+        self.first_line.split(' ').nth(1)?.parse().ok()
+    }
+}
