@@ -12,7 +12,7 @@ demo: build
 ## Run every test: formatting, lints, units, replays, kernel, real engine.
 test: check
 	$(CARGO) build --release --locked --workspace --exclude ciao-bench
-	$(CARGO) test --locked -p ciao-tests
+	$(CARGO) test --locked --no-fail-fast -p ciao-tests
 
 ## The tests that need no engine.
 check: deps

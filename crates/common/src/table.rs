@@ -1,11 +1,53 @@
 //! Lists on the command line: a table for people, JSON for programs.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::store::{Store, Tx};
+use crate::types::TenantId;
+
+/// Where the records are.
+#[derive(Args, Debug)]
+pub struct Database {
+    /// The database that ciao-ipam and ciao-net share.
+    #[arg(long, default_value = "/var/lib/ciao/ciao.db")]
+    pub db: PathBuf,
+}
+
+/// What every list takes.
+#[derive(Args, Debug)]
+pub struct List {
+    /// Only this tenant's.
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    #[command(flatten)]
+    database: Database,
+    /// JSON for programs.
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    /// Prints the rows that `read` finds, of one tenant or of all.
+    ///
+    /// # Errors
+    /// The database cannot be read; stdout is closed.
+    pub fn run<T: Serialize>(
+        &self,
+        read: impl FnOnce(&Tx<'_>) -> Result<Vec<T>>,
+        tenant: impl Fn(&T) -> Option<&TenantId>,
+    ) -> Result<()> {
+        let mut rows = Store::open_reading(&self.database.db)?.read(read)?;
+        rows.retain(|row| self.tenant.is_none() || tenant(row) == self.tenant.as_ref());
+        print(&rows, self.json)
+    }
+}
 
 /// Prints `rows`, whose keys become the columns.
 ///

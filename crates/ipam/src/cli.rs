@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ciao_common::client::Server;
 use ciao_common::server::{self, Handler};
 use ciao_common::store::Store;
-use ciao_common::types::TenantId;
+use ciao_common::table::{Database, List};
 use ciao_common::{daemon, table};
 use clap::{Args, Parser, Subcommand};
 
@@ -58,13 +58,6 @@ struct Serve {
     grace: u64,
 }
 
-#[derive(Args)]
-struct Database {
-    /// The database that ciao-ipam and ciao-net share.
-    #[arg(long, default_value = "/var/lib/ciao/ciao.db")]
-    db: PathBuf,
-}
-
 #[derive(Subcommand)]
 enum PoolCommand {
     /// List them.
@@ -75,18 +68,6 @@ enum PoolCommand {
 enum LeaseCommand {
     /// List them.
     List(List),
-}
-
-#[derive(Args)]
-struct List {
-    #[command(flatten)]
-    database: Database,
-    /// Only this tenant's.
-    #[arg(long)]
-    tenant: Option<TenantId>,
-    /// JSON for programs.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -117,16 +98,8 @@ pub fn run(cli: Cli) -> Result<()> {
             let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, args.dry_run)?;
             table::print(&repairs, args.json)
         }
-        Command::Pool(PoolCommand::List(list)) => {
-            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.pools())?;
-            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
-            table::print(&rows, list.json)
-        }
-        Command::Lease(LeaseCommand::List(list)) => {
-            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.leases())?;
-            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
-            table::print(&rows, list.json)
-        }
+        Command::Pool(PoolCommand::List(list)) => list.run(|tx| tx.pools(), |row| row.tenant.as_ref()),
+        Command::Lease(LeaseCommand::List(list)) => list.run(|tx| tx.leases(), |row| row.tenant.as_ref()),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn is_ours(link: &LinkName) -> bool {
 /// # Errors
 /// It is one that ciao-net gives to other links.
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
-    let taken = matches!(bridge.as_str(), "lo" | crate::uplink::INNER_LINK) || is_ours(bridge);
+    let taken = bridge.as_str() == crate::uplink::INNER_LINK || is_ours(bridge);
     anyhow::ensure!(!taken, "bridge {bridge} has a name that ciao-net gives to other links: give another one");
     Ok(())
 }

@@ -74,7 +74,9 @@ fn a_container_that_makes_no_sense_is_refused_with_a_reason() {
     let vnic = sql(&host, "SELECT id FROM vnic");
     let acme = ["--subnet", "10.5.0.0/24", "-o", "tenant=red", "--ipam-opt", "tenant=red"];
     network(&host, "app", &[&acme[..], &["-o", &format!("bridge={bridge}")]].concat());
-    network(&host, "strict", &["--subnet", "10.6.0.0/24", "-o", "vnics=required"]);
+    let strict =
+        ["--subnet", "10.6.0.0/24", "-o", "vnics=required", "-o", "tenant=strict", "--ipam-opt", "tenant=strict"];
+    network(&host, "strict", &strict);
     run(&host, "taken", &["--network", "app", "--ip", "10.5.0.2", "--mac-address", "02:00:0a:05:00:02"]);
     let before = everything(&host);
     for (args, words) in [

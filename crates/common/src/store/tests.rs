@@ -134,7 +134,7 @@ fn every_view_can_be_read() {
     store
         .read(|tx| {
             assert!(tx.pools()?.is_empty() && tx.leases()?.is_empty() && tx.network_rows()?.is_empty());
-            assert!(tx.endpoint_rows()?.is_empty() && tx.vnic_rows(None)?.is_empty());
+            assert!(tx.endpoint_rows()?.is_empty() && tx.vnic_rows()?.is_empty());
             Ok(())
         })
         .unwrap();

@@ -331,8 +331,8 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn vnic_rows(&self, tenant: Option<&TenantId>) -> Result<Vec<VnicRow>> {
-        self.all("SELECT * FROM vnic WHERE ?1 IS NULL OR tenant = ?1", [text(tenant)], |row| {
+    pub fn vnic_rows(&self) -> Result<Vec<VnicRow>> {
+        self.all("SELECT * FROM vnic", [], |row| {
             Ok(VnicRow {
                 id: get(row, "id")?,
                 owner: get(row, "owner")?,

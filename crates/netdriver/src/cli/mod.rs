@@ -7,8 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use ciao_common::store::Store;
-use ciao_common::table;
+use ciao_common::table::{self, List};
 use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
@@ -71,7 +70,7 @@ enum VnicCommand {
     /// Make one: veth pair, MAC address, bridge. Prints it, and the Docker network to make.
     Create(Box<Create>),
     /// List them.
-    List(VnicList),
+    List(List),
     /// Show one.
     Show(Show),
     /// Delete one, with its reservation.
@@ -155,18 +154,6 @@ struct Create {
 }
 
 #[derive(Args)]
-struct VnicList {
-    /// Only this tenant's.
-    #[arg(long)]
-    tenant: Option<TenantId>,
-    #[command(flatten)]
-    database: Database,
-    /// JSON for programs.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
 struct Show {
     /// Its id.
     id: VnicId,
@@ -189,13 +176,6 @@ struct Delete {
     /// JSON for programs.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Args)]
-struct Database {
-    /// The database that ciao-ipam and ciao-net share.
-    #[arg(long, default_value = "/var/lib/ciao/ciao.db")]
-    db: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -221,18 +201,6 @@ struct ShowNetwork {
 enum ListCommand {
     /// List them.
     List(List),
-}
-
-#[derive(Args)]
-struct List {
-    /// Only this tenant's.
-    #[arg(long)]
-    tenant: Option<TenantId>,
-    #[command(flatten)]
-    database: Database,
-    /// JSON for programs.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -263,16 +231,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Launch(args) => launch::launch(&args),
         Command::Terminate(args) => launch::terminate(&args),
         Command::Network(NetworkCommand::Show(args)) => show_network(&args),
-        Command::Network(NetworkCommand::List(list)) => {
-            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.network_rows())?;
-            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
-            table::print(&rows, list.json)
-        }
-        Command::Endpoint(ListCommand::List(list)) => {
-            let mut rows = Store::open_reading(&list.database.db)?.read(|tx| tx.endpoint_rows())?;
-            rows.retain(|row| list.tenant.is_none() || row.tenant == list.tenant);
-            table::print(&rows, list.json)
-        }
+        Command::Network(NetworkCommand::List(list)) => list.run(|tx| tx.network_rows(), |row| row.tenant.as_ref()),
+        Command::Endpoint(ListCommand::List(list)) => list.run(|tx| tx.endpoint_rows(), |row| row.tenant.as_ref()),
         Command::Reconcile(args) => reconcile(&args),
     }
 }
@@ -283,10 +243,7 @@ fn vnic(command: VnicCommand) -> Result<()> {
             let made = args.control.server()?.post("/v1/vnics", &args.wanted.request()?)?.success()?;
             table::print_one(&if args.json { made } else { flat(made) }, args.json)
         }
-        VnicCommand::List(args) => {
-            let rows = Store::open_reading(&args.database.db)?.read(|tx| tx.vnic_rows(args.tenant.as_ref()))?;
-            table::print(&rows, args.json)
-        }
+        VnicCommand::List(list) => list.run(|tx| tx.vnic_rows(), |row| row.tenant.as_ref()),
         VnicCommand::Show(args) => {
             let found = args.control.server()?.get(&format!("/v1/vnics/{}", args.id))?.success()?;
             table::print_one(&if args.json { found } else { flat(found) }, args.json)

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use ciao_common::daemon;
 use ciao_common::server::{self, Handler};
 use ciao_common::store::{Scope, Store};
+use ciao_common::table::Database;
 use ciao_common::types::Subnet;
 use clap::Args;
 
-use super::Database;
 use crate::control::Control;
 use crate::kernel::Linux;
 use crate::reconcile::Depth;
