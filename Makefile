@@ -26,8 +26,8 @@ test-engines: build
 
 ## Measure everything, into benches/RESULTS.md and benches/results.svg: about ten minutes on two cores.
 bench: build
-	$(CARGO) build --locked -p ciao-bench
-	$(CARGO) run --locked -p ciao-bench -- all --folder $(CURDIR)/benches
+	$(CARGO) build --release --locked -p ciao-bench
+	$(CARGO) run --release --locked -p ciao-bench -- all --folder $(CURDIR)/benches
 	$(CARGO) bench --locked -p ciao-bench
 
 build: deps
