@@ -37,7 +37,14 @@ if [ ! -e "$policy" ]; then
 	chmod 755 "$policy"
 fi
 log=$(mktemp)
-if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing; } >"$log" 2>&1; then
+install() {
+	DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+}
+# Since Debian 13 the command line is a package of its own.
+install_all() {
+	apt-get update -q && install $missing && { command -v docker >/dev/null || install docker-cli; }
+}
+if ! install_all >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
 	echo "deps: apt-get failed, see $log" >&2
 	exit 1
