@@ -185,13 +185,11 @@ impl Wiring {
     fn ensure_host_rules(&self) -> Result<()> {
         let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
         if !*stand {
-            if !self.kernel.has_rules(&Namespace::Host)? {
+            if self.kernel.has_rules(&Namespace::Host)? {
+                self.change_host_rules(&self.docker_script()?).context("keep tenants from Docker's own bridges")?;
+            } else {
                 self.load_host_rules()?;
             }
-            let mut bridges = self.kernel.links(&Namespace::Host)?;
-            bridges.retain(names::is_docker_bridge);
-            self.change_host_rules(&rules::docker_script(&bridges))
-                .context("keep tenants from Docker's own bridges")?;
             self.kernel.open_firewall(&Passage::Uplinks)?;
             *stand = true;
         }
@@ -205,8 +203,16 @@ impl Wiring {
 
     fn write_host_rules(&self) -> Result<()> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
-        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools);
+        // In the same transaction, so that no tenant reaches Docker's own bridges in between.
+        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools) + &self.docker_script()?;
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
+    }
+
+    /// Which bridges are Docker's own now.
+    fn docker_script(&self) -> Result<String> {
+        let mut bridges = self.kernel.links(&Namespace::Host)?;
+        bridges.retain(names::is_docker_bridge);
+        Ok(rules::docker_script(&bridges))
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
