@@ -11,13 +11,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{self, ErrorReply, Manifest};
-use crate::server::{Handler, Reply, Request};
+use crate::server::{Begun, Handler, Reply, Request};
+use crate::store::Answer;
 
-type Answer<D> = Box<dyn Fn(&D, &[u8]) -> Reply + Send + Sync>;
+type Call<D> = Box<dyn Fn(&D, &[u8]) -> Reply + Send + Sync>;
+type Begin<D> = Box<dyn Fn(&D, &[u8]) -> Begun + Send + Sync>;
 
+/// A method, in the two ways in which it is called: by a thread that may wait, and by one that may not.
 struct Method<D> {
-    answer: Answer<D>,
-    quick: bool,
+    call: Call<D>,
+    begin: Begin<D>,
 }
 
 /// The methods of a driver `D`.
@@ -33,29 +36,56 @@ impl<D: Send + Sync + 'static> Plugin<D> {
             .constant("/Plugin.Activate", move |_| Manifest { implements: vec![interface.to_owned()] })
     }
 
-    /// Adds a method that takes an argument and may wait for disk and kernel.
+    /// Adds a method that may wait for disk and kernel.
     #[must_use]
-    pub fn call<Q, R>(mut self, path: &'static str, method: fn(&D, Q) -> Result<R>) -> Self
+    pub fn call<Q, R>(self, path: &'static str, method: fn(&D, Q) -> Result<R>) -> Self
     where
         Q: DeserializeOwned + 'static,
         R: Serialize + 'static,
     {
-        let answer: Answer<D> = Box::new(move |driver, body| {
-            if body.is_empty() {
-                return refuse(
-                    400,
-                    "the body is empty: the engine repeats a call so when it lost the reply; the call was not repeated (moby#35459)",
-                );
-            }
-            match api::parse(body) {
-                Ok(request) => match method(driver, request) {
-                    Ok(reply) => json(200, &reply),
-                    Err(error) => refuse(500, &format!("{error:#}")),
-                },
-                Err(error) => refuse(400, &format!("{error:#}")),
-            }
+        self.call_unless_ready(path, |_, _: &Q| None, method)
+    }
+
+    /// Adds a method that may wait for disk and kernel, unless `ready` has the answer without them.
+    #[must_use]
+    pub fn call_unless_ready<Q, R>(
+        mut self,
+        path: &'static str,
+        ready: fn(&D, &Q) -> Option<R>,
+        method: fn(&D, Q) -> Result<R>,
+    ) -> Self
+    where
+        Q: DeserializeOwned + 'static,
+        R: Serialize + 'static,
+    {
+        let call: Call<D> =
+            Box::new(move |driver, body| read(body).map_or_else(|refusal| refusal, |q| render(method(driver, q))));
+        let begin: Begin<D> = Box::new(move |driver, body| match read(body) {
+            Ok(request) => ready(driver, &request).map_or(Begun::MayBlock, |reply| Begun::Done(json(200, &reply))),
+            Err(refusal) => Begun::Done(refusal),
         });
-        self.methods.insert(path, Method { answer, quick: false });
+        self.methods.insert(path, Method { call, begin });
+        self
+    }
+
+    /// Adds a method that is one change of the store.
+    #[must_use]
+    pub fn change<Q, R>(mut self, path: &'static str, method: fn(&D, Q) -> Answer<R>) -> Self
+    where
+        Q: DeserializeOwned + 'static,
+        R: Serialize + Send + 'static,
+    {
+        let call: Call<D> = Box::new(move |driver, body| {
+            read(body).map_or_else(|refusal| refusal, |q| render(method(driver, q).wait()))
+        });
+        let begin: Begin<D> = Box::new(move |driver, body| match read(body) {
+            Ok(request) => {
+                let answer = method(driver, request);
+                Begun::Waiting(Box::pin(async { render(answer.await) }))
+            }
+            Err(refusal) => Begun::Done(refusal),
+        });
+        self.methods.insert(path, Method { call, begin });
         self
     }
 
@@ -64,10 +94,12 @@ impl<D: Send + Sync + 'static> Plugin<D> {
     pub fn constant<R: Serialize>(
         mut self,
         path: &'static str,
-        method: impl Fn(&D) -> R + Send + Sync + 'static,
+        method: impl Fn(&D) -> R + Clone + Send + Sync + 'static,
     ) -> Self {
-        let answer: Answer<D> = Box::new(move |driver, _| json(200, &method(driver)));
-        self.methods.insert(path, Method { answer, quick: true });
+        let again = method.clone();
+        let call: Call<D> = Box::new(move |driver, _| json(200, &method(driver)));
+        let begin: Begin<D> = Box::new(move |driver, _| Begun::Done(json(200, &again(driver))));
+        self.methods.insert(path, Method { call, begin });
         self
     }
 
@@ -84,25 +116,57 @@ impl<D: Send + Sync + 'static> Plugin<D> {
 
 impl<D: Send + Sync + 'static> Handler for Plugin<D> {
     fn handle(&self, request: Request<'_>) -> Reply {
-        let Some(method) = self.methods.get(request.path) else {
-            log::debug!("{} {} is not a method", request.method, request.path);
-            return Reply::not_found();
-        };
-        let reply = (method.answer)(&self.driver, request.body);
-        if reply.status == 200 {
-            log::debug!("{}", request.path);
-        } else {
-            log::warn!("{} refused: {}", request.path, String::from_utf8_lossy(&reply.body));
+        match self.methods.get(request.path) {
+            Some(method) => logged(request.path, (method.call)(&self.driver, request.body)),
+            None => unknown(request),
         }
-        reply
     }
 
-    fn is_quick(&self, request: Request<'_>) -> bool {
-        self.methods.get(request.path).is_none_or(|method| method.quick)
+    fn begin(&self, request: Request<'_>) -> Begun {
+        let Some((path, method)) = self.methods.get_key_value(request.path) else {
+            return Begun::Done(unknown(request));
+        };
+        match (method.begin)(&self.driver, request.body) {
+            Begun::Done(reply) => Begun::Done(logged(path, reply)),
+            Begun::Waiting(reply) => Begun::Waiting(Box::pin(async { logged(path, reply.await) })),
+            Begun::MayBlock => Begun::MayBlock,
+        }
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
         refuse(status, sentence)
+    }
+}
+
+fn unknown(request: Request<'_>) -> Reply {
+    log::debug!("{} {} is not a method", request.method, request.path);
+    Reply::not_found()
+}
+
+fn logged(path: &str, reply: Reply) -> Reply {
+    if reply.status == 200 {
+        log::debug!("{path}");
+    } else {
+        log::warn!("{path} refused: {}", String::from_utf8_lossy(&reply.body));
+    }
+    reply
+}
+
+/// A method's argument, or what is said of one that cannot be read.
+fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
+    if body.is_empty() {
+        return Err(refuse(
+            400,
+            "the body is empty: the engine repeats a call so when it lost the reply; the call was not repeated (moby#35459)",
+        ));
+    }
+    api::parse(body).map_err(|error| refuse(400, &format!("{error:#}")))
+}
+
+fn render(answer: Result<impl Serialize>) -> Reply {
+    match answer {
+        Ok(reply) => json(200, &reply),
+        Err(error) => refuse(500, &format!("{error:#}")),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`ANSWER_WITHIN`], late work or not. A handler never sees HTTP and can be called in a test without a socket.
 
 use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,7 +29,9 @@ pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// How long the calls in hand may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Blocking calls at a time: they wait for the disk and the kernel's RTNL lock, so more of them would only wait too.
-const BLOCKING_THREADS: usize = 16;
+const BLOCKING_THREADS: usize = 8;
+
+const PANICKED: &str = "a defect in ciao: the call panicked, see the log";
 
 /// A request, read whole.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +65,25 @@ impl Reply {
     }
 }
 
+/// How far an answer has come without waiting.
+pub enum Begun {
+    /// Here it is.
+    Done(Reply),
+    /// It will come by itself.
+    Waiting(Pin<Box<dyn Future<Output = Reply>>>),
+    /// Nothing was done: a thread that may wait is to call [`Handler::handle`].
+    MayBlock,
+}
+
 /// What answers on one socket.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request. May block on the disk and the kernel.
     fn handle(&self, request: Request<'_>) -> Reply;
 
-    /// Whether the answer needs neither disk nor kernel, so that no thread is needed to wait for it.
-    fn is_quick(&self, request: Request<'_>) -> bool;
+    /// Answers a request as far as that takes no waiting: all others wait for the thread that calls it.
+    fn begin(&self, _request: Request<'_>) -> Begun {
+        Begun::MayBlock
+    }
 
     /// An error of the transport (a body too large, an answer too late) in this socket's own form.
     fn refuse(&self, status: u16, sentence: &str) -> Reply;
@@ -183,10 +198,13 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
         Ok(None) => return handler.refuse(413, &format!("the body is larger than {BODY_LIMIT} bytes")),
         Err(error) => return handler.refuse(400, &format!("the body cannot be read: {error}")),
     };
-    let quick =
+    let whole =
         Request { method: request.method().as_str(), path: request.path(), query: request.query_string(), body: &body };
-    if handler.is_quick(quick) {
-        return handler.handle(quick);
+    match catch_unwind(AssertUnwindSafe(|| handler.begin(whole))) {
+        Ok(Begun::Done(reply)) => return reply,
+        Ok(Begun::Waiting(reply)) => return reply.await,
+        Ok(Begun::MayBlock) => {}
+        Err(_) => return handler.refuse(500, PANICKED),
     }
     let (method, uri, handling) = (request.method().clone(), request.uri().clone(), Arc::clone(handler));
     let since = Instant::now();
@@ -204,7 +222,7 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
     });
     match handled.await {
         Ok(reply) => reply,
-        Err(_) => handler.refuse(500, "a defect in ciao: the call panicked, see the log"),
+        Err(_) => handler.refuse(500, PANICKED),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{ADDRESS_TYPE, AddressReply, GATEWAY, ReleaseAddress, RequestAddress, SERIAL};
-use ciao_common::store::{AddressKind, Pool, PoolSet, Scope, Tx, now};
+use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Scope, Tx, now};
 use ciao_common::types::{AddressRange, key, key_address};
 
 use crate::{Config, Ipam};
@@ -20,9 +20,9 @@ impl Ipam {
     ///
     /// # Errors
     /// An unknown pool; an address outside of it, of the other family, or in use; no address left.
-    pub fn request_address(&self, request: RequestAddress) -> Result<AddressReply> {
+    pub fn request_address(&self, request: RequestAddress) -> Answer<AddressReply> {
         let config = self.config.clone();
-        self.store.write(move |tx| {
+        self.store.begin(move |tx| {
             let Some(pool) = tx.pool_by_id(&request.pool_id)? else {
                 bail!("pool {} is unknown: it was released, or another ciao-ipam made it", request.pool_id);
             };
@@ -43,8 +43,8 @@ impl Ipam {
     ///
     /// # Errors
     /// The disk's. An unknown pool or address is none: the engine would forget it in any case.
-    pub fn release_address(&self, request: ReleaseAddress) -> Result<Empty> {
-        self.store.write(move |tx| {
+    pub fn release_address(&self, request: ReleaseAddress) -> Answer<Empty> {
+        self.store.begin(move |tx| {
             match tx.pool_by_id(&request.pool_id)? {
                 Some(pool) => release(tx, &pool.set, request.address)?,
                 None => log::info!("pool {} is unknown: {} need not be released", request.pool_id, request.address),

@@ -20,6 +20,6 @@ pub fn plugin(driver: Ipam) -> Plugin<Ipam> {
         })
         .call("/IpamDriver.RequestPool", Ipam::request_pool)
         .call("/IpamDriver.ReleasePool", Ipam::release_pool)
-        .call("/IpamDriver.RequestAddress", Ipam::request_address)
-        .call("/IpamDriver.ReleaseAddress", Ipam::release_address)
+        .change("/IpamDriver.RequestAddress", Ipam::request_address)
+        .change("/IpamDriver.ReleaseAddress", Ipam::release_address)
 }

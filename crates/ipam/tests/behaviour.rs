@@ -58,7 +58,7 @@ impl Bench {
 
     fn ask_with(&self, pool: &PoolId, address: &str, options: Options) -> Result<String> {
         let address = (!address.is_empty()).then(|| address.parse()).transpose()?;
-        Ok(self.ipam.request_address(RequestAddress { pool_id: pool.clone(), address, options })?.address)
+        Ok(self.ipam.request_address(RequestAddress { pool_id: pool.clone(), address, options }).wait()?.address)
     }
 
     fn gateway(&self, pool: &PoolId, address: &str) -> Result<String> {
@@ -67,7 +67,7 @@ impl Bench {
 
     fn release(&self, pool: &PoolId, address: &str) {
         let address: IpAddr = address.parse().unwrap();
-        self.ipam.release_address(ReleaseAddress { pool_id: pool.clone(), address }).unwrap();
+        self.ipam.release_address(ReleaseAddress { pool_id: pool.clone(), address }).wait().unwrap();
     }
 
     fn release_pool(&self, pool: &PoolId) {

@@ -141,7 +141,7 @@ impl World {
         let pool = self.pools[index].clone();
         let expected = self.expected(&pool);
         let request = RequestAddress { pool_id: pool.id.clone(), address: None, options: Options::default() };
-        let answered = self.ipam.request_address(request).ok().map(|reply| reply.address);
+        let answered = self.ipam.request_address(request).wait().ok().map(|reply| reply.address);
         let family = pool.set.1.family();
         assert_eq!(answered, expected.map(|n| pool.set.1.cidr(key_address(family, n))));
         if let Some(number) = expected {
@@ -156,7 +156,7 @@ impl World {
         let address = key_address(pool.set.1.family(), number);
         let free = pool.set.1.contains(address) && !self.held.contains_key(&(pool.set, number));
         let request = RequestAddress { pool_id: pool.id.clone(), address: Some(address), options: Options::default() };
-        assert_eq!(self.ipam.request_address(request).is_ok(), free, "{address}");
+        assert_eq!(self.ipam.request_address(request).wait().is_ok(), free, "{address}");
         if free {
             self.held.insert((pool.set, number), pool.id);
         }
@@ -167,7 +167,7 @@ impl World {
         let (key, pool_id) = ((*set, *number), pool.clone());
         let address: IpAddr = key_address(set.1.family(), *number);
         for _ in 0..times {
-            self.ipam.release_address(ReleaseAddress { pool_id: pool_id.clone(), address }).unwrap();
+            self.ipam.release_address(ReleaseAddress { pool_id: pool_id.clone(), address }).wait().unwrap();
         }
         self.held.remove(&key);
     }

@@ -42,6 +42,7 @@ pub use pool::{Pool, PoolRow, PoolSet, Scope};
 pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
 pub use words::{Egress, Egress6, VnicPolicy};
+pub use writer::Answer;
 
 use readers::Readers;
 use writer::Writer;
@@ -95,7 +96,16 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.run(change)
+        self.begin(change).wait()
+    }
+
+    /// As [`Self::write`], for a caller with something else to do meanwhile.
+    pub fn begin<T, F>(&self, change: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.begin(change)
     }
 
     /// Runs `query` on one consistent view of the last commit.

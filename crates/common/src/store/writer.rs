@@ -3,16 +3,25 @@
 //! A lone request is taken at once, so nothing is delayed to fill a batch; under load the batch is what arrived while
 //! the last commit ran. Each request has a savepoint of its own: it fails alone. Answers leave after the commit.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Poll;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
 use super::{Tx, connection::explain};
 
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 256;
+
+/// A request that waited longer for its turn is not made any more: whoever asked has been told by then that there is
+/// no answer, and has gone on.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The thread. Dropping it lets the requests in hand finish.
 pub(super) struct Writer {
@@ -20,9 +29,33 @@ pub(super) struct Writer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What a change will have returned once it is on the disk. Await it, or [`wait`](Self::wait) for it.
+#[must_use]
+pub struct Answer<T>(oneshot::Receiver<Result<T>>);
+
+impl<T> Answer<T> {
+    /// Blocks the calling thread, which is none of an async runtime's own, until the change is on the disk.
+    ///
+    /// # Errors
+    /// The change's, or the disk's: then nothing was changed.
+    pub fn wait(self) -> Result<T> {
+        self.0.blocking_recv().context(ENDED)?
+    }
+}
+
+impl<T> Future for Answer<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Result<T>> {
+        Pin::new(&mut self.0).poll(context).map(|answer| answer.context(ENDED)?)
+    }
+}
+
+const ENDED: &str = "the store's writer has ended: restart the daemon, and see its log";
+
 /// A change that waits to be made, and somebody who waits for it.
 trait Request: Send {
-    /// Makes the change inside an open savepoint. `false`: undo it.
+    /// Makes the change. `false`: undo it.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// Sends the answer, which `failed` overrides when the transaction did not commit.
     fn answer(self: Box<Self>, failed: Option<&str>);
@@ -30,8 +63,9 @@ trait Request: Send {
 
 struct Pending<T, F> {
     change: Option<F>,
+    since: Instant,
     result: Option<Result<T>>,
-    answer: SyncSender<Result<T>>,
+    answer: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F> Request for Pending<T, F>
@@ -40,9 +74,15 @@ where
     F: FnOnce(&Tx<'_>) -> Result<T> + Send,
 {
     fn run(&mut self, tx: &Tx<'_>) -> bool {
-        let change = self.change.take().expect("a request runs once");
+        let (change, since) = (self.change.take(), self.since);
         // A panic in a change is that request's error: the thread goes on for the others.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(tx)));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "the disk is slow: the change waited for {PATIENCE:?} and was not made"
+            );
+            change.context("a defect in ciao: a change runs once")?(tx)
+        }));
         let result = outcome.unwrap_or_else(|_| Err(anyhow!("a defect in ciao: the change panicked, see the log")));
         let keep = result.is_ok();
         self.result = Some(result);
@@ -71,16 +111,18 @@ impl Writer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    pub(super) fn run<T, F>(&self, change: F) -> Result<T>
+    pub(super) fn begin<T, F>(&self, change: F) -> Answer<T>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let (answer, answered) = sync_channel(1);
-        let request = Box::new(Pending { change: Some(change), result: None, answer });
-        let requests = self.requests.as_ref().context("the store is closed")?;
-        requests.send(request).map_err(|_| anyhow!("the store's writer has ended"))?;
-        answered.recv().context("the store's writer has ended")?
+        let (answer, answered) = oneshot::channel();
+        let request = Box::new(Pending { change: Some(change), since: Instant::now(), result: None, answer });
+        if let Some(requests) = &self.requests {
+            // To a writer that has ended nothing is sent: the answer says so.
+            drop(requests.send(request));
+        }
+        Answer(answered)
     }
 }
 
@@ -106,8 +148,7 @@ fn serve(conn: &Connection, waiting: &Receiver<Box<dyn Request>>) {
 
 /// Runs `batch`, and what else is waiting by then, in one transaction.
 fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<()> {
-    execute(conn, "BEGIN IMMEDIATE")?;
-    let done = run_all(conn, batch, waiting).and_then(|()| execute(conn, "COMMIT"));
+    let done = run_all(conn, batch, waiting).and_then(|kept| if kept { execute(conn, "COMMIT") } else { Ok(()) });
     if done.is_err() && !conn.is_autocommit() {
         // SQLite has rolled back already after some errors; after the others we must.
         drop(execute(conn, "ROLLBACK"));
@@ -115,20 +156,34 @@ fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiv
     done
 }
 
-fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<()> {
+/// `true`: something is to be committed.
+fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<bool> {
     let tx = Tx { conn };
+    let mut kept = false;
     for next in 0..BATCH {
         if next == batch.len() {
             let Ok(request) = waiting.try_recv() else { break };
             batch.push(request);
         }
-        execute(conn, "SAVEPOINT request")?;
-        if !batch[next].run(&tx) {
-            execute(conn, "ROLLBACK TO request")?;
+        // Until there is something to keep, the transaction itself is the savepoint: a lone request needs no other.
+        if kept {
+            execute(conn, "SAVEPOINT request")?;
+        } else if conn.is_autocommit() {
+            execute(conn, "BEGIN IMMEDIATE")?;
         }
-        execute(conn, "RELEASE request")?;
+        match (kept, batch[next].run(&tx)) {
+            (true, true) => execute(conn, "RELEASE request")?,
+            (true, false) => {
+                execute(conn, "ROLLBACK TO request")?;
+                execute(conn, "RELEASE request")?;
+            }
+            (false, true) => kept = true,
+            (false, false) if conn.is_autocommit() => {}
+            (false, false) => execute(conn, "ROLLBACK")?,
+        }
+        ensure!(!kept || !conn.is_autocommit(), "the database undid the transaction: nothing was changed");
     }
-    Ok(())
+    Ok(kept)
 }
 
 fn execute(conn: &Connection, statement: &str) -> Result<()> {

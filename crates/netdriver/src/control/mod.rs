@@ -130,10 +130,6 @@ impl Handler for Control {
         reply
     }
 
-    fn is_quick(&self, _request: Request<'_>) -> bool {
-        false
-    }
-
     fn refuse(&self, status: u16, text: &str) -> Reply {
         sentence(status, text)
     }
