@@ -15,6 +15,7 @@ use ciao_common::types::EndpointId;
 use crate::endpoint::lookup;
 use crate::held::process_with;
 use crate::kernel::Namespace;
+use crate::kernel::element::Change;
 use crate::undone;
 use crate::{Driver, rules};
 
@@ -54,7 +55,7 @@ impl Driver {
                 let rows = ports.clone();
                 self.store.write(move |tx| rows.iter().try_for_each(|port| tx.insert_port(port)))
             })
-            .and_then(|()| self.set_elements(&ports, true));
+            .and_then(|()| self.set_elements(&ports, Change::Add));
         if let Err(error) = published {
             return Err(undone(error, self.unpublish(&endpoint.id, &ports)));
         }
@@ -163,22 +164,23 @@ impl Driver {
     /// Takes the elements and the sockets of ports away, whose records are gone already.
     pub(crate) fn close_ports(&self, ports: &[Port]) -> Result<()> {
         ports.iter().for_each(|port| self.held.release(port));
-        self.set_elements(ports, false)
+        self.set_elements(ports, Change::Delete)
     }
 
     /// Puts the elements of ports into the maps of the host and of the tenant's namespace, or takes them out.
-    fn set_elements(&self, ports: &[Port], add: bool) -> Result<()> {
+    fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
-        let inner: String = ports.iter().map(|port| rules::inner_port(port, add)).collect();
+        let inner: Vec<_> = ports.iter().map(rules::inner_port).collect();
         let kernel = &self.wiring.kernel;
         if kernel.has_namespace(&first.namespace)? {
-            self.wiring.change_rules(&first.namespace, &inner).context("lead published ports to the container")?;
+            self.wiring
+                .change_rules(&first.namespace, &inner, change)
+                .context("lead published ports to the container")?;
         }
         let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
-        let outer: String =
-            ports.iter().map(|port| rules::outer_port(port, &uplink, &self.wiring.pools, add)).collect();
-        if add || kernel.has_rules(&Namespace::Host)? {
-            self.wiring.change_host_rules(&outer).context("publish ports on the host")?;
+        let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, &uplink, &self.wiring.pools)).collect();
+        if change == Change::Add || kernel.has_rules(&Namespace::Host)? {
+            self.wiring.change_host_rules(&outer, change).context("publish ports on the host")?;
         }
         Ok(())
     }
@@ -207,10 +209,8 @@ pub(crate) fn bindings(options: &Options) -> Result<Vec<PortBinding>> {
 }
 
 fn protocol(number: u8) -> Result<Protocol> {
-    match number {
-        6 => Ok(Protocol::Tcp),
-        17 => Ok(Protocol::Udp),
-        132 => Ok(Protocol::Sctp),
-        _ => bail!("protocol {number} has no ports that could be published: give tcp, udp or sctp"),
-    }
+    Protocol::ALL
+        .into_iter()
+        .find(|protocol| protocol.number() == number)
+        .with_context(|| format!("protocol {number} has no ports that could be published: give tcp, udp or sctp"))
 }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Egress, Network, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId, key_address};
 
+use crate::kernel::element::{Change, Element};
 use crate::kernel::{Namespace, Passage, UplinkPair};
 use crate::names;
 use crate::reconcile::Depth;
@@ -79,9 +80,9 @@ impl Wiring {
 
     /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or somebody's own change,
     /// all are written anew from the records.
-    pub(crate) fn change_rules(&self, namespace: &str, script: &str) -> Result<()> {
+    pub(crate) fn change_rules(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.lock_rules(Some(namespace));
-        let changed = self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), script);
+        let changed = self.kernel.change_elements(&Namespace::Named(namespace.to_owned()), elements, change);
         changed.or_else(|error| {
             log::info!("rules of {namespace} differ from the records ({error:#}): written anew");
             self.write_rules(namespace)
@@ -89,9 +90,9 @@ impl Wiring {
     }
 
     /// As [`Self::change_rules`], for the host's.
-    pub(crate) fn change_host_rules(&self, script: &str) -> Result<()> {
+    pub(crate) fn change_host_rules(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.lock_rules(None);
-        self.kernel.run_nft(&Namespace::Host, script).or_else(|error| {
+        self.kernel.change_elements(&Namespace::Host, elements, change).or_else(|error| {
             log::info!("rules of the host differ from the records ({error:#}): written anew");
             self.write_host_rules()
         })
@@ -112,16 +113,17 @@ impl Wiring {
     pub(crate) fn open_network(&self, network: &Network) -> Result<()> {
         let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
         if network.secured && network.icc {
-            self.change_rules(namespace, &rules::network_elements(network, true)).context("let a network pass")?;
+            self.change_rules(namespace, &rules::network_elements(network), Change::Add)
+                .context("let a network pass")?;
         } else {
             // What VNICs on its bridge may do changes too.
             self.load_rules(namespace)?;
         }
-        let outside = rules::host_elements(network, true);
+        let outside = rules::host_elements(network);
         if outside.is_empty() {
             return Ok(());
         }
-        self.change_host_rules(&outside).context("let IPv6 out with its own addresses")
+        self.change_host_rules(&outside, Change::Add).context("let IPv6 out with its own addresses")
     }
 
     /// Takes back what [`Self::open_network`] did, when the network's record is gone.
@@ -131,12 +133,12 @@ impl Wiring {
             if !left.is_empty() || !gone.secured || !gone.icc {
                 self.load_rules(namespace)?;
             } else {
-                self.change_rules(namespace, &rules::network_elements(gone, false))?;
+                self.change_rules(namespace, &rules::network_elements(gone), Change::Delete)?;
             }
         }
-        let outside = rules::host_elements(gone, false);
+        let outside = rules::host_elements(gone);
         if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
-            self.change_host_rules(&outside)?;
+            self.change_host_rules(&outside, Change::Delete)?;
         }
         Ok(())
     }
@@ -186,7 +188,7 @@ impl Wiring {
         let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
         if !*stand {
             if self.kernel.has_rules(&Namespace::Host)? {
-                self.change_host_rules(&self.docker_script()?).context("keep tenants from Docker's own bridges")?;
+                self.keep_from_docker()?;
             } else {
                 self.load_host_rules()?;
             }
@@ -194,6 +196,12 @@ impl Wiring {
             *stand = true;
         }
         Ok(())
+    }
+
+    fn keep_from_docker(&self) -> Result<()> {
+        let _lock = self.lock_rules(None);
+        let told = self.kernel.run_nft(&Namespace::Host, &self.docker_script()?);
+        told.context("keep tenants from Docker's own bridges")
     }
 
     fn load_host_rules(&self) -> Result<()> {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
+use crate::kernel::element::{Change, Element};
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
 use crate::rules::{self, Walls};
 use crate::uplink::Pools;
@@ -155,9 +156,9 @@ impl Wiring {
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
         if let Some(namespace) = &vnic.namespace {
             let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-            let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic), true);
+            let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic));
             // Before the link: it is never without its rules.
-            self.change_rules(namespace, &elements).context("secure a VNIC")?;
+            self.change_rules(namespace, &elements, Change::Add).context("secure a VNIC")?;
         }
         self.kernel.create_veth(&veth(vnic))
     }
@@ -205,18 +206,19 @@ impl Wiring {
             return Ok(());
         }
         self.kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
-        let mut scripts = BTreeMap::<String, String>::new();
+        let mut elements = BTreeMap::<String, Vec<Element>>::new();
         for vnic in &going {
             if let Some(namespace) = &vnic.namespace {
                 let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-                let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic), false);
-                scripts.entry(namespace.clone()).or_default().push_str(&elements);
+                let its = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic));
+                elements.entry(namespace.clone()).or_default().extend(its);
             }
         }
-        for (namespace, script) in scripts {
+        for (namespace, elements) in elements {
             // The namespace may have gone with its last VNIC, and its rules with it.
             if self.kernel.has_namespace(&namespace)? {
-                self.change_rules(&namespace, &script).context("forget what a VNIC may call itself")?;
+                self.change_rules(&namespace, &elements, Change::Delete)
+                    .context("forget what a VNIC may call itself")?;
             }
         }
         self.store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))

@@ -38,6 +38,21 @@ pub enum Protocol {
 
 words!(Protocol, "protocol", Tcp = "tcp", Udp = "udp", Sctp = "sctp");
 
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// IANA's number, as in an IP header.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
 /// A port of the host that leads to a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use anyhow::{Result, bail, ensure};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
+use super::element::{Change, Element};
 use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
 use crate::names;
 
@@ -246,6 +247,10 @@ impl Kernel for Fake {
             state.rules.insert(namespace.clone());
         }
         Ok(())
+    }
+
+    fn change_elements(&self, _namespace: &Namespace, _elements: &[Element], _change: Change) -> Result<()> {
+        self.changing().map(drop)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {

@@ -13,9 +13,12 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
+use super::element::{self, Change, Element};
 use super::message::{self, Link};
 use super::netlink::Netlink;
-use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, nft, shape, uplink};
+use super::{
+    HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, netfilter, nft, shape, uplink,
+};
 use crate::names;
 
 /// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
@@ -275,6 +278,20 @@ impl Kernel for Linux {
 
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
         nft::run(self.file(namespace)?.as_ref(), &self.host, script)
+    }
+
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        if !netfilter::understands(elements) {
+            return self.run_nft(namespace, &element::script(elements, change));
+        }
+        let socket = match self.file(namespace)? {
+            Some(file) => namespace::enter(&file, &self.host, netfilter::open)?,
+            None => netfilter::open()?,
+        };
+        netfilter::change(&socket, elements, change)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {

@@ -4,10 +4,12 @@
 //! the container's end of a VNIC is in the host's namespace, until Docker takes it. So nothing of the host's firewall
 //! and no other tenant's address touches a tenant.
 
+pub mod element;
 mod firewall;
 mod linux;
 mod message;
 mod namespace;
+mod netfilter;
 mod netlink;
 mod nft;
 mod shape;
@@ -22,6 +24,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
 
+use element::{Change, Element};
 pub use linux::Linux;
 
 /// Where a link is: a tenant's network namespace (`/run/netns/NAME`), or the host's own.
@@ -235,6 +238,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// The script's; no such namespace; no nft.
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
+
+    /// Changes elements of ciao's tables in a namespace, all of them or none.
+    ///
+    /// # Errors
+    /// No such namespace, table or set; one that is to be deleted is not there, one that is to be added leads elsewhere.
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()>;
 
     /// Whether ciao's table of rules stands in a namespace.
     ///

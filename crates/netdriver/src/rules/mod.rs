@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ciao_common::store::{Egress, Egress6, Network, Port, Uplink, Vnic};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
+use crate::kernel::element::{Change, Element, Key, Part, Table, script};
 use crate::uplink::Pools;
 
 const TENANT: &str = include_str!("tenant.nft");
@@ -25,17 +26,12 @@ pub(crate) struct Tenant<'a> {
 impl Tenant<'_> {
     /// The whole ruleset of its namespace.
     pub(crate) fn script(&self) -> String {
-        let mut script = TENANT.to_owned();
-        for network in self.networks {
-            script.push_str(&network_elements(network, true));
-        }
+        let mut elements: Vec<_> = self.networks.iter().flat_map(network_elements).collect();
         for vnic in self.vnics {
-            script.push_str(&vnic_elements(vnic, Walls::on_bridge(self.networks, vnic), true));
+            elements.extend(vnic_elements(vnic, Walls::on_bridge(self.networks, vnic)));
         }
-        for port in self.ports {
-            script.push_str(&inner_port(port, true));
-        }
-        script
+        elements.extend(self.ports.iter().map(inner_port));
+        TENANT.to_owned() + &script(&elements, Change::Add)
     }
 }
 
@@ -59,58 +55,42 @@ impl Walls {
 
 /// The whole ruleset of the host's namespace.
 pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplink], pools: &Pools) -> String {
-    let mut script = HOST.to_owned();
-    for network in networks {
-        script.push_str(&host_elements(network, true));
-    }
-    for port in ports {
-        if let Some(uplink) = uplinks.iter().find(|uplink| uplink.namespace == port.namespace) {
-            script.push_str(&outer_port(port, uplink, pools, true));
-        }
-    }
-    script
+    let mut elements: Vec<_> = networks.iter().flat_map(host_elements).collect();
+    elements.extend(ports.iter().filter_map(|port| {
+        let uplink = uplinks.iter().find(|uplink| uplink.namespace == port.namespace)?;
+        Some(outer_port(port, uplink, pools))
+    }));
+    HOST.to_owned() + &script(&elements, Change::Add)
 }
 
 /// Says which bridges are Docker's own.
 pub(crate) fn docker_script(bridges: &[LinkName]) -> String {
-    let mut script = "flush set inet ciao docker\n".to_owned();
-    for bridge in bridges {
-        script.push_str(&element("inet ciao docker", &format!("\"{bridge}\""), true));
-    }
-    script
+    let element = |bridge: &LinkName| Element::new(Table::Inet, "docker", [Part::Link(bridge.clone())]);
+    let elements: Vec<_> = bridges.iter().map(element).collect();
+    "flush set inet ciao docker\n".to_owned() + &script(&elements, Change::Add)
 }
 
 /// Takes the host's rules away.
 pub(crate) const NO_HOST_SCRIPT: &str = "table inet ciao\ndelete table inet ciao\n";
 
-/// Adds an element, or takes it out.
-fn element(set: &str, content: &str, add: bool) -> String {
-    if add {
-        return format!("add element {set} {{ {content} }}\n");
-    }
-    // Its value or statement is no part of the key.
-    let key = content.split(" : ").next().and_then(|key| key.split(" limit ").next()).unwrap_or(content);
-    format!("delete element {set} {{ {key} }}\n")
-}
-
 /// Whether a network's containers may leave, and reach each other.
-pub(crate) fn network_elements(network: &Network, add: bool) -> String {
-    let bridge = format!("\"{}\"", network.bridge);
-    let mut script = String::new();
+pub(crate) fn network_elements(network: &Network) -> Vec<Element> {
+    let bridge = || Part::Link(network.bridge.clone());
+    let element = |set, parts: Vec<Part>| Element::new(Table::Inet, set, parts);
+    let mut elements = Vec::new();
     if network.egress == Egress::Nat {
-        script.push_str(&element("inet ciao nat", &bridge, add));
+        elements.push(element("nat", vec![bridge()]));
         match network.egress6 {
             Egress6::Nat => {}
-            Egress6::Route => script.push_str(&element("inet ciao routed6", &bridge, add)),
-            Egress6::None => script.push_str(&element("inet ciao in6", &bridge, add)),
+            Egress6::Route => elements.push(element("routed6", vec![bridge()])),
+            Egress6::None => elements.push(element("in6", vec![bridge()])),
         }
     }
-    let itself = format!("{bridge} . {bridge}");
-    script.push_str(&element("inet ciao self", &itself, add));
+    elements.push(element("self", vec![bridge(), bridge()]));
     if network.icc {
-        script.push_str(&element("inet ciao same", &itself, add));
+        elements.push(element("same", vec![bridge(), bridge()]));
     }
-    script
+    elements
 }
 
 /// The subnets of a network that leave with their own addresses.
@@ -120,39 +100,34 @@ pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
 }
 
 /// The host's step of [`routed6`].
-pub(crate) fn host_elements(network: &Network, add: bool) -> String {
-    routed6(network).map(|subnet| element("inet ciao routed6", &subnet.to_string(), add)).collect()
+pub(crate) fn host_elements(network: &Network) -> Vec<Element> {
+    let element = |subnet| Element { key: Key::Range(subnet), ..Element::new(Table::Inet, "routed6", []) };
+    routed6(network).map(element).collect()
 }
 
 /// What a VNIC may call itself.
-pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls, add: bool) -> String {
-    let link = &vnic.host_link;
-    let mut script = element("bridge ciao macs", &format!("\"{link}\" . {}", vnic.mac), add);
+pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls) -> Vec<Element> {
+    let link = || Part::Link(vnic.host_link.clone());
+    let element = |set, parts: Vec<Part>| Element::new(Table::Bridge, set, parts);
+    let mut elements = vec![element("macs", vec![link(), Part::Mac(vnic.mac)])];
     let own = [vnic.v4, vnic.v6].into_iter().flatten().map(|(_, address)| address);
     let link_local = IpAddr::from(link_local(vnic.mac));
     for address in own.chain(vnic.allowed.iter().copied()).chain([link_local]) {
-        match address {
-            IpAddr::V4(v4) => script.push_str(&element("bridge ciao ips4", &format!("\"{link}\" . {v4}"), add)),
-            IpAddr::V6(v6) => {
-                script.push_str(&element("bridge ciao ips6", &format!("\"{link}\" . {v6}"), add));
-                script.push_str(&element(
-                    "bridge ciao targets",
-                    &format!("\"{link}\" . 0x{:032x}", u128::from(v6)),
-                    add,
-                ));
-            }
+        let set = if address.is_ipv4() { "ips4" } else { "ips6" };
+        elements.push(element(set, vec![link(), Part::Address(address)]));
+        if let IpAddr::V6(v6) = address {
+            elements.push(element("targets", vec![link(), Part::Bytes(v6.octets())]));
         }
     }
-    if let Some(rate) = vnic.rate {
-        let limit = format!("limit rate over {} bytes/second burst {} bytes", rate.bytes(), rate.burst());
-        script.push_str(&element("bridge ciao slow", &format!("\"{link}\" {limit}"), add));
+    if vnic.rate.is_some() {
+        elements.push(Element { limit: vnic.rate, ..element("slow", vec![link()]) });
     }
     for (set, is_in) in [("open", !walls.secured), ("alone", walls.alone)] {
         if is_in {
-            script.push_str(&element(&format!("bridge ciao {set}"), &format!("\"{link}\""), add));
+            elements.push(element(set, vec![link()]));
         }
     }
-    script
+    elements
 }
 
 /// The link-local address that a container's kernel makes of its MAC address (RFC 4291, appendix A).
@@ -162,26 +137,26 @@ fn link_local(mac: MacAddr) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
 }
 
-fn family(address: IpAddr) -> char {
-    if address.is_ipv4() { '4' } else { '6' }
-}
-
 /// A published port's step from the tenant's uplink to the container.
-pub(crate) fn inner_port(port: &Port, add: bool) -> String {
-    let content = format!("{} . {} : {} . {}", port.protocol, port.host_port, port.address, port.container_port);
-    element(&format!("inet ciao ports{}", family(port.address)), &content, add)
+pub(crate) fn inner_port(port: &Port) -> Element {
+    let set = if port.address.is_ipv4() { "ports4" } else { "ports6" };
+    let key = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
+    Element::new(Table::Inet, set, key).leading_to([Part::Address(port.address), Part::Port(port.container_port)])
 }
 
 /// A published port's step from the host to the tenant's uplink.
-pub(crate) fn outer_port(port: &Port, uplink: &Uplink, pools: &Pools, add: bool) -> String {
+pub(crate) fn outer_port(port: &Port, uplink: &Uplink, pools: &Pools) -> Element {
+    let place = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
+    let (set, key) = match port.host_address {
+        IpAddr::V4(v4) if v4.is_unspecified() => ("ports4", place.to_vec()),
+        IpAddr::V6(v6) if v6.is_unspecified() => ("ports6", place.to_vec()),
+        address => {
+            let set = if address.is_ipv4() { "ports4_on" } else { "ports6_on" };
+            (set, [Part::Address(address)].into_iter().chain(place).collect())
+        }
+    };
     let target = pools.inner_address(uplink.number, port.host_address.is_ipv6());
-    let place = format!("{} . {} : {target}", port.protocol, port.host_port);
-    let set = format!("inet ciao ports{}", family(port.host_address));
-    if port.host_address.is_unspecified() {
-        element(&set, &place, add)
-    } else {
-        element(&format!("{set}_on"), &format!("{} . {place}", port.host_address), add)
-    }
+    Element::new(Table::Inet, set, key).leading_to([Part::Address(target)])
 }
 
 #[cfg(test)]
@@ -192,12 +167,5 @@ mod tests {
     fn a_link_local_address_is_the_mac_s_eui_64() {
         let mac: MacAddr = "02:00:c0:a8:6f:02".parse().unwrap();
         assert_eq!(link_local(mac).to_string(), "fe80::c0ff:fea8:6f02");
-    }
-
-    #[test]
-    fn an_element_is_taken_out_by_its_key() {
-        let out = |content| element("inet ciao x", content, false);
-        assert_eq!(out("tcp . 80 : 10.0.0.2 . 80"), "delete element inet ciao x { tcp . 80 }\n");
-        assert_eq!(out("\"hv1\" limit rate over 1 bytes/second"), "delete element inet ciao x { \"hv1\" }\n");
     }
 }

@@ -7,6 +7,7 @@
 
 mod apart;
 mod driver;
+mod rules;
 
 use std::time::{Duration, Instant};
 
@@ -254,20 +255,5 @@ tests! {
         assert!(!kernel.links(&inside(RED)).unwrap().contains(&name("up0")));
         assert!(kernel.ensure_uplink(&UplinkPair { namespace: "ciao-none".to_owned(), ..uplink }).is_err());
         assert!(!kernel.links(&Namespace::Host).unwrap().contains(&name("cu0123456789")));
-    }
-
-    fn nft_runs_in_the_namespace_meant_all_of_a_script_or_nothing(kernel) {
-        kernel.ensure_namespace(RED).unwrap();
-        let has = || (kernel.has_rules(&inside(RED)).unwrap(), kernel.has_rules(&Namespace::Host).unwrap());
-        assert_eq!(has(), (false, false));
-        kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\n").unwrap();
-        assert_eq!(has(), (true, false));
-        kernel.run_nft(&Namespace::Host, "table inet ciao { chain c { }; }\n").unwrap();
-        kernel.run_nft(&inside(RED), "delete table inet ciao\n").unwrap();
-        assert_eq!(has(), (false, true));
-        let error = kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\npizza\n").unwrap_err().to_string();
-        assert!(error.contains("nft"), "{error}");
-        assert_eq!(has(), (false, true));
-        assert!(kernel.run_nft(&inside("ciao-none"), "table inet ciao\n").is_err());
     }
 }

@@ -1,0 +1,150 @@
+//! An element of a set or map of ciao's rules: what comes and goes with VNICs, networks and published ports.
+//!
+//! It is written in two ways: as a line of nft's language, in a whole ruleset, and as a netlink message
+//! ([`super::nft`]), which costs no process.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ciao_common::store::Protocol;
+use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
+
+/// Which of the two tables named `ciao` an element is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Frames of a tenant's bridges.
+    Bridge,
+    /// IPv4 and IPv6.
+    Inet,
+}
+
+/// A value of one of nft's types, or of several joined by dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `ifname`.
+    Link(LinkName),
+    /// `ether_addr`.
+    Mac(MacAddr),
+    /// `ipv4_addr` or `ipv6_addr`.
+    Address(IpAddr),
+    /// `inet_proto`.
+    Protocol(Protocol),
+    /// `inet_service`.
+    Port(u16),
+    /// Sixteen bytes of a packet.
+    Bytes([u8; 16]),
+}
+
+/// What an element's key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Parts, joined.
+    Parts(Vec<Part>),
+    /// A range of a set with the flag `interval`.
+    Range(Subnet),
+}
+
+/// An element that is put in, or taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// Of which table the set is.
+    pub table: Table,
+    /// The set's or map's name.
+    pub set: &'static str,
+    /// What it is known by.
+    pub key: Key,
+    /// Of a map: what the key leads to. Empty: it is a set.
+    pub value: Vec<Part>,
+    /// What matches no more often than this passes by.
+    pub limit: Option<Rate>,
+}
+
+/// What happens to an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is put in; it may be there already.
+    Add,
+    /// It is taken out; it must be there.
+    Delete,
+}
+
+impl Element {
+    /// An element of a set whose key is one or more parts.
+    pub fn new(table: Table, set: &'static str, key: impl Into<Vec<Part>>) -> Self {
+        Self { table, set, key: Key::Parts(key.into()), value: Vec::new(), limit: None }
+    }
+
+    /// The same in a map.
+    #[must_use]
+    pub fn leading_to(self, value: impl Into<Vec<Part>>) -> Self {
+        Self { value: value.into(), ..self }
+    }
+
+    /// The line of nft's language that makes the change.
+    #[must_use]
+    pub fn line(&self, change: Change) -> String {
+        let verb = match change {
+            Change::Add => "add",
+            Change::Delete => "delete",
+        };
+        let table = match self.table {
+            Table::Bridge => "bridge",
+            Table::Inet => "inet",
+        };
+        let key = match &self.key {
+            Key::Parts(parts) => join(parts),
+            Key::Range(subnet) => subnet.to_string(),
+        };
+        // Value and statement are no part of what an element is known by.
+        let (mut value, mut limit) = (String::new(), String::new());
+        if change == Change::Add {
+            if !self.value.is_empty() {
+                value = format!(" : {}", join(&self.value));
+            }
+            if let Some(rate) = self.limit {
+                limit = format!(" limit rate over {} bytes/second burst {} bytes", rate.bytes(), rate.burst());
+            }
+        }
+        format!("{verb} element {table} ciao {} {{ {key}{limit}{value} }}\n", self.set)
+    }
+}
+
+/// Lines of nft's language.
+#[must_use]
+pub fn script(elements: &[Element], change: Change) -> String {
+    elements.iter().map(|element| element.line(change)).collect()
+}
+
+fn join(parts: &[Part]) -> String {
+    parts.iter().map(Part::to_string).collect::<Vec<_>>().join(" . ")
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(link) => write!(f, "\"{link}\""),
+            Self::Mac(mac) => mac.fmt(f),
+            Self::Address(address) => address.fmt(f),
+            Self::Protocol(protocol) => protocol.fmt(f),
+            Self::Port(port) => port.fmt(f),
+            Self::Bytes(bytes) => write!(f, "0x{:032x}", u128::from_be_bytes(*bytes)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_taken_out_by_its_key() {
+        let port = [Part::Protocol(Protocol::Tcp), Part::Port(80)];
+        let map = Element::new(Table::Inet, "ports4", port).leading_to([Part::Port(8080)]);
+        assert_eq!(map.line(Change::Add), "add element inet ciao ports4 { tcp . 80 : 8080 }\n");
+        assert_eq!(map.line(Change::Delete), "delete element inet ciao ports4 { tcp . 80 }\n");
+        let link = Element::new(Table::Bridge, "slow", [Part::Link("hv1".parse().unwrap())]);
+        let slow = Element { limit: Some("1mbit".parse().unwrap()), ..link };
+        assert!(slow.line(Change::Add).contains("{ \"hv1\" limit rate over 125000 bytes/second burst "));
+        assert_eq!(slow.line(Change::Delete), "delete element bridge ciao slow { \"hv1\" }\n");
+    }
+}

@@ -1,0 +1,85 @@
+//! nftables on the running kernel: scripts, and elements by netlink.
+
+use std::net::Ipv6Addr;
+
+use ciao_common::store::Protocol;
+use ciao_netdriver::kernel::element::{self, Change, Element, Part, Table};
+use ciao_netdriver::kernel::{Kernel, Namespace};
+
+use crate::apart::{RED, inside, name, tests};
+
+tests! {
+    fn nft_runs_in_the_namespace_meant_all_of_a_script_or_nothing(kernel) {
+        kernel.ensure_namespace(RED).unwrap();
+        let has = || (kernel.has_rules(&inside(RED)).unwrap(), kernel.has_rules(&Namespace::Host).unwrap());
+        assert_eq!(has(), (false, false));
+        kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\n").unwrap();
+        assert_eq!(has(), (true, false));
+        kernel.run_nft(&Namespace::Host, "table inet ciao { chain c { }; }\n").unwrap();
+        kernel.run_nft(&inside(RED), "delete table inet ciao\n").unwrap();
+        assert_eq!(has(), (false, true));
+        let error = kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\npizza\n").unwrap_err().to_string();
+        assert!(error.contains("nft"), "{error}");
+        assert_eq!(has(), (false, true));
+        assert!(kernel.run_nft(&inside("ciao-none"), "table inet ciao\n").is_err());
+    }
+
+    fn an_element_by_netlink_is_the_one_that_nft_s_own_line_makes(kernel) {
+        let blue = inside("ciao-blue");
+        for namespace in [&inside(RED), &blue] {
+            kernel.ensure_namespace(namespace.name().unwrap()).unwrap();
+            kernel.run_nft(namespace, SETS).unwrap();
+        }
+        let empty = kernel.list_rules(&blue).unwrap();
+        let elements = elements();
+        kernel.run_nft(&inside(RED), &element::script(&elements, Change::Add)).unwrap();
+        kernel.change_elements(&blue, &elements, Change::Add).unwrap();
+        kernel.change_elements(&blue, &elements, Change::Add).unwrap();
+        let listed = kernel.list_rules(&blue).unwrap();
+        assert_eq!(listed, kernel.list_rules(&inside(RED)).unwrap());
+        assert!(listed.contains("\"hv1\" . 02:00:c0:a8:6f:02") && listed.contains("tcp . 8080 : 10.0.0.2 . 80"), "{listed}");
+        kernel.change_elements(&blue, &elements, Change::Delete).unwrap();
+        assert_eq!(kernel.list_rules(&blue).unwrap(), empty);
+        // What is not there cannot be deleted, and then nothing is.
+        kernel.change_elements(&blue, &elements[1..], Change::Add).unwrap();
+        let before = kernel.list_rules(&blue).unwrap();
+        let error = kernel.change_elements(&blue, &elements, Change::Delete).unwrap_err().to_string();
+        assert!(error.contains("macs") && error.contains("No such file"), "{error}");
+        assert_eq!(kernel.list_rules(&blue).unwrap(), before);
+        assert!(kernel.change_elements(&inside("ciao-none"), &elements, Change::Add).is_err());
+        assert!(kernel.change_elements(&Namespace::Host, &elements, Change::Add).is_err());
+    }
+}
+
+/// A set or map of each kind that ciao's rules have.
+const SETS: &str = "table bridge ciao {
+    set macs { typeof iifname . ether saddr; }
+    set ips4 { typeof iifname . ip saddr; }
+    set ips6 { typeof iifname . ip6 saddr; }
+    set targets { typeof iifname . @th,64,128; }
+    set open { type ifname; }
+}
+table inet ciao {
+    set same { type ifname . ifname; }
+    map ports4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+    map ports6_on { type ipv6_addr . inet_proto . inet_service : ipv6_addr; }
+}
+";
+
+fn elements() -> Vec<Element> {
+    let link = || Part::Link(name("hv1"));
+    let v6: Ipv6Addr = "fd00:5::2".parse().unwrap();
+    let tcp = [Part::Protocol(Protocol::Tcp), Part::Port(8080)];
+    vec![
+        Element::new(Table::Bridge, "macs", [link(), Part::Mac("02:00:c0:a8:6f:02".parse().unwrap())]),
+        Element::new(Table::Bridge, "ips4", [link(), Part::Address([10, 0, 0, 2].into())]),
+        Element::new(Table::Bridge, "ips6", [link(), Part::Address(v6.into())]),
+        Element::new(Table::Bridge, "targets", [link(), Part::Bytes(v6.octets())]),
+        Element::new(Table::Bridge, "open", [link()]),
+        Element::new(Table::Inet, "same", [Part::Link(name("br-45678901234b")), Part::Link(name("br0"))]),
+        Element::new(Table::Inet, "ports4", tcp.clone())
+            .leading_to([Part::Address([10, 0, 0, 2].into()), Part::Port(80)]),
+        Element::new(Table::Inet, "ports6_on", [vec![Part::Address(v6.into())], tcp.to_vec()].concat())
+            .leading_to([Part::Address(v6.into())]),
+    ]
+}
