@@ -2,7 +2,7 @@
 //!
 //! - [`network`]: `CreateNetwork`, `DeleteNetwork`, and which tenant and addresses a network belongs to;
 //! - [`endpoint`]: `CreateEndpoint`, `DeleteEndpoint`: which VNIC a container gets;
-//! - [`sandbox`]: `Join`, `Leave`: handing the link over;
+//! - [`sandbox`]: `Join`, `Leave`: handing the link over; `ready`: the answers that are known already;
 //! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass;
 //! - [`vnic`]: the launcher's side, served by [`control`];
 //! - [`wiring`]: the kernel's part of networks and VNICs: namespaces, bridges, links;
@@ -19,6 +19,7 @@ pub mod network;
 pub mod options;
 mod pairing;
 pub mod ports;
+mod ready;
 pub mod reconcile;
 pub mod routes;
 pub mod rules;
@@ -42,6 +43,7 @@ pub struct Driver {
     store: Arc<Store>,
     wiring: Arc<Wiring>,
     held: held::Held,
+    ready: ready::Ready,
     config: Config,
 }
 
@@ -73,7 +75,7 @@ impl Driver {
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pools = uplink::Pools::new(config.uplink_pool, uplink_pool6.parse()?)?;
         let wiring = Wiring::new(Arc::clone(&store), kernel, pools)?;
-        Ok(Self { store, wiring, held: held::Held::default(), config })
+        Ok(Self { store, wiring, held: held::Held::default(), ready: ready::Ready::default(), config })
     }
 }
 

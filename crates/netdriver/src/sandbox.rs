@@ -46,7 +46,12 @@ impl Driver {
                 );
             }
         }
-        Ok(reply(&network, vnic))
+        Ok(reply(&network, &vnic))
+    }
+
+    /// What [`Self::join`] answers, where that is known without a look at the records.
+    pub fn join_ready(&self, request: &Join) -> Option<JoinReply> {
+        self.ready.answer(&*self.wiring.kernel, request)
     }
 
     /// Sees to it that the container's end is where the engine looks for it.
@@ -66,15 +71,13 @@ impl Driver {
     }
 
     /// `NetworkDriver.Leave`: nothing to do. The engine gives the link back afterwards.
-    ///
-    /// # Errors
-    /// None.
-    pub fn leave(&self, _request: EndpointRef) -> Result<Empty> {
-        Ok(Empty {})
+    pub fn leave(&self, _request: &EndpointRef) -> Empty {
+        Empty {}
     }
 }
 
-fn reply(network: &Network, vnic: Vnic) -> JoinReply {
+/// What `Join` says of a network's VNIC.
+pub(crate) fn reply(network: &Network, vnic: &Vnic) -> JoinReply {
     let gateways_are_used = matches!(network.egress, Egress::Nat | Egress::Gateway);
     let gateway = |v4: bool| {
         let mut gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
@@ -82,7 +85,7 @@ fn reply(network: &Network, vnic: Vnic) -> JoinReply {
     };
     let (gateway, gateway_ipv6) = (gateway(true), gateway(false));
     JoinReply {
-        interface_name: InterfaceName { src_name: vnic.container_link, dst_prefix: network.dst_prefix.clone() },
+        interface_name: InterfaceName { src_name: vnic.container_link.clone(), dst_prefix: network.dst_prefix.clone() },
         // Without gateway and without this word the engine adds an interface on docker_gwbridge.
         disable_gateway_service: network.egress != Egress::Docker && gateway.is_none() && gateway_ipv6.is_none(),
         gateway,

@@ -147,6 +147,16 @@ impl Wiring {
         self.ensure_uplink(namespace, network)
     }
 
+    /// Makes the links and rules of a VNIC that was recorded just now. Bridge and rules stand as a rule, so they are
+    /// looked at only where something fails. The caller has the namespace's lock.
+    pub(crate) fn new_vnic(&self, vnic: &Vnic, walls: Walls) -> Result<()> {
+        let made = self.secure(vnic, walls).and_then(|()| self.kernel.create_veth(&veth(vnic)));
+        made.or_else(|error| {
+            log::info!("links of VNIC {} cannot be made at once ({error:#}): looking at its bridge", vnic.id);
+            self.ensure_vnic(vnic)
+        })
+    }
+
     /// Makes a VNIC's links and rules, if they are not there; a pair with another MAC address is made anew. The caller
     /// has the namespace's lock.
     pub(crate) fn ensure_vnic(&self, vnic: &Vnic) -> Result<()> {
@@ -154,13 +164,15 @@ impl Wiring {
             return Ok(());
         }
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
-        if let Some(namespace) = &vnic.namespace {
-            let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-            let elements = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic));
-            // Before the link: it is never without its rules.
-            self.change_rules(namespace, &elements, Change::Add).context("secure a VNIC")?;
-        }
+        let networks = self.store.read(|tx| tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge))?;
+        self.secure(vnic, Walls::on_bridge(&networks, vnic))?;
         self.kernel.create_veth(&veth(vnic))
+    }
+
+    /// Says what a VNIC may call itself. Done before its link is made: that is never without its rules.
+    fn secure(&self, vnic: &Vnic, walls: Walls) -> Result<()> {
+        let Some(namespace) = &vnic.namespace else { return Ok(()) };
+        self.change_rules(namespace, &rules::vnic_elements(vnic, walls), Change::Add).context("secure a VNIC")
     }
 
     /// The links of [`Self::ensure_vnic`], where bridge and rules stand already.

@@ -7,6 +7,7 @@ use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy, now};
 use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
 use crate::options::EndpointOptions;
+use crate::rules::Walls;
 use crate::{names, pairing};
 
 /// What is asked for.
@@ -22,10 +23,29 @@ pub(super) struct Wanted {
 
 /// What the store says to it.
 pub(super) enum Found {
-    /// Recorded; `true`: the VNIC's links are still to be made.
-    Recorded(Box<Vnic>, bool),
+    /// Recorded.
+    Recorded(Box<Recorded>),
     /// Another endpoint is recorded with something that is asked for. Whether it still lives, the kernel knows.
     Occupied(Endpoint, Box<Vnic>, Clash),
+}
+
+/// An endpoint's network and VNIC.
+pub(super) struct Recorded {
+    pub(super) network: Network,
+    pub(super) vnic: Vnic,
+    pub(super) walls: Walls,
+    pub(super) links: Links,
+}
+
+/// What is known of a VNIC's links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    /// The VNIC was recorded just now: there are none yet.
+    New,
+    /// Docker's own VNIC was recorded by the same call before: they should be there.
+    Docker,
+    /// The launcher had them made.
+    Launcher,
 }
 
 /// What two endpoints cannot both have.
@@ -47,8 +67,8 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
             endpoint.network == wanted.network && endpoint.address == wanted.v4 && endpoint.address6 == wanted.v6;
         let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && wanted.mac.is_none_or(|mac| mac == vnic.mac));
         let vnic = vnic.with_context(|| format!("endpoint {} exists with other content", wanted.id.short()))?;
-        let to_make = vnic.owner == Owner::Docker;
-        return Ok(Found::Recorded(Box::new(vnic), to_make));
+        let links = if vnic.owner == Owner::Docker { Links::Docker } else { Links::Launcher };
+        return recorded(tx, network, vnic, links);
     }
     let (vnic, is_new) = match find_vnic(tx, &network, wanted)? {
         Some(vnic) => (vnic, false),
@@ -72,7 +92,12 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
         address6: wanted.v6,
         created: now(),
     })?;
-    Ok(Found::Recorded(Box::new(vnic), is_new))
+    recorded(tx, network, vnic, if is_new { Links::New } else { Links::Launcher })
+}
+
+fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Found> {
+    let walls = Walls::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic);
+    Ok(Found::Recorded(Box::new(Recorded { network, vnic, walls, links })))
 }
 
 /// The endpoint that is recorded with the VNIC, with one of the addresses, or with the MAC address: two links with one

@@ -11,7 +11,7 @@ use ciao_common::types::{EndpointId, VnicId};
 use crate::kernel::Place;
 use crate::options::EndpointOptions;
 use crate::{Driver, undone, wiring};
-use choice::{Clash, Found, Wanted, record};
+use choice::{Clash, Found, Links, Recorded, Wanted, record};
 
 /// So long, in milliseconds, an endpoint may take from being made to having joined.
 const SETTING_UP: i64 = 15_000;
@@ -40,10 +40,10 @@ impl Driver {
         for _ in 0..TRIES {
             let plan = wanted.clone();
             match self.store.write(move |tx| record(tx, &plan))? {
-                Found::Recorded(vnic, to_make) => {
-                    if to_make {
-                        self.make_links(&wanted.id, &vnic)?;
-                    }
+                Found::Recorded(recorded) => {
+                    let vnic = &recorded.vnic;
+                    self.make_links(&wanted.id, &recorded)?;
+                    self.ready.keep(&wanted.id, &recorded.network, vnic);
                     let answer = Interface { mac_address: Some(vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
                 }
@@ -53,11 +53,18 @@ impl Driver {
         bail!("endpoint {} is raced by another one for its VNIC: try again", wanted.id.short())
     }
 
-    /// Makes the links of a new VNIC of Docker's, or takes its records away again.
-    fn make_links(&self, endpoint: &EndpointId, vnic: &Vnic) -> Result<()> {
+    /// Makes the links of a VNIC of Docker's, or takes its records away again. Those of a launcher's VNIC are there, or
+    /// made again by `Join`.
+    fn make_links(&self, endpoint: &EndpointId, recorded: &Recorded) -> Result<()> {
+        let vnic = &recorded.vnic;
         let lock = self.wiring.lock(vnic.namespace.as_deref());
-        let Err(error) = self.wiring.ensure_vnic(vnic) else { return Ok(()) };
+        let made = match recorded.links {
+            Links::New => self.wiring.new_vnic(vnic, recorded.walls),
+            Links::Docker => self.wiring.ensure_vnic(vnic),
+            Links::Launcher => Ok(()),
+        };
         drop(lock);
+        let Err(error) = made else { return Ok(()) };
         let endpoint = endpoint.clone();
         let gone = self.store.write(move |tx| match tx.endpoint(&endpoint)? {
             Some(endpoint) => forget(tx, &endpoint),
@@ -107,6 +114,9 @@ impl Driver {
 
     /// Takes away what an endpoint had: the records say already that it is to go, so what fails now is tried again.
     pub(crate) fn clean_up(&self, gone: Gone) {
+        if let Some(endpoint) = &gone.endpoint {
+            self.ready.forget(endpoint);
+        }
         if let Err(error) = self.close_ports(&gone.ports) {
             log::warn!("take published ports back: {error:#}");
         }
@@ -157,6 +167,8 @@ fn unknown(id: &EndpointId) -> String {
 /// What is still to be taken away when the record of an endpoint is gone.
 #[derive(Default)]
 pub(crate) struct Gone {
+    /// Itself.
+    pub(crate) endpoint: Option<EndpointId>,
     /// Its VNIC, if that is Docker's.
     pub(crate) vnic: Option<VnicId>,
     /// Its published ports.
@@ -171,7 +183,7 @@ pub(crate) fn forget(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
     if let Some(id) = &vnic {
         tx.set_vnic_going(id)?;
     }
-    Ok(Gone { vnic, ports })
+    Ok(Gone { endpoint: Some(endpoint.id.clone()), vnic, ports })
 }
 
 /// Forgets an endpoint, if it is still as it was.

@@ -218,6 +218,13 @@ impl Kernel for Fake {
         })
     }
 
+    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
+        match self.lock().links.get(&(Namespace::Host, name.clone())) {
+            Some(FakeLink::ContainerEnd(mac)) => Some(*mac),
+            _ => None,
+        }
+    }
+
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
         Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
     }
@@ -249,8 +256,10 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn change_elements(&self, _namespace: &Namespace, _elements: &[Element], _change: Change) -> Result<()> {
-        self.changing().map(drop)
+    fn change_elements(&self, namespace: &Namespace, _elements: &[Element], _change: Change) -> Result<()> {
+        let state = self.changing()?;
+        ensure!(state.rules.contains(namespace), "network namespace {namespace} has no rules");
+        Ok(())
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {

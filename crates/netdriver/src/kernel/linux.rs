@@ -257,6 +257,11 @@ impl Kernel for Linux {
         Ok(find(&mut netlink, &veth.host_link)?.map_or(Place::Gone, |_| Place::Container))
     }
 
+    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
+        // A netlink request would take the RTNL lock, which deleting links holds for some 20 ms.
+        std::fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?.trim_end().parse().ok()
+    }
+
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
         let Some(mut netlink) = self.netlink(namespace)? else { return Ok(Vec::new()) };
         let replies = netlink.dump(message::get_all()).context("list links")?;

@@ -208,6 +208,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's.
     fn place(&self, veth: &Veth) -> Result<Place>;
 
+    /// The MAC address of a link in the host's namespace, told without waiting for whoever changes links; `None` if it
+    /// is not there, or if that cannot be told so.
+    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr>;
+
     /// The names of all links in a namespace.
     ///
     /// # Errors

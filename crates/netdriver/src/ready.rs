@@ -1,0 +1,50 @@
+//! Endpoints that may join: what `Join` answers is kept from `CreateEndpoint` on, so that it asks neither records nor
+//! netlink, and waits for nobody.
+//!
+//! The answer holds as long as the endpoint does, and as the link that it names is in the host's namespace with the
+//! VNIC's MAC address. Otherwise `Join` looks at records and links anew.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ciao_common::api::network::{Join, JoinReply};
+use ciao_common::store::{Network, Vnic};
+use ciao_common::types::{EndpointId, MacAddr, NetworkId};
+
+use crate::kernel::Kernel;
+use crate::sandbox;
+
+/// The answers, by endpoint.
+#[derive(Default)]
+pub(crate) struct Ready(Mutex<HashMap<EndpointId, Answer>>);
+
+struct Answer {
+    network: NetworkId,
+    mac: MacAddr,
+    reply: JoinReply,
+}
+
+impl Ready {
+    /// Keeps an endpoint's answer.
+    pub(crate) fn keep(&self, endpoint: &EndpointId, network: &Network, vnic: &Vnic) {
+        let reply = sandbox::reply(network, vnic);
+        self.lock().insert(endpoint.clone(), Answer { network: network.id.clone(), mac: vnic.mac, reply });
+    }
+
+    /// The answer to a call, if it is known and still holds.
+    pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &Join) -> Option<JoinReply> {
+        let answers = self.lock();
+        let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
+        let holds = kernel.peek_mac(&answer.reply.interface_name.src_name) == Some(answer.mac);
+        holds.then(|| answer.reply.clone())
+    }
+
+    /// Forgets the answer of an endpoint that is gone.
+    pub(crate) fn forget(&self, endpoint: &EndpointId) {
+        self.lock().remove(endpoint);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Answer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
