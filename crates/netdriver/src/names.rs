@@ -56,11 +56,12 @@ pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     Ok(())
 }
 
-/// Whether a link of the host is a bridge that Docker makes for its own networks.
+/// Whether a link of the host is called `br-…` as the bridges of Docker's own networks are, but not by a network's id:
+/// the host's rules let tenants pass there.
 #[must_use]
-pub fn is_docker_bridge(link: &LinkName) -> bool {
+pub fn is_no_docker_bridge(link: &LinkName) -> bool {
     let of_network = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    matches!(link.as_str(), "docker0" | "docker_gwbridge") || link.as_str().strip_prefix("br-").is_some_and(of_network)
+    link.as_str().strip_prefix("br-").is_some_and(|id| !of_network(id))
 }
 
 fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {

@@ -62,6 +62,15 @@ impl Pools {
     }
 }
 
+/// What is known of the host's rules.
+#[derive(Default)]
+pub(crate) struct HostRules {
+    /// They were seen or written, and nobody told of a change since.
+    stand: bool,
+    /// The links that were last said to be none of Docker's own bridges.
+    not_docker: Option<Vec<LinkName>>,
+}
+
 impl Wiring {
     /// Writes a namespace's whole ruleset from the records.
     pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
@@ -185,23 +194,28 @@ impl Wiring {
 
     /// Loads the host's rules, and opens its firewall, if a tenant needs them and they are not there.
     fn ensure_host_rules(&self) -> Result<()> {
-        let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*stand {
-            if self.kernel.has_rules(&Namespace::Host)? {
-                self.keep_from_docker()?;
-            } else {
-                self.load_host_rules()?;
-            }
-            self.kernel.open_firewall(&Passage::Uplinks)?;
-            *stand = true;
+        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.stand {
+            return Ok(());
         }
+        let not_docker = self.not_docker()?;
+        if !self.kernel.has_rules(&Namespace::Host)? {
+            self.load_host_rules()?;
+        } else if known.not_docker.as_ref() != Some(&not_docker) {
+            self.keep_from_docker(&not_docker)?;
+        }
+        self.kernel.open_firewall(&Passage::Uplinks)?;
+        *known = HostRules { stand: true, not_docker: Some(not_docker) };
         Ok(())
     }
 
-    fn keep_from_docker(&self) -> Result<()> {
+    fn keep_from_docker(&self, not_docker: &[LinkName]) -> Result<()> {
         let _lock = self.lock_rules(None);
-        let told = self.kernel.run_nft(&Namespace::Host, &self.docker_script()?);
-        told.context("keep tenants from Docker's own bridges")
+        let told = self.kernel.run_nft(&Namespace::Host, &rules::not_docker_script(not_docker));
+        told.or_else(|error| {
+            log::info!("rules of the host are not as expected ({error:#}): written anew");
+            self.write_host_rules()
+        })
     }
 
     fn load_host_rules(&self) -> Result<()> {
@@ -211,16 +225,16 @@ impl Wiring {
 
     fn write_host_rules(&self) -> Result<()> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
-        // In the same transaction, so that no tenant reaches Docker's own bridges in between.
-        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools) + &self.docker_script()?;
+        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools)
+            + &rules::not_docker_script(&self.not_docker()?);
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
     }
 
-    /// Which bridges are Docker's own now.
-    fn docker_script(&self) -> Result<String> {
-        let mut bridges = self.kernel.links(&Namespace::Host)?;
-        bridges.retain(names::is_docker_bridge);
-        Ok(rules::docker_script(&bridges))
+    /// Which links are none of Docker's own bridges now, although they are called so.
+    fn not_docker(&self) -> Result<Vec<LinkName>> {
+        let mut links = self.kernel.links(&Namespace::Host)?;
+        links.retain(names::is_no_docker_bridge);
+        Ok(links)
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
@@ -228,7 +242,7 @@ impl Wiring {
         if self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(());
         }
-        *self.host_rules.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.host_rules.lock().unwrap_or_else(PoisonError::into_inner).stand = false;
         if depth == Depth::Whole {
             self.load_host_rules()?;
         }
@@ -255,11 +269,11 @@ impl Wiring {
 
     /// Takes the host's rules away when no tenant needs them.
     pub(crate) fn tidy_host_rules(&self) -> Result<()> {
-        let mut stand = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(());
         }
-        *stand = false;
+        *known = HostRules::default();
         if self.kernel.has_rules(&Namespace::Host)? {
             self.kernel.close_firewall(&Passage::Uplinks)?;
             self.kernel.run_nft(&Namespace::Host, rules::NO_HOST_SCRIPT).context("take the host's rules away")?;

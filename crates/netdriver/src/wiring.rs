@@ -15,7 +15,7 @@ use ciao_common::types::{LinkName, VnicId};
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
 use crate::rules::{self, Walls};
-use crate::uplink::Pools;
+use crate::uplink::{HostRules, Pools};
 
 /// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
 const LOCKS: usize = 64;
@@ -25,8 +25,8 @@ pub(crate) struct Wiring {
     pub(crate) store: Arc<Store>,
     pub(crate) kernel: Arc<dyn Kernel>,
     pub(crate) pools: Pools,
-    /// Whether the host's rules stand, as far as is known; whoever changes them has it.
-    pub(crate) host_rules: Mutex<bool>,
+    /// What is known of the host's rules; whoever changes them has it.
+    pub(crate) host_rules: Mutex<HostRules>,
     locks: Vec<Mutex<()>>,
     /// Whoever writes a namespace's rules has one of these, so that a ruleset read from the records is never older than
     /// an element that somebody else just wrote. Nothing else is locked inside.
@@ -62,7 +62,7 @@ impl Wiring {
             store,
             kernel,
             pools,
-            host_rules: Mutex::new(false),
+            host_rules: Mutex::default(),
             locks: locks(),
             rules_locks: locks(),
             going: Mutex::new(going),

@@ -63,11 +63,11 @@ pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplin
     HOST.to_owned() + &script(&elements, Change::Add)
 }
 
-/// Says which bridges are Docker's own.
-pub(crate) fn docker_script(bridges: &[LinkName]) -> String {
-    let element = |bridge: &LinkName| Element::new(Table::Inet, "docker", [Part::Link(bridge.clone())]);
-    let elements: Vec<_> = bridges.iter().map(element).collect();
-    "flush set inet ciao docker\n".to_owned() + &script(&elements, Change::Add)
+/// Says which links are none of Docker's own bridges, although they are called so.
+pub(crate) fn not_docker_script(links: &[LinkName]) -> String {
+    let element = |link: &LinkName| Element::new(Table::Inet, "not_docker", [Part::Link(link.clone())]);
+    let elements: Vec<_> = links.iter().map(element).collect();
+    "flush set inet ciao not_docker\n".to_owned() + &script(&elements, Change::Add)
 }
 
 /// Takes the host's rules away.
