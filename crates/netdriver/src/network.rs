@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
-use ciao_common::store::{Network, NetworkSubnet, Tx, VnicPolicy};
+use ciao_common::store::{Egress, Network, NetworkSubnet, Route, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::options::NetworkOptions;
+use crate::uplink::Pools;
 use crate::{Driver, names, pairing, undone};
 
 /// The smallest MTU of a link with IPv6 (RFC 8200, 5).
@@ -41,6 +42,7 @@ impl Plan {
         if let Some(mtu) = options.mtu.filter(|mtu| has_v6 && *mtu < IPV6_MTU) {
             bail!("MTU {mtu} is too small for IPv6: give at least {IPV6_MTU}");
         }
+        options.routes.iter().try_for_each(|route| check_route(route, &subnets))?;
         // The id is the key; the rest, whatever of it an engine sends, is what must be the same.
         let said = (
             &request.options.generic(),
@@ -59,6 +61,22 @@ fn subnet(data: &IpamData) -> Result<NetworkSubnet> {
     Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None })
 }
 
+/// A container reaches a next hop on the network only, and has a route to the network already.
+fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) -> Result<()> {
+    let to = route.destination;
+    let list = || subnets.iter().map(|(_, subnet)| subnet.subnet.to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(hop) = route.next_hop {
+        ensure!(
+            subnets.iter().any(|(_, subnet)| subnet.subnet.contains(hop)),
+            "route {to}={hop}: next hop {hop} is in no subnet of the network ({}): give an address on it",
+            list()
+        );
+    }
+    let own = subnets.iter().any(|(_, subnet)| subnet.subnet == to);
+    ensure!(!own, "route to {to}: that is the network itself, leave it away");
+    Ok(())
+}
+
 impl Driver {
     /// `NetworkDriver.CreateNetwork`: records the network, then makes its namespace, bridge and gateway.
     ///
@@ -68,7 +86,8 @@ impl Driver {
     pub fn create_network(&self, request: CreateNetwork) -> Result<Empty> {
         let plan = Plan::of(&request)?;
         let on_host = self.wiring.namespace_for(plan.options.bridge.as_ref(), String::new())?.is_none();
-        let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host))?;
+        let pools = self.wiring.pools;
+        let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host, &pools))?;
         let _lock = self.wiring.lock(network.namespace.as_deref());
         let Err(error) = self.wiring.ensure_network(&network) else { return Ok(Empty {}) };
         Err(if made { undone(error, self.forget(&network)) } else { error })
@@ -161,7 +180,7 @@ fn node(discovery: &Discovery) -> Option<IpAddr> {
 }
 
 /// Records a network, or finds it recorded. `true`: it is new.
-fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool) -> Result<(Network, bool)> {
+fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &Pools) -> Result<(Network, bool)> {
     if let Some(network) = tx.network(&plan.id)? {
         ensure!(
             network.options == plan.fingerprint,
@@ -185,6 +204,9 @@ fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool) -> Result<(Network, bool)> {
     // A bridge that the tenant has already is meant, whatever else has its name by now.
     let namespace = (!on_host || tx.is_bridge_used(&ours, &bridge)?).then_some(ours);
     let egress = plan.options.egress(namespace.is_some())?;
+    if egress == Egress::Nat {
+        subnets.iter().try_for_each(|subnet| pools.check_apart(*subnet))?;
+    }
     let mut network = Network {
         id: plan.id.clone(),
         tenant,

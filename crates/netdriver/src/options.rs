@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
-use ciao_common::types::{InstanceId, LinkName, Rate, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, Rate, Subnet, TenantId, VnicId};
 
 use crate::names;
 
@@ -65,7 +65,7 @@ impl NetworkOptions {
         let options = Self {
             tenant: parsed(value("tenant"), "tenant")?,
             bridge: parsed(value("bridge"), "bridge")?,
-            cnci: parsed(value("cnci"), "cnci")?,
+            cnci: value("cnci").map(parse_address).transpose().context("--opt cnci")?,
             vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
             egress: parsed(value("egress"), "egress")?,
             egress6: parsed(value("egress6"), "egress6")?.unwrap_or(Egress6::Nat),
@@ -145,12 +145,14 @@ impl EndpointOptions {
         refuse_unknown(user, &KNOWN_OF_ENDPOINT, "driver-opt")?;
         let value = |key: &str| texts.get(key).map(String::as_str);
         let allowed = value("allowed_addresses").unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty());
-        let allowed = allowed.map(|item| item.parse().with_context(|| format!("{item:?} is not an IP address")));
         Ok(Self {
             instance: parsed(value("instance"), "instance")?,
             vnic: parsed(value("vnic"), "vnic")?,
             rate: parsed(value("rate"), "rate")?,
-            allowed_addresses: allowed.collect::<Result<_>>().context("driver-opt allowed_addresses")?,
+            allowed_addresses: allowed
+                .map(parse_address)
+                .collect::<Result<_>>()
+                .context("driver-opt allowed_addresses")?,
         })
     }
 }
@@ -170,6 +172,14 @@ where
     text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
 }
 
+/// An address, in options and on the command line.
+///
+/// # Errors
+/// It is none.
+pub fn parse_address(text: &str) -> Result<IpAddr> {
+    text.parse().ok().with_context(|| format!("{text:?} is not an IP address: give one such as 10.5.0.2 or fd00:5::2"))
+}
+
 /// On, unless it is said to be off.
 fn switch(text: Option<&str>, key: &str) -> Result<bool> {
     match text {
@@ -184,8 +194,8 @@ fn switch(text: Option<&str>, key: &str) -> Result<bool> {
 /// # Errors
 /// Another number, or none.
 pub fn parse_mtu(text: &str) -> Result<u32> {
-    let mtu = text.parse().with_context(|| format!("MTU {text:?} is no number of bytes"))?;
-    check_mtu(mtu)
+    let mtu = text.parse().ok();
+    check_mtu(mtu.with_context(|| format!("MTU {text:?} is no number of bytes: give one between 68 and 65535"))?)
 }
 
 /// Whether the kernel takes it.
@@ -200,15 +210,19 @@ pub fn check_mtu(mtu: u32) -> Result<u32> {
 fn parse_routes(text: &str) -> Result<Vec<Route>> {
     let one = |item: &str| {
         let (destination, next_hop) = item.split_once('=').map_or((item, None), |(d, n)| (d, Some(n)));
-        let next_hop: Option<IpAddr> = next_hop
-            .map(|text| text.parse().with_context(|| format!("{text:?} is not an IP address")))
-            .transpose()
-            .with_context(|| format!("route {item:?}: give DESTINATION=NEXT_HOP such as 10.0.0.0/8=192.168.111.254"))?;
-        let route = Route { destination: destination.trim().parse()?, next_hop };
-        if let Some(hop) = route.next_hop {
-            ensure!(hop.is_ipv4() == route.destination.network().is_ipv4(), "route {item:?} mixes IPv4 and IPv6");
+        let what = || format!("route {item:?}: give DESTINATION=NEXT_HOP such as 10.0.0.0/8=192.168.111.254");
+        let next_hop = next_hop.map(parse_address).transpose().with_context(what)?;
+        let destination: Subnet = destination.trim().parse().with_context(what)?;
+        let first = destination.network();
+        ensure!(
+            !first.is_loopback() && !first.is_multicast() && !first.is_unspecified(),
+            "route {item:?} leads to {destination}, which is loopback, multicast or everything: \
+             give a subnet; --gateway is for everything else"
+        );
+        if let Some(hop) = next_hop {
+            ensure!(hop.is_ipv4() == first.is_ipv4(), "route {item:?} mixes IPv4 and IPv6");
         }
-        Ok(route)
+        Ok(Route { destination, next_hop })
     };
     let routes: Vec<_> = text.split([',', ' ']).filter(|item| !item.is_empty()).map(one).collect::<Result<_>>()?;
     for (index, route) in routes.iter().enumerate() {
@@ -255,15 +269,19 @@ mod tests {
             (("brigde", "br1"), "brigde: ciao-net knows tenant, bridge"),
             (("bridge", "1234567890123456"), "has 16 bytes"),
             (("vnics", "maybe"), "vnics=maybe"),
-            (("egress", "x"), "egress=x"),
+            (("egress", "NAT"), "option egress=NAT: egress is one of nat, gateway, docker, none"),
             (("dst_prefix", "a/b"), "dst_prefix=a/b"),
             (("dst_prefix", "twelve-bytes"), "1 to 11"),
             (("routes", "10.0.0.0/8=x"), "\"x\" is not an IP address"),
             (("routes", "10.0.0.0/8=fd00::1"), "mixes"),
             (("routes", "10.0.0.0/8,10.0.0.0/8"), "twice"),
-            (("cnci", "x"), "cnci=x"),
+            (("routes", "0.0.0.0/0=10.0.0.1"), "--gateway"),
+            (("routes", "127.0.0.0/8=10.0.0.1"), "loopback"),
+            (("routes", "224.0.0.0/4"), "multicast"),
+            (("routes", "10.0.0.0=10.1.0.1"), "give DESTINATION=NEXT_HOP"),
+            (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
             ((MTU, "67"), "67"),
-            ((MTU, "many"), "many"),
+            ((MTU, "many"), "MTU \"many\" is no number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),
         ] {
             let error = sentence(parse(&[pair]));

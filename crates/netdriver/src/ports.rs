@@ -10,7 +10,7 @@ use ciao_common::api::Empty;
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
 use ciao_common::store::{Egress, Endpoint, Network, Port, Protocol};
-use ciao_common::types::EndpointId;
+use ciao_common::types::{EndpointId, NetworkId};
 
 use crate::endpoint::lookup;
 use crate::held::process_with;
@@ -44,6 +44,25 @@ impl Driver {
             self.publish(&network, &endpoint, &bindings)?;
         }
         Ok(Empty {})
+    }
+
+    /// Refuses ports of an endpoint on a network without any way out, before anything is made: the engine would not ask
+    /// to publish them. An `--internal` network's endpoints come here without ports, whatever the container has.
+    ///
+    /// # Errors
+    /// The network is one, and there are ports.
+    pub(crate) fn refuse_ports_without_egress(&self, network: &NetworkId, options: &Options) -> Result<()> {
+        let bindings = bindings(options)?;
+        let Some(first) = bindings.first() else { return Ok(()) };
+        let closed = self.store.read(|tx| tx.network(network))?.is_some_and(|found| found.egress == Egress::None);
+        ensure!(
+            !closed,
+            "port {} cannot be published: network {} has egress=none. Leave -p away; if the container publishes it on \
+             another network, make this one --internal instead",
+            first.port,
+            network.short()
+        );
+        Ok(())
     }
 
     fn publish(&self, network: &Network, endpoint: &Endpoint, bindings: &[PortBinding]) -> Result<()> {

@@ -42,6 +42,21 @@ impl Pools {
         Ok(Self { v4, v6 })
     }
 
+    /// Whether a namespace can have both a subnet and an uplink: it routes by the uplink's addresses.
+    ///
+    /// # Errors
+    /// They overlap.
+    pub(crate) fn check_apart(&self, subnet: Subnet) -> Result<()> {
+        for pool in [self.v4, self.v6] {
+            ensure!(
+                !subnet.overlaps(pool),
+                "subnet {subnet} overlaps {pool}, where tenants' ways to the host have their addresses: \
+                 give another subnet, or ciao-net another --uplink-pool"
+            );
+        }
+        Ok(())
+    }
+
     /// The subnets of two addresses with that number.
     fn pairs(&self, number: u32) -> Result<[Subnet; 2]> {
         let pair = |pool: Subnet| {

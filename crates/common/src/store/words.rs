@@ -57,7 +57,8 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    _ => bail!(concat!($what, "={} is unknown: give one of ", $($word, " "),+), text),
+                    // Whoever asks says what was given.
+                    _ => bail!(concat!($what, " is one of {}"), [$($word),+].join(", ")),
                 }
             }
         }

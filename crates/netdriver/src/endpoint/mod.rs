@@ -28,6 +28,7 @@ impl Driver {
     /// An unknown network; no such VNIC; a VNIC or address that a live container has; a MAC address that is not the
     /// VNIC's.
     pub fn create_endpoint(&self, request: CreateEndpoint) -> Result<EndpointReply> {
+        self.refuse_ports_without_egress(&request.network_id, &request.options)?;
         let given = request.interface.mac_address;
         let wanted = Wanted {
             id: request.endpoint_id,

@@ -278,3 +278,28 @@ fn a_swarm_s_leader_hands_the_options_back() {
     assert!(b.call("AllocateNetwork", &body).unwrap_err().contains("tenat"));
     assert_eq!(b.ok("FreeNetwork", &json!({ "NetworkID": "n1" })), json!({}));
 }
+
+#[test]
+fn a_network_that_its_namespace_could_not_route_is_refused() {
+    let b = Bench::new();
+    let ula = b.store.write(|tx| tx.setting_or("uplink_pool6", "")).unwrap();
+    for (subnet, options, expected) in [
+        ("169.254.64.0/24", &[][..], "overlaps 169.254.64.0/18"),
+        ("169.254.0.0/16", &[], "--uplink-pool"),
+        (&*ula, &[], "overlaps"),
+        (
+            SUBNET,
+            &[("routes", "10.0.0.0/8=192.168.112.1")],
+            "192.168.112.1 is in no subnet of the network (192.168.111.0/24)",
+        ),
+        (SUBNET, &[("routes", "192.168.111.0/24")], "that is the network itself"),
+        (SUBNET, &[("routes", "0.0.0.0/0=192.168.111.9")], "--gateway"),
+    ] {
+        let error = b.call("CreateNetwork", &network("n1", &[subnet], options)).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(b.kernel.state().namespaces.is_empty());
+    // Where nothing leads out, nothing is routed.
+    b.ok("CreateNetwork", &network("n1", &["169.254.64.0/24"], &[("egress", "none")]));
+    b.ok("CreateNetwork", &network("n2", &[SUBNET], &[("routes", "10.0.0.0/8=192.168.111.9,10.9.0.0/16")]));
+}

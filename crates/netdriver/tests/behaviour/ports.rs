@@ -132,6 +132,19 @@ fn both_families_of_a_container_have_the_same_port() {
 }
 
 #[test]
+fn a_port_on_a_network_without_egress_is_refused_before_anything_is_made() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &["10.3.0.0/24"], &[("egress", "none")]));
+    let before = (b.rows(), format!("{:?}", b.kernel.state()));
+    let mut body = endpoint("e1", "n1", "10.3.0.2/24", "");
+    body["Options"]["com.docker.network.portmap"] = json!([binding(6, (8080, 8080), "")]);
+    let error = b.call("CreateEndpoint", &body).unwrap_err();
+    assert!(error.contains("port 80 ") && error.contains("egress=none") && error.contains("--internal"), "{error}");
+    assert_eq!((b.rows(), format!("{:?}", b.kernel.state())), before);
+    b.run("e1", "n1", "10.3.0.2/24", "");
+}
+
+#[test]
 fn a_port_that_cannot_be_published_is_refused() {
     let b = two();
     let mut internal = network("n3", &["10.3.0.0/24"], &[]);
