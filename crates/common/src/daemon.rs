@@ -156,6 +156,15 @@ pub fn exit_code(program: &str, outcome: Result<()>) -> std::process::ExitCode {
     }
 }
 
+/// A number of seconds on the command line.
+///
+/// # Errors
+/// It is none, or less than `least`.
+pub fn seconds(text: &str, least: u64) -> Result<u64> {
+    let number = text.parse().ok().filter(|number| *number >= least);
+    number.with_context(|| format!("give a whole number of seconds, at least {least}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

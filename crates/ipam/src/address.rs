@@ -107,7 +107,7 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
         Some(number) => number,
         None => {
             reclaim(tx, Some(set), config.grace)?;
-            lowest_unreserved(tx, pool, range, serial)?.context("no available addresses on this pool")?
+            lowest_unreserved(tx, pool, range, serial)?.with_context(|| full(pool))?
         }
     };
     let address = key_address(set.subnet.family(), number);
@@ -119,11 +119,20 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
     Ok(address)
 }
 
+/// What is said of a pool without free addresses. It begins with Docker's own words, which users look for.
+fn full(pool: &Pool) -> String {
+    let subnet = pool.set.subnet;
+    let range = pool.sub_pool.map_or_else(String::new, |range| format!(" (--ip-range {range})"));
+    format!("no available addresses on this pool: {subnet}{range} is full, see \"ciao-ipam lease list\"")
+}
+
 /// Where dynamic addresses come from.
 fn dynamic_range(pool: &Pool) -> Result<AddressRange> {
     let usable = pool.set.subnet.usable();
     let Some(sub_pool) = pool.sub_pool else { return Ok(usable) };
-    usable.intersection(sub_pool.range()).context("no available addresses on this pool: its sub-pool has no usable one")
+    usable
+        .intersection(sub_pool.range())
+        .with_context(|| format!("no available addresses on this pool: its sub-pool {sub_pool} has no usable one"))
 }
 
 /// The address to give next. Reserved ones on the way are taken out of the free runs.

@@ -54,7 +54,7 @@ struct Serve {
     #[arg(long, value_name = "CIDR,SIZE")]
     default_pool: Vec<DefaultPool>,
     /// How long a lease may wait for its endpoint before it is given back, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = |text: &str| daemon::seconds(text, 20))]
     grace: u64,
 }
 

@@ -4,7 +4,7 @@
 //! on it. A pool that names no tenant gets a set of its own each time, so two networks of two users may have the same
 //! subnet on one host without knowing of each other.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{PoolReply, ReleasePool, RequestPool};
 use ciao_common::store::{PoolSet, Scope, Tx};
@@ -55,8 +55,9 @@ impl Ipam {
     /// # Errors
     /// What is asked for makes no sense, overlaps another pool of the tenant, or the default pools are used up.
     pub fn request_pool(&self, request: RequestPool) -> Result<PoolReply> {
-        let scope: Scope =
-            if request.address_space.is_empty() { Scope::Local } else { request.address_space.parse()? };
+        let space = request.address_space.as_str();
+        let scope = if space.is_empty() { Ok(Scope::Local) } else { space.parse() };
+        let scope = scope.with_context(|| format!("unknown address space {space:?}"))?;
         let options = PoolOptions::parse(&request.options)?;
         let wanted = Wanted::of(&request)?;
         let default_pools = self.config.default_pools.clone();

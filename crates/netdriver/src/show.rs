@@ -43,17 +43,30 @@ pub struct NetworkReply {
     pub rules: Vec<String>,
 }
 
+/// What a beginning of an id stands for.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// This network.
+    One(Box<NetworkReply>),
+    /// Nothing.
+    None,
+    /// More than one network.
+    Several,
+}
+
 impl Driver {
-    /// The network whose id begins so; `None` if none or several do.
+    /// The network whose id begins so.
     ///
     /// # Errors
     /// The disk's or nft's.
-    pub fn show_network(&self, prefix: &str) -> Result<Option<NetworkReply>> {
-        let networks = self.store.read(|tx| tx.networks())?;
-        let mut meant = networks.into_iter().filter(|network| network.id.as_str().starts_with(prefix));
-        match (meant.next(), meant.next()) {
-            (Some(network), None) => self.describe(network).map(Some),
-            _ => Ok(None),
+    pub fn show_network(&self, prefix: &str) -> Result<Shown> {
+        let mut meant = self.store.read(|tx| tx.networks())?;
+        meant.retain(|network| network.id.as_str().starts_with(prefix));
+        match meant.len() {
+            0 | 1 => {
+                meant.pop().map_or(Ok(Shown::None), |network| self.describe(network).map(Box::new).map(Shown::One))
+            }
+            _ => Ok(Shown::Several),
         }
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Row, params};
 use serde::Serialize;
 
 use super::value::{Key, Text, get, get_optional, text};
+use super::words::words;
 use super::{Tx, now};
 use crate::types::{PoolId, Subnet, TenantId, key_address};
 
@@ -20,26 +21,7 @@ pub enum Scope {
     Global,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Local => "local",
-            Self::Global => "global",
-        })
-    }
-}
-
-impl FromStr for Scope {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "local" => Ok(Self::Local),
-            "global" => Ok(Self::Global),
-            _ => bail!("unknown address space {text:?}: ciao-ipam has \"local\" and \"global\""),
-        }
-    }
-}
+words!(Scope, "scope", Local = "local", Global = "global");
 
 /// One set of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::types::{InstanceId, TenantId};
 use clap::Args;
 use serde_json::{Value, json};
@@ -64,6 +64,8 @@ pub(super) struct Terminate {
 }
 
 pub(super) fn launch(args: &Launch) -> Result<()> {
+    let name = args.wanted.instance.as_str();
+    ensure!(name.len() > 1, "instance {name:?} becomes the container's name, and Docker's have two letters or more");
     let (ciao, docker) = (args.control.server()?, Engine::connect(&args.docker)?);
     let answer = ciao.post("/v1/vnics", &args.wanted.request()?)?;
     let is_new = answer.status == 201;

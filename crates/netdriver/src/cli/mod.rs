@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use ciao_common::table::{self, List};
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, NetworkId, Rate, Subnet, TenantId, VnicId};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::options;
 use crate::reconcile::Repair;
 use crate::vnic::VnicRequest;
 use ciao_common::client::Server;
@@ -90,28 +91,28 @@ struct Wanted {
     #[arg(long)]
     subnet: Subnet,
     /// The instance's address in it.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = options::parse_address)]
     ip: IpAddr,
     /// Of the instance's interface.
     #[arg(long)]
     mac: MacAddr,
     /// The subnet's gateway; its first address unless given.
-    #[arg(long)]
+    #[arg(long, value_parser = options::parse_address)]
     gateway: Option<IpAddr>,
     /// In bytes.
-    #[arg(long)]
+    #[arg(long, value_parser = options::parse_mtu)]
     mtu: Option<u32>,
     /// The tenant's bridge; one for the subnet unless given.
     #[arg(long)]
     bridge: Option<LinkName>,
     /// A second address, for dual stack.
-    #[arg(long, value_name = "ADDRESS", requires = "subnet6")]
+    #[arg(long, value_name = "ADDRESS", requires = "subnet6", value_parser = options::parse_address)]
     ip6: Option<IpAddr>,
     /// Its subnet.
     #[arg(long, value_name = "SUBNET", requires = "ip6")]
     subnet6: Option<Subnet>,
     /// A further address that the instance may send with, such as a virtual IP. Repeat for more.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = options::parse_address)]
     allow: Vec<IpAddr>,
     /// How fast it may be, each way, such as 100mbit.
     #[arg(long)]
@@ -188,8 +189,8 @@ enum NetworkCommand {
 
 #[derive(Args)]
 struct ShowNetwork {
-    /// Docker's id, or its beginning.
-    id: String,
+    /// Docker's id, or its beginning. Docker tells no driver a network's name.
+    id: NetworkId,
     #[command(flatten)]
     control: Control,
     /// JSON for programs.

@@ -34,7 +34,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
     /// How often records and kernel are compared, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = |text: &str| daemon::seconds(text, 1))]
     reconcile_every: u64,
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Driver;
 use crate::reconcile::Depth;
+use crate::show::Shown;
 use crate::vnic::{Creation, Deletion, VnicRequest};
 
 /// The description of this interface.
@@ -60,13 +61,7 @@ impl Control {
                 Ok(json(200, &self.driver.list_vnics(query.tenant.as_ref(), query.instance.as_ref())?))
             }
             ("GET", ["v1", "vnics", id]) => self.show(id),
-            ("GET", ["v1", "networks", id]) => Ok(match self.driver.show_network(id)? {
-                Some(network) => json(200, &network),
-                None => sentence(
-                    404,
-                    &format!("network {id} is unknown, or several begin so: see \"ciao-net network list\""),
-                ),
-            }),
+            ("GET", ["v1", "networks", id]) => self.show_network(id),
             ("DELETE", ["v1", "vnics", id]) => self.delete(id, query.force),
             ("POST", ["v1", "reconcile"]) => {
                 let depth = if query.dry_run { Depth::Dry } else { Depth::Whole };
@@ -104,9 +99,23 @@ impl Control {
             Err(_) => None,
         };
         Ok(found.map_or_else(
-            || sentence(404, &format!("VNIC {id} is unknown: see GET /v1/vnics")),
+            || sentence(404, &format!("VNIC {id} is unknown: see \"ciao-net vnic list\"")),
             |vnic| json(200, &vnic),
         ))
+    }
+
+    fn show_network(&self, id: &str) -> Result<Reply> {
+        Ok(match self.driver.show_network(id)? {
+            Shown::One(network) => json(200, &network),
+            Shown::None => sentence(
+                404,
+                &format!(
+                    "no network of ciao-net has an id that begins with {id}: see \"ciao-net network list\". A name is \
+                     not enough, because Docker tells drivers ids alone: \"docker network ls\" has both"
+                ),
+            ),
+            Shown::Several => sentence(404, &format!("several networks' ids begin with {id}: give more of the id")),
+        })
     }
 
     fn delete(&self, id: &str, force: bool) -> Result<Reply> {
