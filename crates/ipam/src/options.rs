@@ -82,11 +82,13 @@ impl FromStr for DefaultPool {
     }
 }
 
-/// The engine's own: what its documents promise to users who name no subnet.
+/// The engine's own, what its documents promise to users who name no subnet; but from the other end, because the engine
+/// looks at the host's routes alone when it takes a subnet for `docker_gwbridge`, and a container may be on both.
 #[must_use]
 pub fn builtin_pools() -> Vec<DefaultPool> {
-    let pools = ["172.17.0.0/16,16", "172.18.0.0/15,16", "172.20.0.0/14,16", "172.24.0.0/13,16", "192.168.0.0/16,20"];
-    pools.into_iter().map(|text| text.parse().expect("a constant")).collect()
+    let large = (17..=31).rev().map(|number| format!("172.{number}.0.0/16,16"));
+    let pools = large.chain(["192.168.0.0/16,20".to_owned()]);
+    pools.map(|text| text.parse().expect("a constant")).collect()
 }
 
 /// A random /48 of `fd00::/8` (RFC 4193, 3.2).

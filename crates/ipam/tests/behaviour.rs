@@ -190,7 +190,8 @@ fn without_configuration_the_default_pools_are_the_engine_s_and_a_ula() {
     let pools: Vec<_> = (0..16).map(|_| b.pool("", "", &[]).unwrap().1).collect();
     assert_eq!(
         (pools[0].as_str(), pools[14].as_str(), pools[15].as_str()),
-        ("172.17.0.0/16", "172.31.0.0/16", "192.168.0.0/20")
+        ("172.31.0.0/16", "172.17.0.0/16", "192.168.0.0/20"),
+        "from the other end than the engine, whose docker_gwbridge takes the first one left"
     );
     let v6 = || b.request(RequestPool { address_space: "local".into(), v6: true, ..RequestPool::default() }).unwrap().1;
     let (one, two) = (v6(), v6());
@@ -202,7 +203,7 @@ fn any_pool_of_a_size_is_a_free_one_of_that_size() {
     let b = Bench::new();
     let (_, one) = b.pool("0.0.0.0/24", "", &[("tenant", "acme")]).unwrap();
     let (_, two) = b.pool("0.0.0.0/24", "", &[("tenant", "acme")]).unwrap();
-    assert_eq!((one.as_str(), two.as_str()), ("172.17.0.0/24", "172.17.1.0/24"));
+    assert_eq!((one.as_str(), two.as_str()), ("172.31.0.0/24", "172.31.1.0/24"));
 }
 
 #[test]
