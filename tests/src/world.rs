@@ -4,10 +4,10 @@
 //! in it by this process, because what a socket reaches is decided by the namespace that it was made in, and a socket
 //! here tells a test more than the output of a program there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -103,8 +103,14 @@ impl Place {
 
     /// What somebody answers to a datagram from here; `None` if nobody does in a second.
     pub fn ask(&self, at: &str, question: &str) -> Option<String> {
+        self.ask_from(0, at, question)
+    }
+
+    /// As [`Self::ask`], from a port of this place.
+    pub fn ask_from(&self, port: u16, at: &str, question: &str) -> Option<String> {
         let at: SocketAddr = at.parse().expect("a test gives ADDRESS:PORT");
-        let local = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let local: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = SocketAddr::new(local, port);
         let socket = self.within(|| UdpSocket::bind(local)).ok()?;
         socket.set_read_timeout(Some(ANSWER)).ok()?;
         // A connected socket takes an answer from that very address only.
@@ -193,12 +199,19 @@ impl Wire {
 
     /// The names of the frames that pass until the one named `last`, or for two seconds.
     pub fn hear(&self, last: &str) -> io::Result<BTreeSet<String>> {
+        Ok(self.count(last)?.into_keys().collect())
+    }
+
+    /// As [`Self::hear`], with how many frames had each name.
+    pub fn count(&self, last: &str) -> io::Result<BTreeMap<String, usize>> {
         let since = Instant::now();
-        let mut names = BTreeSet::new();
-        while !names.contains(last) && since.elapsed() < 2 * ANSWER {
-            names.extend(self.next()?.as_deref().and_then(name_of));
+        let mut frames = BTreeMap::new();
+        while !frames.contains_key(last) && since.elapsed() < 2 * ANSWER {
+            if let Some(name) = self.next()?.as_deref().and_then(name_of) {
+                *frames.entry(name).or_default() += 1;
+            }
         }
-        Ok(names)
+        Ok(frames)
     }
 
     /// The next frame that passes in either direction; `None` if none does in 20 ms.

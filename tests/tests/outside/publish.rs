@@ -1,0 +1,94 @@
+//! Published ports: where, for how long, and who has one already.
+
+use ciao_tests::world::{network, serve, soon};
+
+use crate::scene::{ADDRESS, SUBNETS, open, publish_red, red_is_published, refused, said, sql};
+
+#[test]
+fn a_port_at_localhost_never_hangs() {
+    let (host, itself, _) = open("localhost");
+    publish_red(&host, "");
+    assert_eq!(itself.fetch("127.0.0.1:8080"), said("red"));
+    // `localhost` is ::1 first: a client tries 127.0.0.1 only when ::1 answers or refuses.
+    let code = host.try_sh("timeout 1 busybox wget -qO- http://[::1]:8080").unwrap().code;
+    assert_ne!(code, 124, "[::1]:8080 neither answers nor refuses");
+}
+
+#[test]
+fn a_port_is_published_where_the_user_says() {
+    let (host, itself, internet) = open("where");
+    network(&host, "red", "red", SUBNETS).unwrap();
+    let ports = "-p 127.0.0.1:8082:80 -p 203.0.113.1:8083:80 -p 8090-8091:80 -p 80";
+    serve(&host, "red", &format!("--network red {ADDRESS} {ports}")).unwrap();
+    assert_eq!(itself.fetch("127.0.0.1:8082"), said("red"));
+    assert_eq!(itself.fetch("203.0.113.1:8082"), None);
+    assert_eq!(internet.fetch("203.0.113.1:8082"), None);
+    assert_eq!(internet.fetch("203.0.113.1:8083"), said("red"));
+    assert_eq!(itself.fetch("127.0.0.1:8083"), None);
+
+    // A range gives its first free port, and no number any free one; the list says which.
+    let at = |port: &str| format!("203.0.113.1:{port}");
+    assert_eq!(internet.fetch(&at("8090")), said("red"));
+    assert_eq!(internet.fetch(&at("8091")), None);
+    let free = sql(&host, "SELECT host_port FROM port WHERE host_port > 8091 AND host_address = '0.0.0.0'");
+    assert!(free.parse::<u16>().unwrap() >= 32768, "{free}");
+    assert_eq!(internet.fetch(&at(&free)), said("red"));
+    network(&host, "blue", "blue", SUBNETS).unwrap();
+    serve(&host, "blue", &format!("--network blue {ADDRESS} -p 8090-8091:80")).unwrap();
+    assert_eq!(internet.fetch(&at("8091")), said("blue"), "the second of the range");
+    refused(&host, "docker run --rm --network blue -p 8090-8091:80 busybox true", &["8090-8091", "all taken"]);
+}
+
+#[test]
+fn a_taken_port_is_refused_with_the_name_of_who_has_it() {
+    let (host, itself, _) = open("taken");
+    publish_red(&host, "");
+    network(&host, "blue", "blue", SUBNETS).unwrap();
+    let endpoint = sql(&host, "SELECT DISTINCT endpoint FROM port");
+    let run = "docker run --rm --network blue";
+    let words = ["port 8080/tcp", "taken", &endpoint, "of tenant red", "publish another one"];
+    refused(&host, &format!("{run} -p 8080:80 busybox true"), &words);
+    refused(&host, &format!("{run} -p 127.0.0.1:8080:80 busybox true"), &["8080/tcp", "taken", "of tenant red"]);
+
+    let foreign = host.spawn("foreign", ["busybox", "nc", "-ll", "-p", "7777", "-e", "true"]).unwrap();
+    assert!(soon(|| host.sh("busybox netstat -ltn").unwrap().contains(":7777 ")));
+    refused(&host, &format!("{run} -p 7777:80 busybox true"), &["port 7777/tcp", "taken", "process", "busybox"]);
+    foreign.kill().unwrap();
+    assert_eq!(sql(&host, "SELECT count(*) FROM port"), "2", "what was refused left nothing");
+    serve(&host, "blue", &format!("--network blue {ADDRESS} -p 7777:80")).unwrap();
+    assert_eq!(itself.fetch("127.0.0.1:7777"), said("blue"));
+    // And the other way round: who comes later is told.
+    let late = host.try_sh("timeout 1 busybox nc -l -p 8080").unwrap();
+    assert!(late.code == 1 && late.stderr.contains("in use"), "{late:?}");
+}
+
+#[test]
+fn a_port_is_published_as_long_as_its_container_runs() {
+    let (host, itself, internet) = open("while");
+    publish_red(&host, "--restart always");
+    assert!(soon(|| red_is_published(&itself, &internet)));
+    host.docker(&["stop", "red"]).unwrap();
+    for (place, at) in [(&itself, "127.0.0.1:8080"), (&internet, "203.0.113.1:8080"), (&internet, "[2001:db8::1]:8080")]
+    {
+        assert_eq!(place.fetch(at), None, "unpublished at {at}");
+    }
+    assert_eq!(sql(&host, "SELECT count(*) FROM port"), "0");
+    let free = host.try_sh("timeout 1 busybox nc -l -p 8080").unwrap();
+    assert_eq!((free.code, free.stderr.as_str()), (124, ""), "the port is free for others");
+    host.docker(&["start", "red"]).unwrap();
+    assert!(soon(|| red_is_published(&itself, &internet)), "after a start");
+
+    host.ciao_net().kill().unwrap();
+    assert!(red_is_published(&itself, &internet), "while ciao-net is dead");
+    host.ciao_net().start().unwrap();
+    assert!(red_is_published(&itself, &internet), "after SIGKILL of ciao-net");
+    host.sh("ciao-net reconcile --dry-run").unwrap(); // it answers when it has found everything again
+    let late = host.try_sh("timeout 1 busybox nc -l -p 8080").unwrap();
+    assert!(late.stderr.contains("in use"), "held again after SIGKILL of ciao-net: {late:?}");
+
+    for (how, end) in [("SIGTERM", true), ("SIGKILL", false)] {
+        if end { host.dockerd().stop().map(drop) } else { host.dockerd().kill() }.unwrap();
+        host.dockerd().start().unwrap();
+        assert!(soon(|| red_is_published(&itself, &internet)), "after {how} of dockerd");
+    }
+}

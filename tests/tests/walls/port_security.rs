@@ -1,0 +1,105 @@
+//! A container sends with its own addresses, and with those that somebody allowed it.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use ciao_tests::frames::{Station, arp, udp, udp6};
+use ciao_tests::lab::Host;
+use ciao_tests::world::{Place, mark, network, serve, soon};
+use etherparse::ArpOperation;
+
+use crate::lies::{lies, names, neighbour_advertisement};
+use crate::scene::{END, NOBODY, SUBNETS, Scene, everybody, mac_of, only_the_end, station};
+
+#[test]
+fn no_container_lies_about_who_it_is() {
+    let scene = Scene::open("secured", "");
+    assert_eq!(scene.attack(lies(&scene)), only_the_end());
+}
+
+#[test]
+fn without_port_security_every_lie_arrives() {
+    let scene = Scene::open("open", "-o port_security=off");
+    let lies = lies(&scene);
+    let expected = names(&lies);
+    assert_eq!(scene.attack(lies), expected);
+}
+
+#[test]
+fn no_container_lies_to_the_internet() {
+    let heard = |name: &str, options: &str| {
+        let scene = Scene::open(name, options);
+        let internet = Place::internet(&scene.host).unwrap();
+        let ear = internet.wire("eth0").unwrap();
+        let wire = scene.mallory.wire("eth0").unwrap();
+        let target = Station { v4: [203, 0, 113, 2].into(), v6: "2001:db8::2".parse().unwrap(), ..scene.gateway };
+        let as_neighbour = Station { mac: scene.from.mac, ..scene.neighbour };
+        let foreign = Station { v4: [198, 51, 100, 9].into(), ..as_neighbour };
+        // What is routed keeps its payload and nothing behind it.
+        for (name, from) in [("neighbour", as_neighbour), ("foreign", foreign), (END, scene.from)] {
+            let name6 = format!("{name} IPv6");
+            wire.send(&udp6(from, target, (7, 9), &mark(&name6))).unwrap();
+            sleep(Duration::from_millis(20)); // the first one waits for neighbour discovery
+            wire.send(&udp(from, target, (7, 9), &mark(name))).unwrap();
+        }
+        ear.hear(END).unwrap()
+    };
+    let end = [END.to_owned(), format!("{END} IPv6")];
+    assert_eq!(heard("honest", ""), BTreeSet::from(end.clone()));
+    let lies = ["neighbour", "neighbour IPv6", "foreign", "foreign IPv6"].map(str::to_owned);
+    assert_eq!(heard("lying", "-o port_security=off"), BTreeSet::from_iter(end.into_iter().chain(lies)));
+}
+
+#[test]
+fn an_allowed_address_goes_through_and_no_other() {
+    let host = Host::builder().name("allowed").start().unwrap();
+    let scene = {
+        let vnic = "--tenant red --instance vip --subnet 10.5.0.0/24 --ip 10.5.0.66 --mac 02:00:0a:05:00:42";
+        let vnic = format!("ciao-net vnic create {vnic} --allow 10.5.0.100 --allow fd00:5::100 --bridge br-app");
+        host.sh(&vnic).unwrap();
+        network(&host, "app", "red", &format!("{SUBNETS} -o bridge=br-app")).unwrap();
+        let victim = serve(&host, "victim", "--network app --ip 10.5.0.2 --ip6 fd00:5::2").unwrap();
+        let mallory = serve(&host, "mallory", "--network app --ip 10.5.0.66 --cap-add NET_ADMIN").unwrap();
+        let with_option = "name=app,driver-opt=allowed_addresses=10.5.0.101";
+        serve(&host, "docker", &format!("--network {with_option} --cap-add NET_ADMIN")).unwrap();
+        let (from, to) = (station(mac_of(&host, "mallory"), 66), station(mac_of(&host, "victim"), 2));
+        Scene { host, mallory, victim, from, to, gateway: station(NOBODY, 1), neighbour: station(NOBODY, 3) }
+    };
+    let (me, to) = (scene.from, scene.to);
+    let at = |last: u8| Station { v4: [10, 5, 0, last].into(), v6: format!("fd00:5::{last}").parse().unwrap(), ..me };
+    let heard = scene.attack(vec![
+        ("100", udp(at(100), to, (7, 7), b"")),
+        ("100 IPv6", udp6(at(100), to, (7, 7), b"")),
+        ("100 ARP", arp(me.mac, ArpOperation::REPLY, at(100), everybody())),
+        ("100 ND", neighbour_advertisement(at(100), to, at(100).v6)),
+        ("101", udp(at(101), to, (7, 7), b"")),
+        ("102", udp(at(102), to, (7, 7), b"")),
+        ("102 ARP", arp(me.mac, ArpOperation::REPLY, at(102), everybody())),
+        ("102 ND", neighbour_advertisement(at(100), to, at(102).v6)),
+    ]);
+    assert_eq!(heard, BTreeSet::from(["100", "100 IPv6", "100 ARP", "100 ND", END].map(str::to_owned)));
+    // And as it is used: the address moves from one container to the other.
+    for (container, address) in [("mallory", "10.5.0.100"), ("docker", "10.5.0.101")] {
+        scene
+            .host
+            .docker(&["exec", container, "ip", "address", "add", &format!("{address}/24"), "dev", "eth0"])
+            .unwrap();
+        assert!(soon(|| scene.victim.fetch(&format!("{address}:80")).as_deref() == Some(container)), "{address}");
+    }
+}
+
+#[test]
+fn rules_that_somebody_deleted_in_a_tenants_namespace_come_back() {
+    let scene = Scene::open("deleted", "");
+    for table in ["bridge ciao", "inet ciao"] {
+        scene.host.sh(&format!("ip netns exec ciao-red nft delete table {table}")).unwrap();
+        if table == "bridge ciao" {
+            let lies = lies(&scene);
+            let expected = names(&lies);
+            assert_eq!(scene.attack(lies), expected, "without the table nothing stops them");
+        }
+        scene.host.sh("ciao-net reconcile").unwrap();
+        assert_eq!(scene.attack(lies(&scene)), only_the_end(), "after table {table} was deleted");
+    }
+}
