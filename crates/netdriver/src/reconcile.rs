@@ -280,9 +280,11 @@ impl Driver {
 
     /// Links and namespaces that look like ours and that no record stands for.
     fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
-        // The kernel is read first: what is recorded in between is in the second reading.
+        // The kernel is read first: what is recorded in between, or was made while its record was still being written, is
+        // in the second reading.
         let links = self.wiring.kernel.links(&Namespace::Host)?;
         let namespaces = self.wiring.kernel.namespaces()?;
+        self.store.settle()?;
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {

@@ -94,6 +94,8 @@ impl Wiring {
     }
 
     fn write_rules(&self, namespace: &str) -> Result<()> {
+        // A new VNIC's elements may stand before its record does.
+        self.store.settle()?;
         let (networks, vnics, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
             Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))

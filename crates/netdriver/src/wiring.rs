@@ -157,6 +157,13 @@ impl Wiring {
         })
     }
 
+    /// Takes back what [`Self::new_vnic`] made: its record could not be written.
+    pub(crate) fn unmake_vnic(&self, vnic: &Vnic, walls: Walls) -> Result<()> {
+        self.kernel.delete_veths(&[veth(vnic)])?;
+        let Some(namespace) = &vnic.namespace else { return Ok(()) };
+        self.change_rules(namespace, &rules::vnic_elements(vnic, walls), Change::Delete)
+    }
+
     /// Makes a VNIC's links and rules, if they are not there; a pair with another MAC address is made anew. The caller
     /// has the namespace's lock.
     pub(crate) fn ensure_vnic(&self, vnic: &Vnic) -> Result<()> {

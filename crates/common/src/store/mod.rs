@@ -108,6 +108,14 @@ impl Store {
         self.writer.begin(change)
     }
 
+    /// Waits until every change that was begun before is on the disk, or has failed, so that a reader sees it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn settle(&self) -> Result<()> {
+        self.write(|_| Ok(()))
+    }
+
     /// Runs `query` on one consistent view of the last commit.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ pub(super) enum Found {
 }
 
 /// An endpoint's network and VNIC.
+#[derive(Clone)]
 pub(super) struct Recorded {
     pub(super) network: Network,
     pub(super) vnic: Vnic,

@@ -2,6 +2,8 @@
 
 mod choice;
 
+use std::sync::mpsc::channel;
+
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
@@ -39,13 +41,10 @@ impl Driver {
             options: EndpointOptions::parse(&request.options)?,
         };
         for _ in 0..TRIES {
-            let plan = wanted.clone();
-            match self.store.write(move |tx| record(tx, &plan))? {
+            match self.record_and_make(&wanted)? {
                 Found::Recorded(recorded) => {
-                    let vnic = &recorded.vnic;
-                    self.make_links(&wanted.id, &recorded)?;
-                    self.ready.keep(&wanted.id, &recorded.network, vnic);
-                    let answer = Interface { mac_address: Some(vnic.mac), ..Interface::default() };
+                    self.ready.keep(&wanted.id, &recorded.network, &recorded.vnic);
+                    let answer = Interface { mac_address: Some(recorded.vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
                 }
                 Found::Occupied(endpoint, vnic, clash) => self.supersede(&endpoint, &vnic, clash)?,
@@ -54,24 +53,46 @@ impl Driver {
         bail!("endpoint {} is raced by another one for its VNIC: try again", wanted.id.short())
     }
 
-    /// Makes the links of a VNIC of Docker's, or takes its records away again. Those of a launcher's VNIC are there, or
-    /// made again by `Join`.
-    fn make_links(&self, endpoint: &EndpointId, recorded: &Recorded) -> Result<()> {
-        let vnic = &recorded.vnic;
-        let lock = self.wiring.lock(vnic.namespace.as_deref());
-        let made = match recorded.links {
-            Links::New => self.wiring.new_vnic(vnic, recorded.walls),
-            Links::Docker => self.wiring.ensure_vnic(vnic),
-            Links::Launcher => Ok(()),
+    /// Records an endpoint and, while the disk writes that, makes the links of its VNIC. If one of both fails, the other
+    /// is undone; what a crash leaves of it, the next start finds.
+    fn record_and_make(&self, wanted: &Wanted) -> Result<Found> {
+        let (tell, told) = channel();
+        let plan = wanted.clone();
+        let answer = self.store.begin(move |tx| {
+            let found = record(tx, &plan)?;
+            if let Found::Recorded(recorded) = &found {
+                // Who listens waits for the answer too.
+                drop(tell.send(recorded.clone()));
+            }
+            Ok(found)
+        });
+        let Ok(recorded) = told.recv() else { return answer.wait() };
+        let made = self.make_links(&recorded);
+        let found = match answer.wait() {
+            Ok(found) => found,
+            Err(error) if made.is_ok() && recorded.links == Links::New => {
+                return Err(undone(error, self.wiring.unmake_vnic(&recorded.vnic, recorded.walls)));
+            }
+            Err(error) => return Err(error),
         };
-        drop(lock);
-        let Err(error) = made else { return Ok(()) };
-        let endpoint = endpoint.clone();
+        let Err(error) = made else { return Ok(found) };
+        let endpoint = wanted.id.clone();
         let gone = self.store.write(move |tx| match tx.endpoint(&endpoint)? {
             Some(endpoint) => forget(tx, &endpoint),
             None => Ok(Gone::default()),
         });
         Err(undone(error, gone.map(|gone| self.clean_up(gone))))
+    }
+
+    /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC are there, or made again by `Join`.
+    fn make_links(&self, recorded: &Recorded) -> Result<()> {
+        let vnic = &recorded.vnic;
+        let _lock = self.wiring.lock(vnic.namespace.as_deref());
+        match recorded.links {
+            Links::New => self.wiring.new_vnic(vnic, recorded.walls),
+            Links::Docker => self.wiring.ensure_vnic(vnic),
+            Links::Launcher => Ok(()),
+        }
     }
 
     /// Forgets an endpoint whose container is gone: dockerd was killed and never said so.
