@@ -42,7 +42,7 @@ impl Engine {
         if self == Self::Machine {
             return Ok(PathBuf::from("/"));
         }
-        let cache = env::var_os("CIAO_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/ciao-lab"), PathBuf::from);
+        let cache = cache();
         let root = cache.join(self.to_string());
         fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
         // Two tests may want the same suite at once; the second waits and finds it made.
@@ -76,6 +76,11 @@ impl fmt::Display for Engine {
             Self::Forky => "forky",
         })
     }
+}
+
+/// Where what the lab downloads is kept.
+pub(super) fn cache() -> PathBuf {
+    env::var_os("CIAO_LAB_CACHE").map_or_else(|| PathBuf::from("/var/cache/ciao-lab"), PathBuf::from)
 }
 
 /// Makes `root`, under another name until it is complete.

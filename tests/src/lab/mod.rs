@@ -17,7 +17,8 @@
 //!
 //! The pieces: `namespaces` makes the empty host and runs commands in it, `process` holds one command that keeps
 //! running, `daemon` starts and stops a service, `engine` says whose Docker it is, `ciao` puts our own daemons in,
-//! `lan` joins hosts.
+//! `lan` joins hosts, `packages` installs what else a
+//! test needs inside.
 
 mod builder;
 mod ciao;
@@ -28,6 +29,7 @@ mod image;
 mod lan;
 mod namespaces;
 mod output;
+mod packages;
 mod process;
 
 pub use builder::Builder;

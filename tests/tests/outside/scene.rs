@@ -12,7 +12,10 @@ pub(crate) const SUBNETS: &str = "--ipv6 --subnet 10.5.0.0/24 --subnet fd00:5::/
 pub(crate) const ADDRESS: &str = "--ip 10.5.0.2 --ip6 fd00:5::2";
 
 pub(crate) fn open(name: &str) -> (Host, Place, Place) {
-    let host = Host::builder().name(name).start().unwrap();
+    with_internet(Host::builder().name(name).start().unwrap())
+}
+
+pub(crate) fn with_internet(host: Host) -> (Host, Place, Place) {
     let internet = Place::internet(&host).unwrap();
     let itself = Place::host(&host).unwrap();
     (host, itself, internet)

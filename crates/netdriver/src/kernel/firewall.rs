@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
-use super::Passage;
+use super::{Passage, firewalld};
 
 /// The two protocol families have a command each.
 const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
@@ -27,7 +27,7 @@ pub(super) fn open(passage: &Passage) -> Result<()> {
             }
         }
     }
-    Ok(())
+    if *passage == Passage::Uplinks { firewalld::open() } else { Ok(()) }
 }
 
 /// Takes it back.
@@ -41,7 +41,7 @@ pub(super) fn close(passage: &Passage) -> Result<()> {
             }
         }
     }
-    Ok(())
+    if *passage == Passage::Uplinks { firewalld::close() } else { Ok(()) }
 }
 
 fn rules(passage: &Passage) -> Vec<Vec<String>> {

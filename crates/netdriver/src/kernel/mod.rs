@@ -6,6 +6,7 @@
 
 pub mod element;
 mod firewall;
+mod firewalld;
 mod linux;
 mod message;
 mod namespace;

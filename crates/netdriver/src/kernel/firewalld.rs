@@ -1,0 +1,49 @@
+//! firewalld, where it runs. Its own table rejects what no zone of its lets pass, whatever other tables say, so the
+//! tenants' uplinks go into its zone `trusted`, as dockerd puts its bridges into a zone of its own; ciao's table says what
+//! of it may. It is asked over D-Bus, as it wants, and again after each reload of it.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, bail};
+
+/// The uplinks, as firewalld writes names of links, and as nft does.
+const UPLINKS: (&str, &str) = ("cu+", "\"cu*\"");
+
+/// Lets the uplinks pass, if firewalld runs and has them in no zone.
+pub(super) fn open() -> Result<()> {
+    if knows_uplinks() != Some(false) {
+        return Ok(());
+    }
+    let output = ask("addInterface")?;
+    if !output.status.success() {
+        bail!("put {} into firewalld's zone trusted: {}", UPLINKS.0, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    log::info!("firewalld runs: links {} are in its zone trusted now", UPLINKS.0);
+    Ok(())
+}
+
+/// Takes it back.
+pub(super) fn close() -> Result<()> {
+    if knows_uplinks() == Some(true) {
+        // Refused where an administrator has them in another zone.
+        ask("removeInterface")?;
+    }
+    Ok(())
+}
+
+/// Whether a zone of firewalld's has the uplinks; `None` where firewalld does not run with a table of its own.
+fn knows_uplinks() -> Option<bool> {
+    let mut list = Command::new("nft");
+    list.args(["list", "chain", "inet", "firewalld", "filter_FORWARD_ZONES"]);
+    let output = list.output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).contains(UPLINKS.1))
+}
+
+fn ask(method: &str) -> Result<Output> {
+    let method = format!("org.fedoraproject.FirewallD1.zone.{method}");
+    Command::new("dbus-send")
+        .args(["--system", "--print-reply", "--dest=org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"])
+        .args([method.as_str(), "string:trusted", &format!("string:{}", UPLINKS.0)])
+        .output()
+        .context("run dbus-send (Debian: apt install dbus)")
+}
