@@ -259,7 +259,7 @@ impl Kernel for Linux {
 
     fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
         // A netlink request would take the RTNL lock, which deleting links holds for some 20 ms.
-        std::fs::read_to_string(format!("/sys/class/net/{name}/address")).ok()?.trim_end().parse().ok()
+        std::fs::read_to_string(format!("/sys/devices/virtual/net/{name}/address")).ok()?.trim_end().parse().ok()
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
