@@ -6,6 +6,7 @@
 
 mod egress;
 mod firewall;
+mod ipv6;
 mod publish;
 mod scene;
 mod traces;

@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod beyond;
 mod host;
 mod lies;
+mod limits;
 mod port_security;
 mod scene;
 mod tenants;

@@ -1,6 +1,6 @@
 //! What the attacks share: an attacker, a victim, and who is who on a wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use ciao_tests::frames::{Frame, Station, udp};
@@ -40,10 +40,15 @@ impl Scene {
 
     /// Sends the frames from the attacker's container, then one that it may send; returns which of them the victim hears.
     pub(crate) fn attack(&self, frames: Vec<(&'static str, Frame)>) -> BTreeSet<String> {
+        self.count(frames, 1).into_keys().collect()
+    }
+
+    /// As [`Self::attack`], each frame so many times; returns how many of each the victim hears.
+    pub(crate) fn count(&self, frames: Vec<(&'static str, Frame)>, times: usize) -> BTreeMap<String, usize> {
         let (wire, ear) = (self.mallory.wire("eth0").unwrap(), self.victim.wire("eth0").unwrap());
-        wire.send_named(frames).unwrap();
+        wire.send_named(frames.iter().flat_map(|frame| vec![frame.clone(); times])).unwrap();
         wire.send_named([(END, udp(self.from, everybody(), (7, 7), b""))]).unwrap();
-        ear.hear(END).unwrap()
+        ear.count(END).unwrap()
     }
 }
 
@@ -90,4 +95,14 @@ pub(crate) fn host_with_container(name: &str) -> (Host, Place, Place) {
 pub(crate) fn uplink(host: &Host, tenant: &str) -> String {
     let of = format!("SELECT host_link FROM uplink_record WHERE namespace = 'ciao-{tenant}'");
     host.sh(&format!("sqlite3 /var/lib/ciao/ciao.db \"{of}\"")).unwrap()
+}
+
+/// A line of the table of attacks: how many of the packets that were sent came to their target, and how many where
+/// nothing stopped them.
+pub(crate) fn show(attack: &str, (sent, arrived, open): (usize, usize, usize)) {
+    println!("{attack:<58} {sent:>4} {arrived:>8} {open:>6}");
+}
+
+pub(crate) fn show_head(target: &str, open: &str) {
+    println!("\n{target:<58} sent arrived {open}");
 }
