@@ -26,6 +26,7 @@ test-engines: build
 
 ## Measure everything, into benches/RESULTS.md and benches/results.svg: about ten minutes on two cores.
 bench: build
+	@sh deploy/deps.sh bench
 	$(CARGO) build --release --locked -p ciao-bench
 	$(CARGO) run --release --locked -p ciao-bench -- all --folder $(CURDIR)/benches
 	$(CARGO) bench --locked -p ciao-bench

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs what building, demo and tests need and this machine lacks: Debian packages, and a Docker Engine if there is
 # none. A daemon that comes with a package is not started.
+#
+# deps.sh [bench]    bench: what the measurements compare with, too
 set -eu
 
 if ! command -v cargo >/dev/null; then
@@ -23,6 +25,7 @@ need ping iputils-ping
 need debootstrap debootstrap
 need nft nftables
 need docker-compose docker-compose
+[ "${1:-}" != bench ] || need /usr/lib/cni/host-local containernetworking-plugins
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

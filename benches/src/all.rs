@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::report::{Bar, Goal, Section};
-use crate::{data, docker, picture, scale, service};
+use crate::{cni, data, docker, picture, scale, service};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Size {
     pub service: service::Size,
     /// Rounds of `bench docker`.
     pub docker: usize,
+    /// Rounds of `bench cni`.
+    pub cni: usize,
     /// Of `bench data`.
     pub data: data::Size,
     /// Of `bench scale`.
@@ -29,12 +31,13 @@ impl Default for Size {
         Self {
             service: service::Size::default(),
             docker: 20,
+            cni: 50,
             data: data::Size { rounds: 5, time: Duration::from_millis(500) },
             scale: scale::Size {
                 tenants: 200,
-                leases: 200_000,
+                leases: 1_000_000,
                 full: 65_520,
-                churn: 200_000,
+                churn: 1_000_000,
                 rounds: 5,
                 milliseconds: 400,
             },
@@ -50,6 +53,7 @@ impl Size {
         Self {
             service: service::Size { rounds: 2, time },
             docker: 7,
+            cni: 20,
             data: data::Size { rounds: 2, time },
             scale: scale::Size { tenants: 200, leases: 8_000, full: 4_000, churn: 5_000, rounds: 3, milliseconds: 300 },
         }
@@ -62,6 +66,7 @@ impl Size {
         Self {
             service: service::Size { rounds: 1, time },
             docker: 1,
+            cni: 2,
             data: data::Size { rounds: 1, time },
             scale: scale::Size { tenants: 2, leases: 200, full: 100, churn: 500, rounds: 1, milliseconds: 30 },
         }
@@ -75,7 +80,6 @@ const TRIED: &str = "\
 - Cached statements alone did not save SQLite's compiler: built with STAT4, it compiled them again. With
   `SQLITE_DBCONFIG_ENABLE_QPSG` they stay compiled.
 - `opt-level = \"s\"` takes the daemons' idle RSS from 8.5 and 6.7 MB to about 7.0 and 5.6 MB.
-- Not compared yet: CNI's `host-local` and `bridge`.
 ";
 
 /// Measures everything and writes `RESULTS.md` and `results.svg` into a folder.
@@ -88,6 +92,8 @@ pub fn run(folder: &Path, size: &Size) -> Result<()> {
     let mut sections = vec![service::run(size.service, None)?];
     said("docker");
     sections.push(docker::run(size.docker)?);
+    said("cni");
+    sections.push(cni::run(size.cni)?);
     said("data");
     sections.push(data::run(size.data)?);
     said("scale");
@@ -103,7 +109,11 @@ fn page(sections: &[Section], size: &Size) -> Result<String> {
     for (what, value) in machine()? {
         writeln!(page, "- {what}: {value}")?;
     }
-    writeln!(page, "- rounds: service {}, Docker {}, data {}", size.service.rounds, size.docker, size.data.rounds)?;
+    writeln!(
+        page,
+        "- rounds: service {}, Docker {}, CNI {}, data {}",
+        size.service.rounds, size.docker, size.cni, size.data.rounds
+    )?;
     page.push_str("\n![ciao's times as parts of the baselines'](results.svg)\n\n## Goals\n\n");
     let goals: Vec<_> = sections.iter().flat_map(|section| &section.goals).collect();
     let met = goals.iter().filter(|goal| goal.is_met()).count();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{all, data, docker, scale, service};
+use crate::{all, cni, data, docker, scale, service};
 
 /// Measures ciao beside its floors and beside Docker's own drivers.
 #[derive(Parser)]
@@ -30,6 +30,12 @@ enum Command {
     Docker {
         /// How often each kind is measured.
         #[arg(long, default_value_t = 20)]
+        rounds: usize,
+    },
+    /// CNI's host-local and bridge beside ours.
+    Cni {
+        /// How often each call is measured.
+        #[arg(long, default_value_t = 50)]
         rounds: usize,
     },
     /// Throughput and latency of containers.
@@ -77,6 +83,7 @@ pub fn run(cli: Cli) -> Result<()> {
             service::run(size, only.as_deref())?
         }
         Command::Docker { rounds } => docker::run(rounds)?,
+        Command::Cni { rounds } => cni::run(rounds)?,
         Command::Data { size } => {
             data::run(data::Size { rounds: size.rounds, time: Duration::from_millis(size.milliseconds) })?
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`service`]: the daemons under load over their plugin sockets;
 //! - [`docker`]: containers and networks through Docker's API;
+//! - [`cni`]: CNI's plugins for the same jobs;
 //! - [`data`]: what packets meet;
 //! - [`scale`]: many networks, many leases, much churn;
 //! - [`all`]: all of them, and what becomes of it: a page and a picture;
@@ -14,6 +15,7 @@
 pub mod all;
 pub mod calls;
 pub mod cli;
+pub mod cni;
 pub mod data;
 pub mod docker;
 pub mod floor;
