@@ -1,6 +1,6 @@
 //! One network with all that stands for it, for an administrator who wonders.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use ciao_common::store::{Egress6, Network};
@@ -37,7 +37,7 @@ pub struct NetworkReply {
     pub uplink: Option<LinkName>,
     /// The namespace's addresses on it, by which the host knows the tenant.
     pub uplink_addresses: Vec<IpAddr>,
-    /// `tcp 0.0.0.0:8080 -> 10.5.0.2:80`.
+    /// `tcp 0.0.0.0:8080 -> 10.5.0.2:80`, `tcp [::]:8080 -> [fd00::2]:80`.
     pub ports: Vec<String>,
     /// As `nft list ruleset` shows them in the namespace.
     pub rules: Vec<String>,
@@ -100,7 +100,8 @@ impl Driver {
             ports: ports
                 .iter()
                 .map(|p| {
-                    format!("{} {}:{} -> {}:{}", p.protocol, p.host_address, p.host_port, p.address, p.container_port)
+                    let from = SocketAddr::new(p.host_address, p.host_port);
+                    format!("{} {from} -> {}", p.protocol, SocketAddr::new(p.address, p.container_port))
                 })
                 .collect(),
             rules: rules.lines().map(str::to_owned).collect(),

@@ -40,8 +40,14 @@ fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
         ("-o bridge=lo", &["lo is a link of this host but not a bridge"]),
         ("-o bridge=docker0 -o egress=nat", &["egress=nat", "exists on the host"]),
         ("-o com.docker.network.driver.mtu=67", &["MTU 67 is not between 68 and 65535"]),
-        ("-o com.docker.network.driver.mtu=many", &["MTU", "many"]),
-        ("-o egress=sometimes", &["egress=sometimes"]),
+        (
+            "-o com.docker.network.driver.mtu=many",
+            &["MTU \"many\" is no number of bytes: give one between 68 and 65535"],
+        ),
+        ("-o egress=NAT", &["option egress=NAT: egress is one of nat, gateway, docker, none"]),
+        ("--subnet 10.5.0.0/24 -o routes=10.9.0.0/16=10.6.0.1", &["10.6.0.1 is in no subnet of the network"]),
+        ("-o routes=0.0.0.0/0=10.5.0.9", &["--gateway is for everything else"]),
+        ("--subnet 169.254.70.0/24", &["169.254.70.0/24 overlaps 169.254.64.0/18", "--uplink-pool"]),
         ("--internal -o egress=nat", &["egress=nat", "--internal"]),
         ("-o cnci=192.0.2.9 -o egress=nat", &["cnci", "egress=nat"]),
         ("-o vnics=maybe", &["vnics=maybe"]),
@@ -109,11 +115,21 @@ fn a_vnic_that_makes_no_sense_is_refused_with_a_reason() {
         (&format!("{VNIC} --mac 02:00:0a:05:00:07 --bridge lo"), &["lo is a link of this host but not a bridge"]),
         (&VNIC.replace("10.5.0.7", "10.6.0.7 --mac 02:00:0a:05:00:07"), &["10.6.0.7 is outside of subnet 10.5.0.0/24"]),
         (&VNIC.replace("10.5.0.7", "10.5.0.255 --mac 02:00:0a:05:00:07"), &["10.5.0.255", "broadcast"]),
-        ("ciao-net vnic show 0123456789", &["VNIC 0123456789 is unknown"]),
+        ("ciao-net vnic show 0123456789", &["VNIC 0123456789 is unknown: see \"ciao-net vnic list\""]),
+        (
+            "ciao-net launch --tenant red --instance w --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07 busybox",
+            &["instance \"w\" is too short", "two letters"],
+        ),
     ] {
         refused(&host, command, words);
     }
-    for (usage, word) in [("--mac 1", "--mac"), ("--mac ff:ff:ff:ff:ff:ff", "--mac"), ("", "--mac")] {
+    for (usage, word) in [
+        ("--mac 1", "--mac"),
+        ("--mac ff:ff:ff:ff:ff:ff", "--mac"),
+        ("", "--mac"),
+        ("--mac 02:00:0a:05:00:07 --mtu many", "give one between 68 and 65535"),
+        ("--mac 02:00:0a:05:00:07 --gateway x", "\"x\" is not an IP address: give one such as 10.5.0.2"),
+    ] {
         let output = host.try_sh(&format!("{VNIC} {usage}")).unwrap();
         assert_eq!(output.code, 2, "wrong usage: {}", output.stderr);
         assert!(output.stderr.contains(word), "{}", output.stderr);

@@ -18,13 +18,15 @@ fn a_port_at_localhost_never_hangs() {
 fn a_port_is_published_where_the_user_says() {
     let (host, itself, internet) = open("where");
     network(&host, "red", "red", SUBNETS).unwrap();
-    let ports = "-p 127.0.0.1:8082:80 -p 203.0.113.1:8083:80 -p 8090-8091:80 -p 80";
+    let ports = "-p 127.0.0.1:8082:80 -p 203.0.113.1:8083:80 -p [2001:db8::1]:8084:80 -p 8090-8091:80 -p 80";
     serve(&host, "red", &format!("--network red {ADDRESS} {ports}")).unwrap();
     assert_eq!(itself.fetch("127.0.0.1:8082"), said("red"));
     assert_eq!(itself.fetch("203.0.113.1:8082"), None);
     assert_eq!(internet.fetch("203.0.113.1:8082"), None);
     assert_eq!(internet.fetch("203.0.113.1:8083"), said("red"));
     assert_eq!(itself.fetch("127.0.0.1:8083"), None);
+    assert!(soon(|| internet.fetch("[2001:db8::1]:8084") == said("red")));
+    assert_eq!(internet.fetch("203.0.113.1:8084"), None);
 
     // A range gives its first free port, and no number any free one; the list says which.
     let at = |port: &str| format!("203.0.113.1:{port}");
@@ -91,4 +93,27 @@ fn a_port_is_published_as_long_as_its_container_runs() {
         host.dockerd().start().unwrap();
         assert!(soon(|| red_is_published(&itself, &internet)), "after {how} of dockerd");
     }
+}
+
+#[test]
+fn a_network_is_shown_with_its_namespace_uplink_ports_and_rules() {
+    let (host, ..) = open("shown");
+    publish_red(&host, "");
+    let id = host.docker(&["network", "inspect", "-f", "{{.Id}}", "red"]).unwrap();
+    let show = |id: &str| host.sh(&format!("ciao-net network show {id}")).unwrap();
+    let shown = show(&id);
+    let uplink = sql(&host, "SELECT host_link FROM uplink_record");
+    for word in [
+        "ciao-red",
+        &uplink,
+        "169.254.64.1",
+        "tcp 0.0.0.0:8080 -> 10.5.0.2:80",
+        "tcp [::]:8080 -> [fd00:5::2]:80",
+        "table bridge ciao",
+        "table inet ciao",
+    ] {
+        assert!(shown.contains(word), "{word} is not in {shown}");
+    }
+    assert_eq!(show(&id[..6]), shown, "the beginning of an id is enough");
+    refused(&host, "ciao-net network show red", &["begins with red", "docker network ls"]);
 }

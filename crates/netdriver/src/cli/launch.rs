@@ -65,7 +65,10 @@ pub(super) struct Terminate {
 
 pub(super) fn launch(args: &Launch) -> Result<()> {
     let name = args.wanted.instance.as_str();
-    ensure!(name.len() > 1, "instance {name:?} becomes the container's name, and Docker's have two letters or more");
+    ensure!(
+        name.len() > 1,
+        "instance {name:?} is too short for the container's name in Docker: give two letters or more"
+    );
     let (ciao, docker) = (args.control.server()?, Engine::connect(&args.docker)?);
     let answer = ciao.post("/v1/vnics", &args.wanted.request()?)?;
     let is_new = answer.status == 201;

@@ -303,3 +303,16 @@ fn a_network_that_its_namespace_could_not_route_is_refused() {
     b.ok("CreateNetwork", &network("n1", &["169.254.64.0/24"], &[("egress", "none")]));
     b.ok("CreateNetwork", &network("n2", &[SUBNET], &[("routes", "10.0.0.0/8=192.168.111.9,10.9.0.0/16")]));
 }
+
+#[test]
+fn a_network_is_shown_by_the_beginning_of_its_id() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("ab1", &[SUBNET], &[]));
+    b.ok("CreateNetwork", &network("ab2", &[SUBNET], &[]));
+    let show = |id: &str| b.launcher("GET", &format!("/v1/networks/{id}"), b"");
+    assert_eq!(show("ab1").1["id"], json!(id("ab1")));
+    for (prefix, expected) in [("ab", "several networks' ids begin with ab"), ("app", "docker network ls")] {
+        let (status, answer) = show(prefix);
+        assert!(status == 404 && answer["error"].as_str().unwrap().contains(expected), "{answer}");
+    }
+}
