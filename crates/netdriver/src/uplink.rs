@@ -63,7 +63,7 @@ impl Pools {
             let first = pool.range().first + 2 * u128::from(number);
             ensure!(
                 first < pool.range().last,
-                "the uplink pool {pool} is used up: give ciao-net a larger --uplink-pool"
+                "the uplink pool {pool} is used up, by tenants or the host itself: give ciao-net another --uplink-pool"
             );
             Subnet::new(key_address(pool.family(), first), pool.family().bits() - 1)
         };
@@ -186,20 +186,20 @@ impl Wiring {
         if let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? {
             return Ok(uplink);
         }
-        let foreign = self.kernel.host_addresses()?;
+        let mut foreign = vec![Subnet::new([169, 254, 169, 254].into(), 32)?];
+        for (subnet, address) in self.kernel.host_addresses()? {
+            // Of the one subnet that everybody has (RFC 3927) the host's own address alone is taken.
+            let shared = matches!(address, IpAddr::V4(v4) if v4.is_link_local());
+            foreign.push(if shared { Subnet::new(address, 32)? } else { subnet });
+        }
         let (namespace, pools) = (namespace.to_owned(), self.pools);
         self.store.write(move |tx| {
             if let Some(uplink) = tx.uplink(&namespace)? {
                 return Ok(uplink);
             }
             let mut number = tx.free_uplink_number(0)?;
-            // Never an address that the host has for something else, and never the metadata service's.
-            let metadata: IpAddr = [169, 254, 169, 254].into();
-            while pools
-                .pairs(number)?
-                .iter()
-                .any(|pair| foreign.iter().chain([&metadata]).any(|address| pair.contains(*address)))
-            {
+            // Never what the host has for something else, and never the metadata service's address.
+            while pools.pairs(number)?.iter().any(|pair| foreign.iter().any(|taken| taken.overlaps(*pair))) {
                 number = tx.free_uplink_number(number + 1)?;
             }
             let host_link: LinkName = format!("{}{}", names::UPLINK, VnicId::random()).parse()?;

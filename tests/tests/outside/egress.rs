@@ -4,9 +4,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use ciao_common::types::Subnet;
+use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, network, serve, soon};
 
-use crate::scene::{SUBNETS, open, refused, said, sql};
+use crate::scene::{SUBNETS, open, refused, said, sql, with_internet};
 
 #[test]
 fn a_port_on_a_network_that_does_not_lead_out_is_refused() {
@@ -105,4 +106,22 @@ fn egress_gateway_leaves_by_a_router_of_ones_own() {
     assert_eq!(web.fetch("203.0.113.2:80"), None, "the router's world ends there");
     assert_eq!(Place::named(&host, "router").unwrap().fetch("10.7.0.2:80"), said("web"));
     assert_eq!(itself.fetch("10.7.0.2:80"), None, "the host itself is not on that bridge");
+}
+
+#[test]
+fn an_uplink_has_no_address_of_a_subnet_of_the_hosts() {
+    let host = Host::builder().name("pool").ciao_net_args(["--uplink-pool", "10.200.0.0/28"]).start().unwrap();
+    // Another machine of the host's link would have the pool's second pair.
+    host.sh("ip link add dmz type bridge; ip address add 10.200.0.1/29 dev dmz; ip link set dmz up").unwrap();
+    let (host, _, _internet) = with_internet(host);
+    network(&host, "red", "red", "--subnet 10.5.0.0/24").unwrap();
+    let uplink = host.sh("ip -n ciao-red -4 -o address show up0 | sed 's/.*inet //; s, .*,,'").unwrap();
+    assert_eq!(uplink, "10.200.0.9/31");
+    let red = serve(&host, "red", "--network red").unwrap();
+    assert_eq!(red.fetch("203.0.113.2:80"), said("internet"));
+    for name in ["two", "three", "four"] {
+        network(&host, name, name, "").unwrap();
+    }
+    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam five";
+    refused(&host, create, &["the uplink pool 10.200.0.0/28 is used up", "give ciao-net another --uplink-pool"]);
 }

@@ -242,7 +242,7 @@ impl Kernel for Fake {
         self.changing().map(drop)
     }
 
-    fn host_addresses(&self) -> Result<Vec<IpAddr>> {
+    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         Ok(Vec::new())
     }
 

@@ -276,9 +276,10 @@ impl Kernel for Linux {
         uplink::route(uplink, subnet)
     }
 
-    fn host_addresses(&self) -> Result<Vec<IpAddr>> {
+    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         let replies = Netlink::open()?.dump(message::get_addresses()).context("list addresses")?;
-        Ok(replies.iter().filter_map(message::read_address).map(|(_, _, address)| address).collect())
+        let read = replies.iter().filter_map(message::read_address);
+        read.map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
     }
 
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {

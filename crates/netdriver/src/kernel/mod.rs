@@ -232,11 +232,11 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's; the host leads it elsewhere.
     fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
 
-    /// The addresses of the host's own links.
+    /// The addresses of the host's own links, and the subnets that they are in.
     ///
     /// # Errors
     /// The kernel's.
-    fn host_addresses(&self) -> Result<Vec<IpAddr>>;
+    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
 
     /// Runs a script of nft in a namespace, all of it or nothing.
     ///

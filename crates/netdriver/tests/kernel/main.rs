@@ -241,7 +241,7 @@ tests! {
         assert!(kernel.ensure_uplink(&uplink).unwrap());
         assert!(!kernel.ensure_uplink(&uplink).unwrap());
         assert!(answers(RED, "169.254.64.0") && answers(RED, "fd00:9::"));
-        let addresses = kernel.host_addresses().unwrap();
+        let addresses: Vec<_> = kernel.host_addresses().unwrap().into_iter().map(|(_, address)| address).collect();
         assert!(addresses.contains(&"169.254.64.0".parse().unwrap()), "{addresses:?}");
         assert!(run(&format!("ip -n {RED} route")).contains("default via 169.254.64.0 dev up0"));
         assert!(run(&format!("ip -n {RED} -6 route")).contains("default via fd00:9::"));
