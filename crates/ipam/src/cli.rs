@@ -104,7 +104,7 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 fn serve(args: &Serve) -> Result<()> {
-    daemon::start_log("ciao-ipam", env!("CARGO_PKG_VERSION"));
+    daemon::start("ciao-ipam", env!("CARGO_PKG_VERSION"));
     let _lock = daemon::lock(&args.database.db, "ciao-ipam")?;
     let mut sockets = daemon::Sockets::default();
     let listener = sockets.next(&args.socket)?;

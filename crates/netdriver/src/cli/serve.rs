@@ -39,7 +39,7 @@ pub(super) struct Serve {
 }
 
 pub(super) fn run(args: &Serve) -> Result<()> {
-    daemon::start_log("ciao-net", env!("CARGO_PKG_VERSION"));
+    daemon::start("ciao-net", env!("CARGO_PKG_VERSION"));
     let _claim = daemon::claim_namespace("ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
