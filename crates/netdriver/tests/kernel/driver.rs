@@ -1,5 +1,6 @@
 //! The driver on the running kernel: what its namespaces, bridges and rules come to together.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use ciao_common::server::{Handler, Request};
@@ -37,13 +38,17 @@ impl Bench {
     }
 
     fn ok(&self, method: &str, body: &Value) -> Value {
+        let (status, value) = self.ask(method, body);
+        assert_eq!(status, 200, "{value}");
+        value
+    }
+
+    fn ask(&self, method: &str, body: &Value) -> (u16, Value) {
         let plugin = ciao_netdriver::routes::plugin(Arc::clone(&self.driver));
         let path = format!("/NetworkDriver.{method}");
         let body = body.to_string();
         let reply = plugin.handle(Request { method: "POST", path: &path, query: "", body: body.as_bytes() });
-        let value = serde_json::from_slice(&reply.body).unwrap();
-        assert_eq!(reply.status, 200, "{value}");
-        value
+        (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
 
     /// A tenant's network 10.1.0.0/24 on bridge br0.
@@ -136,6 +141,25 @@ tests! {
         assert!(!answers_once("box2", "192.0.2.1"), "the host itself is not for tenants");
         assert!(!answers_once("box4", "192.0.2.1"));
         assert!(bench.store.read(|tx| tx.uplinks()).unwrap().len() == 1);
+    }
+
+    fn a_link_whose_record_cannot_be_written_goes_again(kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        run(&format!("mount -t tmpfs -o size=1m tmpfs {}", folder.path().display()));
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        let bench = Bench::on(store, folder);
+        bench.network("red", "none");
+        let filler = bench.folder.path().join("filler");
+        while std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap().write(&[7; 4096]).is_ok() {}
+        let ids = json!({ "NetworkID": id("red"), "EndpointID": id("e2"), "Interface": { "Address": "10.1.0.2/24" } });
+        let (status, reply) = bench.ask("CreateEndpoint", &ids);
+        assert!(status == 500 && reply["Err"].as_str().unwrap().contains("the disk is full"), "{reply}");
+        assert!(soon(|| kernel.links(&Namespace::Host).unwrap() == [name("lo")]));
+        let rules = || run("ip netns exec ciao-red nft list table bridge ciao");
+        assert!(!rules().contains("10.1.0.2"), "{}", rules());
+        std::fs::remove_file(&filler).unwrap();
+        bench.run("red", 2, "10.1.0.2/24");
+        assert!(rules().contains("10.1.0.2"), "{}", rules());
     }
 
     fn a_published_port_whose_record_is_gone_is_free_for_another_tenant_after_a_reconcile(_kernel) {
