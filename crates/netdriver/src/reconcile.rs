@@ -267,7 +267,7 @@ impl Driver {
     /// # Errors
     /// The firewall's.
     pub fn watch_firewall(&self) -> Result<()> {
-        self.wiring.restore_host_rules(Depth::Glance)
+        self.wiring.watch_host_rules()
     }
 
     /// What only a start needs: the ports that are recorded are held again.

@@ -84,6 +84,8 @@ pub(crate) struct HostRules {
     stand: bool,
     /// The links that were last said to be none of Docker's own bridges.
     not_docker: Option<Vec<LinkName>>,
+    /// The kernel's count of changes when a watch last found them standing.
+    generation: Option<u32>,
 }
 
 impl Wiring {
@@ -222,7 +224,7 @@ impl Wiring {
             self.keep_from_docker(&not_docker)?;
         }
         self.kernel.open_firewall(&Passage::Uplinks)?;
-        *known = HostRules { stand: true, not_docker: Some(not_docker) };
+        (known.stand, known.not_docker) = (true, Some(not_docker));
         Ok(())
     }
 
@@ -264,6 +266,18 @@ impl Wiring {
             self.load_host_rules()?;
         }
         self.ensure_host_rules()
+    }
+
+    /// As [`Self::restore_host_rules`] at a glance, if any rule of the host has changed since the last time.
+    pub(crate) fn watch_host_rules(&self) -> Result<()> {
+        let known = || self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read first: a change while the rules are looked at is seen the next time.
+        let generation = self.kernel.rules_generation()?;
+        if generation.is_none() || known().generation != generation {
+            self.restore_host_rules(Depth::Glance)?;
+            known().generation = generation;
+        }
+        Ok(())
     }
 
     /// Takes a namespace's uplink away when no network leaves by it any more, and the host's rules with the last

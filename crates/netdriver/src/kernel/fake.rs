@@ -266,6 +266,10 @@ impl Kernel for Fake {
         Ok(self.lock().rules.contains(namespace))
     }
 
+    fn rules_generation(&self) -> Result<Option<u32>> {
+        Ok(Some(u32::from(self.lock().rules.contains(&Namespace::Host))))
+    }
+
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
         Ok(String::new())
     }

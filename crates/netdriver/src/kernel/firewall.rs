@@ -44,6 +44,12 @@ pub(super) fn close(passage: &Passage) -> Result<()> {
     if *passage == Passage::Uplinks { firewalld::close() } else { Ok(()) }
 }
 
+/// Whether tables of the older iptables are in use, beside nftables.
+pub(super) fn is_legacy() -> bool {
+    let used = |file| std::fs::read_to_string(file).is_ok_and(|tables| !tables.trim().is_empty());
+    used("/proc/net/ip_tables_names") || used("/proc/net/ip6_tables_names")
+}
+
 fn rules(passage: &Passage) -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect();
     match passage {

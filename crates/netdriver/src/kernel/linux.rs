@@ -305,6 +305,10 @@ impl Kernel for Linux {
         Ok(chains.contains("table inet ciao {"))
     }
 
+    fn rules_generation(&self) -> Result<Option<u32>> {
+        if firewall::is_legacy() { Ok(None) } else { netfilter::generation(&netfilter::open()?).map(Some) }
+    }
+
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
         nft::list(self.file(namespace)?.as_ref(), &self.host, &["ruleset"])
     }

@@ -256,6 +256,13 @@ pub trait Kernel: Send + Sync + 'static {
     /// No nft.
     fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
 
+    /// A number that changes with every change of the host's rules; `None` where some of them are of the older
+    /// iptables, whose changes nobody counts.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn rules_generation(&self) -> Result<Option<u32>>;
+
     /// All rules of a namespace, as nft shows them.
     ///
     /// # Errors

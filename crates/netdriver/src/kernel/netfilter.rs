@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use netlink_packet_core::{
-    DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+    SetElementMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
-};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
@@ -27,17 +26,6 @@ const NFTABLES: u16 = 10;
 const LINK_NAME: usize = 16;
 /// Larger than any answer to one transaction: an error repeats the message that it is about.
 const DATAGRAM: usize = 64 << 10;
-
-// Of linux/netfilter/nf_tables.h; the crate's own types for them are not public.
-const NFT_MSG_NEWSETELEM: u8 = 12;
-const NFT_MSG_DELSETELEM: u8 = 14;
-const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
-const NFTA_SET_ELEM_LIST_SET: u16 = 2;
-const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_SET_ELEM_KEY: u16 = 1;
-const NFTA_SET_ELEM_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
 
 /// Whether elements can be told in netlink messages; ranges and limits need nft's own translation.
 pub(super) fn understands(elements: &[Element]) -> bool {
@@ -94,35 +82,51 @@ fn hear(socket: &Socket, elements: &[Element], last: u32) -> Result<()> {
 }
 
 fn message(element: &Element, change: Change) -> NetfilterMessage {
-    let data = |kind, parts: &[Part]| nested(kind, &[DefaultNla::new(NFTA_DATA_VALUE, bytes_of(parts))]);
     let mut parts = Vec::new();
     if let Key::Parts(key) = &element.key {
-        parts.push(data(NFTA_SET_ELEM_KEY, key));
+        parts.push(SetElementAttribute::Key(DataAttribute::Value(bytes_of(key))));
     }
     if change == Change::Add && !element.value.is_empty() {
-        parts.push(data(NFTA_SET_ELEM_DATA, &element.value));
+        parts.push(SetElementAttribute::Data(DataAttribute::Value(bytes_of(&element.value))));
     }
-    let text = |kind, text: &str| DefaultNla::new(kind, text.bytes().chain([0]).collect());
     let attributes = vec![
-        text(NFTA_SET_ELEM_LIST_TABLE, "ciao"),
-        text(NFTA_SET_ELEM_LIST_SET, element.set),
-        nested(NFTA_SET_ELEM_LIST_ELEMENTS, &[nested(NFTA_LIST_ELEM, &parts)]),
+        SetElementList::Table("ciao".to_owned()),
+        SetElementList::Set(element.set.to_owned()),
+        SetElementList::Elements(vec![ListAttribute::Element(parts)]),
     ];
     let family = match element.table {
         Table::Bridge => NetfilterProtoFamily::Bridge,
         Table::Inet => NetfilterProtoFamily::Inet,
     };
-    let message_type = match change {
-        Change::Add => NFT_MSG_NEWSETELEM,
-        Change::Delete => NFT_MSG_DELSETELEM,
+    let message = SetElementMessage { attributes };
+    let message = match change {
+        Change::Add => NfTablesMessage::NewSetElement(message),
+        Change::Delete => NfTablesMessage::DeleteSetElement(message),
     };
-    inner(family, 0, NetfilterMessageInner::Other { subsys: NetfilterSubsystem::NfTables, message_type, attributes })
+    inner(family, 0, message.into())
 }
 
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
-    let mut bytes = vec![0; attributes.buffer_len()];
-    attributes.emit(&mut bytes);
-    DefaultNla::new(kind | NLA_F_NESTED, bytes)
+/// A number that the kernel changes with every change of the namespace's rules.
+pub(super) fn generation(socket: &Socket) -> Result<u32> {
+    let question = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
+    let mut bytes = Vec::new();
+    write(&mut bytes, inner(NetfilterProtoFamily::Unspec, 0, question.into()), 1, 0);
+    socket.send(&bytes, 0).context("send to the kernel")?;
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    socket.recv(&mut buffer, 0).context("hear from the kernel")?;
+    let reply = NetlinkMessage::<NetfilterMessage>::deserialize(&buffer).context("read the kernel's reply")?;
+    let NetlinkPayload::InnerMessage(NetfilterMessage {
+        inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(GenMessage { attributes })),
+        ..
+    }) = reply.payload
+    else {
+        bail!("read the kernel's reply: it is no generation of rules");
+    };
+    let number = attributes.iter().find_map(|attribute| match attribute {
+        GenAttribute::Id(number) => Some(*number),
+        _ => None,
+    });
+    number.context("read the kernel's reply: a generation without number")
 }
 
 fn inner(family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) -> NetfilterMessage {

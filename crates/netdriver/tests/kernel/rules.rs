@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use ciao_common::store::Protocol;
 use ciao_netdriver::kernel::element::{self, Change, Element, Part, Table};
-use ciao_netdriver::kernel::{Kernel, Namespace};
+use ciao_netdriver::kernel::{Kernel, Namespace, Passage};
 
 use crate::apart::{RED, inside, name, tests};
 
@@ -22,6 +22,21 @@ tests! {
         assert!(error.contains("nft"), "{error}");
         assert_eq!(has(), (false, true));
         assert!(kernel.run_nft(&inside("ciao-none"), "table inet ciao\n").is_err());
+    }
+
+    fn every_change_of_the_host_s_rules_is_counted(kernel) {
+        let count = || kernel.rules_generation().unwrap();
+        let first = count();
+        assert!(first.is_some(), "nothing of the older iptables is here");
+        assert_eq!(count(), first);
+        kernel.run_nft(&Namespace::Host, "table inet ciao { chain c { }; }\n").unwrap();
+        let second = count();
+        assert_ne!(second, first);
+        kernel.ensure_namespace(RED).unwrap();
+        kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\n").unwrap();
+        assert_eq!(count(), second, "another namespace's do not count");
+        assert_eq!(kernel.open_firewall(&Passage::Uplinks).map_err(|error| error.to_string()), Ok(()));
+        assert_ne!(count(), second, "iptables' do");
     }
 
     fn an_element_by_netlink_is_the_one_that_nft_s_own_line_makes(kernel) {
