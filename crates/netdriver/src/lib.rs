@@ -10,6 +10,8 @@
 //! - [`kernel`]: Linux; [`options`]: what a user may say; [`names`]: what things are called; [`cli`]: the programs.
 
 pub mod cli;
+#[cfg(feature = "fake-kernel")]
+pub mod consistency;
 pub mod control;
 pub mod endpoint;
 mod held;

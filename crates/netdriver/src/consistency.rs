@@ -1,0 +1,135 @@
+//! Whether records and a kernel in memory agree: nothing stands without a record, nothing recorded is missing. For tests.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ciao_common::store::{Egress, Endpoint, Network, Owner, Store, Tx, Uplink, Vnic};
+use ciao_common::types::LinkName;
+
+use crate::kernel::Namespace;
+use crate::kernel::fake::{FakeLink, State};
+use crate::names;
+
+/// Where records and kernel differ: a sentence each.
+///
+/// # Errors
+/// The disk's.
+pub fn differences(store: &Store, state: &State) -> Result<Vec<String>> {
+    let records = store.read(Records::read)?;
+    let mut found = Found::default();
+    found.missing(&records, state);
+    found.left_over(&records, state);
+    Ok(found.0)
+}
+
+/// A bridge in a namespace of ours.
+type Place = (String, LinkName);
+
+/// All records that the kernel has to do with.
+struct Records {
+    networks: Vec<Network>,
+    vnics: Vec<Vnic>,
+    going: Vec<Vnic>,
+    endpoints: Vec<Endpoint>,
+    uplinks: Vec<Uplink>,
+}
+
+impl Records {
+    fn read(tx: &Tx<'_>) -> Result<Self> {
+        Ok(Self {
+            networks: tx.networks()?,
+            vnics: tx.vnics(None)?,
+            going: tx.vnics_going()?,
+            endpoints: tx.endpoints()?,
+            uplinks: tx.uplinks()?,
+        })
+    }
+
+    /// Every bridge of ours that a network or VNIC is on.
+    fn places(&self) -> BTreeSet<Place> {
+        let networks = self.networks.iter().map(|network| (network.namespace.clone(), network.bridge.clone()));
+        let vnics = self.vnics.iter().map(|vnic| (vnic.namespace.clone(), vnic.bridge.clone()));
+        networks.chain(vnics).filter_map(|(namespace, bridge)| Some((namespace?, bridge))).collect()
+    }
+
+    fn leads_out(&self) -> impl Iterator<Item = &Network> {
+        self.networks.iter().filter(|network| network.egress == Egress::Nat)
+    }
+
+    fn gateways_on(&self, (namespace, bridge): &Place) -> BTreeSet<IpAddr> {
+        let here = self.leads_out().filter(|n| n.namespace.as_ref() == Some(namespace) && n.bridge == *bridge);
+        here.flat_map(|network| network.subnets.iter().filter_map(|subnet| subnet.gateway)).collect()
+    }
+}
+
+/// What was found wrong.
+#[derive(Default)]
+struct Found(Vec<String>);
+
+impl Found {
+    fn wrong(&mut self, wrong: bool, text: impl FnOnce() -> String) {
+        if wrong {
+            self.0.push(text());
+        }
+    }
+
+    fn missing(&mut self, records: &Records, state: &State) {
+        self.wrong(!records.going.is_empty(), || format!("VNICs {:?} are going still", records.going));
+        for (namespace, bridge) in records.places() {
+            let inside = Namespace::Named(namespace.clone());
+            self.wrong(!state.namespaces.contains(&namespace), || format!("namespace {namespace} does not stand"));
+            self.wrong(!state.rules.contains(&inside), || format!("namespace {namespace} has no rules"));
+            let bridge_stands = state.links.contains_key(&(inside, bridge.clone()));
+            self.wrong(!bridge_stands, || format!("bridge {bridge} does not stand"));
+        }
+        for vnic in &records.vnics {
+            let end = (Namespace::of(vnic.namespace.as_deref()), vnic.host_link.clone());
+            self.wrong(!state.links.contains_key(&end), || format!("VNIC {} has no link", vnic.id));
+            let kept = vnic.owner == Owner::Launcher || records.endpoints.iter().any(|e| e.vnic == vnic.id);
+            self.wrong(!kept, || format!("VNIC {} is Docker's and has no endpoint", vnic.id));
+        }
+        for endpoint in &records.endpoints {
+            let whole = records.networks.iter().any(|network| network.id == endpoint.network)
+                && records.vnics.iter().any(|vnic| vnic.id == endpoint.vnic);
+            self.wrong(!whole, || format!("endpoint {} has no network or no VNIC", endpoint.id.short()));
+        }
+        for uplink in &records.uplinks {
+            let stands = state.links.contains_key(&(Namespace::Host, uplink.host_link.clone()));
+            self.wrong(!stands, || format!("uplink {} does not stand", uplink.host_link));
+        }
+    }
+
+    fn left_over(&mut self, records: &Records, state: &State) {
+        let places = records.places();
+        for namespace in &state.namespaces {
+            let used = places.iter().any(|(used, _)| used == namespace);
+            self.wrong(!used, || format!("namespace {namespace} has no record"));
+        }
+        let ends = |vnic: &Vnic| [vnic.host_link.clone(), vnic.container_link.clone()];
+        let recorded: BTreeSet<_> = records.vnics.iter().flat_map(ends).collect();
+        for ((namespace, link), what) in &state.links {
+            match (what, namespace.name()) {
+                (FakeLink::Bridge(addresses), Some(name)) => {
+                    let place = (name.to_owned(), link.clone());
+                    self.wrong(!places.contains(&place), || format!("bridge {link} in {name} has no record"));
+                    let gateways = records.gateways_on(&place);
+                    self.wrong(*addresses != gateways, || format!("bridge {link} has {addresses:?} for {gateways:?}"));
+                }
+                (FakeLink::Bridge(_), None) => {}
+                (FakeLink::HostEnd(..) | FakeLink::ContainerEnd(_), _) => {
+                    self.wrong(!recorded.contains(link), || format!("link {link} has no record"));
+                }
+                (FakeLink::Uplink(_) | FakeLink::Other, _) => {
+                    let known = records.uplinks.iter().any(|uplink| uplink.host_link == *link);
+                    self.wrong(names::is_ours(link) && !known, || format!("uplink {link} has no record"));
+                }
+            }
+        }
+        let out: BTreeSet<_> = records.leads_out().filter_map(|network| network.namespace.as_deref()).collect();
+        let led: BTreeSet<_> = records.uplinks.iter().map(|uplink| uplink.namespace.as_str()).collect();
+        self.wrong(out != led, || format!("uplinks of {led:?} for networks in {out:?}"));
+        let rules = state.rules.contains(&Namespace::Host);
+        self.wrong(rules == led.is_empty(), || format!("rules of the host: {rules}, uplinks: {led:?}"));
+    }
+}

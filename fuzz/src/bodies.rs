@@ -1,0 +1,41 @@
+//! What reads and writes Docker's JSON, for every type of request.
+
+use ciao_common::api::{self, ipam, network};
+use ciao_netdriver::control::DockerNetworks;
+use ciao_netdriver::vnic::VnicRequest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A body for each type of request: what can be read can be written, and read again as the same.
+pub fn bodies(input: &[u8]) {
+    same::<ipam::RequestPool>(input);
+    same::<ipam::ReleasePool>(input);
+    same::<ipam::RequestAddress>(input);
+    same::<ipam::ReleaseAddress>(input);
+    same::<network::GwAllocCheck>(input);
+    same::<network::CreateNetwork>(input);
+    same::<network::NetworkRef>(input);
+    same::<network::CreateEndpoint>(input);
+    same::<network::EndpointRef>(input);
+    same::<network::Join>(input);
+    same::<network::ProgramExternalConnectivity>(input);
+    same::<network::PortBinding>(input);
+    same::<network::Discovery>(input);
+    same::<VnicRequest>(input);
+    same::<DockerNetworks>(input);
+    if let Ok(request) = api::parse::<VnicRequest>(input) {
+        drop(request.checked());
+    }
+}
+
+fn same<T: Serialize + DeserializeOwned>(input: &[u8]) {
+    match api::parse::<T>(input) {
+        Err(error) => assert!(!format!("{error:#}").trim().is_empty()),
+        Ok(value) => {
+            let written = serde_json::to_value(&value).expect("what was read can be written");
+            let text = serde_json::to_vec(&written).expect("it is JSON");
+            let again = api::parse::<T>(&text).unwrap_or_else(|error| panic!("{written} cannot be read: {error:#}"));
+            assert_eq!(written, serde_json::to_value(&again).expect("as before"));
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! [`Host`]: both drivers behind their own tables of methods, on a store in memory and a kernel in memory, and an engine's
+//! manners around them: it moves links into containers and back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ciao_common::plugin::Plugin;
+use ciao_common::server::{ANSWER_WITHIN, Handler, Reply, Request};
+use ciao_common::store::Store;
+use ciao_common::types::LinkName;
+use ciao_ipam::Ipam;
+use ciao_netdriver::control::Control;
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
+use ciao_netdriver::reconcile::Depth;
+use ciao_netdriver::{Config, Driver};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::promises::{Ledger, Records};
+use crate::scenes;
+
+/// How long the deletion of links in the background may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How the names of containers' namespaces begin.
+const SANDBOX: &str = "sandbox-";
+/// A filesystem in memory, where there is one: the disk is not what is tested.
+const MEMORY: &str = "/dev/shm";
+
+/// Both daemons.
+struct Daemons {
+    net: Plugin<Arc<Driver>>,
+    control: Control,
+    ipam: Plugin<Ipam>,
+    store: Arc<Store>,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Socket {
+    Net,
+    Control,
+    Ipam,
+}
+
+/// What is called on.
+pub(crate) struct Host {
+    /// `None` only while they are started again.
+    daemons: Option<Daemons>,
+    pub(crate) kernel: Arc<Fake>,
+    pub(crate) records: Records,
+    pub(crate) ledger: Ledger,
+    /// Ids that were answered, in order.
+    pub(crate) pools: Vec<String>,
+    pub(crate) vnics: Vec<String>,
+    /// Something happened behind the daemons' backs that the next reconcile repairs.
+    pub(crate) disturbed: bool,
+    /// The kernel fails in the next call.
+    failing: bool,
+    /// It has failed since the last reconcile, and what is deleted in the background may wait for the next one.
+    failed: bool,
+    folder: TempDir,
+}
+
+/// A host to begin with.
+struct Template {
+    database: Vec<u8>,
+    state: State,
+    ledger: Ledger,
+    pools: Vec<String>,
+    vnics: Vec<String>,
+}
+
+impl Host {
+    /// A host that nobody has used.
+    pub(crate) fn empty() -> Self {
+        static EMPTY: OnceLock<Template> = OnceLock::new();
+        Self::from(EMPTY.get_or_init(|| Self::fresh().into_template()))
+    }
+
+    /// A host with networks, VNICs and containers.
+    pub(crate) fn busy() -> Self {
+        static BUSY: OnceLock<Template> = OnceLock::new();
+        Self::from(BUSY.get_or_init(|| {
+            let mut host = Self::fresh();
+            scenes::make_busy(&mut host);
+            host.into_template()
+        }))
+    }
+
+    fn folder() -> TempDir {
+        let memory = Path::new(MEMORY);
+        let made = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+        made.expect("a folder for the database")
+    }
+
+    fn fresh() -> Self {
+        let folder = Self::folder();
+        let kernel = Arc::<Fake>::default();
+        kernel.change(|state| {
+            state.links.insert((Namespace::Host, link("lan0")), FakeLink::Bridge(BTreeSet::new()));
+            state.links.insert((Namespace::Host, link("eth0")), FakeLink::Other);
+        });
+        Self::on(folder, kernel)
+    }
+
+    fn from(template: &Template) -> Self {
+        let folder = Self::folder();
+        fs::write(folder.path().join("ciao.db"), &template.database).expect("write the database");
+        let kernel = Arc::<Fake>::default();
+        kernel.change(|state| state.clone_from(&template.state));
+        let mut host = Self::on(folder, kernel);
+        host.ledger.clone_from(&template.ledger);
+        host.pools.clone_from(&template.pools);
+        host.vnics.clone_from(&template.vnics);
+        host
+    }
+
+    fn into_template(mut self) -> Template {
+        self.settle();
+        let state = self.kernel.state();
+        // The last connection to go puts all into the file.
+        self.daemons = None;
+        self.records.close();
+        let database = fs::read(self.folder.path().join("ciao.db")).expect("read the database");
+        Template { database, state, ledger: self.ledger, pools: self.pools, vnics: self.vnics }
+    }
+
+    fn on(folder: TempDir, kernel: Arc<Fake>) -> Self {
+        let database = folder.path().join("ciao.db");
+        let daemons = Some(Daemons::start(&database, &kernel));
+        let (pools, vnics) = (Vec::new(), Vec::new());
+        let records = Records::open(&database);
+        let ledger = Ledger::default();
+        let host = Self { daemons, kernel, records, ledger, pools, vnics, disturbed: false, failing: false, failed: false, folder };
+        host.driver().resume().expect("hold published ports");
+        host
+    }
+
+    fn daemons(&self) -> &Daemons {
+        self.daemons.as_ref().expect("they run")
+    }
+
+    /// The driver of networks.
+    pub(crate) fn driver(&self) -> &Driver {
+        self.daemons().net.driver()
+    }
+
+    /// The driver of addresses.
+    pub(crate) fn ipam(&self) -> &Ipam {
+        self.daemons().ipam.driver()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.daemons().store
+    }
+
+    /// Says what is done, to whoever reads a finding.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        static SHOWN: OnceLock<bool> = OnceLock::new();
+        if *SHOWN.get_or_init(|| std::env::var_os("CIAO_FUZZ_SHOW").is_some()) {
+            eprintln!("{}", what());
+        }
+    }
+
+    /// Both daemons are killed and start, as `serve` does.
+    pub(crate) fn restart(&mut self) {
+        self.recover();
+        self.daemons = None;
+        self.daemons = Some(Daemons::start(&self.folder.path().join("ciao.db"), &self.kernel));
+        self.reconcile(Depth::Whole);
+        self.driver().resume().expect("hold published ports");
+    }
+
+    /// Brings records and kernel together. What did not differ needs no repair.
+    pub(crate) fn reconcile(&mut self, depth: Depth) {
+        self.recover();
+        let repairs = self.driver().reconcile(depth).expect("reconcile");
+        assert!(self.disturbed || repairs.is_empty(), "nothing was wrong, but reconcile says {repairs:?}");
+        self.ipam().reclaim().expect("reclaim");
+        self.failed &= depth == Depth::Dry;
+        self.settle();
+        self.disturbed &= depth == Depth::Dry;
+        self.check_at_rest(&format!("after {repairs:?}"));
+    }
+
+    /// Lets so many changes of the kernel pass in the next call, and then every one fail.
+    pub(crate) fn fail_after(&mut self, changes: usize) {
+        self.kernel.fail_after(Some(changes));
+        self.failing = true;
+    }
+
+    /// The kernel is well again, if it was not.
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.failing) {
+            self.kernel.fail_after(None);
+            self.disturbed = true;
+            self.failed = true;
+        }
+    }
+
+    /// A call, with what must be true of every one.
+    pub(crate) fn call(&mut self, socket: Socket, method: &str, target: &str, body: &[u8]) -> (u16, Value) {
+        let before = (self.records.all(), self.kernel.state());
+        let since = Instant::now();
+        let reply = self.handle(socket, method, target, body);
+        let took = since.elapsed();
+        let what = format!("{method} {target} {}: {}", String::from_utf8_lossy(body), String::from_utf8_lossy(&reply.body));
+        self.tell(|| format!("  {what} ({})", reply.status));
+        assert!(took < ANSWER_WITHIN, "{what} took {took:?}");
+        if self.failing {
+            self.recover();
+        } else {
+            self.settle();
+            if reply.status != 200 && reply.status != 201 {
+                let after = (self.records.all(), self.kernel.state());
+                assert!(after == before, "{what} is an error that changed\n{before:#?}\nto\n{after:#?}");
+            }
+        }
+        let value = crate::promises::check_reply(socket, &reply, &what);
+        self.ledger.note(&self.records, target, body, reply.status, &value);
+        self.check_at_rest(&what);
+        (reply.status, value)
+    }
+
+    fn handle(&self, socket: Socket, method: &str, target: &str, body: &[u8]) -> Reply {
+        let daemons = self.daemons();
+        let handler: &dyn Handler = match socket {
+            Socket::Net => &daemons.net,
+            Socket::Control => &daemons.control,
+            Socket::Ipam => &daemons.ipam,
+        };
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        handler.handle(Request { method, path, query, body })
+    }
+
+    /// A call that the engine makes after `Join`'s success: the link goes into the container.
+    pub(crate) fn enter(&self, reply: &Value, endpoint: &str) {
+        if let Some(link) = reply["InterfaceName"]["SrcName"].as_str() {
+            let there = self.kernel.state().links.contains_key(&(Namespace::Host, self::link(link)));
+            assert!(there, "Join answers link {link}, which is not there");
+            self.kernel.move_link(&self::link(link), &Namespace::Host, &sandbox(endpoint));
+        }
+    }
+
+    /// After `Leave` it gives the link back.
+    pub(crate) fn exit(&self, endpoint: &str) {
+        let from = sandbox(endpoint);
+        for (_, link) in self.kernel.state().links.keys().filter(|(place, _)| *place == from) {
+            self.kernel.move_link(link, &from, &Namespace::Host);
+        }
+    }
+
+    /// dockerd is killed, and so are the containers: links in sandboxes vanish, and their peers.
+    pub(crate) fn kill_containers(&mut self) {
+        self.disturbed = true;
+        self.kernel.change(|state| {
+            let inside = |place: &Namespace| place.name().is_some_and(|name| name.starts_with(SANDBOX));
+            let dead: BTreeSet<_> =
+                state.links.keys().filter(|(place, _)| inside(place)).map(|(_, link)| link.clone()).collect();
+            state.links.retain(|(place, _), link| {
+                !inside(place) && !matches!(link, FakeLink::HostEnd(_, peer) if dead.contains(peer))
+            });
+        });
+        self.records.age_endpoints();
+    }
+
+    /// Somebody makes a bridge on the host, or removes it.
+    pub(crate) fn set_host_bridge(&mut self, name: &str, there: bool) {
+        self.disturbed = true;
+        let place = (Namespace::Host, link(name));
+        self.kernel.change(|state| {
+            if there {
+                state.links.entry(place).or_insert_with(|| FakeLink::Bridge(BTreeSet::new()));
+            } else if matches!(state.links.get(&place), Some(FakeLink::Bridge(_))) {
+                state.links.remove(&place);
+            }
+        });
+    }
+
+    /// Nothing stands but what the host itself brings.
+    pub(crate) fn reboot(&mut self) {
+        self.kernel.change(|state| {
+            *state = State::default();
+            state.links.insert((Namespace::Host, link("lan0")), FakeLink::Bridge(BTreeSet::new()));
+        });
+        self.records.age_endpoints();
+        self.disturbed = true;
+        self.restart();
+    }
+
+    /// Waits until the links that are deleted in the background are gone.
+    pub(crate) fn settle(&self) {
+        let since = Instant::now();
+        while self.records.are_going() {
+            if self.failed && since.elapsed() > Duration::from_millis(20) {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "links are not deleted");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What must be true of every host in the end.
+    pub(crate) fn leave(mut self) {
+        self.recover();
+        if self.disturbed {
+            self.reconcile(Depth::Whole);
+        }
+        self.records.check_file();
+        self.ledger.check(&self.records);
+    }
+}
+
+impl Daemons {
+    fn start(database: &Path, kernel: &Arc<Fake>) -> Self {
+        let store = Arc::new(Store::open(database).expect("open the store"));
+        let kernel: Arc<Fake> = Arc::clone(kernel);
+        let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, Config::default()).expect("a driver"));
+        let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).expect("a driver");
+        Self {
+            net: ciao_netdriver::routes::plugin(Arc::clone(&driver)),
+            control: Control::new(driver),
+            ipam: ciao_ipam::routes::plugin(ipam),
+            store,
+        }
+    }
+}
+
+fn sandbox(endpoint: &str) -> Namespace {
+    Namespace::Named(format!("{SANDBOX}{endpoint}"))
+}
+
+fn link(name: &str) -> LinkName {
+    name.parse().expect("a link's name")
+}

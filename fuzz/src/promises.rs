@@ -1,0 +1,165 @@
+//! What is promised of every call: it is answered in time; an error is a sentence in the driver's own form and changes
+//! nothing; the store's invariants hold; records and kernel agree; no address is given twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ciao_common::server::Reply;
+use ciao_netdriver::consistency::differences;
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::Value;
+
+use crate::host::{Host, Socket};
+
+/// The tables that a call may change.
+const TABLES: [&str; 12] = [
+    "pool_set",
+    "pool_record",
+    "address_record",
+    "free_range",
+    "network_record",
+    "network_subnet",
+    "network_route",
+    "vnic_record",
+    "endpoint_record",
+    "uplink_record",
+    "port_record",
+    "peer",
+];
+
+/// The file, as somebody else sees it.
+pub(crate) struct Records(Option<Connection>);
+
+impl Records {
+    pub(crate) fn open(database: &Path) -> Self {
+        Self(Some(Connection::open(database).expect("open the database")))
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.0 = None;
+    }
+
+    fn conn(&self) -> &Connection {
+        self.0.as_ref().expect("it is open")
+    }
+
+    /// Every row of every table, as text.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for table in TABLES {
+            let mut statement = self.conn().prepare_cached(&format!("SELECT * FROM {table}")).expect("a table");
+            let columns = statement.column_count();
+            let mut rows = statement.query([]).expect("rows");
+            while let Some(row) = rows.next().expect("a row") {
+                let cells = (0..columns).map(|column| format!("{:?}", row.get_ref(column).expect("a column")));
+                found.push(format!("{table}: {}", cells.collect::<Vec<_>>().join(" ")));
+            }
+        }
+        found
+    }
+
+    /// Whether links are being deleted in the background.
+    pub(crate) fn are_going(&self) -> bool {
+        let mut statement =
+            self.conn().prepare_cached("SELECT 1 FROM vnic_record WHERE state = 'going'").expect("a table");
+        statement.exists([]).expect("rows")
+    }
+
+    /// Endpoints are an hour older than they were.
+    pub(crate) fn age_endpoints(&self) {
+        self.conn().execute("UPDATE endpoint_record SET created = created - 3600000", []).expect("age endpoints");
+    }
+
+    /// SQLite's own checks.
+    pub(crate) fn check_file(&self) {
+        let said: String = self.conn().query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+        assert_eq!(said, "ok");
+        let mut broken = self.conn().prepare("PRAGMA foreign_key_check").expect("a check");
+        assert!(!broken.exists([]).expect("rows"), "a foreign key leads nowhere");
+    }
+
+    /// The set of addresses that a pool is on.
+    fn set_of(&self, pool: &str) -> Option<i64> {
+        let mut statement =
+            self.conn().prepare_cached("SELECT set_id FROM pool_record WHERE pool_id = ?1").expect("a table");
+        statement.query_row([pool], |row| row.get(0)).optional().expect("a row")
+    }
+
+    fn is_held(&self, set: i64, address: &str) -> bool {
+        let query = "SELECT 1 FROM address_record WHERE set_id = ?1 AND address = ?2 AND held > 0";
+        self.conn().prepare_cached(query).expect("a table").exists((set, address)).expect("rows")
+    }
+}
+
+/// The addresses that were answered and not released: by set, the address, and the pool that it was granted through.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(BTreeMap<(i64, String), String>);
+
+impl Ledger {
+    /// Takes down what a call to ciao-ipam changed, and that it gave nothing that somebody holds.
+    pub(crate) fn note(&mut self, records: &Records, target: &str, body: &[u8], status: u16, reply: &Value) {
+        if status != 200 {
+            return;
+        }
+        let request: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let pool = request["PoolID"].as_str().unwrap_or_default();
+        match target {
+            "/IpamDriver.RequestAddress" => {
+                let set = records.set_of(pool).expect("an address is of a pool");
+                let address = reply["Address"].as_str().and_then(|cidr| cidr.split('/').next()).expect("an address");
+                // A gateway is shared, and the schema knows how often.
+                let is_gateway = request["Options"]["RequestAddressType"] == "com.docker.network.gateway";
+                if !is_gateway {
+                    let before = self.0.insert((set, address.to_owned()), pool.to_owned());
+                    assert_eq!(before, None, "address {address} of set {set} is given twice");
+                }
+            }
+            "/IpamDriver.ReleaseAddress" => {
+                if let (Some(set), Some(address)) = (records.set_of(pool), request["Address"].as_str()) {
+                    let canonical = address.parse::<std::net::IpAddr>().map(|a| a.to_string()).unwrap_or_default();
+                    self.0.remove(&(set, canonical));
+                }
+            }
+            "/IpamDriver.ReleasePool" if records.set_of(pool).is_none() => self.0.retain(|_, through| through != pool),
+            _ => {}
+        }
+    }
+
+    /// What was answered is held.
+    pub(crate) fn check(&self, records: &Records) {
+        for ((set, address), pool) in &self.0 {
+            assert!(records.is_held(*set, address), "{address} of set {set} was answered for pool {pool} and is free");
+        }
+    }
+}
+
+/// A reply in its driver's form. Answers its value.
+pub(crate) fn check_reply(socket: Socket, reply: &Reply, what: &str) -> Value {
+    assert!([200, 201, 400, 404, 409, 500].contains(&reply.status), "{what}: status {}", reply.status);
+    if reply.status == 404 && socket != Socket::Control {
+        assert!(reply.body.is_empty(), "{what}: an unknown method is a bare 404");
+        return Value::Null;
+    }
+    let value: Value = serde_json::from_slice(&reply.body).unwrap_or_else(|error| panic!("{what}: no JSON: {error}"));
+    if reply.status >= 400 {
+        let key = if socket == Socket::Control { "error" } else { "Err" };
+        let sentence = value[key].as_str().unwrap_or_default();
+        assert!(!sentence.trim().is_empty(), "{what}: an error without a sentence");
+        assert!(!sentence.contains("a defect in ciao"), "{what}");
+        // What SQLite says by itself tells nobody what to do.
+        assert!(!sentence.contains("constraint failed"), "{what}");
+    }
+    value
+}
+
+impl Host {
+    /// What must be true between any two calls.
+    pub(crate) fn check_at_rest(&self, what: &str) {
+        let checked = self.store().read(|tx| tx.check_addresses());
+        assert!(checked.is_ok(), "{what}: {:#}", checked.unwrap_err());
+        if !self.disturbed {
+            let differences = differences(self.store(), &self.kernel.state()).expect("read the records");
+            assert!(differences.is_empty(), "{what}: {differences:#?}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Target `ipam` of `cargo fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: ciao_fuzz::be_alone(), |input: &[u8]| ciao_fuzz::ipam(input));

@@ -1,0 +1,4 @@
+//! Target `sequence` of `cargo fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: ciao_fuzz::be_alone(), |input: &[u8]| ciao_fuzz::sequence(input));
