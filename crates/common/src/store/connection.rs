@@ -1,9 +1,11 @@
 //! Opening the file, its settings, its version, and SQLite's errors as sentences for an administrator.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -31,6 +33,36 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
     conn.pragma_update(None, "foreign_keys", true).map_err(explain)?;
     migrate(&mut conn)?;
     Ok(conn)
+}
+
+/// Which file a connection has open, to see whether its path still leads there.
+///
+/// SQLite goes on writing into a file that was deleted or exchanged: those changes would be gone at the next start.
+pub(super) struct Place {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Place {
+    /// The file that is open by now.
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), file: Self::at(path)? })
+    }
+
+    fn at(path: &Path) -> Result<(u64, u64)> {
+        let found = fs::metadata(path).with_context(|| format!("look for {}", path.display()))?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    /// Whether it is still there: a look costs a microsecond.
+    pub(super) fn check(&self) -> Result<()> {
+        ensure!(
+            Self::at(&self.path).is_ok_and(|file| file == self.file),
+            "database {} was deleted or exchanged while this daemon has it open: put it back, or restart both daemons",
+            self.path.display()
+        );
+        Ok(())
+    }
 }
 
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
@@ -87,6 +119,8 @@ fn version(conn: &Connection) -> Result<i64> {
 
 /// SQLite's error with what to do about it.
 pub(super) fn explain(error: rusqlite::Error) -> Error {
+    // Its text alone: its own source says the same again.
+    let cause = anyhow!("{error}");
     let advice = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process holds the database's write lock: end its open transaction (sqlite3 with BEGIN?)"
@@ -98,9 +132,11 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "the file is damaged or no ciao database: stop both daemons, keep a copy, and restore a backup"
         }
-        Some(ErrorCode::CannotOpen) => "the file cannot be opened: check that its folder exists and who may read it",
+        Some(ErrorCode::CannotOpen) => {
+            "the file cannot be opened: check that its folder exists, who may read and write there, and that the disk is mounted read-write"
+        }
         Some(ErrorCode::SystemIoFailure) => "the disk failed: see the kernel's log",
-        _ => return anyhow!(error),
+        _ => return cause,
     };
-    anyhow!(error).context(advice)
+    cause.context(advice)
 }

@@ -69,7 +69,7 @@ impl Store {
             std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         }
         let opened = || -> Result<Self> {
-            let writer = Writer::start(connection::open_for_writing(path)?)?;
+            let writer = Writer::start(connection::open_for_writing(path)?, connection::Place::of(path)?)?;
             Ok(Self { path: path.to_owned(), writer, readers: Readers::new(path.to_owned()) })
         };
         opened().with_context(|| format!("open database {}", path.display()))

@@ -1,5 +1,7 @@
 //! The store as the daemons use it: one file, several connections.
 
+mod failing;
+
 use std::net::IpAddr;
 
 use anyhow::bail;

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Tx, connection::explain};
+use super::Tx;
+use super::connection::{Place, explain};
 
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 256;
@@ -57,6 +58,8 @@ const ENDED: &str = "the store's writer has ended: restart the daemon, and see i
 trait Request: Send {
     /// Makes the change. `false`: undo it.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
+    /// Why the change was not made.
+    fn error(&self) -> String;
     /// Sends the answer, which `failed` overrides when the transaction did not commit.
     fn answer(self: Box<Self>, failed: Option<&str>);
 }
@@ -89,6 +92,11 @@ where
         keep
     }
 
+    fn error(&self) -> String {
+        let error = self.result.as_ref().and_then(|result| result.as_ref().err());
+        error.map_or_else(|| "a change passed over an error".to_owned(), |error| format!("{error:#}"))
+    }
+
     fn answer(self: Box<Self>, failed: Option<&str>) {
         let result = match (failed, self.result) {
             // A change's own error is the better answer, and it changed nothing either way.
@@ -102,11 +110,11 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection) -> Result<Self> {
+    pub(super) fn start(conn: Connection, place: Place) -> Result<Self> {
         let (requests, waiting) = channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || serve(&conn, &waiting))
+            .spawn(move || serve(&conn, &place, &waiting))
             .context("start the store's writer")?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -135,10 +143,10 @@ impl Drop for Writer {
     }
 }
 
-fn serve(conn: &Connection, waiting: &Receiver<Box<dyn Request>>) {
+fn serve(conn: &Connection, place: &Place, waiting: &Receiver<Box<dyn Request>>) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
-        let committed = commit(conn, &mut batch, waiting);
+        let committed = place.check().and_then(|()| commit(conn, &mut batch, waiting));
         let failed = committed.err().map(|error| format!("{error:#}"));
         for request in batch {
             request.answer(failed.as_deref());
@@ -169,9 +177,13 @@ fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Recei
         if kept {
             execute(conn, "SAVEPOINT request")?;
         } else if conn.is_autocommit() {
-            execute(conn, "BEGIN IMMEDIATE")?;
+            begin(conn, batch, waiting)?;
         }
-        match (kept, batch[next].run(&tx)) {
+        let done = batch[next].run(&tx);
+        // A full disk, for one, undoes all.
+        let undone = (kept || done) && conn.is_autocommit();
+        ensure!(!undone, "nothing was changed, since the database undid the transaction: {}", batch[next].error());
+        match (kept, done) {
             (true, true) => execute(conn, "RELEASE request")?,
             (true, false) => {
                 execute(conn, "ROLLBACK TO request")?;
@@ -181,9 +193,17 @@ fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Recei
             (false, false) if conn.is_autocommit() => {}
             (false, false) => execute(conn, "ROLLBACK")?,
         }
-        ensure!(!kept || !conn.is_autocommit(), "the database undid the transaction: nothing was changed");
     }
     Ok(kept)
+}
+
+fn begin(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<()> {
+    let begun = execute(conn, "BEGIN IMMEDIATE");
+    if begun.is_err() {
+        // Who came meanwhile has waited for the same thing: each on its own would wait as long again.
+        batch.extend(waiting.try_iter());
+    }
+    begun
 }
 
 fn execute(conn: &Connection, statement: &str) -> Result<()> {
