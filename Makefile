@@ -3,7 +3,9 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 
-.PHONY: demo test check test-engines bench build install uninstall deps
+FUZZ_SECONDS ?= 60
+
+.PHONY: demo test check test-engines fuzz bench build install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
@@ -18,11 +20,23 @@ test: check
 check: deps
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) test --locked -p ciao-common -p ciao-ipam -p ciao-netdriver
+	$(CARGO) test --locked -p ciao-common -p ciao-ipam -p ciao-netdriver -p ciao-fuzz
 
 ## The tests on a real engine, once for each engine of three Debian suites.
 test-engines: build
 	for engine in bookworm trixie forky; do CIAO_ENGINE=$$engine $(CARGO) test --locked -p ciao-tests || exit 1; done
+
+## Fuzz each target for FUZZ_SECONDS, with an eye on the code that is reached. Findings are in fuzz/artifacts.
+fuzz: export CARGO_PROFILE_RELEASE_LTO = off
+fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
+fuzz: deps
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	for target in bodies ipam net control sequence; do \
+		mkdir -p target/corpus/$$target; \
+		$(CARGO) fuzz run --sanitizer none --features libfuzzer $$target \
+			target/corpus/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=3000 -timeout=30 || exit 1; \
+	done
 
 ## Measure everything, into benches/RESULTS.md and benches/results.svg: about ten minutes on two cores.
 bench: build

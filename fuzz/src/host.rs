@@ -113,6 +113,7 @@ impl Host {
         let kernel = Arc::<Fake>::default();
         kernel.change(|state| state.clone_from(&template.state));
         let mut host = Self::on(folder, kernel);
+        host.records.renew();
         host.ledger.clone_from(&template.ledger);
         host.pools.clone_from(&template.pools);
         host.vnics.clone_from(&template.vnics);
@@ -135,7 +136,18 @@ impl Host {
         let (pools, vnics) = (Vec::new(), Vec::new());
         let records = Records::open(&database);
         let ledger = Ledger::default();
-        let host = Self { daemons, kernel, records, ledger, pools, vnics, disturbed: false, failing: false, failed: false, folder };
+        let host = Self {
+            daemons,
+            kernel,
+            records,
+            ledger,
+            pools,
+            vnics,
+            disturbed: false,
+            failing: false,
+            failed: false,
+            folder,
+        };
         host.driver().resume().expect("hold published ports");
         host
     }
@@ -204,11 +216,12 @@ impl Host {
 
     /// A call, with what must be true of every one.
     pub(crate) fn call(&mut self, socket: Socket, method: &str, target: &str, body: &[u8]) -> (u16, Value) {
-        let before = (self.records.all(), self.kernel.state());
+        let before = self.seen();
         let since = Instant::now();
         let reply = self.handle(socket, method, target, body);
         let took = since.elapsed();
-        let what = format!("{method} {target} {}: {}", String::from_utf8_lossy(body), String::from_utf8_lossy(&reply.body));
+        let what =
+            format!("{method} {target} {}: {}", String::from_utf8_lossy(body), String::from_utf8_lossy(&reply.body));
         self.tell(|| format!("  {what} ({})", reply.status));
         assert!(took < ANSWER_WITHIN, "{what} took {took:?}");
         if self.failing {
@@ -216,7 +229,7 @@ impl Host {
         } else {
             self.settle();
             if reply.status != 200 && reply.status != 201 {
-                let after = (self.records.all(), self.kernel.state());
+                let after = self.seen();
                 assert!(after == before, "{what} is an error that changed\n{before:#?}\nto\n{after:#?}");
             }
         }
@@ -224,6 +237,11 @@ impl Host {
         self.ledger.note(&self.records, target, body, reply.status, &value);
         self.check_at_rest(&what);
         (reply.status, value)
+    }
+
+    /// All that a call could change. After a failure of the kernel's, links may go at any time.
+    fn seen(&self) -> (Vec<String>, Option<State>) {
+        (self.records.all(), (!self.failed).then(|| self.kernel.state()))
     }
 
     fn handle(&self, socket: Socket, method: &str, target: &str, body: &[u8]) -> Reply {

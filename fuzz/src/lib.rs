@@ -28,8 +28,11 @@ use steps::Step;
 /// Most calls in one input: bounds the time that it takes.
 const CALLS: usize = 60;
 
+/// A function over bytes, which panics when a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// The targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [(&str, Target); 5] =
     [("bodies", bodies), ("ipam", ipam), ("net", net), ("control", control), ("sequence", sequence)];
 
 /// Gives the calling thread, and those that it starts, a network of its own: published ports are bound in earnest.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ciao_common::api::{self, ipam};
 use ciao_common::server::Reply;
+use ciao_common::types::PoolId;
 use ciao_netdriver::consistency::differences;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
@@ -43,11 +45,12 @@ impl Records {
         self.0.as_ref().expect("it is open")
     }
 
-    /// Every row of every table, as text.
+    /// Every row of every table, as text, without what is going already.
     pub(crate) fn all(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in TABLES {
-            let mut statement = self.conn().prepare_cached(&format!("SELECT * FROM {table}")).expect("a table");
+            let going = if table == "vnic_record" { "WHERE state = 'live'" } else { "" };
+            let mut statement = self.conn().prepare_cached(&format!("SELECT * FROM {table} {going}")).expect("a table");
             let columns = statement.column_count();
             let mut rows = statement.query([]).expect("rows");
             while let Some(row) = rows.next().expect("a row") {
@@ -70,6 +73,20 @@ impl Records {
         self.conn().execute("UPDATE endpoint_record SET created = created - 3600000", []).expect("age endpoints");
     }
 
+    /// All is as young as if it had been made now.
+    pub(crate) fn renew(&self) {
+        let now = ciao_common::store::now();
+        for (table, column) in [
+            ("address_record", "granted"),
+            ("pool_record", "created"),
+            ("network_record", "created"),
+            ("vnic_record", "created"),
+            ("endpoint_record", "created"),
+        ] {
+            self.conn().execute(&format!("UPDATE {table} SET {column} = ?1"), [now]).expect("renew");
+        }
+    }
+
     /// SQLite's own checks.
     pub(crate) fn check_file(&self) {
         let said: String = self.conn().query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
@@ -79,10 +96,10 @@ impl Records {
     }
 
     /// The set of addresses that a pool is on.
-    fn set_of(&self, pool: &str) -> Option<i64> {
+    fn set_of(&self, pool: &PoolId) -> Option<i64> {
         let mut statement =
             self.conn().prepare_cached("SELECT set_id FROM pool_record WHERE pool_id = ?1").expect("a table");
-        statement.query_row([pool], |row| row.get(0)).optional().expect("a row")
+        statement.query_row([pool.as_str()], |row| row.get(0)).optional().expect("a row")
     }
 
     fn is_held(&self, set: i64, address: &str) -> bool {
@@ -93,7 +110,7 @@ impl Records {
 
 /// The addresses that were answered and not released: by set, the address, and the pool that it was granted through.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(BTreeMap<(i64, String), String>);
+pub(crate) struct Ledger(BTreeMap<(i64, String), PoolId>);
 
 impl Ledger {
     /// Takes down what a call to ciao-ipam changed, and that it gave nothing that somebody holds.
@@ -101,26 +118,29 @@ impl Ledger {
         if status != 200 {
             return;
         }
-        let request: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-        let pool = request["PoolID"].as_str().unwrap_or_default();
         match target {
             "/IpamDriver.RequestAddress" => {
-                let set = records.set_of(pool).expect("an address is of a pool");
+                let request: ipam::RequestAddress = api::parse(body).expect("it was answered");
+                let set = records.set_of(&request.pool_id).expect("an address is of a pool");
                 let address = reply["Address"].as_str().and_then(|cidr| cidr.split('/').next()).expect("an address");
                 // A gateway is shared, and the schema knows how often.
-                let is_gateway = request["Options"]["RequestAddressType"] == "com.docker.network.gateway";
-                if !is_gateway {
-                    let before = self.0.insert((set, address.to_owned()), pool.to_owned());
+                if request.options.text(ipam::ADDRESS_TYPE).as_deref() != Some(ipam::GATEWAY) {
+                    let before = self.0.insert((set, address.to_owned()), request.pool_id);
                     assert_eq!(before, None, "address {address} of set {set} is given twice");
                 }
             }
             "/IpamDriver.ReleaseAddress" => {
-                if let (Some(set), Some(address)) = (records.set_of(pool), request["Address"].as_str()) {
-                    let canonical = address.parse::<std::net::IpAddr>().map(|a| a.to_string()).unwrap_or_default();
-                    self.0.remove(&(set, canonical));
+                let request: ipam::ReleaseAddress = api::parse(body).expect("it was answered");
+                if let Some(set) = records.set_of(&request.pool_id) {
+                    self.0.remove(&(set, request.address.to_string()));
                 }
             }
-            "/IpamDriver.ReleasePool" if records.set_of(pool).is_none() => self.0.retain(|_, through| through != pool),
+            "/IpamDriver.ReleasePool" => {
+                let request: ipam::ReleasePool = api::parse(body).expect("it was answered");
+                if records.set_of(&request.pool_id).is_none() {
+                    self.0.retain(|_, through| *through != request.pool_id);
+                }
+            }
             _ => {}
         }
     }
@@ -155,8 +175,9 @@ pub(crate) fn check_reply(socket: Socket, reply: &Reply, what: &str) -> Value {
 impl Host {
     /// What must be true between any two calls.
     pub(crate) fn check_at_rest(&self, what: &str) {
-        let checked = self.store().read(|tx| tx.check_addresses());
-        assert!(checked.is_ok(), "{what}: {:#}", checked.unwrap_err());
+        if let Err(error) = self.store().read(|tx| tx.check_addresses()) {
+            panic!("{what}: {error:#}");
+        }
         if !self.disturbed {
             let differences = differences(self.store(), &self.kernel.state()).expect("read the records");
             assert!(differences.is_empty(), "{what}: {differences:#?}");

@@ -30,19 +30,31 @@ pub(crate) enum Step {
     EndpointOperInfo(Network, Endpoint),
     Publish(Network, Endpoint, [Option<Port>; 3]),
     Unpublish(Network, Endpoint),
-    Discover { new: bool, subnet: Subnet, number: Number },
+    Discover {
+        new: bool,
+        subnet: Subnet,
+        number: Number,
+    },
     CreateVnic(VnicRequest),
     DeleteVnic(Vnic, bool),
     ShowVnic(Vnic),
     ListVnics(Option<Tenant>, Option<Instance>),
     ShowNetwork(Network),
-    ForgetNetworks { dry: bool, kept: Network },
-    Reconcile { whole: bool },
+    ForgetNetworks {
+        dry: bool,
+        kept: Network,
+    },
+    Reconcile {
+        whole: bool,
+    },
     Restart,
     Reboot,
     KillContainers,
     /// Somebody makes or removes a bridge on the host.
-    HostBridge { bridge: Bridge, there: bool },
+    HostBridge {
+        bridge: Bridge,
+        there: bool,
+    },
     /// The kernel fails in the next call, after so many changes.
     Fail(u8),
 }

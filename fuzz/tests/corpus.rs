@@ -55,7 +55,8 @@ enum Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let word = select(vec!["\"\"", "null", "0", "-1", "4294967296", "[]", "{}", "\n", "::1", "0.0.0.0/0", "$P0", "$V0"]);
+    let word =
+        select(vec!["\"\"", "null", "0", "-1", "4294967296", "[]", "{}", "\n", "::1", "0.0.0.0/0", "$P0", "$V0"]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(place, byte)| Change::Put(place, byte)),
         (any::<Index>(), word).prop_map(|(place, word)| Change::Insert(place, word.into())),
@@ -100,7 +101,8 @@ fn every_target_keeps_its_promises_on_its_corpus() {
 #[test]
 fn every_target_keeps_its_promises_on_changes_of_its_corpus() {
     for (name, target) in TARGETS {
-        let inputs = (select(corpus(name)), vec(change(), 1..6)).prop_map(|(input, changes)| Input(changed(input, &changes)));
+        let inputs =
+            (select(corpus(name)), vec(change(), 1..6)).prop_map(|(input, changes)| Input(changed(input, &changes)));
         let config = ProptestConfig { cases: CHANGED, failure_persistence: None, ..ProptestConfig::default() };
         let mut runner = TestRunner::new_with_rng(config, TestRunner::deterministic().rng().clone());
         alone(|| {

@@ -21,7 +21,7 @@ const HOMES: [(&str, &str); 5] = [
     ("comfy_table", "common/src/table.rs"),
 ];
 /// Folders with source of the project.
-const SOURCES: [&str; 3] = ["crates", "tests", "benches"];
+const SOURCES: [&str; 4] = ["crates", "tests", "benches", "fuzz"];
 
 /// The files of a folder whose names end so, with their paths relative to it. What cargo builds is none of them.
 fn files(folder: &Path, ending: &str) -> Vec<(String, String)> {
