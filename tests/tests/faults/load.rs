@@ -130,11 +130,16 @@ fn ask(socket: &Path, method: &str, body: &Value) -> Result<Value> {
     Ok(serde_json::from_str(&reply)?)
 }
 
+/// How often the daemon is killed: `CIAO_TEST_KILLS`, or so often that each kind of moment is met.
+fn kills() -> usize {
+    std::env::var("CIAO_TEST_KILLS").map_or(12, |number| number.parse().expect("CIAO_TEST_KILLS is a number"))
+}
+
 #[test]
 fn addresses_answered_by_a_daemon_that_is_killed_are_held_and_not_given_twice() {
     let host = Host::builder().name("load").start().unwrap();
-    let outcome = kill_under_load(&host, 16, 12, 1).unwrap();
-    println!("{outcome:?}");
+    let outcome = kill_under_load(&host, 16, kills(), 1).unwrap();
+    println!("{} kills: {outcome:?}", kills());
     assert!(outcome.wrong.is_empty(), "{outcome:#?}");
     assert!(outcome.answered > 0 && outcome.unanswered > 0, "the kills met no call, or every call: {outcome:?}");
     check_addresses(&host);
