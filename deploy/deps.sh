@@ -24,6 +24,7 @@ need sqlite3 sqlite3
 need ping iputils-ping
 need debootstrap debootstrap
 need nft nftables
+need systemd-socket-activate systemd
 need docker-compose docker-compose
 [ "${1:-}" != bench ] || need /usr/lib/cni/host-local containernetworking-plugins
 [ -n "$missing" ] || exit 0

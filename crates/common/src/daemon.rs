@@ -141,8 +141,17 @@ fn is_socket(path: &Path) -> bool {
 
 /// Tells systemd, if it asked, that calls are answered from now on.
 pub fn notify_ready() {
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-        log::warn!("tell systemd that the daemon is ready: {error}");
+    notify(&sd_notify::NotifyState::Ready);
+}
+
+/// Tells systemd, if it asked, that the daemon finishes what it has in hand and ends.
+pub fn notify_stopping() {
+    notify(&sd_notify::NotifyState::Stopping);
+}
+
+fn notify(state: &sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        log::warn!("tell systemd {state}: {error}");
     }
 }
 

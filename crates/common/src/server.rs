@@ -97,11 +97,15 @@ struct Progress {
 }
 
 /// Serves each socket with its handler until SIGTERM or SIGINT, then finishes the calls in hand. `ready` is called
-/// once, when all sockets are being served.
+/// once, when all sockets are being served, `stopping` when the end has begun.
 ///
 /// # Errors
 /// The runtime or a socket fails.
-pub fn serve(services: Vec<(UnixListener, Arc<dyn Handler>)>, ready: impl FnOnce()) -> Result<()> {
+pub fn serve(
+    services: Vec<(UnixListener, Arc<dyn Handler>)>,
+    ready: impl FnOnce(),
+    stopping: impl FnOnce(),
+) -> Result<()> {
     System::new().block_on(async move {
         let progress = Arc::new(Progress::default());
         let mut handles = Vec::new();
@@ -118,6 +122,7 @@ pub fn serve(services: Vec<(UnixListener, Arc<dyn Handler>)>, ready: impl FnOnce
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        stopping();
         log::info!("told to end: finishing {} calls", progress.calls.load(Ordering::Relaxed));
         for handle in &handles {
             handle.pause().await;

@@ -113,7 +113,7 @@ fn serve(args: &Serve) -> Result<()> {
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
     let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
     reclaim_on_a_timer(Arc::downgrade(&plugin), Duration::from_secs(args.grace))?;
-    server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready)
+    server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready, daemon::notify_stopping)
 }
 
 /// Gives abandoned leases back every now and then, as long as the daemon lives.

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         (control, Arc::new(Control::new(Arc::clone(&driver)))),
     ];
     reconcile_on_a_timer(Arc::downgrade(&driver), Duration::from_secs(args.reconcile_every))?;
-    server::serve(services, daemon::notify_ready)
+    server::serve(services, daemon::notify_ready, daemon::notify_stopping)
 }
 
 /// How often the host's firewall is looked at.
