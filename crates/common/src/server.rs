@@ -28,6 +28,9 @@ const DISCARD_LIMIT: usize = 64 << 20;
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// How long the calls in hand may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// When no call is in hand for so long, those whose connection was accepted have been read, also on a busy machine.
+const QUIET: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(20);
 /// Blocking calls at a time: they wait for the disk and the kernel's RTNL lock, so more of them would only wait too.
 const BLOCKING_THREADS: usize = 8;
 
@@ -93,6 +96,8 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Default)]
 struct Progress {
     calls: AtomicUsize,
+    /// How many began since the start.
+    begun: AtomicUsize,
     draining: AtomicBool,
 }
 
@@ -161,11 +166,14 @@ fn start(
 async fn drain(progress: &Progress) {
     progress.draining.store(true, Ordering::Relaxed);
     let idle = async {
-        // A call that was read from its connection by now is counted; twice idle means that none was on its way.
-        let mut quiet = 0;
-        while quiet < 2 {
-            sleep(Duration::from_millis(20)).await;
-            quiet = if progress.calls.load(Ordering::Acquire) == 0 { quiet + 1 } else { 0 };
+        let mut seen = progress.begun.load(Ordering::Acquire);
+        let mut since = Instant::now();
+        while since.elapsed() < QUIET {
+            sleep(TICK).await;
+            let begun = progress.begun.load(Ordering::Acquire);
+            if begun != seen || progress.calls.load(Ordering::Acquire) > 0 {
+                (seen, since) = (begun, Instant::now());
+            }
         }
     };
     if timeout(DRAIN, idle).await.is_err() {
@@ -177,6 +185,7 @@ type State = web::Data<(Arc<dyn Handler>, Arc<Progress>)>;
 
 async fn answer(request: HttpRequest, payload: web::Payload, state: State) -> HttpResponse {
     let (handler, progress) = state.get_ref();
+    progress.begun.fetch_add(1, Ordering::AcqRel);
     progress.calls.fetch_add(1, Ordering::AcqRel);
     let reply = match timeout(ANSWER_WITHIN, reply(&request, payload, handler)).await {
         Ok(reply) => reply,
