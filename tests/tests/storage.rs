@@ -1,0 +1,115 @@
+//! The disk below both daemons: a backup taken while they write and restored as the README says, and a disk that is full
+//! for a while.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::scope;
+
+use ciao_tests::checker::differences;
+use ciao_tests::lab::Host;
+use ciao_tests::proxy::call;
+use serde_json::{Value, json};
+
+const DATABASE: &str = "/var/lib/ciao/ciao.db";
+const BACKUP: &str = "/root/ciao-backup.db";
+const LIVE: &str = "busybox sh -c 'trap exit TERM; sleep 600 & wait'";
+const NETWORK: &str = "docker network create -d ciao-net --ipam-driver ciao-ipam --subnet 10.5.0.0/24 -o tenant=red --ipam-opt tenant=red app";
+
+fn run(host: &Host, name: &str) {
+    host.sh(&format!("docker run -d --name {name} --network app {LIVE}")).unwrap();
+}
+
+fn address(host: &Host, name: &str) -> String {
+    let field = "{{.NetworkSettings.Networks.app.IPAddress}}";
+    host.docker(&["inspect", "-f", field, name]).unwrap()
+}
+
+/// Asks ciao-ipam for an address, which must be granted.
+fn ask(host: &Host, method: &str, body: &Value) -> Value {
+    let socket = host.path("/run/ciao/ciao-ipam.sock");
+    let (status, reply) = call(&socket, &format!("IpamDriver.{method}"), &body.to_string()).unwrap();
+    assert_eq!(status, 200, "{reply}");
+    serde_json::from_str(&reply).unwrap()
+}
+
+/// Grants and releases addresses until told to end; answers how many times.
+fn write_until(host: &Host, done: &AtomicBool, written: &AtomicUsize) {
+    let pool = ask(host, "RequestPool", &json!({ "AddressSpace": "local", "Pool": "10.9.0.0/16" }))["PoolID"].clone();
+    while !done.load(Ordering::Acquire) {
+        let reply = ask(host, "RequestAddress", &json!({ "PoolID": pool, "Address": "" }));
+        let address = reply["Address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+        ask(host, "ReleaseAddress", &json!({ "PoolID": pool, "Address": address }));
+        written.fetch_add(2, Ordering::Relaxed);
+    }
+    ask(host, "ReleasePool", &json!({ "PoolID": pool }));
+}
+
+#[test]
+fn a_backup_taken_under_writes_is_whole_and_is_restored_as_the_readme_says() {
+    let host = Host::builder().name("backup").start().unwrap();
+    host.sh(NETWORK).unwrap();
+    run(&host, "web");
+    let (done, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+    scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| write_until(&host, &done, &written));
+        }
+        for _ in 0..10 {
+            host.sh(&format!("sqlite3 {DATABASE} '.backup {BACKUP}'")).unwrap();
+            let check = "'PRAGMA integrity_check; PRAGMA foreign_key_check; SELECT count(*) FROM endpoint_record'";
+            assert_eq!(host.sh(&format!("sqlite3 {BACKUP} {check}")).unwrap(), "ok\n1");
+        }
+        done.store(true, Ordering::Release);
+    });
+    println!("10 backups under {} changes", written.load(Ordering::Relaxed));
+    assert!(written.load(Ordering::Relaxed) > 100, "the backups met changes");
+    run(&host, "late");
+    let before = address(&host, "web");
+    for daemon in [host.ciao_net(), host.ciao_ipam()] {
+        assert!(daemon.stop().unwrap().success());
+    }
+    host.sh(&format!("cp {BACKUP} {DATABASE}; rm -f {DATABASE}-wal {DATABASE}-shm")).unwrap();
+    host.ciao_ipam().start().unwrap();
+    host.ciao_net().start().unwrap();
+    // What is in it goes on; what is not can be taken away.
+    host.sh("docker exec web ping -c 1 -W 5 10.5.0.1").unwrap();
+    host.docker(&["restart", "web"]).unwrap();
+    assert_eq!(address(&host, "web"), before);
+    host.docker(&["rm", "-f", "late"]).unwrap();
+    run(&host, "next");
+    host.sh("docker exec next ping -c 1 -W 5 web").unwrap();
+    host.sh("docker rm -f web next; docker network rm app").unwrap();
+    host.sh("ciao-ipam reconcile; ciao-net reconcile").unwrap();
+    let left =
+        host.sh(&format!("sqlite3 {DATABASE} 'SELECT count(*) FROM network_record; SELECT count(*) FROM vnic_record'"));
+    assert_eq!(left.unwrap(), "0\n0");
+}
+
+#[test]
+fn a_full_disk_is_said_to_the_user_and_needs_no_restart() {
+    let host = Host::builder().name("full").start().unwrap();
+    for daemon in [host.ciao_net(), host.ciao_ipam()] {
+        assert!(daemon.stop().unwrap().success());
+    }
+    host.sh("mount -t tmpfs -o size=2m tmpfs /var/lib/ciao").unwrap();
+    host.ciao_ipam().start().unwrap();
+    host.ciao_net().start().unwrap();
+    host.sh("cat /dev/zero >/var/lib/ciao/ballast 2>/dev/null || true").unwrap();
+    // What is left of the file's last page may take a few changes.
+    let refused = (0..50).find_map(|number| {
+        let network = NETWORK.replace(" app", &format!(" app{number}")).replace("10.5.0", &format!("10.5.{number}"));
+        let output = host.try_sh(&network).unwrap();
+        (output.code != 0).then_some(output.stderr)
+    });
+    let refused = refused.expect("a change that the disk has no room for");
+    assert!(refused.contains("the disk is full: free some space"), "{refused}");
+    let found = differences(&host).unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+    host.sh("rm /var/lib/ciao/ballast").unwrap();
+    host.sh(&NETWORK.replace("10.5.0", "10.6.0")).unwrap();
+    run(&host, "web");
+    host.sh("docker exec web ping -c 1 -W 5 10.6.0.1").unwrap();
+    let found = differences(&host).unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+}
