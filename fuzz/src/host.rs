@@ -286,14 +286,15 @@ impl Host {
         self.records.age_endpoints();
     }
 
-    /// Somebody makes a bridge on the host, or removes it.
+    /// Somebody makes a bridge on the host, or removes one that nothing is on: those of others are never made again.
     pub(crate) fn set_host_bridge(&mut self, name: &str, there: bool) {
         self.disturbed = true;
+        let used = self.records.use_host_bridge(name);
         let place = (Namespace::Host, link(name));
         self.kernel.change(|state| {
             if there {
                 state.links.entry(place).or_insert_with(|| FakeLink::Bridge(BTreeSet::new()));
-            } else if matches!(state.links.get(&place), Some(FakeLink::Bridge(_))) {
+            } else if !used && matches!(state.links.get(&place), Some(FakeLink::Bridge(_))) {
                 state.links.remove(&place);
             }
         });
@@ -302,8 +303,9 @@ impl Host {
     /// Nothing stands but what the host itself brings.
     pub(crate) fn reboot(&mut self) {
         self.kernel.change(|state| {
-            *state = State::default();
-            state.links.insert((Namespace::Host, link("lan0")), FakeLink::Bridge(BTreeSet::new()));
+            let mut links = std::mem::take(state).links;
+            links.retain(|(place, _), what| *place == Namespace::Host && matches!(what, FakeLink::Bridge(_)));
+            state.links = links;
         });
         self.records.age_endpoints();
         self.disturbed = true;

@@ -102,6 +102,13 @@ impl Records {
         statement.query_row([pool.as_str()], |row| row.get(0)).optional().expect("a row")
     }
 
+    /// Whether a network or VNIC is on a bridge of the host's.
+    pub(crate) fn use_host_bridge(&self, bridge: &str) -> bool {
+        let query = "SELECT 1 FROM network_record WHERE namespace IS NULL AND bridge = ?1
+                     UNION SELECT 1 FROM vnic_record WHERE namespace IS NULL AND bridge = ?1";
+        self.conn().prepare_cached(query).expect("tables").exists([bridge]).expect("rows")
+    }
+
     fn is_held(&self, set: i64, address: &str) -> bool {
         let query = "SELECT 1 FROM address_record WHERE set_id = ?1 AND address = ?2 AND held > 0";
         self.conn().prepare_cached(query).expect("a table").exists((set, address)).expect("rows")
