@@ -13,7 +13,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 /// How many changed inputs each target gets.
-const CHANGED: u32 = 200;
+const CHANGED: u32 = 100;
 
 /// The inputs of a target, in the order of their names.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
