@@ -3,7 +3,9 @@
 
 pub mod chance;
 pub mod checker;
+pub mod churn;
 pub mod frames;
 pub mod lab;
 pub mod proxy;
+pub mod wired;
 pub mod world;

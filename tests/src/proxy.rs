@@ -4,7 +4,9 @@
 //! It is plain threads and no HTTP library: a message is passed on byte by byte as it came, and so is what is wrong
 //! with it.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+mod message;
+
+use std::io::{self, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use self::message::Message;
 
 /// How long the plugin may take to come back between two calls: a test kills it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,13 +32,26 @@ pub enum Fault {
     LoseReply,
     /// The plugin carries the call out; half of its answer arrives. The engine takes the call for failed.
     CutReply,
+    /// The plugin carries the call out; its answer arrives so much later.
+    DelayReply(Duration),
+    /// The plugin carries the call out twice, one after the other; its second answer arrives.
+    Duplicate,
     /// The plugin is killed.
     Kill {
         /// Its process id.
         pid: i32,
-        /// So long after it got the request.
-        after: Duration,
+        /// When.
+        at: Moment,
     },
+}
+
+/// A moment of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// So long after the plugin got the request.
+    AfterRequest(Duration),
+    /// When its whole answer is there, and before the engine gets it.
+    AtReply,
 }
 
 /// A call that passed: the method, and the status that the engine saw, if it saw one.
@@ -157,8 +174,7 @@ fn serve(client: UnixStream, shared: &Shared) -> io::Result<()> {
         shared.changed.notify_all();
         let Some(reply) = reply? else { return Ok(()) };
         if fault == Some(Fault::CutReply) {
-            let half = reply.body + (reply.bytes.len() - reply.body) / 2;
-            return (&client).write_all(&reply.bytes[..half]);
+            return (&client).write_all(reply.half());
         }
         (&client).write_all(&reply.bytes)?;
     }
@@ -167,19 +183,34 @@ fn serve(client: UnixStream, shared: &Shared) -> io::Result<()> {
 
 /// Hands a request to the plugin as the fault says. `None`: the engine gets no reply.
 fn pass(request: &Message, fault: Option<Fault>, plugin: &Path) -> io::Result<Option<Message>> {
-    if fault == Some(Fault::LoseRequest) {
-        return Ok(None);
-    }
-    let reply = ask(request, plugin, |stream| {
-        if let Some(Fault::Kill { pid, after }) = fault {
+    let passed = || ask(request, plugin, |_| ());
+    match fault {
+        None | Some(Fault::CutReply) => passed(),
+        Some(Fault::LoseRequest) => Ok(None),
+        Some(Fault::LoseReply) => passed().map(|_| None),
+        Some(Fault::DelayReply(late)) => {
+            let reply = passed();
+            thread::sleep(late);
+            reply
+        }
+        Some(Fault::Duplicate) => passed().and_then(|_| passed()),
+        Some(Fault::Kill { pid, at: Moment::AtReply }) => {
+            let reply = passed();
+            end(pid);
+            reply
+        }
+        Some(Fault::Kill { pid, at: Moment::AfterRequest(after) }) => ask(request, plugin, |stream| {
             thread::sleep(after);
-            // One that has ended by itself is as dead.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            end(pid);
             // Until the kernel has closed its end, so that what it answered before is read.
             drop(stream.set_read_timeout(Some(PATIENCE)));
-        }
-    })?;
-    Ok(reply.filter(|_| fault != Some(Fault::LoseReply)))
+        }),
+    }
+}
+
+/// One that has ended by itself is as dead.
+fn end(pid: i32) {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
 fn ask(request: &Message, plugin: &Path, asked: impl FnOnce(&UnixStream)) -> io::Result<Option<Message>> {
@@ -194,58 +225,8 @@ fn ask(request: &Message, plugin: &Path, asked: impl FnOnce(&UnixStream)) -> io:
 /// # Errors
 /// Nobody listens, or the connection closes without an answer.
 pub fn call(plugin: &Path, method: &str, body: &str) -> io::Result<(u16, String)> {
-    let head = format!("POST /{method} HTTP/1.1\r\nHost: plugin\r\nContent-Length: {}\r\n\r\n", body.len());
-    let request = Message { bytes: (head + body).into_bytes(), body: 0, first_line: String::new() };
+    let request = Message::request(method, body);
     let reply = ask(&request, plugin, |_| ())?.ok_or(ErrorKind::UnexpectedEof)?;
     let status = reply.status().ok_or(ErrorKind::InvalidData)?;
-    Ok((status, String::from_utf8_lossy(&reply.bytes[reply.body..]).into_owned()))
-}
-
-/// A request or a reply, whole.
-struct Message {
-    bytes: Vec<u8>,
-    /// Where the body begins.
-    body: usize,
-    first_line: String,
-}
-
-impl Message {
-    /// `None`: the connection was closed between two messages.
-    fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
-        let mut head = String::new();
-        let mut length = 0;
-        loop {
-            let start = head.len();
-            if from.read_line(&mut head)? == 0 {
-                return if head.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
-            }
-            let line = head[start..].trim_end();
-            if line.is_empty() {
-                break;
-            }
-            let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => length = value.trim().parse().map_err(|_| ErrorKind::InvalidData)?,
-                // Neither dockerd nor a plugin of ours sends its messages in pieces.
-                "transfer-encoding" => return Err(ErrorKind::Unsupported.into()),
-                _ => {}
-            }
-        }
-        let first_line = head.lines().next().unwrap_or_default().to_owned();
-        let mut bytes = head.into_bytes();
-        let body = bytes.len();
-        bytes.resize(body + length, 0);
-        from.read_exact(&mut bytes[body..])?;
-        Ok(Some(Self { bytes, body, first_line }))
-    }
-
-    /// `NetworkDriver.Join` of `POST /NetworkDriver.Join HTTP/1.1`.
-    fn method(&self) -> String {
-        let path = self.first_line.split(' ').nth(1).unwrap_or_default();
-        path.trim_start_matches('/').to_owned()
-    }
-
-    fn status(&self) -> Option<u16> {
-        self.first_line.split(' ').nth(1)?.parse().ok()
-    }
+    Ok((status, reply.said()))
 }

@@ -112,13 +112,18 @@ fn reserved(world: &World, set: &Value, address: &str) -> bool {
     })
 }
 
+/// Of an address or a subnet: what tells IPv6 from IPv4.
+fn family(address: &str) -> bool {
+    address.contains(':')
+}
+
 /// Nobody has an address that is not held, or that somebody else has.
 fn granted(world: &World, set: &Value, networks: &[&Value], found: &mut Vec<String>) {
     let rows = world.all("addresses").iter().filter(|row| row["set_id"] == set["id"] && row["held"] != 0);
     let held: Vec<&str> = rows.map(|row| text(&row["address"])).collect();
     let mut seen = Vec::new();
     for at in networks.iter().flat_map(|network| world.attached(network)) {
-        for address in at.addresses {
+        for address in at.addresses.into_iter().filter(|address| family(address) == family(text(&set["subnet"]))) {
             if !held.contains(&address) {
                 found.push(format!("container {} has {address}, but no lease holds it", at.name));
             }

@@ -15,6 +15,8 @@ use super::process::Process;
 
 /// How long a daemon may take to serve. dockerd waits 15 seconds for each call to a plugin that does not answer.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a killed process may take to be dead.
+const DYING: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// How much of a log an error quotes.
 const TAIL: usize = 30;
@@ -59,6 +61,17 @@ impl Daemon {
     /// SIGKILL, and waits until it is dead. An error if it did not run.
     pub fn kill(&self) -> Result<()> {
         self.take()?.kill().map(drop)
+    }
+
+    /// Starts the daemon that somebody else kills: waits until it is dead, then as [`Self::start`]. An error if it lives
+    /// on for five seconds.
+    pub fn start_again(&self) -> Result<Duration> {
+        let since = Instant::now();
+        while self.is_running() {
+            ensure!(since.elapsed() < DYING, "{} was to be killed, and runs", self.name);
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.start()
     }
 
     /// Whether it runs.

@@ -4,6 +4,10 @@ use anyhow::{Context, Result};
 
 use super::Host;
 
+/// The end of a `docker run`: a container that lives until it is told to end, and ends at SIGTERM, so that `docker stop`
+/// need not wait.
+pub const LIVE: &str = "busybox sh -c 'trap exit TERM; sleep 600 & wait'";
+
 /// `/usr/bin/busybox`, because that is the path which `--install` links to; `/bin` leads there too.
 const IMPORT: &str = r#"
 command -v busybox >/dev/null || { echo "busybox is missing: apt-get install busybox-static" >&2; exit 1; }

@@ -36,6 +36,7 @@ pub use builder::Builder;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::Host;
+pub use image::LIVE;
 pub use lan::Lan;
 pub use output::Output;
 pub use process::Process;

@@ -1,18 +1,18 @@
-//! Each call of both plugins that changes something, with its request lost, with its reply lost or cut after it was
-//! carried out, and with the plugin killed meanwhile: after a reconcile nothing is left over, and the next `docker`
-//! commands work.
+//! Each call of both plugins that an engine makes and that changes something, with its request lost, with its reply
+//! lost, cut or late, carried out twice, and with the plugin killed in the call or at its reply: after a reconcile
+//! nothing is left over, and the next `docker` commands work.
 //!
-//! Printed with `--nocapture`: what the engine did and what ciao repaired, a line a case.
+//! Printed with `--nocapture`: a table of what Docker did, what ciao repaired and what was left, a line a case.
 
-use std::fmt::Write;
 use std::thread::scope;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ciao_tests::chance::Chance;
 use ciao_tests::checker;
-use ciao_tests::lab::Daemon;
-use ciao_tests::proxy::Fault;
+use ciao_tests::lab::{Host, LIVE};
+use ciao_tests::wired::Wired;
 
-use crate::scene::{LIVE, Wired, check_addresses, start_again};
+use crate::scene::{Case, Table, Way, check_addresses, seen};
 
 /// How long a command may take to come to its call.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -72,13 +72,14 @@ struct Step {
 }
 
 /// Runs every case with a fault on networks with these options, and says of all of them what remained before it fails.
-fn meet(name: &str, options: &str, fault: impl Fn(&Daemon) -> Fault) {
-    let mut matrix = Matrix { wired: Wired::open(name), options: options.to_owned(), report: String::new(), failed: 0 };
-    let since = Instant::now();
-    for life in 0..LIVES {
+fn meet(name: &str, options: &str, way: Way) {
+    let wired = Wired::open(Host::builder().name(name)).unwrap();
+    let (options, chance) = (options.to_owned(), Chance::new(SEED));
+    let mut matrix = Matrix { wired, way, options, chance, table: Table::default() };
+    for life in (0..LIVES).cycle().take(LIVES * way.rounds()) {
         for step in &LIFE {
             match step.methods.get(life) {
-                Some(method) => matrix.step(step, method, &fault),
+                Some(method) => matrix.step(step, method),
                 None => drop(matrix.sh(step.command)),
             }
             if step.command == STOP {
@@ -86,54 +87,49 @@ fn meet(name: &str, options: &str, fault: impl Fn(&Daemon) -> Fault) {
             }
         }
     }
-    println!("{name} in {:?}:\n{}", since.elapsed(), matrix.report);
-    assert_eq!(matrix.failed, 0, "{}", matrix.report);
+    matrix.table.finish(name);
 }
 
 struct Matrix {
     wired: Wired,
+    way: Way,
     options: String,
-    report: String,
-    failed: usize,
+    chance: Chance,
+    table: Table,
 }
 
 impl Matrix {
     /// One command with one call that meets a fault.
-    fn step(&mut self, step: &Step, method: &str, fault: impl Fn(&Daemon) -> Fault) {
+    fn step(&mut self, step: &Step, method: &str) {
         let (proxy, daemon) = self.wired.behind(method);
-        let fault = fault(daemon);
-        proxy.arm(method, fault);
+        proxy.arm(method, self.way.fault(daemon, &mut self.chance));
         let output = scope(|scope| {
             let command = scope.spawn(|| self.wired.host.try_sh(&self.script(step.command)).unwrap());
             assert!(proxy.has_fired(PATIENCE), "`{}` calls no {method}", step.command);
-            if matches!(fault, Fault::Kill { .. }) {
-                start_again(daemon);
+            if self.way.kills() {
+                daemon.start_again().unwrap();
             }
             command.join().unwrap()
         });
-        let calls: Vec<_> = proxy.calls().iter().map(|call| format!("{}={:?}", call.method, call.status)).collect();
-        let mut repaired = checker::repair(&self.wired.host).unwrap();
-        let mut left = checker::differences(&self.wired.host).unwrap();
-        // What the engine took for failed is done again, and works.
-        if self.sh(&format!("{{ {}; }} >/dev/null 2>&1", step.done)).is_err() {
-            if let Err(error) = self.sh(&format!("{}; {}", step.undo, step.command)) {
-                left.push(format!("the command fails once more: {error:#}"));
-            }
-            repaired += "; done again";
-            left.extend(checker::differences(&self.wired.host).unwrap());
-        }
+        let verb = step.command.split(' ').skip(1).take_while(|word| !word.starts_with('-')).collect::<Vec<_>>();
+        let docker = format!("{}: {}; saw {}", verb.join(" "), output.code, seen(&proxy.calls(), method));
+        let repaired = checker::repair(&self.wired.host).unwrap();
+        let differences = checker::differences(&self.wired.host).unwrap();
+        let next = self.once_more(step);
         check_addresses(&self.wired.host);
-        self.failed += usize::from(!left.is_empty());
-        let verb = step.command.split(' ').take(3).collect::<Vec<_>>().join(" ");
-        let said = output.stderr.lines().last().unwrap_or_default();
-        let count = left.len();
-        let repaired = repaired.replace('\n', "; ");
-        writeln!(
-            self.report,
-            "{method} by `{verb}`: {count} differences; docker ended with {} ({said}); {calls:?}; repaired: {repaired}; left: {left:#?}",
-            output.code
-        )
-        .unwrap();
+        self.table.add(Case { method, way: self.way, docker, repaired, differences, next });
+    }
+
+    /// What the engine took for failed is done again, and works, and leaves nothing either.
+    fn once_more(&self, step: &Step) -> Option<Result<(), String>> {
+        if self.sh(&format!("{{ {}; }} >/dev/null 2>&1", step.done)).is_ok() {
+            return None;
+        }
+        if let Err(error) = self.sh(&format!("{}; {}", step.undo, step.command)) {
+            return Some(Err(format!("{error:#}")));
+        }
+        let left = checker::differences(&self.wired.host).unwrap();
+        Some(if left.is_empty() { Ok(()) } else { Err(left.join("; ")) })
     }
 
     fn script(&self, script: &str) -> String {
@@ -145,32 +141,52 @@ impl Matrix {
     }
 }
 
+/// Of the moments at which a plugin is killed.
+const SEED: u64 = 1;
+
 const TENANT: &str = "-o tenant=red --ipam-opt tenant=red";
 
 #[test]
 fn a_request_lost_on_its_way_leaks_nothing() {
-    meet("request", TENANT, |_| Fault::LoseRequest);
+    meet("request", TENANT, Way::RequestLost);
 }
 
 #[test]
 fn a_reply_lost_after_the_commit_leaks_nothing() {
-    meet("reply", TENANT, |_| Fault::LoseReply);
+    meet("reply", TENANT, Way::ReplyLost);
 }
 
 #[test]
 fn a_reply_cut_after_the_commit_leaks_nothing() {
-    meet("cut", TENANT, |_| Fault::CutReply);
+    meet("cut", TENANT, Way::ReplyCut);
+}
+
+#[test]
+fn a_late_reply_leaks_nothing_and_fails_nothing() {
+    meet("late", TENANT, Way::ReplyLate);
+}
+
+#[test]
+fn a_call_carried_out_twice_leaks_nothing() {
+    meet("twice", TENANT, Way::CarriedOutTwice);
 }
 
 #[test]
 fn a_plugin_killed_in_a_call_leaks_nothing() {
-    meet("killed", TENANT, |daemon| Fault::Kill {
-        pid: daemon.pid().unwrap().try_into().unwrap(),
-        after: Duration::from_millis(3),
-    });
+    meet("killed", TENANT, Way::Killed);
+}
+
+#[test]
+fn a_plugin_killed_when_it_has_replied_leaks_nothing() {
+    meet("replied", TENANT, Way::KilledAtReply);
 }
 
 #[test]
 fn networks_without_a_tenant_leak_nothing_either() {
-    meet("own", "", |_| Fault::CutReply);
+    meet("own", "", Way::ReplyCut);
+}
+
+#[test]
+fn networks_without_a_tenant_leak_nothing_when_a_call_is_carried_out_twice() {
+    meet("own-twice", "", Way::CarriedOutTwice);
 }

@@ -5,9 +5,9 @@ use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use ciao_tests::checker::differences;
-use ciao_tests::lab::Host;
+use ciao_tests::lab::{Host, LIVE};
 
-use crate::scene::{LIVE, assert_repaired};
+use crate::scene::assert_repaired;
 
 /// How long dockerd is ahead of the plugins.
 const LATE: Duration = Duration::from_secs(2);

@@ -8,3 +8,4 @@ mod calls;
 mod engine;
 mod load;
 mod scene;
+mod unsent;

@@ -1,61 +1,137 @@
-//! What the faults share: a host whose plugins are reached through a proxy, and what is true of it at rest.
+//! What the faults share: the kinds of fault, the table that they print, and what is true of a host at rest.
 
+use std::fmt::Write;
 use std::fs;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ciao_common::store::Store;
+use ciao_tests::chance::Chance;
 use ciao_tests::checker;
-use ciao_tests::lab::{Daemon, Host};
-use ciao_tests::proxy::Proxy;
+use ciao_tests::lab::{Daemon, Engine, Host};
+use ciao_tests::proxy::{Call, Fault, Moment};
 
-/// What containers run: it ends at SIGTERM, so that `docker stop` need not wait.
-pub(crate) const LIVE: &str = "busybox sh -c 'trap exit TERM; sleep 600 & wait'";
+/// How late a reply is that is only late.
+const LATE: Duration = Duration::from_millis(700);
+/// A plugin is killed before it has been at a call for so long.
+const KILLED_WITHIN: u64 = 10_000;
+/// How often each call meets each kill, unless the environment says otherwise.
+const ROUNDS: usize = 1;
 
-/// How long a killed process may take to be dead.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A host with a proxy before each plugin.
-pub(crate) struct Wired {
-    // In the order of dropping: the host's dockerd is gone before its wires.
-    pub(crate) host: Host,
-    net: Proxy,
-    ipam: Proxy,
+/// How a call fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    RequestLost,
+    ReplyLost,
+    ReplyCut,
+    ReplyLate,
+    CarriedOutTwice,
+    Killed,
+    KilledAtReply,
 }
 
-impl Wired {
-    pub(crate) fn open(name: &str) -> Self {
-        let host = Host::builder().name(name).start().unwrap();
-        fs::create_dir(host.path("/run/wire")).unwrap();
-        // dockerd reads a spec file when the plugin is first used.
-        let wire = |plugin: &str| {
-            let spec = format!("unix:///run/wire/{plugin}.sock\n");
-            fs::write(host.path(format!("/etc/docker/plugins/{plugin}.spec")), spec).unwrap();
-            let socket = |folder: &str| host.path(format!("/run/{folder}/{plugin}.sock"));
-            Proxy::open(&socket("wire"), &socket("ciao")).unwrap()
-        };
-        let (net, ipam) = (wire("ciao-net"), wire("ciao-ipam"));
-        Self { host, net, ipam }
+impl Way {
+    /// As the table names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::RequestLost => "request lost",
+            Self::ReplyLost => "reply lost",
+            Self::ReplyCut => "reply cut",
+            Self::ReplyLate => "reply late",
+            Self::CarriedOutTwice => "carried out twice",
+            Self::Killed => "killed in the call",
+            Self::KilledAtReply => "killed at the reply",
+        }
     }
 
-    /// The wire that a method's calls take, and the daemon behind it.
-    pub(crate) fn behind(&self, method: &str) -> (&Proxy, &Daemon) {
-        if method.starts_with("IpamDriver.") {
-            (&self.ipam, self.host.ciao_ipam())
-        } else {
-            (&self.net, self.host.ciao_net())
+    /// Whether the plugin is dead afterwards.
+    pub(crate) fn kills(self) -> bool {
+        matches!(self, Self::Killed | Self::KilledAtReply)
+    }
+
+    /// How often it is tried: a kill meets another moment each time. `CIAO_ROUNDS` asks for more.
+    pub(crate) fn rounds(self) -> usize {
+        let asked = std::env::var("CIAO_ROUNDS").map(|rounds| rounds.parse().expect("CIAO_ROUNDS is a number"));
+        if self == Self::Killed { asked.unwrap_or(ROUNDS) } else { 1 }
+    }
+
+    /// What the proxy is to do.
+    pub(crate) fn fault(self, daemon: &Daemon, chance: &mut Chance) -> Fault {
+        let killed = |at| Fault::Kill { pid: daemon.pid().unwrap().try_into().unwrap(), at };
+        match self {
+            Self::RequestLost => Fault::LoseRequest,
+            Self::ReplyLost => Fault::LoseReply,
+            Self::ReplyCut => Fault::CutReply,
+            Self::ReplyLate => Fault::DelayReply(LATE),
+            Self::CarriedOutTwice => Fault::Duplicate,
+            Self::Killed => killed(Moment::AfterRequest(Duration::from_micros(chance.below(KILLED_WITHIN)))),
+            Self::KilledAtReply => killed(Moment::AtReply),
         }
     }
 }
 
-/// Starts a daemon again that somebody killed a moment ago.
-pub(crate) fn start_again(daemon: &Daemon) {
-    let since = Instant::now();
-    while daemon.is_running() {
-        assert!(since.elapsed() < PATIENCE, "it was killed and runs");
-        sleep(Duration::from_millis(1));
+/// What happened, a line a case, for a person: `| method | fault | … |`.
+#[derive(Default)]
+pub(crate) struct Table {
+    lines: String,
+    failed: usize,
+}
+
+/// One case of the table.
+pub(crate) struct Case<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) way: Way,
+    /// The command, how it ended, and what dockerd saw of the call.
+    pub(crate) docker: String,
+    /// What the reconcile said.
+    pub(crate) repaired: String,
+    /// What store, kernel and Docker do not agree about afterwards.
+    pub(crate) differences: Vec<String>,
+    /// What went wrong with the same command once more, where the first one had failed.
+    pub(crate) next: Option<Result<(), String>>,
+}
+
+/// One table at a time.
+static PRINTING: Mutex<()> = Mutex::new(());
+
+impl Table {
+    pub(crate) fn add(&mut self, case: Case<'_>) {
+        let next = match &case.next {
+            None => "not needed",
+            Some(Ok(())) => "works",
+            Some(Err(why)) => why,
+        };
+        let repaired = match case.repaired.trim() {
+            "" => "nothing to repair".to_owned(),
+            said => said
+                .lines()
+                .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+                .collect::<Vec<_>>()
+                .join("; "),
+        };
+        self.failed += usize::from(!case.differences.is_empty() || matches!(case.next, Some(Err(_))));
+        let (method, way, docker) = (case.method, case.way.name(), case.docker);
+        let (count, which) = (case.differences.len(), case.differences.join("; "));
+        writeln!(self.lines, "| {method} | {way} | {docker} | {repaired} | {count} {which} | {next} |").unwrap();
     }
-    daemon.start().unwrap();
+
+    /// Prints the table; an error of any case fails the test.
+    pub(crate) fn finish(self, name: &str) {
+        let _printing = PRINTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let engine = Engine::from_environment().unwrap();
+        let cases = self.lines.lines().count();
+        println!("\n{name}, engine {engine}: {cases} cases, {} failed\n", self.failed);
+        println!("| method | fault | Docker | reconcile | differences | the command once more |");
+        println!("| --- | --- | --- | --- | --- | --- |\n{}", self.lines);
+        assert_eq!(self.failed, 0, "{}", self.lines);
+    }
+}
+
+/// What dockerd saw of a method's calls: statuses, and `-` where no reply came.
+pub(crate) fn seen(calls: &[Call], method: &str) -> String {
+    let calls = calls.iter().filter(|call| call.method == method);
+    let status = |call: &Call| call.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+    calls.map(status).collect::<Vec<_>>().join(" ")
 }
 
 /// What a fault left is repaired, to the last row.
