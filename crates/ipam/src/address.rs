@@ -53,14 +53,14 @@ impl Ipam {
         })
     }
 
-    /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, as
-    /// after a lost reply. Says how many.
+    /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, and
+    /// gateways that no network has, as after a lost reply. Says how many.
     ///
     /// # Errors
     /// The disk's.
     pub fn reclaim(&self) -> Result<usize> {
         let grace = self.config.grace;
-        self.store.write(move |tx| reclaim(tx, None, grace))
+        self.store.write(move |tx| Ok(reclaim(tx, None, grace)? + reclaim_gateways(tx, grace)?))
     }
 }
 
@@ -171,7 +171,7 @@ fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
 fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     match tx.address(set, address)? {
         None => log::info!("{address} of {} is not held: nothing to release", set.subnet),
-        Some(held) if held.held > 1 => tx.count_down(set, address)?,
+        Some(held) if held.held > 1 => tx.count_down(set, address, 1)?,
         Some(held) if held.held == 0 => log::info!("{address} of {} is reserved only: nothing to release", set.subnet),
         Some(_) => free(tx, set, address)?,
     }
@@ -202,6 +202,20 @@ fn reclaim(tx: &Tx<'_>, only: Option<&PoolSet>, grace: Duration) -> Result<usize
         }
     }
     Ok(freed)
+}
+
+/// Counts gateways down to the networks that have them. The engine that loses the reply to a gateway's request gives its
+/// reference to the pool back, but not the gateway.
+fn reclaim_gateways(tx: &Tx<'_>, grace: Duration) -> Result<usize> {
+    let unclaimed = tx.unclaimed_gateways(earlier(grace))?;
+    for (set, address, held, networks) in &unclaimed {
+        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
+        match networks {
+            0 => free(tx, set, *address)?,
+            networks => tx.count_down(set, *address, held - networks)?,
+        }
+    }
+    Ok(unclaimed.len())
 }
 
 fn earlier(by: Duration) -> i64 {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Result;
 use ciao_common::api::go::Options;
 use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, ReleasePool, RequestAddress, RequestPool, SERIAL};
-use ciao_common::store::{Owner, Store, Vnic};
-use ciao_common::types::{PoolId, VnicId};
+use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Owner, Scope, Store, Vnic, VnicPolicy};
+use ciao_common::types::{PoolId, TenantId, VnicId};
 use ciao_ipam::{Config, Ipam};
 use tempfile::TempDir;
 
@@ -108,6 +108,33 @@ impl Bench {
         };
         self.store.write(move |tx| tx.insert_vnic(&vnic)).unwrap();
         id
+    }
+
+    /// A tenant's network on a pool, as ciao-net records it.
+    fn network(&self, tenant: &str, subnet: &str, gateway: &str) {
+        let (tenant, subnet): (TenantId, _) = (tenant.parse().unwrap(), subnet.parse().unwrap());
+        let gateway = Some(gateway.parse().unwrap());
+        self.store
+            .write(move |tx| {
+                let set_id = tx.pool_set_of(Scope::Local, &tenant, subnet)?.map(|set| set.id);
+                tx.insert_network(&Network {
+                    id: "7".repeat(64).parse()?,
+                    namespace: Some(format!("ciao-{tenant}")),
+                    tenant: Some(tenant),
+                    bridge: "br0".parse()?,
+                    mtu: None,
+                    egress: Egress::Nat,
+                    vnics: VnicPolicy::Auto,
+                    dst_prefix: "eth".to_owned(),
+                    egress6: Egress6::Nat,
+                    secured: true,
+                    icc: true,
+                    options: "[]".to_owned(),
+                    subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id }],
+                    routes: Vec::new(),
+                })
+            })
+            .unwrap();
     }
 }
 
@@ -367,6 +394,27 @@ fn a_reservation_that_was_deleted_is_free_when_the_pool_is_short() {
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
     b.store.write(move |tx| tx.delete_vnic(&vnic)).unwrap();
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/30");
+}
+
+#[test]
+fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
+    let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/24");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/24", "10.5.0.1");
+    // Two more networks that fail: the engine lost the reply to their gateway's request, and gives only the pool back.
+    for gateway in ["10.5.0.1", "10.5.0.254"] {
+        b.tenant_pool("acme", "10.5.0.0/24");
+        b.gateway(&pool, gateway).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(b.ipam.reclaim().unwrap(), 0, "as long as the pool is held, the network may be under way");
+        b.release_pool(&pool);
+        assert_eq!(b.ipam.reclaim().unwrap(), 1);
+    }
+    assert_eq!(b.ask(&pool, "10.5.0.254").unwrap(), "10.5.0.254/24");
+    assert!(b.ask(&pool, "10.5.0.1").is_err(), "the first network has it");
+    b.release(&pool, "10.5.0.1");
+    assert_eq!(b.ask(&pool, "10.5.0.1").unwrap(), "10.5.0.1/24");
 }
 
 #[test]
