@@ -31,6 +31,30 @@ fn ask(host: &Host, prefix: &str, url: &str) -> String {
     host.try_sh(&format!("{prefix} timeout 2 busybox wget -q -O - http://{url}")).unwrap().stdout
 }
 
+/// Nobody need tell ciao-net of the bridge first.
+#[test]
+fn a_tenant_never_reaches_a_network_of_dockers_own_that_was_made_while_ciao_net_was_dead() {
+    let host = own("own-bridge");
+    host.sh("ip link add br-lan type bridge; ip address add 192.0.2.1/24 dev br-lan; ip link set br-lan up").unwrap();
+    serve(&host, "red", "8080:80");
+    host.ciao_net().kill().unwrap();
+    host.docker(&["network", "create", "--subnet", "10.8.0.0/24", "private"]).unwrap();
+    let server = ["busybox", "sh", "-c", "echo private >index.html; trap exit TERM; httpd -f & wait"];
+    host.docker(
+        &[&["run", "-d", "--name", "private", "--network", "private", "--ip", "10.8.0.2"], &server[..]].concat(),
+    )
+    .unwrap();
+    let ask_from = |prefix: &str| ask(&host, prefix, "10.8.0.2");
+    wait_until("the host reaches it", || ask_from("") == "private");
+    assert_eq!(ask_from("docker exec red"), "");
+    host.ciao_net().start().unwrap();
+    assert_eq!(ask_from("docker exec red"), "");
+    let open = host.sh("nft list set inet ciao not_docker").unwrap();
+    assert!(open.contains("br-lan"), "a bridge of the host that is not Docker's stays open: {open}");
+    host.sh("docker rm -f red private; docker network rm red private; ip link delete br-lan").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
 #[test]
 fn published_ports_lead_to_the_tenant_that_published_them() {
     let host = own("ports");
