@@ -1,11 +1,11 @@
 //! dockerd killed with five containers, one of which comes back by itself: with and without `--live-restore`, and with
-//! plugins that start after it.
+//! plugins that start after it, or only when somebody starts them later.
 
 use std::thread::{scope, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ciao_tests::checker::differences;
-use ciao_tests::lab::{Host, LIVE};
+use ciao_tests::lab::{Daemon, Engine, Host, LIVE};
 
 use crate::scene::assert_repaired;
 
@@ -33,6 +33,11 @@ fn open(name: &str, dockerd: &[&str]) -> Host {
     host
 }
 
+/// Says how long something took.
+fn print(what: &str, took: Duration) {
+    println!("engine {}: {what}: {took:.1?}", Engine::from_environment().unwrap());
+}
+
 fn running(host: &Host) -> usize {
     host.docker(&["ps", "-q"]).unwrap().lines().count()
 }
@@ -54,7 +59,7 @@ fn five_containers_of_a_killed_dockerd_leak_nothing() {
     for round in 1..=2 {
         host.dockerd().kill().unwrap();
         let took = host.dockerd().start().unwrap();
-        println!("round {round}: dockerd killed with five containers starts in {took:?}");
+        print("dockerd, killed with five containers, starts", took);
         assert_repaired(&host, "dockerd was killed");
         assert_eq!(running(&host), 1, "the one with --restart=always");
         if round == 1 {
@@ -69,7 +74,7 @@ fn five_containers_live_on_when_a_dockerd_with_live_restore_is_killed() {
     let host = open("five-live", &["--live-restore"]);
     host.dockerd().kill().unwrap();
     let took = host.dockerd().start().unwrap();
-    println!("dockerd with --live-restore, killed with five containers, starts in {took:?}");
+    print("dockerd with --live-restore, killed with five containers, starts", took);
     assert_eq!(running(&host), 5);
     assert_eq!(differences(&host).unwrap(), [""; 0], "nothing needs to be repaired");
     assert_repaired(&host, "nor does a reconcile take anything away");
@@ -90,7 +95,36 @@ fn plugins_that_start_after_dockerd_has_begun_to_are_waited_for() {
         host.ciao_net().start().unwrap();
         dockerd.join().unwrap()
     });
-    println!("dockerd starts {LATE:?} before both plugins in {took:?}");
+    print("dockerd starts 2 s before both plugins", took);
     assert_repaired(&host, "the plugins were late");
     go_on(&host);
+}
+
+/// dockerd is killed with its containers, and so are plugins, which nobody starts before it serves again.
+fn dockerd_starts_without(name: &str, dockerd: &[&str], plugins: fn(&Host) -> Vec<&Daemon>) {
+    let host = open(name, dockerd);
+    plugins(&host).into_iter().chain([host.dockerd()]).for_each(|daemon| daemon.kill().unwrap());
+    let took = host.dockerd().start().unwrap();
+    print(&format!("dockerd {} starts while {name} are dead", dockerd.join(" ")), took);
+    plugins(&host).into_iter().map(|daemon| daemon.start().unwrap()).for_each(drop);
+    let since = Instant::now();
+    assert_repaired(&host, "the plugins came when dockerd served already");
+    host.docker(&[&["start"], &FIVE[..]].concat()).unwrap();
+    print("and all five containers run again after", since.elapsed());
+    go_on(&host);
+}
+
+#[test]
+fn dockerd_starts_without_ciao_net() {
+    dockerd_starts_without("ciao-net", &[], |host| vec![host.ciao_net()]);
+}
+
+#[test]
+fn dockerd_starts_without_both_plugins() {
+    dockerd_starts_without("both-plugins", &[], |host| vec![host.ciao_net(), host.ciao_ipam()]);
+}
+
+#[test]
+fn dockerd_with_live_restore_starts_without_both_plugins() {
+    dockerd_starts_without("live-both", &["--live-restore"], |host| vec![host.ciao_net(), host.ciao_ipam()]);
 }

@@ -5,6 +5,7 @@
 
 mod bursts;
 mod calls;
+mod churn;
 mod engine;
 mod load;
 mod scene;
