@@ -35,6 +35,10 @@ net=$(ciao-net reconcile --docker)
 ipam=$(ciao-ipam reconcile)
 for said in \"$net\" \"$ipam\"; do printf '%s\n' \"$said\" | tail -n +2; done";
 
+/// As if the engine had given up to release what ciao-ipam found to be nobody's.
+const UNCLAIMED: &str = "sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
+    UPDATE address_record SET unclaimed = 0 WHERE unclaimed IS NOT NULL'";
+
 /// Lets ciao repair what a fault left: as if time had passed, an administrator runs both commands, and ciao-ipam looks
 /// for abandoned leases, as it does on its timer and when it starts. Returns the repairs, a line each.
 ///
@@ -42,8 +46,12 @@ for said in \"$net\" \"$ipam\"; do printf '%s\n' \"$said\" | tail -n +2; done";
 /// A daemon that does not come back, a reconcile that fails.
 pub fn repair(host: &Host) -> Result<String> {
     let said = host.sh(REPAIR).context("reconcile")?;
-    host.ciao_ipam().stop()?;
-    host.ciao_ipam().start()?;
+    // The first look finds which leases are nobody's, the second one gives them back.
+    for known_since_long in ["", UNCLAIMED] {
+        host.sh(known_since_long)?;
+        host.ciao_ipam().stop()?;
+        host.ciao_ipam().start()?;
+    }
     Ok(said)
 }
 

@@ -59,8 +59,8 @@ impl Ipam {
     /// # Errors
     /// The disk's.
     pub fn reclaim(&self) -> Result<usize> {
-        let grace = self.config.grace;
-        self.store.write(move |tx| Ok(reclaim(tx, None, grace)? + reclaim_gateways(tx, grace)?))
+        let config = self.config.clone();
+        self.store.write(move |tx| Ok(reclaim(tx, &config, None)? + reclaim_gateways(tx, config.grace)?))
     }
 }
 
@@ -91,7 +91,7 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
 
 fn is_abandoned(tx: &Tx<'_>, set: &PoolSet, address: IpAddr, granted: i64, after: Duration) -> Result<bool> {
     let before = earlier(after);
-    Ok(granted < before && tx.abandoned(Some(set), before)?.iter().any(|(_, other)| *other == address))
+    Ok(granted < before && tx.abandoned(Some(set), before)?.iter().any(|(_, other, _)| *other == address))
 }
 
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
@@ -106,7 +106,7 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
     let number = match lowest_unreserved(tx, pool, range, serial)? {
         Some(number) => number,
         None => {
-            reclaim(tx, Some(set), config.grace)?;
+            reclaim(tx, config, Some(set))?;
             lowest_unreserved(tx, pool, range, serial)?.with_context(|| full(pool))?
         }
     };
@@ -186,11 +186,20 @@ fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     tx.give(set, address)
 }
 
-/// Frees abandoned leases, and addresses kept for instances whose VNIC is gone, of one set or of all.
-fn reclaim(tx: &Tx<'_>, only: Option<&PoolSet>, grace: Duration) -> Result<usize> {
+/// Frees abandoned leases, and addresses kept for instances whose VNIC is gone, of one set or of all. A lease is freed
+/// only when the engine has given up to release it itself: otherwise it would release that of the next holder.
+fn reclaim(tx: &Tx<'_>, config: &Config, only: Option<&PoolSet>) -> Result<usize> {
+    let (now, given_up) = (now(), earlier(config.takeover));
     let mut freed = 0;
-    for (set, address) in tx.abandoned(only, earlier(grace))? {
-        log::info!("lease {address} of {} waited {grace:?} for its endpoint in vain: given back", set.subnet);
+    tx.forget_unclaimed()?;
+    for (set, address, since) in tx.abandoned(only, earlier(config.grace))? {
+        if since.unwrap_or(now) > given_up {
+            if since.is_none() {
+                tx.set_unclaimed(&set, address)?;
+            }
+            continue;
+        }
+        log::info!("lease {address} of {} is no endpoint's: given back", set.subnet);
         free(tx, &set, address)?;
         freed += 1;
     }

@@ -111,8 +111,9 @@ fn serve(args: &Serve) -> Result<()> {
     let store = Arc::new(Store::open(&args.database.db)?);
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
+    let every = config.grace.min(config.takeover);
     let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
-    reclaim_on_a_timer(Arc::downgrade(&plugin), Duration::from_secs(args.grace))?;
+    reclaim_on_a_timer(Arc::downgrade(&plugin), every)?;
     server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready, daemon::notify_stopping)
 }
 

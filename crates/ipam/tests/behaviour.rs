@@ -397,6 +397,28 @@ fn a_reservation_that_was_deleted_is_free_when_the_pool_is_short() {
 }
 
 #[test]
+fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
+    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/30");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/30", "10.5.0.1");
+    // Granted long ago, claimed by an endpoint, which is gone now.
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0, "the engine may still release it");
+    assert!(b.ask(&pool, "").is_err());
+    // It does: whoever gets the address next keeps it.
+    b.release(&pool, "10.5.0.2");
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    // Nobody releases that one.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 1);
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
+}
+
+#[test]
 fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
     let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");

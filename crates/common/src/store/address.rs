@@ -84,6 +84,22 @@ pub struct LeaseRow {
     pub since: String,
 }
 
+/// Whether `a`, an address record of the set `s`, is a lease of a network of ciao-net that no endpoint has.
+macro_rules! abandoned {
+    () => {
+        "a.kind = 'lease' AND s.scope = 'local'
+         AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
+         AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
+                         ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
+         -- Which of two sets without tenant a network is on may still be undecided: an endpoint on either counts.
+         AND NOT (s.tenant IS NULL
+                  AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
+                              JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
+                              WHERE n.subnet = s.subnet))
+         AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)"
+    };
+}
+
 impl Tx<'_> {
     /// What is known of a taken address; `None`: it is free.
     ///
@@ -105,7 +121,7 @@ impl Tx<'_> {
     pub fn grant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
-             ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted",
+             ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted, unclaimed = NULL",
             params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), now()],
         )
         .map(drop)
@@ -117,7 +133,7 @@ impl Tx<'_> {
     /// The disk's.
     pub fn regrant(&self, pool: &Pool, address: IpAddr) -> Result<()> {
         self.change(
-            "UPDATE address_record SET pool = ?3, granted = ?4 WHERE set_id = ?1 AND key = ?2",
+            "UPDATE address_record SET pool = ?3, granted = ?4, unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
             params![pool.set.id, Key::of(address), pool.id, now()],
         )
         .map(drop)
@@ -130,7 +146,7 @@ impl Tx<'_> {
     pub fn reserve(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, NULL, 'reserved', 0, ?4)
-             ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted",
+             ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted, unclaimed = NULL",
             params![set.id, Key::of(address), Text(address), now()],
         )
         .map(drop)
@@ -209,28 +225,52 @@ impl Tx<'_> {
     }
 
     /// Leases of networks of ciao-net that were granted before `before` and that no endpoint has claimed, oldest
-    /// first; auxiliary addresses are none of them. With `only`, of that set alone.
+    /// first, each with the time since when that is known; auxiliary addresses are none of them. With `only`, of that
+    /// set alone.
     ///
     /// # Errors
     /// The disk's.
-    pub fn abandoned(&self, only: Option<&PoolSet>, before: i64) -> Result<Vec<(PoolSet, IpAddr)>> {
+    pub fn abandoned(&self, only: Option<&PoolSet>, before: i64) -> Result<Vec<(PoolSet, IpAddr, Option<i64>)>> {
         self.all(
-            "SELECT s.id, s.scope, s.tenant, s.subnet, a.address
-             FROM address_record a JOIN pool_set s ON s.id = a.set_id
-             WHERE (?1 IS NULL OR a.set_id = ?1) AND a.kind = 'lease' AND a.granted < ?2 AND s.scope = 'local'
-               AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
-               AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
-                               ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
-               -- Which of two sets without tenant a network is on may still be undecided: an endpoint on either counts.
-               AND NOT (s.tenant IS NULL
-                        AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
-                                    JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
-                                    WHERE n.subnet = s.subnet))
-               AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)
-             ORDER BY a.granted LIMIT 1000",
+            concat!(
+                "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, a.unclaimed
+                 FROM address_record a JOIN pool_set s ON s.id = a.set_id
+                 WHERE (?1 IS NULL OR a.set_id = ?1) AND a.granted < ?2 AND ",
+                abandoned!(),
+                " ORDER BY a.granted LIMIT 1000"
+            ),
             params![only.map(|set| set.id), before],
-            |row| Ok((pool_set(row, "id")?, get(row, "address")?)),
+            |row| Ok((pool_set(row, "id")?, get(row, "address")?, row.get("unclaimed")?)),
         )
+    }
+
+    /// Records that a lease is known to be nobody's from now on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn set_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.change(
+            "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2",
+            params![set.id, Key::of(address), now()],
+        )
+        .map(drop)
+    }
+
+    /// Forgets so of leases that were claimed after all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn forget_unclaimed(&self) -> Result<()> {
+        self.change(
+            concat!(
+                "UPDATE address_record AS a SET unclaimed = NULL FROM pool_set AS s
+                 WHERE s.id = a.set_id AND a.unclaimed IS NOT NULL AND NOT (",
+                abandoned!(),
+                ")"
+            ),
+            [],
+        )
+        .map(drop)
     }
 
     /// Gateways that were granted more often than networks of ciao-net have them, the last time before `before`: how
