@@ -40,12 +40,17 @@ impl Daemon {
     /// Starts the daemon and waits until it serves; returns how long that took. An error if it runs already, ends, or is
     /// not ready in 90 seconds, with the end of its log.
     pub fn start(&self) -> Result<Duration> {
+        self.start_within(PATIENCE)
+    }
+
+    /// As [`Self::start`], with more patience.
+    pub fn start_within(&self, patience: Duration) -> Result<Duration> {
         let since = Instant::now();
         let mut process = self.process();
         ensure!(!process.as_ref().is_some_and(Process::is_running), "{} runs already", self.name);
         let process = process.insert(Process::spawn(&self.inside, self.name, &self.argv)?);
         while !(self.ready)(&self.inside) {
-            if !process.is_running() || since.elapsed() > PATIENCE {
+            if !process.is_running() || since.elapsed() > patience {
                 bail!("{} does not serve:\n{}", self.name, last_lines(&process.log()?, TAIL));
             }
             thread::sleep(POLL);

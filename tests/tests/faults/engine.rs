@@ -9,6 +9,9 @@ use ciao_tests::lab::{Daemon, Engine, Host, LIVE};
 
 use crate::scene::assert_repaired;
 
+/// How long dockerd may take to start without plugins: it asks a dead one for 15 seconds, once for each of the five
+/// addresses to release, and for each network.
+const DEAD: Duration = Duration::from_secs(240);
 /// How long dockerd is ahead of the plugins.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -104,8 +107,11 @@ fn plugins_that_start_after_dockerd_has_begun_to_are_waited_for() {
 fn dockerd_starts_without(name: &str, dockerd: &[&str], plugins: fn(&Host) -> Vec<&Daemon>) {
     let host = open(name, dockerd);
     plugins(&host).into_iter().chain([host.dockerd()]).for_each(|daemon| daemon.kill().unwrap());
-    let took = host.dockerd().start().unwrap();
-    print(&format!("dockerd {} starts while {name} are dead", dockerd.join(" ")), took);
+    let took = host.dockerd().start_within(DEAD).unwrap();
+    print(
+        &format!("{} starts, dead meanwhile: {name}", ["dockerd", dockerd.join(" ").as_str()].join(" ").trim()),
+        took,
+    );
     plugins(&host).into_iter().map(|daemon| daemon.start().unwrap()).for_each(drop);
     let since = Instant::now();
     assert_repaired(&host, "the plugins came when dockerd served already");
