@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Egress, Endpoint, Network, Owner, Vnic, now};
-use ciao_common::types::{LinkName, NetworkId};
+use ciao_common::types::{EndpointId, LinkName, NetworkId};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Namespace, Place};
@@ -29,6 +29,17 @@ pub enum Depth {
     Glance,
     /// Besides, every namespace's rules and every network's addresses are written anew from the records.
     Whole,
+}
+
+/// What Docker knows: the rest is forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The ids of all its networks.
+    pub networks: BTreeSet<NetworkId>,
+    /// The ids of all endpoints of its networks of driver ciao-net; `None`: nobody asked.
+    #[serde(default)]
+    pub endpoints: Option<BTreeSet<EndpointId>>,
 }
 
 /// What was done, or would be.
@@ -78,18 +89,18 @@ impl Driver {
         self.reconcile_with(depth, None)
     }
 
-    /// As [`Self::reconcile`], with the ids of all networks that Docker knows: others are forgotten.
+    /// As [`Self::reconcile`], with what Docker knows.
     ///
     /// # Errors
     /// As [`Self::reconcile`].
-    pub fn reconcile_with(&self, depth: Depth, docker: Option<&BTreeSet<NetworkId>>) -> Result<Vec<Repair>> {
+    pub fn reconcile_with(&self, depth: Depth, docker: Option<&Known>) -> Result<Vec<Repair>> {
         let dry = depth == Depth::Dry;
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
             self.wiring.delete_all_going()?;
         }
         self.forget_networks(&mut repairs, docker)?;
-        self.forget_stale_endpoints(&mut repairs)?;
+        self.forget_stale_endpoints(&mut repairs, docker)?;
         if !dry {
             self.settle_pairings()?;
         }
@@ -103,7 +114,7 @@ impl Driver {
 
     /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
     /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
-    fn forget_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&BTreeSet<NetworkId>>) -> Result<()> {
+    fn forget_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
         let (orphans, settled) = self.store.read(|tx| {
             let settled = tx.networks_before(before)?;
@@ -111,7 +122,7 @@ impl Driver {
         })?;
         for id in settled {
             let why = match docker {
-                Some(known) if !known.contains(&id) => "Docker does not know it",
+                Some(known) if !known.networks.contains(&id) => "Docker does not know it",
                 _ if orphans.contains(&id) => "its addresses were released",
                 _ => continue,
             };
@@ -122,8 +133,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost.
-    fn forget_stale_endpoints(&self, repairs: &mut Repairs<'_>) -> Result<()> {
+    /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost. Killed while it started a
+    /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list tells.
+    fn forget_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+        let known = docker.and_then(|docker| docker.endpoints.as_ref());
         let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
         let endpoints = self.store.read(|tx| {
             let endpoints = tx.endpoints()?.into_iter().filter(|endpoint| endpoint.created < before);
@@ -134,10 +147,20 @@ impl Driver {
                 Some(vnic) => self.wiring.kernel.place(&wiring::veth(vnic))? == Place::Container,
                 None => false,
             };
-            if !lives {
-                let what = format!("endpoint {}", stale.id.short());
-                repairs.repair("forget", what, "no container has its link", |driver| driver.forget_endpoint(stale));
-            }
+            let why = match known {
+                _ if !lives => "no container has its link",
+                Some(known) if !known.contains(&stale.id) => "Docker does not know it",
+                _ => continue,
+            };
+            let left = vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher);
+            repairs.repair("forget", format!("endpoint {}", stale.id.short()), why, |driver| {
+                driver.forget_endpoint(stale)?;
+                // Made again with what is missing.
+                left.map_or(Ok(()), |vnic| {
+                    let namespace = Namespace::of(vnic.namespace.as_deref());
+                    driver.wiring.kernel.delete_link(&namespace, &vnic.host_link)
+                })
+            });
         }
         Ok(())
     }

@@ -25,11 +25,23 @@ pub(super) struct Docker {
     docker_socket: PathBuf,
 }
 
-/// The ids of all networks that Docker knows, as the control socket takes them.
-pub(super) fn networks(docker: &Docker) -> Result<Value> {
-    let networks = Server::new("dockerd", docker.docker_socket.clone())?.get("/networks")?.success()?;
-    let ids: Vec<_> = networks.as_array().into_iter().flatten().map(|network| network["Id"].clone()).collect();
-    Ok(json!({ "networks": ids }))
+/// The ids of all networks that Docker knows, and of the endpoints on ours, as the control socket takes them.
+pub(super) fn known(docker: &Docker) -> Result<Value> {
+    let docker = Server::new("dockerd", docker.docker_socket.clone())?;
+    let networks = docker.get("/networks")?.success()?;
+    let networks = networks.as_array().context("dockerd's list of networks is no list")?;
+    let mut endpoints = Vec::new();
+    for network in networks.iter().filter(|network| network["Driver"] == "ciao-net") {
+        let id = network["Id"].as_str().context("a network of dockerd's list has no id")?;
+        let reply = docker.get(&format!("/networks/{id}"))?;
+        // It may be gone since.
+        if reply.status != 404 {
+            let containers = &reply.success()?["Containers"];
+            endpoints.extend(containers.as_object().into_iter().flatten().map(|(_, at)| at["EndpointID"].clone()));
+        }
+    }
+    let ids: Vec<_> = networks.iter().map(|network| &network["Id"]).collect();
+    Ok(json!({ "networks": ids, "endpoints": endpoints }))
 }
 
 #[derive(Args)]

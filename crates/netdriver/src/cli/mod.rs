@@ -275,7 +275,7 @@ fn show_network(args: &ShowNetwork) -> Result<()> {
 
 fn reconcile(args: &Reconcile) -> Result<()> {
     let path = format!("/v1/reconcile?dry_run={}", args.dry_run);
-    let known = if args.docker { launch::networks(&args.engine)? } else { Value::Null };
+    let known = if args.docker { launch::known(&args.engine)? } else { Value::Null };
     let done = args.control.server()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's answer")?;
     table::print(&repairs, args.json)

@@ -3,16 +3,15 @@
 //! Statuses: 400 what is asked makes no sense, 404 no such thing, 409 somebody else has it, 500 disk or kernel. An error
 //! is `{"error": sentence}`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ciao_common::server::{Handler, Reply, Request};
-use ciao_common::types::{InstanceId, NetworkId, TenantId, VnicId};
+use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
-use crate::reconcile::Depth;
+use crate::reconcile::{Depth, Known};
 use crate::show::Shown;
 use crate::vnic::{Creation, Deletion, VnicRequest};
 
@@ -22,14 +21,6 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 /// What answers on the control socket.
 pub struct Control {
     driver: Arc<Driver>,
-}
-
-/// What Docker knows, for a reconcile that is to forget the rest.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DockerNetworks {
-    /// The ids of all its networks.
-    pub networks: BTreeSet<NetworkId>,
 }
 
 /// An error's reply.
@@ -65,7 +56,7 @@ impl Control {
             ("DELETE", ["v1", "vnics", id]) => self.delete(id, query.force),
             ("POST", ["v1", "reconcile"]) => {
                 let depth = if query.dry_run { Depth::Dry } else { Depth::Whole };
-                let docker: Option<DockerNetworks> = if request.body.is_empty() {
+                let known: Option<Known> = if request.body.is_empty() {
                     None
                 } else {
                     match ciao_common::api::parse(request.body) {
@@ -73,7 +64,6 @@ impl Control {
                         Err(error) => return Ok(sentence(400, &format!("{error:#}"))),
                     }
                 };
-                let known = docker.map(|docker| docker.networks);
                 Ok(json(200, &self.driver.reconcile_with(depth, known.as_ref())?))
             }
             (method, _) => Ok(sentence(404, &format!("{method} {} is unknown: see /v1/openapi.json", request.path))),

@@ -1,5 +1,6 @@
 //! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
 
+use ciao_common::store::Owner;
 use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::kernel::{Kernel, Namespace};
 use serde_json::json;
@@ -68,6 +69,35 @@ fn a_killed_dockerd_s_endpoints_are_forgotten_once_they_are_old() {
     assert_eq!(old.iter().filter(|repair| repair.starts_with("forget endpoint")).count(), 4, "{old:?}");
     b.assert_consistent();
     assert_eq!(b.store.read(|tx| tx.vnics(None)).unwrap().len(), 2, "the launchers' stay");
+}
+
+/// Something that a killed dockerd left in a container's namespace, which it does not know any more.
+#[test]
+fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_links() {
+    let b = busy();
+    let endpoints: Vec<String> =
+        b.store.read(|tx| tx.endpoints()).unwrap().into_iter().map(|endpoint| endpoint.id.to_string()).collect();
+    let networks: Vec<String> =
+        b.store.read(|tx| tx.networks()).unwrap().into_iter().map(|network| network.id.to_string()).collect();
+    let known = json!({ "networks": networks, "endpoints": endpoints[..1] }).to_string();
+    let forgotten = || {
+        let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
+        assert_eq!(status, 200, "{done}");
+        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "forget").count()
+    };
+    assert_eq!(forgotten(), 0, "young ones may be under way");
+    b.age_endpoints();
+    assert_eq!(forgotten(), endpoints.len() - 1);
+    assert_eq!(forgotten(), 0);
+    b.assert_consistent();
+    assert_eq!(
+        b.store.read(|tx| tx.vnics(None)).unwrap().iter().filter(|vnic| vnic.owner == Owner::Launcher).count(),
+        2
+    );
+    for tenant in ["red", "blue"] {
+        let vnic = b.vnic(&vnic(tenant, "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"))["id"].clone();
+        assert!(vnic.is_string(), "the launchers' stay");
+    }
 }
 
 #[test]
