@@ -1,7 +1,7 @@
 //! What reads and writes Docker's JSON, for every type of request.
 
 use ciao_common::api::{self, ipam, network};
-use ciao_netdriver::control::DockerNetworks;
+use ciao_netdriver::reconcile::Known;
 use ciao_netdriver::vnic::VnicRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ pub fn bodies(input: &[u8]) {
     same::<network::PortBinding>(input);
     same::<network::Discovery>(input);
     same::<VnicRequest>(input);
-    same::<DockerNetworks>(input);
+    same::<Known>(input);
     if let Ok(request) = api::parse::<VnicRequest>(input) {
         drop(request.checked());
     }
