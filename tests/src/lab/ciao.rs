@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
@@ -62,6 +63,9 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.symlink_metadata().is_ok() {
         fs::remove_file(to).with_context(|| format!("remove {}", to.display()))?;
     }
-    fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+    // By a process of its own: whatever this one forks meanwhile would hold the new file open, and a program that is open
+    // for writing does not start ("Text file busy").
+    let copied = Command::new("cp").args([from, to]).status().context("run cp")?;
+    ensure!(copied.success(), "copy {} to {}: {copied}", from.display(), to.display());
     Ok(())
 }
