@@ -268,15 +268,17 @@ impl Wiring {
         self.ensure_host_rules()
     }
 
-    /// As [`Self::restore_host_rules`] at a glance, if any rule of the host has changed since the last time.
+    /// As [`Self::restore_host_rules`] at a glance, if a rule of the host or a bridge has changed since the last time.
     pub(crate) fn watch_host_rules(&self) -> Result<()> {
         let known = || self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
         // Read first: a change while the rules are looked at is seen the next time.
         let generation = self.kernel.rules_generation()?;
-        if generation.is_none() || known().generation != generation {
-            self.restore_host_rules(Depth::Glance)?;
-            known().generation = generation;
+        let stand = generation.is_some() && known().generation == generation;
+        if stand && known().not_docker.as_ref().is_none_or(|links| self.not_docker().is_ok_and(|now| now == *links)) {
+            return Ok(());
         }
+        self.restore_host_rules(Depth::Glance)?;
+        known().generation = generation;
         Ok(())
     }
 

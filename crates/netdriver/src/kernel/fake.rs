@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Result, bail, ensure};
@@ -42,6 +43,8 @@ pub struct State {
 pub struct Fake {
     state: Mutex<State>,
     passes: Mutex<Option<usize>>,
+    /// How often something was changed.
+    generation: AtomicU32,
 }
 
 impl Fake {
@@ -53,6 +56,7 @@ impl Fake {
 
     /// Changes what stands, as somebody else than ciao would.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         change(&mut self.lock());
     }
 
@@ -74,6 +78,7 @@ impl Fake {
     }
 
     fn changing(&self) -> Result<MutexGuard<'_, State>> {
+        self.generation.fetch_add(1, Ordering::Relaxed);
         let mut passes = self.passes.lock().expect("no test panics in it");
         match passes.as_mut() {
             Some(0) => bail!("the kernel fails, as it was told"),
@@ -267,7 +272,7 @@ impl Kernel for Fake {
     }
 
     fn rules_generation(&self) -> Result<Option<u32>> {
-        Ok(Some(u32::from(self.lock().rules.contains(&Namespace::Host))))
+        Ok(Some(self.generation.load(Ordering::Relaxed)))
     }
 
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
