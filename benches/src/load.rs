@@ -117,7 +117,6 @@ impl Load {
         let mut calls = 0;
         while !speakers.is_empty() {
             let ready = ready(&speakers)?;
-            let over = calls >= limit.calls || start.elapsed() >= limit.time;
             // From the last one, because one that ends is taken out.
             for index in ready.into_iter().rev() {
                 let speaker = &mut speakers[index];
@@ -127,6 +126,7 @@ impl Load {
                 }
                 latencies.entry(speaker.path).or_default().add(speaker.asked.elapsed());
                 calls += 1;
+                let over = calls >= limit.calls || start.elapsed() >= limit.time;
                 if over && speaker.client.rests() {
                     speakers.swap_remove(index);
                 } else {

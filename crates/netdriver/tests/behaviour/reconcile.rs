@@ -100,6 +100,29 @@ fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_
     }
 }
 
+/// As above, but the engine still said that the endpoint is gone.
+#[test]
+fn a_launcher_s_vnic_is_made_again_whose_link_is_with_a_container_that_docker_does_not_know() {
+    let b = busy();
+    let ids = |name: &str| endpoint(name, "red", "", "")["EndpointID"].as_str().unwrap().to_owned();
+    let all: Vec<String> = ["red1", "red2", "blue1", "blue2"].map(ids).to_vec();
+    let made = |endpoints: &[String]| {
+        let networks = ["red", "blue"].map(ids);
+        let known = json!({ "networks": networks, "endpoints": endpoints }).to_string();
+        let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
+        assert_eq!(status, 200, "{done}");
+        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "make").count()
+    };
+    assert_eq!(made(&all), 0);
+    b.ok("DeleteEndpoint", &json!({ "NetworkID": ids("red"), "EndpointID": all[0] }));
+    assert_eq!(b.reconcile(), [""; 0], "a container's link is not touched on mere suspicion");
+    assert_eq!(made(&all), 0, "an endpoint that is not recorded may be the VNIC's");
+    assert_eq!(made(&all[1..]), 1);
+    assert_eq!(made(&all[1..]), 0);
+    b.assert_consistent();
+    b.ok("CreateEndpoint", &endpoint("red3", "red", "192.168.111.2/24", ""));
+}
+
 #[test]
 fn a_dry_run_says_the_same_and_does_nothing() {
     let b = busy();

@@ -1,0 +1,78 @@
+//! What looks like ours and no record stands for: it is deleted.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ciao_common::types::LinkName;
+
+use super::Repairs;
+use crate::kernel::Namespace;
+use crate::{Driver, names, uplink};
+
+impl Driver {
+    /// Links and namespaces that look like ours and that no record stands for.
+    pub(super) fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
+        // The kernel is read first: what is recorded in between, or was made while its record was still being written, is
+        // in the second reading.
+        let links = self.wiring.kernel.links(&Namespace::Host)?;
+        let namespaces = self.wiring.kernel.namespaces()?;
+        self.store.settle()?;
+        let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
+        known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
+        for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
+            repairs.repair("delete", format!("link {link}"), "no record stands for it", |driver| {
+                driver.wiring.kernel.delete_link(&Namespace::Host, &link)
+            });
+        }
+        for name in namespaces {
+            self.delete_foreign_in(repairs, &name)?;
+        }
+        Ok(())
+    }
+
+    fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str) -> Result<()> {
+        let links = self.wiring.kernel.links(&Namespace::Named(name.to_owned()))?;
+        if self.store.read(|tx| tx.is_namespace_used(name))? {
+            return self.delete_foreign_bridges(repairs, name, links);
+        }
+        if links.iter().any(names::is_vnic_link) {
+            // As with a lost or exchanged database: better a namespace too many than a container cut off.
+            log::warn!(
+                "reconcile: network namespace {name} has links of containers that no record stands for: left alone"
+            );
+            return Ok(());
+        }
+        let what = format!("network namespace {name}");
+        repairs.repair("delete", what, "no network and no VNIC is in it", |driver| {
+            let _lock = driver.wiring.lock(Some(name));
+            let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
+            if used { Ok(()) } else { driver.wiring.kernel.delete_namespace(name) }
+        });
+        Ok(())
+    }
+
+    /// Bridges, and gateways on them, that a failed call left in a namespace that is in use.
+    fn delete_foreign_bridges(&self, repairs: &mut Repairs<'_>, name: &str, links: Vec<LinkName>) -> Result<()> {
+        let others = |link: &LinkName| matches!(link.as_str(), "lo" | uplink::INNER_LINK) || names::is_vnic_link(link);
+        for bridge in links.into_iter().filter(|link| !others(link)) {
+            if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
+                let what = format!("bridge {bridge} in network namespace {name}");
+                repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
+                    let _lock = driver.wiring.lock(Some(name));
+                    driver.wiring.tidy_bridge(name, &bridge).map(drop)
+                });
+            }
+        }
+        for (bridge, subnet, address) in self.wiring.kernel.addresses(name)? {
+            if !others(&bridge) && !self.wiring.is_gateway(name, &bridge, address)? {
+                let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
+                repairs.repair("delete", what, "no network there has it", |driver| {
+                    let _lock = driver.wiring.lock(Some(name));
+                    let needed = driver.wiring.is_gateway(name, &bridge, address)?;
+                    if needed { Ok(()) } else { driver.wiring.kernel.remove_address(name, &bridge, subnet, address) }
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Records whose network or container is gone: they are forgotten.
+
+use anyhow::Result;
+use ciao_common::api::network::NetworkRef;
+use ciao_common::store::{Endpoint, Owner, now};
+
+use super::{Known, Repairs, SETTLED};
+use crate::kernel::{Namespace, Place};
+use crate::{Driver, endpoint, pairing, wiring};
+
+impl Driver {
+    /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
+    /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
+    pub(super) fn forget_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
+        let (orphans, settled) = self.store.read(|tx| {
+            let settled = tx.networks_before(before)?;
+            Ok((tx.networks_without_pools()?, settled))
+        })?;
+        for id in settled {
+            let why = match docker {
+                Some(known) if !known.networks.contains(&id) => "Docker does not know it",
+                _ if orphans.contains(&id) => "its addresses were released",
+                _ => continue,
+            };
+            repairs.repair("forget", format!("network {}", id.short()), why, |driver| {
+                driver.delete_network(NetworkRef { network_id: id }).map(drop)
+            });
+        }
+        Ok(())
+    }
+
+    /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost. Killed while it started a
+    /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list tells.
+    pub(super) fn forget_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+        let known = docker.and_then(|docker| docker.endpoints.as_ref());
+        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
+        let endpoints = self.store.read(|tx| {
+            let endpoints = tx.endpoints()?.into_iter().filter(|endpoint| endpoint.created < before);
+            endpoints.map(|endpoint| Ok((tx.vnic(&endpoint.vnic)?, endpoint))).collect::<Result<Vec<_>>>()
+        })?;
+        for (vnic, stale) in endpoints {
+            let lives = match &vnic {
+                Some(vnic) => self.wiring.kernel.place(&wiring::veth(vnic))? == Place::Container,
+                None => false,
+            };
+            let why = match known {
+                _ if !lives => "no container has its link",
+                Some(known) if !known.contains(&stale.id) => "Docker does not know it",
+                _ => continue,
+            };
+            let left = vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher);
+            repairs.repair("forget", format!("endpoint {}", stale.id.short()), why, |driver| {
+                driver.forget_endpoint(stale)?;
+                // Made again with what is missing.
+                left.map_or(Ok(()), |vnic| {
+                    let namespace = Namespace::of(vnic.namespace.as_deref());
+                    driver.wiring.kernel.delete_link(&namespace, &vnic.host_link)
+                })
+            });
+        }
+        Ok(())
+    }
+
+    /// Networks without tenant that were paired with each other's sets of addresses, as far as leases tell by now.
+    pub(super) fn settle_pairings(&self) -> Result<()> {
+        self.store.write(|tx| {
+            for network in tx.networks()?.into_iter().filter(|network| network.tenant.is_none()) {
+                for endpoint in tx.endpoints_of_network(&network.id)? {
+                    for address in [endpoint.address, endpoint.address6].into_iter().flatten() {
+                        // The one before may have changed it.
+                        let network = tx.network(&network.id)?.unwrap_or_else(|| network.clone());
+                        pairing::settle(tx, &network, address)?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn forget_endpoint(&self, stale: Endpoint) -> Result<()> {
+        let gone = self.store.write(move |tx| endpoint::forget_same(tx, &stale))?;
+        self.clean_up(gone);
+        Ok(())
+    }
+}
