@@ -3,7 +3,8 @@
 //! - [`network`]: `CreateNetwork`, `DeleteNetwork`, and which tenant and addresses a network belongs to;
 //! - [`endpoint`]: `CreateEndpoint`, `DeleteEndpoint`: which VNIC a container gets;
 //! - [`sandbox`]: `Join`, `Leave`: handing the link over; `ready`: the answers that are known already;
-//! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass;
+//! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass, and
+//!   `host_rules`: keeping that up;
 //! - [`vnic`]: the launcher's side, served by [`control`];
 //! - [`wiring`]: the kernel's part of networks and VNICs: namespaces, bridges, links;
 //! - [`show`]: a network with all that stands for it; [`reconcile`]: records and kernel brought together again;
@@ -15,6 +16,7 @@ pub mod consistency;
 pub mod control;
 pub mod endpoint;
 mod held;
+mod host_rules;
 pub mod kernel;
 pub mod names;
 pub mod network;

@@ -5,16 +5,14 @@
 //! are told apart by their uplinks'.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Egress, Network, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId, key_address};
 
 use crate::kernel::element::{Change, Element};
-use crate::kernel::{Namespace, Passage, UplinkPair};
+use crate::kernel::{Namespace, UplinkPair};
 use crate::names;
-use crate::reconcile::Depth;
 use crate::rules::{self, Tenant};
 use crate::wiring::Wiring;
 
@@ -77,17 +75,6 @@ impl Pools {
     }
 }
 
-/// What is known of the host's rules.
-#[derive(Default)]
-pub(crate) struct HostRules {
-    /// They were seen or written, and nobody told of a change since.
-    stand: bool,
-    /// The links that were last said to be none of Docker's own bridges.
-    not_docker: Option<Vec<LinkName>>,
-    /// The kernel's count of changes when a watch last found them standing.
-    generation: Option<u32>,
-}
-
 impl Wiring {
     /// Writes a namespace's whole ruleset from the records.
     pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
@@ -114,15 +101,6 @@ impl Wiring {
         changed.or_else(|error| {
             log::info!("rules of {namespace} differ from the records ({error:#}): written anew");
             self.write_rules(namespace)
-        })
-    }
-
-    /// As [`Self::change_rules`], for the host's.
-    pub(crate) fn change_host_rules(&self, elements: &[Element], change: Change) -> Result<()> {
-        let _lock = self.lock_rules(None);
-        self.kernel.change_elements(&Namespace::Host, elements, change).or_else(|error| {
-            log::info!("rules of the host differ from the records ({error:#}): written anew");
-            self.write_host_rules()
         })
     }
 
@@ -211,77 +189,6 @@ impl Wiring {
         })
     }
 
-    /// Loads the host's rules, and opens its firewall, if a tenant needs them and they are not there.
-    fn ensure_host_rules(&self) -> Result<()> {
-        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.stand {
-            return Ok(());
-        }
-        let not_docker = self.not_docker()?;
-        if !self.kernel.has_rules(&Namespace::Host)? {
-            self.load_host_rules()?;
-        } else if known.not_docker.as_ref() != Some(&not_docker) {
-            self.keep_from_docker(&not_docker)?;
-        }
-        self.kernel.open_firewall(&Passage::Uplinks)?;
-        (known.stand, known.not_docker) = (true, Some(not_docker));
-        Ok(())
-    }
-
-    fn keep_from_docker(&self, not_docker: &[LinkName]) -> Result<()> {
-        let _lock = self.lock_rules(None);
-        let told = self.kernel.run_nft(&Namespace::Host, &rules::not_docker_script(not_docker));
-        told.or_else(|error| {
-            log::info!("rules of the host are not as expected ({error:#}): written anew");
-            self.write_host_rules()
-        })
-    }
-
-    fn load_host_rules(&self) -> Result<()> {
-        let _lock = self.lock_rules(None);
-        self.write_host_rules()
-    }
-
-    fn write_host_rules(&self) -> Result<()> {
-        let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
-        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools)
-            + &rules::not_docker_script(&self.not_docker()?);
-        self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
-    }
-
-    /// Which links are none of Docker's own bridges now, although they are called so.
-    fn not_docker(&self) -> Result<Vec<LinkName>> {
-        let mut links = self.kernel.links(&Namespace::Host)?;
-        links.retain(names::is_no_docker_bridge);
-        Ok(links)
-    }
-
-    /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
-    pub(crate) fn restore_host_rules(&self, depth: Depth) -> Result<()> {
-        if self.store.read(|tx| tx.uplinks())?.is_empty() {
-            return Ok(());
-        }
-        self.host_rules.lock().unwrap_or_else(PoisonError::into_inner).stand = false;
-        if depth == Depth::Whole {
-            self.load_host_rules()?;
-        }
-        self.ensure_host_rules()
-    }
-
-    /// As [`Self::restore_host_rules`] at a glance, if a rule of the host or a bridge has changed since the last time.
-    pub(crate) fn watch_host_rules(&self) -> Result<()> {
-        let known = || self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read first: a change while the rules are looked at is seen the next time.
-        let generation = self.kernel.rules_generation()?;
-        let stand = generation.is_some() && known().generation == generation;
-        if stand && known().not_docker.as_ref().is_none_or(|links| self.not_docker().is_ok_and(|now| now == *links)) {
-            return Ok(());
-        }
-        self.restore_host_rules(Depth::Glance)?;
-        known().generation = generation;
-        Ok(())
-    }
-
     /// Takes a namespace's uplink away when no network leaves by it any more, and the host's rules with the last
     /// uplink. The caller has the namespace's lock.
     pub(crate) fn tidy_uplink(&self, namespace: &str) -> Result<()> {
@@ -298,19 +205,5 @@ impl Wiring {
         self.kernel.delete_link(&Namespace::Host, &uplink.host_link)?;
         let namespace = uplink.namespace.clone();
         self.store.write(move |tx| tx.delete_uplink(&namespace))
-    }
-
-    /// Takes the host's rules away when no tenant needs them.
-    pub(crate) fn tidy_host_rules(&self) -> Result<()> {
-        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.store.read(|tx| tx.uplinks())?.is_empty() {
-            return Ok(());
-        }
-        *known = HostRules::default();
-        if self.kernel.has_rules(&Namespace::Host)? {
-            self.kernel.close_firewall(&Passage::Uplinks)?;
-            self.kernel.run_nft(&Namespace::Host, rules::NO_HOST_SCRIPT).context("take the host's rules away")?;
-        }
-        Ok(())
     }
 }

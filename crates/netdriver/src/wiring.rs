@@ -12,10 +12,11 @@ use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
+use crate::host_rules::HostRules;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
 use crate::rules::{self, Walls};
-use crate::uplink::{HostRules, Pools};
+use crate::uplink::Pools;
 
 /// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
 const LOCKS: usize = 64;

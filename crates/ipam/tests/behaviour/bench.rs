@@ -1,0 +1,140 @@
+//! A driver on a new database, and what is asked of it in few words.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use ciao_common::api::go::Options;
+use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, ReleasePool, RequestAddress, RequestPool};
+use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Owner, Scope, Store, Vnic, VnicPolicy};
+use ciao_common::types::{PoolId, TenantId, VnicId};
+use ciao_ipam::{Config, Ipam};
+use tempfile::TempDir;
+
+pub(crate) struct Bench {
+    pub(crate) ipam: Ipam,
+    pub(crate) store: Arc<Store>,
+    _folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        let ipam = Ipam::new(Arc::clone(&store), config).unwrap();
+        Self { ipam, store, _folder: folder }
+    }
+
+    pub(crate) fn pool(&self, pool: &str, sub: &str, options: &[(&str, &str)]) -> Result<(PoolId, String)> {
+        let v6 = pool.contains(':');
+        self.request(RequestPool {
+            address_space: "local".into(),
+            pool: (!pool.is_empty()).then(|| pool.parse()).transpose()?,
+            sub_pool: (!sub.is_empty()).then(|| sub.parse()).transpose()?,
+            options: options.into(),
+            v6,
+        })
+    }
+
+    pub(crate) fn request(&self, request: RequestPool) -> Result<(PoolId, String)> {
+        let reply = self.ipam.request_pool(request)?;
+        Ok((reply.pool_id, reply.pool.to_string()))
+    }
+
+    pub(crate) fn tenant_pool(&self, tenant: &str, pool: &str) -> PoolId {
+        self.pool(pool, "", &[("tenant", tenant)]).unwrap().0
+    }
+
+    pub(crate) fn ask(&self, pool: &PoolId, address: &str) -> Result<String> {
+        self.ask_with(pool, address, Options::default())
+    }
+
+    pub(crate) fn ask_with(&self, pool: &PoolId, address: &str, options: Options) -> Result<String> {
+        let address = (!address.is_empty()).then(|| address.parse()).transpose()?;
+        Ok(self.ipam.request_address(RequestAddress { pool_id: pool.clone(), address, options }).wait()?.address)
+    }
+
+    pub(crate) fn gateway(&self, pool: &PoolId, address: &str) -> Result<String> {
+        self.ask_with(pool, address, [(ADDRESS_TYPE, GATEWAY)].into())
+    }
+
+    pub(crate) fn release(&self, pool: &PoolId, address: &str) {
+        let address: IpAddr = address.parse().unwrap();
+        self.ipam.release_address(ReleaseAddress { pool_id: pool.clone(), address }).wait().unwrap();
+    }
+
+    pub(crate) fn release_pool(&self, pool: &PoolId) {
+        self.ipam.release_pool(ReleasePool { pool_id: pool.clone() }).unwrap();
+    }
+
+    /// What the store holds, as text, after checking that it makes sense.
+    pub(crate) fn state(&self) -> String {
+        self.store
+            .read(|tx| {
+                tx.check_addresses()?;
+                Ok(format!("{:?}\n{:?}", tx.pools()?, tx.leases()?))
+            })
+            .unwrap()
+    }
+
+    /// A launcher's VNIC, as ciao-net records it.
+    pub(crate) fn vnic(&self, tenant: &str, subnet: &str, address: &str) -> VnicId {
+        let id = VnicId::random();
+        let vnic = Vnic {
+            id: id.clone(),
+            owner: Owner::Launcher,
+            tenant: Some(tenant.parse().unwrap()),
+            network: None,
+            instance: Some(format!("i-{id}").parse().unwrap()),
+            v4: Some((subnet.parse().unwrap(), address.parse().unwrap())),
+            v6: None,
+            mac: "02:00:00:00:00:01".parse().unwrap(),
+            gateway: None,
+            mtu: None,
+            namespace: Some(format!("ciao-{tenant}")),
+            bridge: "br0".parse().unwrap(),
+            allowed: Vec::new(),
+            rate: None,
+            network_name: None,
+            container_link: format!("cv{id}").parse().unwrap(),
+            host_link: format!("hv{id}").parse().unwrap(),
+        };
+        self.store.write(move |tx| tx.insert_vnic(&vnic)).unwrap();
+        id
+    }
+
+    /// A tenant's network on a pool, as ciao-net records it.
+    pub(crate) fn network(&self, tenant: &str, subnet: &str, gateway: &str) {
+        let (tenant, subnet): (TenantId, _) = (tenant.parse().unwrap(), subnet.parse().unwrap());
+        let gateway = Some(gateway.parse().unwrap());
+        self.store
+            .write(move |tx| {
+                let set_id = tx.pool_set_of(Scope::Local, &tenant, subnet)?.map(|set| set.id);
+                tx.insert_network(&Network {
+                    id: "7".repeat(64).parse()?,
+                    namespace: Some(format!("ciao-{tenant}")),
+                    tenant: Some(tenant),
+                    bridge: "br0".parse()?,
+                    mtu: None,
+                    egress: Egress::Nat,
+                    vnics: VnicPolicy::Auto,
+                    dst_prefix: "eth".to_owned(),
+                    egress6: Egress6::Nat,
+                    secured: true,
+                    icc: true,
+                    options: "[]".to_owned(),
+                    subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id }],
+                    routes: Vec::new(),
+                })
+            })
+            .unwrap();
+    }
+}
+
+pub(crate) fn sentence<T: std::fmt::Debug>(result: Result<T>) -> String {
+    format!("{:#}", result.unwrap_err())
+}

@@ -1,0 +1,110 @@
+//! What becomes of an address: releases, reservations, lost replies.
+
+use std::time::Duration;
+
+use ciao_ipam::Config;
+
+use crate::bench::{Bench, sentence};
+
+#[test]
+fn a_failed_network_create_releases_the_pool_alone_and_leaks_nothing() {
+    let b = Bench::new();
+    let empty = b.state();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.ask(&pool, "10.5.0.9").unwrap();
+    b.release_pool(&pool);
+    assert_eq!(b.state(), empty);
+}
+
+#[test]
+fn releasing_what_is_unknown_is_a_success() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.release(&pool, "10.5.0.77");
+    b.release(&"gone".parse().unwrap(), "10.5.0.77");
+    b.release_pool(&"gone".parse().unwrap());
+}
+
+#[test]
+fn a_reservation_is_never_given_dynamically_and_outlives_its_lease() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/29");
+    b.vnic("acme", "10.5.0.0/29", "10.5.0.2");
+    b.vnic("other", "10.5.0.0/29", "10.5.0.3");
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/29");
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.3/29", ".2 is an instance's; .3 is only in another tenant");
+    assert_eq!(b.ask(&pool, "10.5.0.2").unwrap(), "10.5.0.2/29", "the instance's own container asks for it");
+    assert!(sentence(b.ask(&pool, "10.5.0.2")).contains("in use"));
+    b.release(&pool, "10.5.0.2");
+    while let Ok(address) = b.ask(&pool, "") {
+        assert_ne!(address, "10.5.0.2/29", "docker stop must not lose it");
+    }
+    assert_eq!(b.ask(&pool, "10.5.0.2").unwrap(), "10.5.0.2/29");
+}
+
+#[test]
+fn a_reservation_that_was_deleted_is_free_when_the_pool_is_short() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/30");
+    let vnic = b.vnic("acme", "10.5.0.0/30", "10.5.0.1");
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
+    b.store.write(move |tx| tx.delete_vnic(&vnic)).unwrap();
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/30");
+}
+
+#[test]
+fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
+    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/30");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/30", "10.5.0.1");
+    // Granted long ago, claimed by an endpoint, which is gone now.
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0, "the engine may still release it");
+    assert!(b.ask(&pool, "").is_err());
+    // It does: whoever gets the address next keeps it.
+    b.release(&pool, "10.5.0.2");
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    // Nobody releases that one.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 1);
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
+}
+
+#[test]
+fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
+    let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/24");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/24", "10.5.0.1");
+    // Two more networks that fail: the engine lost the reply to their gateway's request, and gives only the pool back.
+    for gateway in ["10.5.0.1", "10.5.0.254"] {
+        b.tenant_pool("acme", "10.5.0.0/24");
+        b.gateway(&pool, gateway).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(b.ipam.reclaim().unwrap(), 0, "as long as the pool is held, the network may be under way");
+        b.release_pool(&pool);
+        assert_eq!(b.ipam.reclaim().unwrap(), 1);
+    }
+    assert_eq!(b.ask(&pool, "10.5.0.254").unwrap(), "10.5.0.254/24");
+    assert!(b.ask(&pool, "10.5.0.1").is_err(), "the first network has it");
+    b.release(&pool, "10.5.0.1");
+    assert_eq!(b.ask(&pool, "10.5.0.1").unwrap(), "10.5.0.1/24");
+}
+
+#[test]
+fn what_another_network_driver_was_granted_is_never_reclaimed() {
+    let config = Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() };
+    let b = Bench::with(config);
+    let (pool, _) = b.pool("10.5.0.0/30", "", &[]).unwrap();
+    b.ask(&pool, "10.5.0.1").unwrap();
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    assert!(b.ask(&pool, "").is_err());
+    assert!(b.ask(&pool, "10.5.0.1").is_err());
+}

@@ -1,0 +1,28 @@
+//! What each IPAM call does, one sentence a test.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod addresses;
+mod bench;
+mod leases;
+mod pools;
+
+use bench::Bench;
+
+#[test]
+fn the_set_of_calls_is_pinned() {
+    let b = Bench::new();
+    let plugin = ciao_ipam::routes::plugin(b.ipam);
+    assert_eq!(
+        plugin.paths(),
+        [
+            "/IpamDriver.GetCapabilities",
+            "/IpamDriver.GetDefaultAddressSpaces",
+            "/IpamDriver.ReleaseAddress",
+            "/IpamDriver.ReleasePool",
+            "/IpamDriver.RequestAddress",
+            "/IpamDriver.RequestPool",
+            "/Plugin.Activate",
+        ]
+    );
+}
