@@ -1,7 +1,7 @@
 //! The trait's operations on the running kernel, over netlink.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -225,10 +225,9 @@ impl Kernel for Linux {
 
     fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
         let Some(mut netlink) = self.netlink(&Namespace::Named(namespace.to_owned()))? else { return Ok(Vec::new()) };
-        let links: Vec<_> =
-            netlink.dump(message::get_all()).context("list links")?.iter().filter_map(message::read).collect();
-        let addresses = netlink.dump(message::get_addresses()).context("list addresses")?;
-        let named = addresses.iter().filter_map(message::read_address).filter_map(|(index, prefix, address)| {
+        let links = netlink.dump(message::get_all(), message::read).context("list links")?;
+        let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+        let named = addresses.into_iter().filter_map(|(index, prefix, address)| {
             let link = links.iter().find(|link| link.index == index)?;
             Some((link.name.parse().ok()?, Subnet::new(address, prefix).ok()?, address))
         });
@@ -259,13 +258,16 @@ impl Kernel for Linux {
 
     fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
         // A netlink request would take the RTNL lock, which deleting links holds for some 20 ms.
-        std::fs::read_to_string(format!("/sys/devices/virtual/net/{name}/address")).ok()?.trim_end().parse().ok()
+        let mut file = File::open(format!("/sys/devices/virtual/net/{name}/address")).ok()?;
+        let mut text = [0; 32];
+        let length = file.read(&mut text).ok()?;
+        std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
         let Some(mut netlink) = self.netlink(namespace)? else { return Ok(Vec::new()) };
-        let replies = netlink.dump(message::get_all()).context("list links")?;
-        Ok(replies.iter().filter_map(message::read).filter_map(|link| link.name.parse().ok()).collect())
+        let name = |reply: &RouteNetlinkMessage| message::read(reply)?.name.parse().ok();
+        netlink.dump(message::get_all(), name).context("list links")
     }
 
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
@@ -277,9 +279,12 @@ impl Kernel for Linux {
     }
 
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
-        let replies = Netlink::open()?.dump(message::get_addresses()).context("list addresses")?;
-        let read = replies.iter().filter_map(message::read_address);
-        read.map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
+        let found = Netlink::open()?.dump(message::get_addresses(), message::read_address);
+        found
+            .context("list addresses")?
+            .into_iter()
+            .map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address)))
+            .collect()
     }
 
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {

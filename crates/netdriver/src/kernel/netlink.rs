@@ -45,7 +45,8 @@ impl Netlink {
     /// conversation is an error.
     pub(super) fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer> {
         self.send(message, NLM_F_ACK | flags)?;
-        self.receive()
+        let mut replies = Vec::new();
+        Ok(self.receive(|reply| replies.push(reply))?.map(|()| replies))
     }
 
     /// Sends a request whose refusal is an error.
@@ -53,10 +54,16 @@ impl Netlink {
         self.ask(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
     }
 
-    /// Asks for everything of a kind.
-    pub(super) fn dump(&mut self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
+    /// Asks for everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB.
+    pub(super) fn dump<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        read: impl Fn(&RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>> {
         self.send(message, NLM_F_DUMP)?;
-        self.receive()?.map_err(|errno| io::Error::from(errno).into())
+        let mut found = Vec::new();
+        self.receive(|reply| found.extend(read(&reply)))?.map_err(io::Error::from)?;
+        Ok(found)
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
@@ -72,8 +79,8 @@ impl Netlink {
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<Answer> {
-        let mut replies = Vec::new();
+    /// Hears replies until the last one.
+    fn receive(&mut self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<std::result::Result<(), Errno>> {
         loop {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0).context("hear from the kernel")?;
@@ -92,14 +99,14 @@ impl Netlink {
                     continue;
                 }
                 match message.payload {
-                    NetlinkPayload::InnerMessage(reply) => replies.push(reply),
+                    NetlinkPayload::InnerMessage(reply) => each(reply),
                     NetlinkPayload::Error(error) => {
                         return Ok(match error.code {
-                            None => Ok(replies),
+                            None => Ok(()),
                             Some(code) => Err(Errno::from_raw(-code.get())),
                         });
                     }
-                    NetlinkPayload::Done(_) => return Ok(Ok(replies)),
+                    NetlinkPayload::Done(_) => return Ok(Ok(())),
                     _ => {}
                 }
             }
