@@ -72,6 +72,27 @@ fn a_second_store_on_the_file_sees_what_the_first_committed() {
 }
 
 #[test]
+fn a_file_from_the_first_version_is_brought_to_this_one_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ciao.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(include_str!("schema.sql")).unwrap();
+    conn.execute_batch(
+        "PRAGMA user_version = 1; PRAGMA foreign_keys = OFF;
+        INSERT INTO address_record VALUES (1, x'0a000002', '10.0.0.2', 1, 'lease', 1, 5)",
+    )
+    .unwrap();
+    drop(conn);
+    assert!(Store::open_reading(&path).err().unwrap().to_string().contains("open database"));
+    let store = Store::open(&path).unwrap();
+    let kept = "SELECT address || ' ' || held || ' ' || (unclaimed IS NULL) FROM address_record";
+    let kept = store.read(|tx| tx.first(kept, [], |row| row.get::<_, String>(0))).unwrap();
+    assert_eq!(kept.as_deref(), Some("10.0.0.2 1 1"));
+    drop(store);
+    assert!(Store::open_reading(&path).is_ok());
+}
+
+#[test]
 fn a_file_from_a_newer_version_is_refused_with_a_sentence() {
     let (_folder, store) = store();
     let path = store.path().to_owned();
