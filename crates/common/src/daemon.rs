@@ -12,12 +12,9 @@ use listenfd::ListenFd;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
 
-use crate::memory;
-
 /// Starts a daemon: its log on stderr, one line an event, level `info` unless `RUST_LOG` says otherwise, the program's
-/// name and version first; little memory; and nothing that it makes is for others than root and its group to read.
+/// name and version first. What it makes, only root and its group may read.
 pub fn start(program: &str, version: &str) {
-    memory::bound();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn"))
         .format(|out, record| {
             let level = record.level().as_str().to_lowercase();

@@ -11,7 +11,6 @@
 pub mod api;
 pub mod client;
 pub mod daemon;
-mod memory;
 pub mod plugin;
 pub mod server;
 pub mod store;
