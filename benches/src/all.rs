@@ -89,7 +89,7 @@ Found with perf and strace on the machine of these numbers; they explain the goa
   cores; not netlink: a namespace is entered and a socket opened in 30 µs.
 - **Join**: of its processor time, a third is the look at the link in sysfs, which waits for nobody.
 - **ciao-net's idle memory**: 3.9 MB are the program's own code (SQLite, netlink's messages, HTTP), 1.2 MB libc's, 1.2 MB
-  its own data. `opt-level = \"z\"` takes 0.3 MB off and makes every call slower.
+  its own data. `opt-level = \"z\"` takes 0.3 MB off.
 - **Out of a tenant, and in by a published port**: one veth pair and one NAT more than Docker's bridge, for
   any number of tenants with the same addresses.
 
