@@ -1,15 +1,15 @@
 //! Endpoints that may join: what `Join` answers is kept from `CreateEndpoint` on, so that it asks neither records nor
 //! netlink, and waits for nobody.
 //!
-//! The answer holds as long as the endpoint does, and as the link that it names is in the host's namespace with the
-//! VNIC's MAC address. Otherwise `Join` looks at records and links anew.
+//! The answer is kept if the link that it names is in the host's namespace with the VNIC's MAC address, and holds as long
+//! as the endpoint does, and as that same link is there. Otherwise `Join` looks at records and links anew.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ciao_common::api::network::{Join, JoinReply};
 use ciao_common::store::{Network, Vnic};
-use ciao_common::types::{EndpointId, MacAddr, NetworkId};
+use ciao_common::types::{EndpointId, NetworkId};
 
 use crate::kernel::Kernel;
 use crate::sandbox;
@@ -20,23 +20,24 @@ pub(crate) struct Ready(Mutex<HashMap<EndpointId, Answer>>);
 
 struct Answer {
     network: NetworkId,
-    mac: MacAddr,
+    /// The link's.
+    index: u32,
     reply: JoinReply,
 }
 
 impl Ready {
-    /// Keeps an endpoint's answer.
-    pub(crate) fn keep(&self, endpoint: &EndpointId, network: &Network, vnic: &Vnic) {
+    /// Keeps an endpoint's answer, if its link is as it should be.
+    pub(crate) fn keep(&self, kernel: &dyn Kernel, endpoint: &EndpointId, network: &Network, vnic: &Vnic) {
+        let Some((index, _)) = kernel.peek(&vnic.container_link).filter(|(_, mac)| *mac == vnic.mac) else { return };
         let reply = sandbox::reply(network, vnic);
-        self.lock().insert(endpoint.clone(), Answer { network: network.id.clone(), mac: vnic.mac, reply });
+        self.lock().insert(endpoint.clone(), Answer { network: network.id.clone(), index, reply });
     }
 
     /// The answer to a call, if it is known and still holds.
     pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &Join) -> Option<JoinReply> {
         let answers = self.lock();
         let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
-        let holds = kernel.peek_mac(&answer.reply.interface_name.src_name) == Some(answer.mac);
-        holds.then(|| answer.reply.clone())
+        kernel.is_still(answer.index, &answer.reply.interface_name.src_name).then(|| answer.reply.clone())
     }
 
     /// Forgets the answer of an endpoint that is gone.

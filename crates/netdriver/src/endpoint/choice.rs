@@ -58,8 +58,8 @@ pub(super) enum Clash {
     Mac,
 }
 
-/// Records an endpoint with its VNIC, or finds it recorded.
-pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
+/// Records an endpoint with its VNIC, or finds it recorded. `tell` hears of it once it is decided, before it is written.
+pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted, tell: impl FnOnce(Recorded)) -> Result<Found> {
     let network = tx.network(&wanted.network)?.with_context(|| {
         format!("network {} is unknown: it was deleted, or another ciao-net made it", wanted.network.short())
     })?;
@@ -69,7 +69,9 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
         let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && wanted.mac.is_none_or(|mac| mac == vnic.mac));
         let vnic = vnic.with_context(|| format!("endpoint {} exists with other content", wanted.id.short()))?;
         let links = if vnic.owner == Owner::Docker { Links::Docker } else { Links::Launcher };
-        return recorded(tx, network, vnic, links);
+        let found = recorded(tx, network, vnic, links)?;
+        tell(found.clone());
+        return Ok(Found::Recorded(Box::new(found)));
     }
     let (vnic, is_new) = match find_vnic(tx, &network, wanted)? {
         Some(vnic) => (vnic, false),
@@ -82,23 +84,25 @@ pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found> {
     for address in [wanted.v4, wanted.v6].into_iter().flatten() {
         pairing::settle(tx, &network, address)?;
     }
+    let found = recorded(tx, network, vnic, if is_new { Links::New } else { Links::Launcher })?;
+    tell(found.clone());
     if is_new {
-        tx.insert_vnic(&vnic)?;
+        tx.insert_vnic(&found.vnic)?;
     }
     tx.insert_endpoint(&Endpoint {
         id: wanted.id.clone(),
         network: wanted.network.clone(),
-        vnic: vnic.id.clone(),
+        vnic: found.vnic.id.clone(),
         address: wanted.v4,
         address6: wanted.v6,
         created: now(),
     })?;
-    recorded(tx, network, vnic, if is_new { Links::New } else { Links::Launcher })
+    Ok(Found::Recorded(Box::new(found)))
 }
 
-fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Found> {
+fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Recorded> {
     let walls = Walls::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic);
-    Ok(Found::Recorded(Box::new(Recorded { network, vnic, walls, links })))
+    Ok(Recorded { network, vnic, walls, links })
 }
 
 /// The endpoint that is recorded with the VNIC, with one of the addresses, or with the MAC address: two links with one

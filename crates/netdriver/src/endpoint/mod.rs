@@ -43,7 +43,7 @@ impl Driver {
         for _ in 0..TRIES {
             match self.record_and_make(&wanted)? {
                 Found::Recorded(recorded) => {
-                    self.ready.keep(&wanted.id, &recorded.network, &recorded.vnic);
+                    self.ready.keep(&*self.wiring.kernel, &wanted.id, &recorded.network, &recorded.vnic);
                     let answer = Interface { mac_address: Some(recorded.vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
                 }
@@ -58,14 +58,8 @@ impl Driver {
     fn record_and_make(&self, wanted: &Wanted) -> Result<Found> {
         let (tell, told) = channel();
         let plan = wanted.clone();
-        let answer = self.store.begin(move |tx| {
-            let found = record(tx, &plan)?;
-            if let Found::Recorded(recorded) = &found {
-                // Who listens waits for the answer too.
-                drop(tell.send(recorded.clone()));
-            }
-            Ok(found)
-        });
+        // Who listens waits for the answer too.
+        let answer = self.store.begin(move |tx| record(tx, &plan, |recorded| drop(tell.send(recorded))));
         let Ok(recorded) = told.recv() else { return answer.wait() };
         let made = self.make_links(&recorded);
         let found = match answer.wait() {

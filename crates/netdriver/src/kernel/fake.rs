@@ -100,6 +100,11 @@ fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
     }
 }
 
+/// The index of a container's end: another one for another MAC address.
+fn index_of(mac: MacAddr) -> u32 {
+    mac.octets().into_iter().fold(0, |sum: u32, octet| sum.wrapping_mul(31).wrapping_add(octet.into()))
+}
+
 impl Kernel for Fake {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         Ok(self.changing()?.namespaces.insert(name.to_owned()))
@@ -223,11 +228,15 @@ impl Kernel for Fake {
         })
     }
 
-    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
+    fn peek(&self, name: &LinkName) -> Option<(u32, MacAddr)> {
         match self.lock().links.get(&(Namespace::Host, name.clone())) {
-            Some(FakeLink::ContainerEnd(mac)) => Some(*mac),
+            Some(FakeLink::ContainerEnd(mac)) => Some((index_of(*mac), *mac)),
             _ => None,
         }
+    }
+
+    fn is_still(&self, index: u32, name: &LinkName) -> bool {
+        self.peek(name).is_some_and(|(found, _)| found == index)
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {

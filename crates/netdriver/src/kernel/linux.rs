@@ -12,6 +12,7 @@ use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::element::{self, Change, Element};
 use super::message::{self, Link};
@@ -59,6 +60,14 @@ impl Linux {
         let Some(name) = namespace.name() else { return Ok(None) };
         let file = namespace::open(name)?;
         file.map(Some).with_context(|| format!("network namespace {name} is not there"))
+    }
+
+    /// Runs `action` with the calling thread in a namespace that must be there.
+    fn within<T>(&self, namespace: &Namespace, action: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self.file(namespace)? {
+            Some(file) => namespace::enter(&file, &self.host, action),
+            None => action(),
+        }
     }
 
     pub(super) fn host(&self) -> &File {
@@ -196,11 +205,13 @@ impl Kernel for Linux {
     }
 
     fn create_veth(&self, veth: &Veth) -> Result<()> {
-        let mut netlink = self.required(&veth.namespace)?;
-        let bridge = find(&mut netlink, &veth.bridge)?
+        // An index costs a microsecond; to find the bridge's whole description, 40.
+        let open = || Ok((Netlink::open()?, if_nametoindex(veth.bridge.as_str()).ok()));
+        let (mut netlink, bridge) = self.within(&veth.namespace, open)?;
+        let bridge = bridge
             .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
         let message = message::new_veth(
-            (&veth.host_link, bridge.index),
+            (&veth.host_link, bridge),
             (&veth.container_link, veth.mac),
             veth.mtu,
             self.host.as_fd(),
@@ -256,12 +267,17 @@ impl Kernel for Linux {
         Ok(find(&mut netlink, &veth.host_link)?.map_or(Place::Gone, |_| Place::Container))
     }
 
-    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr> {
+    fn peek(&self, name: &LinkName) -> Option<(u32, MacAddr)> {
         // A netlink request would take the RTNL lock, which deleting links holds for some 20 ms.
         let mut file = File::open(format!("/sys/devices/virtual/net/{name}/address")).ok()?;
         let mut text = [0; 32];
         let length = file.read(&mut text).ok()?;
-        std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()
+        let mac = std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()?;
+        Some((if_nametoindex(name.as_str()).ok()?, mac))
+    }
+
+    fn is_still(&self, index: u32, name: &LinkName) -> bool {
+        if_indextoname(index).is_ok_and(|found| found.as_bytes() == name.as_str().as_bytes())
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
@@ -298,11 +314,7 @@ impl Kernel for Linux {
         if !netfilter::understands(elements) {
             return self.run_nft(namespace, &element::script(elements, change));
         }
-        let socket = match self.file(namespace)? {
-            Some(file) => namespace::enter(&file, &self.host, netfilter::open)?,
-            None => netfilter::open()?,
-        };
-        netfilter::change(&socket, elements, change)
+        netfilter::change(&self.within(namespace, netfilter::open)?, elements, change)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {

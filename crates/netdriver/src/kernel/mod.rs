@@ -209,9 +209,13 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's.
     fn place(&self, veth: &Veth) -> Result<Place>;
 
-    /// The MAC address of a link in the host's namespace, told without waiting for whoever changes links; `None` if it
-    /// is not there, or if that cannot be told so.
-    fn peek_mac(&self, name: &LinkName) -> Option<MacAddr>;
+    /// The index and the MAC address of a link in the host's namespace, told without waiting for whoever changes links;
+    /// `None` if it is not there, or if that cannot be told so.
+    fn peek(&self, name: &LinkName) -> Option<(u32, MacAddr)>;
+
+    /// Whether the link of an index that [`Self::peek`] told is in the host's namespace under this name still, told
+    /// without waiting too, in a microsecond.
+    fn is_still(&self, index: u32, name: &LinkName) -> bool;
 
     /// The names of all links in a namespace.
     ///
