@@ -210,12 +210,8 @@ impl Kernel for Linux {
         let (mut netlink, bridge) = self.within(&veth.namespace, open)?;
         let bridge = bridge
             .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
-        let message = message::new_veth(
-            (&veth.host_link, bridge),
-            (&veth.container_link, veth.mac),
-            veth.mtu,
-            self.host.as_fd(),
-        );
+        let message =
+            message::new_veth((&veth.host_link, bridge), (&veth.container_link, veth.mac), veth.mtu, self.host.as_fd());
         netlink
             .tell(message, NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;

@@ -20,6 +20,8 @@ pub(crate) fn apart(name: &str, test: fn(&Linux)) {
     assert_eq!(me, 0, "the tests of the kernel make network namespaces: run them as root");
     if std::env::var_os(APART).is_some() {
         mount(Some("tmpfs"), "/run/netns", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        // The links that sysfs shows are those of the namespace that it was mounted in.
+        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
         run("ip link set lo up");
         return test(&Linux::new().unwrap());
     }

@@ -99,6 +99,21 @@ tests! {
         kernel.remove_address(RED, &name("br9"), "10.1.0.0/24".parse().unwrap(), "10.1.0.1".parse().unwrap()).unwrap();
     }
 
+    fn a_link_is_known_by_its_index_until_it_leaves_the_host_s_namespace(kernel) {
+        with_bridge(kernel, RED);
+        let veth = veth(RED, 1);
+        assert_eq!(kernel.peek(&veth.container_link), None);
+        kernel.create_veth(&veth).unwrap();
+        let (index, mac) = kernel.peek(&veth.container_link).unwrap();
+        assert_eq!(mac, veth.mac);
+        assert!(kernel.is_still(index, &veth.container_link));
+        assert!(!kernel.is_still(index, &name("other")) && !kernel.is_still(index + 100, &veth.container_link));
+        kernel.delete_veths(std::slice::from_ref(&veth)).unwrap();
+        assert!(!kernel.is_still(index, &veth.container_link));
+        kernel.create_veth(&veth).unwrap();
+        assert!(!kernel.is_still(index, &veth.container_link), "made again, it is another link");
+    }
+
     fn a_veth_pair_has_mac_mtu_and_names_of_up_to_fifteen_bytes(kernel) {
         with_bridge(kernel, RED);
         let veth = Veth { host_link: name("hv3456789abcdef"), container_link: name("cv3456789abcdef"), mtu: Some(1400), ..veth(RED, 1) };
