@@ -3,6 +3,7 @@
 //! A port of the host leads to the tenant's uplink, and there to the container, by an element of a map on each side.
 //! Tenants' containers may have the same addresses; ports of the host are one each.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -67,9 +68,12 @@ impl Driver {
 
     fn publish(&self, network: &Network, endpoint: &Endpoint, bindings: &[PortBinding]) -> Result<()> {
         let mut ports = Vec::new();
+        let namespace = network.namespace.as_deref();
+        let mut inside = self.store.read(|tx| tx.ports())?;
+        inside.retain(|port| Some(port.namespace.as_str()) == namespace);
         let published = bindings
             .iter()
-            .try_for_each(|binding| self.hold(network, endpoint, binding, &mut ports))
+            .try_for_each(|binding| self.hold(network, endpoint, binding, &inside, &mut ports))
             .and_then(|()| {
                 let rows = ports.clone();
                 self.store.write(move |tx| rows.iter().try_for_each(|port| tx.insert_port(port)))
@@ -81,8 +85,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes the ports of the host that a binding asks for: one for each family that the container has.
-    fn hold(&self, network: &Network, endpoint: &Endpoint, binding: &PortBinding, ports: &mut Vec<Port>) -> Result<()> {
+    /// Takes the ports of the host that a binding asks for: one for each family that the container has. `inside` are
+    /// those of its tenant's other containers, `ports` its own.
+    fn hold(
+        &self,
+        network: &Network,
+        endpoint: &Endpoint,
+        binding: &PortBinding,
+        inside: &[Port],
+        ports: &mut Vec<Port>,
+    ) -> Result<()> {
         let protocol = protocol(binding.proto)?;
         let namespace = network.namespace.clone().context("the network's bridge is in no namespace of ciao-net")?;
         let containers: Vec<_> = [endpoint.address, endpoint.address6].into_iter().flatten().collect();
@@ -95,18 +107,18 @@ impl Driver {
             }
             // Both families have the same number.
             let wanted = number.map_or((binding.host_port, binding.host_port_end), |number| (number, number));
-            let host_port = self.hold_one(protocol, host_address, wanted, network)?;
-            number = Some(host_port);
-            let (namespace, endpoint) = (namespace.clone(), endpoint.id.clone());
-            ports.push(Port {
+            let mut port = Port {
                 protocol,
                 host_address,
-                host_port,
-                endpoint,
-                namespace,
+                host_port: 0,
+                endpoint: endpoint.id.clone(),
+                namespace: namespace.clone(),
                 address,
                 container_port: binding.port,
-            });
+            };
+            self.hold_one(&mut port, wanted, inside, ports)?;
+            number = Some(port.host_port);
+            ports.push(port);
         }
         ensure!(
             number.is_some(),
@@ -118,26 +130,14 @@ impl Driver {
     }
 
     /// Takes the first free port from `first` to `last`, or any if `first` is 0.
-    fn hold_one(
-        &self,
-        protocol: Protocol,
-        address: IpAddr,
-        (first, last): (u16, u16),
-        network: &Network,
-    ) -> Result<u16> {
+    fn hold_one(&self, port: &mut Port, (first, last): (u16, u16), inside: &[Port], ports: &[Port]) -> Result<()> {
+        let (protocol, address) = (port.protocol, port.host_address);
         for number in first..=last.max(first) {
-            // In the tenant's namespace a port is known by its number alone.
-            let in_tenant = |ports: Vec<Port>| {
-                let same = |port: &Port| port.protocol == protocol && port.host_port == number;
-                ports.iter().any(|port| {
-                    same(port)
-                        && port.host_address.is_ipv4() == address.is_ipv4()
-                        && Some(port.namespace.as_str()) == network.namespace.as_deref()
-                })
-            };
-            let taken_inside = number != 0 && in_tenant(self.store.read(|tx| tx.ports())?);
-            if !taken_inside && let Some(number) = self.held.take(protocol, address, number)? {
-                return Ok(number);
+            port.host_port = number;
+            let clash = number != 0 && inside.iter().chain(ports).any(|other| clash(port, other));
+            if !clash && let Some(number) = self.held.take(protocol, address, number)? {
+                port.host_port = number;
+                return Ok(());
             }
         }
         let range = if last > first {
@@ -145,6 +145,17 @@ impl Driver {
         } else {
             format!("port {first}/{protocol} is")
         };
+        port.host_port = first;
+        if let Some(other) =
+            inside.iter().chain(ports).find(|other| clash(port, other) && other.host_address != address)
+        {
+            bail!(
+                "{range} taken at {} by endpoint {} of the same tenant, whose ports have one number each, whatever the \
+                 host's address: publish another one",
+                other.host_address,
+                other.endpoint.short()
+            );
+        }
         bail!("{range} taken at {address}{}: publish another one", self.holder(protocol, address, first)?)
     }
 
@@ -189,7 +200,10 @@ impl Driver {
     /// Puts the elements of ports into the maps of the host and of the tenant's namespace, or takes them out.
     fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
-        let inner: Vec<_> = ports.iter().map(rules::inner_port).collect();
+        // One port at two of the host's addresses is one inside.
+        let mut seen = BTreeSet::new();
+        let inside = ports.iter().filter(|port| seen.insert((port.protocol, port.host_port, port.address)));
+        let inner: Vec<_> = inside.map(rules::inner_port).collect();
         let kernel = &self.wiring.kernel;
         if kernel.has_namespace(&first.namespace)? {
             self.wiring
@@ -217,6 +231,14 @@ impl Driver {
         }
         Ok(())
     }
+}
+
+/// Whether two ports cannot both be published. In the tenant's namespace a port is known by its number alone.
+fn clash(port: &Port, other: &Port) -> bool {
+    let leads_to = |port: &Port| (port.endpoint.clone(), port.address, port.container_port);
+    (other.protocol, other.host_port) == (port.protocol, port.host_port)
+        && other.host_address.is_ipv4() == port.host_address.is_ipv4()
+        && leads_to(other) != leads_to(port)
 }
 
 /// The published ports among an endpoint's options.

@@ -90,6 +90,29 @@ fn two_tenants_cannot_have_one_port_and_the_error_names_who_has_it() {
 }
 
 #[test]
+fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
+    let b = two();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    let port = free_port();
+    let at = |address| binding(6, (port, port), address);
+    let both = publish("red", "red1", &[at("127.0.0.1"), at("127.0.0.2")]);
+    let rows = b.rows();
+    b.ok("ProgramExternalConnectivity", &both);
+    assert_eq!(published(&b).len(), 2);
+    let error = b.call("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")])).unwrap_err();
+    assert!(error.contains(&format!("port {port}/tcp is taken at 127.0.0.1 by endpoint red100000000")), "{error}");
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.3")]));
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
+    assert_eq!(b.rows(), rows);
+    let mut other = at("127.0.0.2");
+    other["Port"] = json!(81);
+    let error = b.call("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other])).unwrap_err();
+    assert!(error.contains(&format!("port {port}/tcp is taken at 127.0.0.1 by endpoint red1")), "{error}");
+    assert_eq!(b.rows(), rows);
+}
+
+#[test]
 fn a_port_of_another_program_is_refused_with_its_name_and_none_is_left_published() {
     let b = two();
     let theirs = TcpListener::bind("0.0.0.0:0").unwrap();
