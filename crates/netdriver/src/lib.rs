@@ -23,6 +23,7 @@ pub mod network;
 pub mod options;
 mod pairing;
 pub mod ports;
+mod publish;
 mod ready;
 pub mod reconcile;
 pub mod routes;

@@ -251,6 +251,13 @@ fn launcher_of(tx: &Tx<'_>, bridge: &LinkName, subnets: &[Subnet]) -> Result<Opt
 /// A tenant's namespace routes between its subnets, so they must be apart, unless they are the same on the same bridge.
 fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
     let Some(tenant) = &network.tenant else { return Ok(()) };
+    for (theirs, _) in tx.launcher_subnets(tenant)? {
+        if let Some(ours) = subnets.iter().find(|ours| **ours != theirs && ours.overlaps(theirs)) {
+            bail!(
+                "subnet {ours} overlaps subnet {theirs} of VNICs of tenant {tenant}: give another subnet, or the same"
+            );
+        }
+    }
     for other in tx.networks_of_tenant(tenant)? {
         let same_bridge = other.bridge == network.bridge && other.namespace == network.namespace;
         for theirs in &other.subnets {

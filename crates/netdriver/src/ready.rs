@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ciao_common::api::network::{Join, JoinReply};
-use ciao_common::store::{Network, Vnic};
+use ciao_common::api::network::{Join, JoinReply, PORT_MAP};
+use ciao_common::store::{Egress, Network, Vnic};
 use ciao_common::types::{EndpointId, NetworkId};
 
 use crate::kernel::Kernel;
@@ -23,6 +23,8 @@ struct Answer {
     /// The link's.
     index: u32,
     reply: JoinReply,
+    /// The network leads nowhere.
+    closed: bool,
 }
 
 impl Ready {
@@ -30,13 +32,20 @@ impl Ready {
     pub(crate) fn keep(&self, kernel: &dyn Kernel, endpoint: &EndpointId, network: &Network, vnic: &Vnic) {
         let Some((index, _)) = kernel.peek(&vnic.container_link).filter(|(_, mac)| *mac == vnic.mac) else { return };
         let reply = sandbox::reply(network, vnic);
-        self.lock().insert(endpoint.clone(), Answer { network: network.id.clone(), index, reply });
+        self.lock().insert(
+            endpoint.clone(),
+            Answer { network: network.id.clone(), index, reply, closed: network.egress == Egress::None },
+        );
     }
 
     /// The answer to a call, if it is known and still holds.
     pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &Join) -> Option<JoinReply> {
         let answers = self.lock();
         let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
+        if answer.closed && join.options.value(PORT_MAP).is_some() {
+            // There is something to say of the ports.
+            return None;
+        }
         kernel.is_still(answer.index, &answer.reply.interface_name.src_name).then(|| answer.reply.clone())
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
-use ciao_common::types::{LinkName, VnicId};
+use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use crate::host_rules::HostRules;
 use crate::kernel::element::{Change, Element};
@@ -269,6 +269,15 @@ impl Wiring {
         let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))?;
         let mut answered = networks.iter().filter(|network| network.egress == Egress::Nat);
         Ok(answered.any(|network| network.subnets.iter().any(|subnet| subnet.gateway == Some(address))))
+    }
+
+    /// Whether an address on a bridge of ours is a network's gateway, or somebody else's on a network whose gateway we do
+    /// not answer.
+    pub(crate) fn may_stay(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<bool> {
+        let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))?;
+        let mut theirs = networks.iter().filter(|network| network.egress != Egress::Nat);
+        Ok(theirs.any(|network| network.subnets.iter().any(|own| own.subnet == subnet))
+            || self.is_gateway(namespace, bridge, address)?)
     }
 
     /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller

@@ -24,7 +24,7 @@ fn a_port_on_a_network_that_does_not_lead_out_is_refused() {
     serve(&host, "db", "--network in -p 8080:80").unwrap();
     assert_eq!(itself.fetch("127.0.0.1:8080"), None);
     let log = host.ciao_net().log().unwrap();
-    let told = |line: &str| line.contains("port 80") && line.contains("egress=none");
+    let told = |line: &str| line.contains("port 80 is not published by network");
     assert!(log.lines().any(told), "the log does not tell of the port: {log}");
     network(&host, "out", "red", "--subnet 10.8.0.0/24").unwrap();
     serve(&host, "web", "--network out -p 8081:80").unwrap();

@@ -112,6 +112,26 @@ impl Driver {
         Ok(())
     }
 
+    /// Forgets an endpoint, unless a container has its link or is about to. `true`: it is forgotten.
+    ///
+    /// # Errors
+    /// The disk's or the kernel's.
+    pub(crate) fn forget_stale(&self, id: &EndpointId) -> Result<bool> {
+        let found = self.store.read(|tx| match tx.endpoint(id)? {
+            Some(endpoint) => Ok(tx.vnic(&endpoint.vnic)?.zip(Some(endpoint))),
+            None => Ok(None),
+        })?;
+        let Some((vnic, endpoint)) = found else { return Ok(false) };
+        let place = self.wiring.kernel.place(&wiring::veth(&vnic))?;
+        if place == Place::Container || (place != Place::Gone && now() - endpoint.created < SETTING_UP) {
+            return Ok(false);
+        }
+        log::info!("endpoint {} is stale, its container is gone: its ports are another one's now", id.short());
+        let gone = self.store.write(move |tx| forget_same(tx, &endpoint))?;
+        self.clean_up(gone);
+        Ok(true)
+    }
+
     /// `NetworkDriver.DeleteEndpoint`: forgets the endpoint. A launcher's VNIC stays; Docker's own goes.
     ///
     /// # Errors

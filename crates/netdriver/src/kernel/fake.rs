@@ -148,6 +148,11 @@ impl Kernel for Fake {
         Ok(true)
     }
 
+    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
+        let place = (Namespace::Named(namespace.to_owned()), link.clone());
+        Ok(matches!(self.lock().links.get(&place), Some(FakeLink::Bridge(_))))
+    }
+
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
         remove(&mut *self.changing()?, namespace, link);
         Ok(())

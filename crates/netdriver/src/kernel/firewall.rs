@@ -14,6 +14,9 @@ use super::{Passage, firewalld};
 /// The two protocol families have a command each.
 const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
 
+/// Waits for whoever else changes rules now, for so many seconds: a call has an end.
+const PATIENCE: [&str; 2] = ["-w", "3"];
+
 /// Lets a passage pass.
 pub(super) fn open(passage: &Passage) -> Result<()> {
     for command in COMMANDS {
@@ -61,17 +64,21 @@ fn rules(passage: &Passage) -> Vec<Vec<String>> {
 /// Where a rule must stand; `None` where no iptables is, and so nothing drops. After somebody's `iptables -F` Docker's
 /// chain is still there, but nothing leads to it.
 fn chain(command: &str) -> Option<&'static str> {
-    let jump = ["-w", "-C", "FORWARD", "-j", "DOCKER-USER"];
-    let led_to = Command::new(command).args(jump).output().is_ok_and(|output| output.status.success());
+    let jump = ["-C", "FORWARD", "-j", "DOCKER-USER"];
+    let led_to = Command::new(command).args(PATIENCE).args(jump).output().is_ok_and(|output| output.status.success());
     if led_to { Some("DOCKER-USER") } else { has_chain(command, "FORWARD").then_some("FORWARD") }
 }
 
 fn has_chain(command: &str, chain: &str) -> bool {
-    // -w: wait for whoever else changes rules now.
-    let listed = Command::new(command).args(["-w", "-n", "-L", chain]).output();
+    let listed = Command::new(command).args(PATIENCE).args(["-n", "-L", chain]).output();
     listed.is_ok_and(|output| output.status.success())
 }
 
 fn run(command: &str, action: &str, chain: &str, rule: &[String]) -> Result<Output> {
-    Command::new(command).args(["-w", action, chain]).args(rule).output().with_context(|| format!("run {command}"))
+    Command::new(command)
+        .args(PATIENCE)
+        .args([action, chain])
+        .args(rule)
+        .output()
+        .with_context(|| format!("run {command}"))
 }

@@ -42,7 +42,13 @@ fn knows_uplinks() -> Option<bool> {
 fn ask(method: &str) -> Result<Output> {
     let method = format!("org.fedoraproject.FirewallD1.zone.{method}");
     Command::new("dbus-send")
-        .args(["--system", "--print-reply", "--dest=org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1"])
+        .args([
+            "--system",
+            "--print-reply",
+            "--reply-timeout=3000",
+            "--dest=org.fedoraproject.FirewallD1",
+            "/org/fedoraproject/FirewallD1",
+        ])
         .args([method.as_str(), "string:trusted", &format!("string:{}", UPLINKS.0)])
         .output()
         .context("run dbus-send (Debian: apt install dbus)")

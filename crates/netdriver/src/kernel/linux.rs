@@ -107,6 +107,11 @@ impl Linux {
     }
 }
 
+/// A bridge's MAC address, which so does not change with its ports, and shows whose bridge it is.
+fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
+    MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
+}
+
 pub(super) fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
     match netlink.ask(message::get(name), 0)? {
         Ok(replies) => Ok(replies.iter().find_map(message::read)),
@@ -172,11 +177,17 @@ impl Kernel for Linux {
             }
             None => {}
         }
-        let mac = MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes());
+        let mac = bridge_mac(namespace, bridge);
         netlink
             .tell(message::new_bridge(bridge, mac, mtu), NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("create bridge {bridge} in network namespace {namespace}"))?;
         Ok(true)
+    }
+
+    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
+        let Some(mut netlink) = self.netlink(&Namespace::Named(namespace.to_owned()))? else { return Ok(false) };
+        let found = find(&mut netlink, link)?;
+        Ok(found.is_some_and(|found| found.is_bridge && found.mac == Some(bridge_mac(namespace, link))))
     }
 
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {

@@ -161,6 +161,13 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's; another kind of link has the name.
     fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<u32>) -> Result<bool>;
 
+    /// Whether a link is a bridge as [`Self::ensure_bridge`] makes it. What an administrator or a router puts beside it is
+    /// not.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool>;
+
     /// Removes a link and, if it is a veth, its peer. Not there: nothing to do.
     ///
     /// # Errors

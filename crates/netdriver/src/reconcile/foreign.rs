@@ -51,10 +51,15 @@ impl Driver {
         Ok(())
     }
 
-    /// Bridges, and gateways on them, that a failed call left in a namespace that is in use.
+    /// Bridges of ours, and gateways on them, that a failed call left in a namespace that is in use. What somebody else
+    /// put there, such as the router of a network with `egress=gateway`, stays.
     fn delete_foreign_bridges(&self, repairs: &mut Repairs<'_>, name: &str, links: Vec<LinkName>) -> Result<()> {
         let others = |link: &LinkName| matches!(link.as_str(), "lo" | uplink::INNER_LINK) || names::is_vnic_link(link);
+        let mut bridges = BTreeSet::new();
         for bridge in links.into_iter().filter(|link| !others(link)) {
+            if !self.wiring.kernel.is_own_bridge(name, &bridge)? {
+                continue;
+            }
             if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
                 let what = format!("bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
@@ -62,14 +67,15 @@ impl Driver {
                     driver.wiring.tidy_bridge(name, &bridge).map(drop)
                 });
             }
+            bridges.insert(bridge);
         }
         for (bridge, subnet, address) in self.wiring.kernel.addresses(name)? {
-            if !others(&bridge) && !self.wiring.is_gateway(name, &bridge, address)? {
+            if bridges.contains(&bridge) && !self.wiring.may_stay(name, &bridge, subnet, address)? {
                 let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network there has it", |driver| {
                     let _lock = driver.wiring.lock(Some(name));
-                    let needed = driver.wiring.is_gateway(name, &bridge, address)?;
-                    if needed { Ok(()) } else { driver.wiring.kernel.remove_address(name, &bridge, subnet, address) }
+                    let stays = driver.wiring.may_stay(name, &bridge, subnet, address)?;
+                    if stays { Ok(()) } else { driver.wiring.kernel.remove_address(name, &bridge, subnet, address) }
                 });
             }
         }

@@ -210,6 +210,23 @@ fn ports_go_with_their_endpoint_also_when_it_is_superseded_or_its_network_goes()
 }
 
 #[test]
+fn the_port_of_a_container_that_a_killed_dockerd_lost_is_free_for_another_one() {
+    let b = two();
+    let port = free_port();
+    let program = |on: &str, endpoint: &str| {
+        b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding(6, (port, port), "")]))
+    };
+    program("red", "red1").unwrap();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    assert!(program("red", "red2").is_err(), "the first one runs");
+    b.kill_containers();
+    program("red", "red2").unwrap();
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.3:80")]);
+    program("blue", "blue1").unwrap();
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
+}
+
+#[test]
 fn ports_are_held_again_after_a_restart() {
     let b = two();
     let port = free_port();
