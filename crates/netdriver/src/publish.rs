@@ -1,0 +1,167 @@
+//! Which ports of the host an endpoint gets: free ones among those that are asked for, held from then on.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use ciao_common::api::network::PortBinding;
+use ciao_common::store::{Endpoint, Network, Port, Protocol};
+
+use crate::Driver;
+use crate::held::process_with;
+
+/// How often a port that the kernel chose for one family is tried for the other one.
+const EPHEMERAL_TRIES: usize = 16;
+
+/// An endpoint's ports while they are taken.
+pub(crate) struct Publishing<'a> {
+    driver: &'a Driver,
+    endpoint: &'a Endpoint,
+    namespace: &'a str,
+    /// Those of its tenant's other containers.
+    others: Vec<Port>,
+    /// What it has so far.
+    pub(crate) ports: Vec<Port>,
+}
+
+impl<'a> Publishing<'a> {
+    /// None yet, of an endpoint on a network.
+    ///
+    /// # Errors
+    /// The disk's; a network on a bridge of the host.
+    pub(crate) fn of(driver: &'a Driver, network: &'a Network, endpoint: &'a Endpoint) -> Result<Self> {
+        let namespace = network.namespace.as_deref();
+        let namespace = namespace.context("the network's bridge is in no namespace of ciao-net")?;
+        let mut others = driver.store.read(|tx| tx.ports())?;
+        others.retain(|port| port.namespace == namespace && port.endpoint != endpoint.id);
+        Ok(Self { driver, endpoint, namespace, others, ports: Vec::new() })
+    }
+
+    /// Takes the ports that a binding asks for: one for each family that the container has, with the same number; the
+    /// first free number of a range, or any.
+    ///
+    /// # Errors
+    /// All are taken; an address that the host or the container has not.
+    pub(crate) fn take(&mut self, binding: &PortBinding) -> Result<()> {
+        let places = self.places(binding)?;
+        let Some(first) = places.first() else {
+            bail!(
+                "port {} cannot be published at {}: the container has no address of that family",
+                binding.port,
+                binding.host_ip.map_or_else(|| "any address".to_owned(), |address| address.to_string())
+            );
+        };
+        let (low, high) = (binding.host_port, binding.host_port_end.max(binding.host_port));
+        let tries = if low == 0 { EPHEMERAL_TRIES } else { 1 };
+        for number in (low..=high).flat_map(|number| std::iter::repeat_n(number, tries)) {
+            let begun = self.ports.len();
+            let taken = places.iter().try_fold(Some(number), |number, port| match number {
+                Some(number) => self.take_one(Port { host_port: number, ..port.clone() }),
+                None => Ok(None),
+            });
+            if matches!(taken, Ok(Some(_))) {
+                return Ok(());
+            }
+            self.ports.drain(begun..).for_each(|port| self.driver.held.release(&port));
+            taken?;
+        }
+        let range = match (low, high) {
+            (low, high) if low < high => format!("ports {low}-{high}/{} are all", first.protocol),
+            _ => format!("port {low}/{} is", first.protocol),
+        };
+        bail!("{range} taken at {}: publish another one", self.holder(&places, low)?)
+    }
+
+    /// What a binding asks for at each of the container's addresses, without a number yet.
+    fn places(&self, binding: &PortBinding) -> Result<Vec<Port>> {
+        let protocol = protocol(binding.proto)?;
+        let mut places = Vec::new();
+        for address in [self.endpoint.address, self.endpoint.address6].into_iter().flatten() {
+            let everywhere: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            let host_address = binding.host_ip.unwrap_or(everywhere);
+            if host_address.is_ipv4() == address.is_ipv4() {
+                places.push(Port {
+                    protocol,
+                    host_address,
+                    host_port: 0,
+                    endpoint: self.endpoint.id.clone(),
+                    namespace: self.namespace.to_owned(),
+                    address,
+                    container_port: binding.port,
+                });
+            }
+        }
+        Ok(places)
+    }
+
+    /// Takes one port, away from a container that is gone if need be; answers its number, `None` if somebody has it.
+    fn take_one(&mut self, port: Port) -> Result<Option<u16>> {
+        loop {
+            let clash = self.clash(&port).map(|other| other.endpoint.clone());
+            if clash.is_none()
+                && let Some(number) = self.driver.held.take(port.protocol, port.host_address, port.host_port)?
+            {
+                self.ports.push(Port { host_port: number, ..port });
+                return Ok(Some(number));
+            }
+            let holder = match clash {
+                Some(endpoint) => Some(endpoint),
+                None => self.recorded(&port)?.map(|port| port.endpoint),
+            };
+            let Some(holder) = holder.filter(|holder| *holder != self.endpoint.id) else { return Ok(None) };
+            if !self.driver.forget_stale(&holder)? {
+                return Ok(None);
+            }
+            self.others.retain(|other| other.endpoint != holder);
+        }
+    }
+
+    /// A port that cannot be published beside another one. In the tenant's namespace a port is known by its number alone.
+    fn clash(&self, port: &Port) -> Option<&Port> {
+        let inside = |port: &Port| (port.protocol, port.host_port, port.host_address.is_ipv4());
+        let leads_to = |port: &Port| (port.endpoint.clone(), port.address, port.container_port);
+        let mut all = self.others.iter().chain(&self.ports);
+        all.find(|other| port.host_port != 0 && inside(other) == inside(port) && leads_to(other) != leads_to(port))
+    }
+
+    fn recorded(&self, port: &Port) -> Result<Option<Port>> {
+        self.driver.store.read(|tx| tx.port_at(port.protocol, port.host_address, port.host_port))
+    }
+
+    /// Where a port is taken and by whom, as the end of a sentence.
+    fn holder(&self, places: &[Port], number: u16) -> Result<String> {
+        for place in places {
+            let port = Port { host_port: number, ..place.clone() };
+            let at = port.host_address;
+            if let Some(other) = self.clash(&port).filter(|other| other.host_address != at) {
+                let (at, whose) = (other.host_address, other.endpoint.short());
+                return Ok(format!(
+                    "{at} by endpoint {whose} of the same tenant, which has one port of a number on all of the host's \
+                     addresses"
+                ));
+            }
+            if let Some(other) = self.recorded(&port)? {
+                return Ok(format!("{at} by endpoint {}{}", other.endpoint.short(), self.tenant_of(&other)?));
+            }
+            if let Some(process) = process_with(port.protocol, number) {
+                return Ok(format!("{at} by {process}"));
+            }
+        }
+        Ok(places.first().map(|port| port.host_address.to_string()).unwrap_or_default())
+    }
+
+    fn tenant_of(&self, port: &Port) -> Result<String> {
+        let network = self.driver.store.read(|tx| match tx.endpoint(&port.endpoint)? {
+            Some(endpoint) => tx.network(&endpoint.network),
+            None => Ok(None),
+        })?;
+        let tenant = network.and_then(|network| network.tenant);
+        Ok(tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}")))
+    }
+}
+
+fn protocol(number: u8) -> Result<Protocol> {
+    Protocol::ALL
+        .into_iter()
+        .find(|protocol| protocol.number() == number)
+        .with_context(|| format!("protocol {number} has no ports that could be published: give tcp, udp or sctp"))
+}
