@@ -4,6 +4,7 @@
 //! changes of its rules; so a look at that number, and at the names of the bridges, tells every few seconds whether
 //! there is something to do.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use anyhow::{Context, Result};
@@ -83,7 +84,12 @@ impl Wiring {
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
     pub(crate) fn restore_host_rules(&self, depth: Depth) -> Result<()> {
-        if self.store.read(|tx| tx.uplinks())?.is_empty() {
+        let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
+        let on_host = networks.into_iter().filter(|network| network.namespace.is_none());
+        for bridge in on_host.map(|network| network.bridge).collect::<BTreeSet<_>>() {
+            self.kernel.open_firewall(&Passage::Bridge(bridge))?;
+        }
+        if uplinks.is_empty() {
             return Ok(());
         }
         self.host_rules.lock().unwrap_or_else(PoisonError::into_inner).stand = false;

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
-use ciao_common::store::{Egress, Network, NetworkSubnet, Route, Tx, VnicPolicy};
+use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::options::NetworkOptions;
 use crate::uplink::Pools;
-use crate::{Driver, names, pairing, undone};
+use crate::{Driver, names, pairing, rules, undone};
 
 /// The smallest MTU of a link with IPv6 (RFC 8200, 5).
 const IPV6_MTU: u32 = 1280;
@@ -203,6 +203,10 @@ fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &Pools) -> Result<(Net
     let bridge = plan.options.bridge.clone().map_or_else(|| names::network_bridge(&plan.id), Ok)?;
     // A bridge that the tenant has already is meant, whatever else has its name by now.
     let namespace = (!on_host || tx.is_bridge_used(&ours, &bridge)?).then_some(ours);
+    ensure!(
+        namespace.is_some() || plan.options.icc,
+        "--opt icc=false needs a bridge that ciao-net makes, and {bridge} exists on the host: give another --opt bridge"
+    );
     let egress = plan.options.egress(namespace.is_some())?;
     if egress == Egress::Nat {
         subnets.iter().try_for_each(|subnet| pools.check_apart(*subnet))?;
@@ -224,6 +228,7 @@ fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &Pools) -> Result<(Net
         routes: plan.options.routes.clone(),
     };
     refuse_overlap(tx, &network, &subnets)?;
+    refuse_routed_twice(tx, &network, &subnets)?;
     for (data, subnet) in &plan.subnets {
         let set_id = pairing::find_set(tx, &plan.options, network.tenant.as_ref(), data)?;
         network.subnets.push(NetworkSubnet { set_id, ..subnet.clone() });
@@ -246,6 +251,25 @@ fn launcher_of(tx: &Tx<'_>, bridge: &LinkName, subnets: &[Subnet]) -> Result<Opt
         tenants.iter().map(TenantId::as_str).collect::<Vec<_>>().join(", ")
     );
     Ok(tenants.pop())
+}
+
+/// The host leads an IPv6 subnet with addresses of its own to one namespace.
+fn refuse_routed_twice(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
+    if network.egress != Egress::Nat || network.egress6 != Egress6::Route {
+        return Ok(());
+    }
+    for other in tx.networks()?.iter().filter(|other| other.namespace != network.namespace) {
+        for theirs in rules::routed6(other) {
+            if let Some(ours) = subnets.iter().find(|ours| ours.overlaps(theirs)) {
+                bail!(
+                    "subnet {ours} cannot leave with its own addresses: the host leads {theirs} to network {} already. \
+                     Give another subnet, or egress6=nat",
+                    other.id.short()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A tenant's namespace routes between its subnets, so they must be apart, unless they are the same on the same bridge.

@@ -142,11 +142,25 @@ impl Wiring {
                 self.change_rules(namespace, &rules::network_elements(gone), Change::Delete)?;
             }
         }
-        let outside = rules::host_elements(gone);
-        if !outside.is_empty() && self.kernel.has_rules(&Namespace::Host)? {
-            self.change_host_rules(&outside, Change::Delete)?;
+        self.close_routed6(namespace, gone)
+    }
+
+    /// The IPv6 subnets of a network that is gone are not led to its namespace any more, unless another one there has
+    /// them.
+    fn close_routed6(&self, namespace: &str, gone: &Network) -> Result<()> {
+        let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
+        let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
+        let subnets: Vec<_> = rules::routed6(gone).filter(|subnet| !kept.contains(subnet)).collect();
+        if subnets.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        if self.kernel.has_rules(&Namespace::Host)? {
+            let elements: Vec<_> = subnets.iter().copied().map(rules::routed6_element).collect();
+            self.change_host_rules(&elements, Change::Delete)?;
+        }
+        let Some(uplink) = uplink else { return Ok(()) };
+        let pair = self.pair(&uplink, true)?;
+        subnets.into_iter().try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
     }
 
     /// With IPv6 only where a network has it: the host must forward IPv6 then, and listens to no router any more.

@@ -261,6 +261,10 @@ impl Kernel for Fake {
         self.changing().map(drop)
     }
 
+    fn unroute_from_uplink(&self, _uplink: &UplinkPair, _subnet: Subnet) -> Result<()> {
+        self.changing().map(drop)
+    }
+
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         Ok(Vec::new())
     }

@@ -301,6 +301,10 @@ impl Kernel for Linux {
         uplink::route(uplink, subnet)
     }
 
+    fn unroute_from_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+        uplink::unroute(uplink, subnet)
+    }
+
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         let found = Netlink::open()?.dump(message::get_addresses(), message::read_address);
         found

@@ -243,6 +243,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's; the host leads it elsewhere.
     fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
 
+    /// Takes back what [`Self::route_to_uplink`] did. Taken back already: nothing to do.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn unroute_from_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
+
     /// The addresses of the host's own links, and the subnets that they are in.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use ciao_common::types::{LinkName, Subnet, key_address};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
 use super::linux::{Linux, find, ignore};
@@ -47,18 +48,28 @@ pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
 /// Leads a subnet from the host to the uplink's namespace.
 pub(super) fn route(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
     let mut host = Netlink::open()?;
-    let link =
-        find(&mut host, &uplink.host_link)?.with_context(|| format!("link {} is not there", uplink.host_link))?;
-    let pair = uplink
-        .pairs
-        .iter()
-        .copied()
-        .find(|pair| pair.family() == subnet.family())
-        .context("no uplink address of its family")?;
-    let route = RouteNetlinkMessage::NewRoute(message::route_to(link.index, subnet, ends(pair).1));
-    ignore(host.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])
+    let route =
+        route_of(&mut host, uplink, subnet)?.with_context(|| format!("link {} is not there", uplink.host_link))?;
+    ignore(host.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])
         .map(drop)
         .with_context(|| format!("route {subnet} to its tenant: does the host route it elsewhere?"))
+}
+
+/// Leads it there no more.
+pub(super) fn unroute(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+    let mut host = Netlink::open()?;
+    let Some(route) = route_of(&mut host, uplink, subnet)? else { return Ok(()) };
+    ignore(host.ask(RouteNetlinkMessage::DelRoute(route), 0)?, &[Errno::ESRCH])
+        .map(drop)
+        .with_context(|| format!("route {subnet} to its tenant no more"))
+}
+
+/// The route to a subnet by an uplink; `None` if the uplink's link is gone, and its routes with it.
+fn route_of(host: &mut Netlink, uplink: &UplinkPair, subnet: Subnet) -> Result<Option<RouteMessage>> {
+    let Some(link) = find(host, &uplink.host_link)? else { return Ok(None) };
+    let mut pairs = uplink.pairs.iter().copied();
+    let pair = pairs.find(|pair| pair.family() == subnet.family()).context("no uplink address of its family")?;
+    Ok(Some(message::route_to(link.index, subnet, ends(pair).1)))
 }
 
 /// A link up with its addresses. Answers its index.

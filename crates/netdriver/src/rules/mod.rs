@@ -101,8 +101,12 @@ pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
 
 /// The host's step of [`routed6`].
 pub(crate) fn host_elements(network: &Network) -> Vec<Element> {
-    let element = |subnet| Element { key: Key::Range(subnet), ..Element::new(Table::Inet, "routed6", []) };
-    routed6(network).map(element).collect()
+    routed6(network).map(routed6_element).collect()
+}
+
+/// The host's step of one subnet of [`routed6`].
+pub(crate) fn routed6_element(subnet: Subnet) -> Element {
+    Element { key: Key::Range(subnet), ..Element::new(Table::Inet, "routed6", []) }
 }
 
 /// What a VNIC may call itself.

@@ -10,5 +10,6 @@ mod launcher;
 mod networks;
 mod ports;
 mod reconcile;
+mod refusals;
 mod sandbox;
 mod wrong;

@@ -185,6 +185,15 @@ fn a_bridge_of_a_used_namespace_that_nobody_uses_goes() {
 }
 
 #[test]
+fn what_somebody_else_put_into_a_tenant_s_namespace_stays() {
+    let b = busy();
+    let router = (Namespace::Named("ciao-red".into()), "tun0".parse().unwrap());
+    b.kernel.change(|state| drop(state.links.insert(router.clone(), FakeLink::Other)));
+    assert_eq!(b.reconcile(), [""; 0]);
+    assert!(b.kernel.state().links.contains_key(&router));
+}
+
+#[test]
 fn a_gateway_s_address_that_no_network_has_goes() {
     let b = busy();
     let good = b.kernel.state();

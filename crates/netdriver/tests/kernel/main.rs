@@ -60,6 +60,10 @@ tests! {
         assert!(kernel.ensure_bridge("ciao-none", &longest, None).is_err());
         let error = kernel.ensure_bridge(RED, &name("lo"), None).unwrap_err().to_string();
         assert!(error.contains("lo in network namespace ciao-red is a link of another kind"), "{error}");
+        assert!(kernel.is_own_bridge(RED, &longest).unwrap() && !kernel.is_own_bridge(RED, &name("lo")).unwrap());
+        run(&format!("ip -n {RED} link add theirs type bridge"));
+        assert!(!kernel.is_own_bridge(RED, &name("theirs")).unwrap());
+        run(&format!("ip -n {RED} link delete theirs"));
         kernel.delete_link(&inside(RED), &longest).unwrap();
         kernel.delete_link(&inside(RED), &longest).unwrap();
         kernel.delete_link(&inside("ciao-none"), &longest).unwrap();

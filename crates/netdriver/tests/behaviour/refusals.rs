@@ -1,0 +1,43 @@
+//! Networks that cannot be beside what is there already.
+
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::FakeLink;
+use serde_json::json;
+
+use crate::bench::{Bench, names_of, network, vnic};
+
+#[test]
+fn the_host_leads_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone() {
+    let b = Bench::new();
+    let routed = |name: &str, tenant: &str| {
+        let subnets = ["10.1.0.0/24", "2001:db8:1::/64"];
+        b.call("CreateNetwork", &network(name, &subnets, &[("tenant", tenant), ("egress6", "route")]))
+    };
+    routed("n1", "red").unwrap();
+    let rows = b.rows();
+    let error = routed("n2", "blue").unwrap_err();
+    assert!(error.contains("the host leads 2001:db8:1::/64 to network n10000000000 already"), "{error}");
+    assert_eq!(b.rows(), rows);
+    b.ok("DeleteNetwork", &json!({ "NetworkID": names_of("n1", "")["NetworkID"] }));
+    routed("n2", "blue").unwrap();
+}
+
+#[test]
+fn a_network_overlaps_no_subnet_of_its_tenant_s_vnics() {
+    let b = Bench::new();
+    b.vnic(&vnic("red", "web", "10.5.0.0/24", "10.5.0.2", "02:00:00:00:00:01"));
+    let wide = network("n1", &["10.5.0.0/16"], &[("tenant", "red")]);
+    let error = b.call("CreateNetwork", &wide).unwrap_err();
+    assert!(error.contains("subnet 10.5.0.0/16 overlaps subnet 10.5.0.0/24 of VNICs of tenant red"), "{error}");
+    b.ok("CreateNetwork", &network("n1", &["10.5.0.0/16"], &[("tenant", "blue")]));
+}
+
+#[test]
+fn icc_is_refused_on_a_bridge_that_is_not_ours() {
+    let b = Bench::new();
+    let key = (Namespace::Host, "lan0".parse().unwrap());
+    b.kernel.change(|state| drop(state.links.insert(key, FakeLink::Bridge([].into()))));
+    let error =
+        b.call("CreateNetwork", &network("n1", &["10.1.0.0/24"], &[("bridge", "lan0"), ("icc", "false")])).unwrap_err();
+    assert!(error.contains("lan0 exists on the host"), "{error}");
+}
