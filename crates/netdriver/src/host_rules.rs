@@ -1,7 +1,7 @@
 //! The host's own rules: when they are loaded, watched, put back, and taken away.
 //!
 //! Somebody's `iptables -F`, or a reload of a firewall, takes rules away under running containers. The kernel counts the
-//! changes of its rules; so a look at that number, and at the names of the bridges, tells every few seconds whether
+//! changes of its rules; so a look at that number, and at the bridges, tells every few seconds whether
 //! there is something to do.
 
 use std::collections::BTreeSet;
@@ -13,16 +13,16 @@ use ciao_common::types::LinkName;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{Namespace, Passage};
 use crate::reconcile::Depth;
+use crate::rules;
 use crate::wiring::Wiring;
-use crate::{names, rules};
 
 /// What is known of the host's rules.
 #[derive(Default)]
 pub(crate) struct HostRules {
     /// They were seen or written, and nobody told of a change since.
     stand: bool,
-    /// The links that were last said to be none of Docker's own bridges.
-    not_docker: Option<Vec<LinkName>>,
+    /// The bridges that were last said to lead out of the host.
+    ways_out: Option<Vec<LinkName>>,
     /// The kernel's count of changes when a watch last found them standing.
     generation: Option<u32>,
 }
@@ -43,20 +43,20 @@ impl Wiring {
         if known.stand {
             return Ok(());
         }
-        let not_docker = self.not_docker()?;
+        let ways_out = self.kernel.bridges_leading_out()?;
         if !self.kernel.has_rules(&Namespace::Host)? {
             self.load_host_rules()?;
-        } else if known.not_docker.as_ref() != Some(&not_docker) {
-            self.keep_from_docker(&not_docker)?;
+        } else if known.ways_out.as_ref() != Some(&ways_out) {
+            self.open_ways_out(&ways_out)?;
         }
         self.kernel.open_firewall(&Passage::Uplinks)?;
-        (known.stand, known.not_docker) = (true, Some(not_docker));
+        (known.stand, known.ways_out) = (true, Some(ways_out));
         Ok(())
     }
 
-    fn keep_from_docker(&self, not_docker: &[LinkName]) -> Result<()> {
+    fn open_ways_out(&self, ways_out: &[LinkName]) -> Result<()> {
         let _lock = self.lock_rules(None);
-        let told = self.kernel.run_nft(&Namespace::Host, &rules::not_docker_script(not_docker));
+        let told = self.kernel.run_nft(&Namespace::Host, &rules::ways_out_script(ways_out));
         told.or_else(|error| {
             log::info!("rules of the host are not as expected ({error:#}): written anew");
             self.write_host_rules()
@@ -71,15 +71,8 @@ impl Wiring {
     fn write_host_rules(&self) -> Result<()> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
         let script = rules::host_script(&networks, &ports, &uplinks, &self.pools)
-            + &rules::not_docker_script(&self.not_docker()?);
+            + &rules::ways_out_script(&self.kernel.bridges_leading_out()?);
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
-    }
-
-    /// Which links are none of Docker's own bridges now, although they are called so.
-    fn not_docker(&self) -> Result<Vec<LinkName>> {
-        let mut links = self.kernel.links(&Namespace::Host)?;
-        links.retain(names::is_no_docker_bridge);
-        Ok(links)
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
@@ -105,7 +98,12 @@ impl Wiring {
         // Read first: a change while the rules are looked at is seen the next time.
         let generation = self.kernel.rules_generation()?;
         let stand = generation.is_some() && known().generation == generation;
-        if stand && known().not_docker.as_ref().is_none_or(|links| self.not_docker().is_ok_and(|now| now == *links)) {
+        if stand
+            && known()
+                .ways_out
+                .as_ref()
+                .is_none_or(|links| self.kernel.bridges_leading_out().is_ok_and(|now| now == *links))
+        {
             return Ok(());
         }
         self.restore_host_rules(Depth::Glance)?;

@@ -56,14 +56,6 @@ pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     Ok(())
 }
 
-/// Whether a link of the host is called `br-…` as the bridges of Docker's own networks are, but not by a network's id:
-/// the host's rules let tenants pass there.
-#[must_use]
-pub fn is_no_docker_bridge(link: &LinkName) -> bool {
-    let of_network = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    link.as_str().strip_prefix("br-").is_some_and(|id| !of_network(id))
-}
-
 fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| {
         let id = link.as_str().strip_prefix(prefix);

@@ -83,8 +83,9 @@ fn beside_firewalld_tenants_get_out_and_are_reached() {
 fn a_host_that_stands_still_has_its_rules_written_once() {
     let (host, ..) = open("still");
     network(&host, "red", "red", SUBNETS).unwrap();
-    host.sh("ip link add br-lan type bridge").unwrap();
-    let listed = || host.sh("nft list set inet ciao not_docker").unwrap();
+    let lan = "ip link add br-lan type bridge; ip link add lan0 type vxlan id 5 dstport 4789; ip link set lan0 master br-lan";
+    host.sh(lan).unwrap();
+    let listed = || host.sh("nft list set inet ciao ways_out").unwrap();
     assert!(soon(|| listed().contains("br-lan")), "{}", listed());
     let log = "/run/monitor";
     let script = format!("exec nft monitor >{log}");
@@ -98,7 +99,10 @@ fn a_host_that_stands_still_has_its_rules_written_once() {
     let lines = heard();
     let of_ours: Vec<_> = lines.lines().filter(|line| line.contains("ciao")).collect();
     assert_eq!(of_ours, Vec::<&str>::new());
-    host.sh("ip link add br-other type bridge").unwrap();
+    host.sh("ip link add br-other type bridge; ip link add other0 type veth peer other1; ip link set other0 master br-other").unwrap();
+    sleep(Duration::from_secs(4));
+    assert!(!heard().contains("br-other"), "a bridge between veths only leads nowhere");
+    host.sh("ip link set lan0 master br-other").unwrap();
     assert!(soon(|| heard().contains("br-other")), "a change is written");
     monitor.kill().unwrap();
 }

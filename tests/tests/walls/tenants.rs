@@ -38,10 +38,13 @@ fn no_tenant_reaches_another_ones_addresses_even_if_the_host_routes_them() {
 #[test]
 fn no_tenant_reaches_containers_on_dockers_own_bridges() {
     let (host, _, mallory) = host_with_container("docker0");
-    host.docker(&["network", "create", "--subnet", "10.8.0.0/24", "private"]).unwrap();
+    let named = ["-o", "com.docker.network.bridge.name=br-app"];
+    host.docker(&["network", "create", "--subnet", "10.8.0.0/24", named[0], named[1], "private"]).unwrap();
+    host.docker(&["network", "create", "--subnet", "10.9.0.0/24", "other"]).unwrap();
+    serve(&host, "third", "--network other --ip 10.9.0.2").unwrap();
     serve(&host, "plain", "-p 8080:80").unwrap();
     serve(&host, "user", "--network private --ip 10.8.0.2").unwrap();
     assert_eq!(Place::host(&host).unwrap().fetch("10.8.0.2:80").as_deref(), Some("user"));
     assert_eq!(mallory.fetch("203.0.113.1:8080").as_deref(), Some("plain"), "what is published is for everybody");
-    assert_eq!(mallory.fetch_each(["172.17.0.2:80", "10.8.0.2:80"]), [None, None]);
+    assert_eq!(mallory.fetch_each(["172.17.0.2:80", "10.8.0.2:80", "10.9.0.2:80"]), [None, None, None]);
 }

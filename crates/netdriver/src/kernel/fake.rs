@@ -244,6 +244,13 @@ impl Kernel for Fake {
         self.peek(name).is_some_and(|(found, _)| found == index)
     }
 
+    fn bridges_leading_out(&self) -> Result<Vec<LinkName>> {
+        let state = self.lock();
+        let bridges =
+            state.links.iter().filter(|((ns, _), link)| *ns == Namespace::Host && matches!(link, FakeLink::Bridge(_)));
+        Ok(bridges.map(|((_, name), _)| name.clone()).collect())
+    }
+
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
         Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
     }

@@ -19,6 +19,7 @@ use super::message::{self, Link};
 use super::netlink::Netlink;
 use super::{
     HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, netfilter, nft, shape, uplink,
+    ways_out,
 };
 use crate::names;
 
@@ -285,6 +286,10 @@ impl Kernel for Linux {
 
     fn is_still(&self, index: u32, name: &LinkName) -> bool {
         if_indextoname(index).is_ok_and(|found| found.as_bytes() == name.as_str().as_bytes())
+    }
+
+    fn bridges_leading_out(&self) -> Result<Vec<LinkName>> {
+        ways_out::bridges()
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {

@@ -17,18 +17,34 @@ pub(super) struct Link {
     pub(super) name: String,
     pub(super) mac: Option<MacAddr>,
     pub(super) is_bridge: bool,
+    /// A veth's end or a tap: what is behind it is on this host.
+    pub(super) is_inward: bool,
+    /// The bridge that it is a port of.
+    pub(super) controller: Option<u32>,
 }
 
 /// Reads a reply to [`get`].
 pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let mut read = Link { index: link.header.index, name: String::new(), mac: None, is_bridge: false };
+    let mut read = Link {
+        index: link.header.index,
+        name: String::new(),
+        mac: None,
+        is_bridge: false,
+        is_inward: false,
+        controller: None,
+    };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => read.name.clone_from(name),
             LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
+            LinkAttribute::Controller(index) => read.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
-                read.is_bridge = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Bridge)));
+                let mut kinds =
+                    infos.iter().filter_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
+                let kind = kinds.next();
+                read.is_bridge = matches!(kind, Some(InfoKind::Bridge));
+                read.is_inward = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
             }
             _ => {}
         }

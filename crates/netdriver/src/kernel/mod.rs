@@ -15,6 +15,7 @@ mod netlink;
 mod nft;
 mod shape;
 mod uplink;
+mod ways_out;
 
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
@@ -223,6 +224,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// Whether the link of an index that [`Self::peek`] told is in the host's namespace under this name still, told
     /// without waiting too, in a microsecond.
     fn is_still(&self, index: u32, name: &LinkName) -> bool;
+
+    /// The bridges of the host's namespace that lead out of the host.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn bridges_leading_out(&self) -> Result<Vec<LinkName>>;
 
     /// The names of all links in a namespace.
     ///

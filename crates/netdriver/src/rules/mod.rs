@@ -63,11 +63,11 @@ pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplin
     HOST.to_owned() + &script(&elements, Change::Add)
 }
 
-/// Says which links are none of Docker's own bridges, although they are called so.
-pub(crate) fn not_docker_script(links: &[LinkName]) -> String {
-    let element = |link: &LinkName| Element::new(Table::Inet, "not_docker", [Part::Link(link.clone())]);
+/// Says which bridges lead out of the host.
+pub(crate) fn ways_out_script(links: &[LinkName]) -> String {
+    let element = |link: &LinkName| Element::new(Table::Inet, "ways_out", [Part::Link(link.clone())]);
     let elements: Vec<_> = links.iter().map(element).collect();
-    "flush set inet ciao not_docker\n".to_owned() + &script(&elements, Change::Add)
+    "flush set inet ciao ways_out\n".to_owned() + &script(&elements, Change::Add)
 }
 
 /// Takes the host's rules away.
