@@ -83,7 +83,8 @@ fn beside_firewalld_tenants_get_out_and_are_reached() {
 fn a_host_that_stands_still_has_its_rules_written_once() {
     let (host, ..) = open("still");
     network(&host, "red", "red", SUBNETS).unwrap();
-    let lan = "ip link add br-lan type bridge; ip link add lan0 type vxlan id 5 dstport 4789; ip link set lan0 master br-lan";
+    let lan =
+        "ip link add br-lan type bridge; ip link add lan0 type vxlan id 5 dstport 4789; ip link set lan0 master br-lan";
     host.sh(lan).unwrap();
     let listed = || host.sh("nft list set inet ciao ways_out").unwrap();
     assert!(soon(|| listed().contains("br-lan")), "{}", listed());

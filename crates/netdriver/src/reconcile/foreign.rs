@@ -25,14 +25,21 @@ impl Driver {
             });
         }
         for name in namespaces {
-            self.delete_foreign_in(repairs, &name)?;
+            self.delete_foreign_in(repairs, &name, &known)?;
         }
         Ok(())
     }
 
-    fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str) -> Result<()> {
+    fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str, known: &BTreeSet<LinkName>) -> Result<()> {
         let links = self.wiring.kernel.links(&Namespace::Named(name.to_owned()))?;
         if self.store.read(|tx| tx.is_namespace_used(name))? {
+            for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
+                // As after the restore of an old database. Its container is not cut off from what it listens to.
+                log::warn!(
+                    "reconcile: link {link} in network namespace {name} is a container's that no record stands for: left \
+                     alone, but what it sends is dropped; start the container again"
+                );
+            }
             return self.delete_foreign_bridges(repairs, name, links);
         }
         if links.iter().any(names::is_vnic_link) {
