@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{ADDRESS_TYPE, AddressReply, GATEWAY, ReleaseAddress, RequestAddress, SERIAL};
-use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Scope, Tx, now};
+use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Scope, Tx};
 use ciao_common::types::{AddressRange, key, key_address};
 
+use crate::reclaim::{earlier, reclaim};
 use crate::{Config, Ipam};
 
 impl Ipam {
@@ -52,16 +53,6 @@ impl Ipam {
             Ok(Empty {})
         })
     }
-
-    /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, and
-    /// gateways that no network has, as after a lost reply. Says how many.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn reclaim(&self) -> Result<usize> {
-        let config = self.config.clone();
-        self.store.write(move |tx| Ok(reclaim(tx, &config, None)? + reclaim_gateways(tx, config.grace)?))
-    }
 }
 
 fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
@@ -91,7 +82,7 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
 
 fn is_abandoned(tx: &Tx<'_>, set: &PoolSet, address: IpAddr, granted: i64, after: Duration) -> Result<bool> {
     let before = earlier(after);
-    Ok(granted < before && tx.abandoned(Some(set), before)?.iter().any(|(_, other, _)| *other == address))
+    Ok(granted < before && tx.is_abandoned(set, address, before)?)
 }
 
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
@@ -106,7 +97,7 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
     let number = match lowest_unreserved(tx, pool, range, serial)? {
         Some(number) => number,
         None => {
-            reclaim(tx, config, Some(set))?;
+            reclaim(tx, config, set)?;
             lowest_unreserved(tx, pool, range, serial)?.with_context(|| full(pool))?
         }
     };
@@ -160,7 +151,7 @@ fn next_free(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Res
 }
 
 /// Whether a launcher assigned the address to an instance. Launchers act on one host: a swarm's pools have none.
-fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
+pub(crate) fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
     if set.scope == Scope::Global {
         return Ok(false);
     }
@@ -178,55 +169,10 @@ fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
+pub(crate) fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     if is_reserved(tx, set, address)? {
         return tx.reserve(set, address);
     }
     tx.delete_address(set, address)?;
     tx.give(set, address)
-}
-
-/// Frees abandoned leases, and addresses kept for instances whose VNIC is gone, of one set or of all. A lease is freed
-/// only when the engine has given up to release it itself: otherwise it would release that of the next holder.
-fn reclaim(tx: &Tx<'_>, config: &Config, only: Option<&PoolSet>) -> Result<usize> {
-    let (now, given_up) = (now(), earlier(config.takeover));
-    let mut freed = 0;
-    tx.forget_unclaimed()?;
-    for (set, address, since) in tx.abandoned(only, earlier(config.grace))? {
-        if since.unwrap_or(now) > given_up {
-            if since.is_none() {
-                tx.set_unclaimed(&set, address)?;
-            }
-            continue;
-        }
-        log::info!("lease {address} of {} is no endpoint's: given back", set.subnet);
-        free(tx, &set, address)?;
-        freed += 1;
-    }
-    for (set, address) in tx.reserved(only)? {
-        if !is_reserved(tx, &set, address)? {
-            tx.delete_address(&set, address)?;
-            tx.give(&set, address)?;
-            freed += 1;
-        }
-    }
-    Ok(freed)
-}
-
-/// Counts gateways down to the networks that have them. The engine that loses the reply to a gateway's request gives its
-/// reference to the pool back, but not the gateway.
-fn reclaim_gateways(tx: &Tx<'_>, grace: Duration) -> Result<usize> {
-    let unclaimed = tx.unclaimed_gateways(earlier(grace))?;
-    for (set, address, held, networks) in &unclaimed {
-        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
-        match networks {
-            0 => free(tx, set, *address)?,
-            networks => tx.count_down(set, *address, held - networks)?,
-        }
-    }
-    Ok(unclaimed.len())
-}
-
-fn earlier(by: Duration) -> i64 {
-    now() - i64::try_from(by.as_millis()).unwrap_or(i64::MAX)
 }

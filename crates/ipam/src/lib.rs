@@ -2,6 +2,7 @@
 //!
 //! - [`pool`]: which set of addresses a request for a pool means;
 //! - [`address`]: granting and releasing;
+//! - [`reclaim`]: giving back what nobody claimed;
 //! - [`range`]: where a free default pool lies, as arithmetic;
 //! - [`reconcile`]: references of pools put right;
 //! - [`options`]: what a user may say;
@@ -13,10 +14,12 @@ pub mod cli;
 pub mod options;
 pub mod pool;
 pub mod range;
+pub mod reclaim;
 pub mod reconcile;
 pub mod routes;
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -28,6 +31,8 @@ use options::DefaultPool;
 pub struct Ipam {
     store: Arc<Store>,
     config: Config,
+    /// Where the last look for abandoned leases stopped.
+    looked_at: Mutex<(i64, IpAddr)>,
 }
 
 /// What an administrator may set.
@@ -61,6 +66,6 @@ impl Ipam {
         let fresh = options::random_ula();
         let ula = store.write(move |tx| tx.setting_or("ula", &fresh))?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
-        Ok(Self { store, config })
+        Ok(Self { store, config, looked_at: Mutex::new(reclaim::START) })
     }
 }

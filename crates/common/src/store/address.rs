@@ -59,6 +59,8 @@ pub struct Held {
     pub held: i64,
     /// When last, in milliseconds since 1970.
     pub granted: i64,
+    /// Since when it is known to be nobody's.
+    pub unclaimed: Option<i64>,
 }
 
 /// A line of the list of leases. All text is as view `lease` shows it.
@@ -100,6 +102,48 @@ macro_rules! abandoned {
     };
 }
 
+/// Whether one lease is abandoned.
+pub(super) const IS_ABANDONED: &str = concat!(
+    "SELECT 1 FROM address_record a JOIN pool_set s ON s.id = a.set_id
+     WHERE a.set_id = ?1 AND a.key = ?2 AND a.granted < ?3 AND ",
+    abandoned!()
+);
+
+/// A page of the table with which of them are abandoned and not known to be.
+pub(super) const NEWLY_ABANDONED: &str = concat!(
+    "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, (a.unclaimed IS NULL AND a.granted < ?3 AND ",
+    abandoned!(),
+    ") AS newly FROM address_record a JOIN pool_set s ON s.id = a.set_id
+     WHERE (a.set_id, a.key) > (?1, ?2) ORDER BY a.set_id, a.key LIMIT ?4"
+);
+
+// Left to itself, SQLite takes the primary key for these, and so all addresses of a set: INDEXED BY.
+
+/// The gateway of a set.
+pub(super) const GATEWAY_OF_SET: &str =
+    "SELECT address FROM address_record INDEXED BY address_gateway WHERE set_id = ?1 AND kind = 'gateway'";
+
+/// Leases of a set that are known to be nobody's for some time.
+pub(super) const UNCLAIMED_OF_SET: &str = "SELECT address FROM address_record INDEXED BY address_unclaimed
+     WHERE set_id = ?1 AND unclaimed <= ?2 ORDER BY unclaimed LIMIT ?3";
+
+/// The same of all sets, and leases that were claimed after all. CROSS JOIN: a search for each set, in that order.
+pub(super) const UNCLAIMED: &str = concat!(
+    "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
+     CROSS JOIN address_record a INDEXED BY address_unclaimed ON a.set_id = s.id
+     WHERE a.unclaimed IS NOT NULL AND (a.unclaimed <= ?1 OR NOT (",
+    abandoned!(),
+    ")) LIMIT ?2"
+);
+
+/// The addresses of a set that are kept for instances.
+pub(super) const RESERVED_OF_SET: &str =
+    "SELECT address FROM address_record INDEXED BY address_kept WHERE set_id = ?1 AND kind = 'reserved'";
+
+/// The same of all sets.
+pub(super) const RESERVED: &str = "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
+     CROSS JOIN address_record a INDEXED BY address_kept ON a.set_id = s.id WHERE a.kind = 'reserved'";
+
 impl Tx<'_> {
     /// What is known of a taken address; `None`: it is free.
     ///
@@ -107,9 +151,12 @@ impl Tx<'_> {
     /// The disk's.
     pub fn address(&self, set: &PoolSet, address: IpAddr) -> Result<Option<Held>> {
         self.first(
-            "SELECT kind, held, granted FROM address_record WHERE set_id = ?1 AND key = ?2",
+            "SELECT kind, held, granted, unclaimed FROM address_record WHERE set_id = ?1 AND key = ?2",
             params![set.id, Key::of(address)],
-            |row| Ok(Held { kind: row.get::<_, Text<_>>(0)?.0, held: row.get(1)?, granted: row.get(2)? }),
+            |row| {
+                let kind = row.get::<_, Text<_>>(0)?.0;
+                Ok(Held { kind, held: row.get(1)?, granted: row.get(2)?, unclaimed: row.get(3)? })
+            },
         )
     }
 
@@ -178,9 +225,7 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn gateway_of(&self, set: &PoolSet) -> Result<Option<IpAddr>> {
-        self.first("SELECT address FROM address_record WHERE set_id = ?1 AND kind = 'gateway'", [set.id], |row| {
-            Ok(row.get::<_, Text<IpAddr>>(0)?.0)
-        })
+        self.first(GATEWAY_OF_SET, [set.id], |row| Ok(row.get::<_, Text<IpAddr>>(0)?.0))
     }
 
     /// The leases granted through a pool, as numbers.
@@ -224,24 +269,29 @@ impl Tx<'_> {
         Ok(self.first(&sql, params![set.id, Text(address)], |_| Ok(()))?.is_some())
     }
 
-    /// Leases of networks of ciao-net that were granted before `before` and that no endpoint has claimed, oldest
-    /// first, each with the time since when that is known; auxiliary addresses are none of them. With `only`, of that
-    /// set alone.
+    /// Whether an address is a lease of a network of ciao-net that was granted before `before` and that no endpoint has
+    /// claimed; an auxiliary address is none.
     ///
     /// # Errors
     /// The disk's.
-    pub fn abandoned(&self, only: Option<&PoolSet>, before: i64) -> Result<Vec<(PoolSet, IpAddr, Option<i64>)>> {
-        self.all(
-            concat!(
-                "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, a.unclaimed
-                 FROM address_record a JOIN pool_set s ON s.id = a.set_id
-                 WHERE (?1 IS NULL OR a.set_id = ?1) AND a.granted < ?2 AND ",
-                abandoned!(),
-                " ORDER BY a.granted LIMIT 1000"
-            ),
-            params![only.map(|set| set.id), before],
-            |row| Ok((pool_set(row, "id")?, get(row, "address")?, row.get("unclaimed")?)),
-        )
+    pub fn is_abandoned(&self, set: &PoolSet, address: IpAddr, before: i64) -> Result<bool> {
+        Ok(self.first(IS_ABANDONED, params![set.id, Key::of(address), before], |_| Ok(()))?.is_some())
+    }
+
+    /// The next `most` taken addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and
+    /// not yet known to be nobody's. Only a look at all finds these: what an endpoint does is not recorded here.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn newly_abandoned(
+        &self,
+        after: (i64, IpAddr),
+        before: i64,
+        most: usize,
+    ) -> Result<Vec<(PoolSet, IpAddr, bool)>> {
+        self.all(NEWLY_ABANDONED, params![after.0, Key::of(after.1), before, i64::try_from(most)?], |row| {
+            Ok((pool_set(row, "id")?, get(row, "address")?, row.get("newly")?))
+        })
     }
 
     /// Records that a lease is known to be nobody's from now on.
@@ -250,27 +300,40 @@ impl Tx<'_> {
     /// The disk's.
     pub fn set_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
-            "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2",
+            "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2 AND unclaimed IS NULL",
             params![set.id, Key::of(address), now()],
         )
         .map(drop)
     }
 
-    /// Forgets so of leases that were claimed after all.
+    /// Forgets so of a lease that was claimed after all.
     ///
     /// # Errors
     /// The disk's.
-    pub fn forget_unclaimed(&self) -> Result<()> {
+    pub fn forget_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
-            concat!(
-                "UPDATE address_record AS a SET unclaimed = NULL FROM pool_set AS s
-                 WHERE s.id = a.set_id AND a.unclaimed IS NOT NULL AND NOT (",
-                abandoned!(),
-                ")"
-            ),
-            [],
+            "UPDATE address_record SET unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
+            params![set.id, Key::of(address)],
         )
         .map(drop)
+    }
+
+    /// The first `most` leases of a set that are known to be nobody's since `until` or longer, longest first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn unclaimed_of_set(&self, set: &PoolSet, until: i64, most: usize) -> Result<Vec<IpAddr>> {
+        self.all(UNCLAIMED_OF_SET, params![set.id, until, i64::try_from(most)?], |row| get(row, "address"))
+    }
+
+    /// `most` of such leases of all sets, and of those that were known to be nobody's and are claimed after all.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn unclaimed(&self, until: i64, most: usize) -> Result<Vec<(PoolSet, IpAddr)>> {
+        self.all(UNCLAIMED, params![until, i64::try_from(most)?], |row| {
+            Ok((pool_set(row, "id")?, get(row, "address")?))
+        })
     }
 
     /// Gateways that were granted more often than networks of ciao-net have them, the last time before `before`: how
@@ -293,17 +356,20 @@ impl Tx<'_> {
         )
     }
 
-    /// Addresses that are kept for instances, of one set or of all; their VNICs may be gone by now.
+    /// Addresses of a set that are kept for instances; their VNICs may be gone by now.
     ///
     /// # Errors
     /// The disk's.
-    pub fn reserved(&self, only: Option<&PoolSet>) -> Result<Vec<(PoolSet, IpAddr)>> {
-        self.all(
-            "SELECT s.id, s.scope, s.tenant, s.subnet, a.address
-             FROM address_record a JOIN pool_set s ON s.id = a.set_id WHERE a.kind = 'reserved' AND (?1 IS NULL OR a.set_id = ?1)",
-            [only.map(|set| set.id)],
-            |row| Ok((pool_set(row, "id")?, get(row, "address")?)),
-        )
+    pub fn reserved_of_set(&self, set: &PoolSet) -> Result<Vec<IpAddr>> {
+        self.all(RESERVED_OF_SET, [set.id], |row| get(row, "address"))
+    }
+
+    /// Such addresses of all sets.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reserved(&self) -> Result<Vec<(PoolSet, IpAddr)>> {
+        self.all(RESERVED, [], |row| Ok((pool_set(row, "id")?, get(row, "address")?)))
     }
 
     /// Every lease, reservation and gateway, for people.

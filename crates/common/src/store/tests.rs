@@ -88,6 +88,8 @@ fn a_file_from_the_first_version_is_brought_to_this_one_with_its_rows() {
     let kept = "SELECT address || ' ' || held || ' ' || (unclaimed IS NULL) FROM address_record";
     let kept = store.read(|tx| tx.first(kept, [], |row| row.get::<_, String>(0))).unwrap();
     assert_eq!(kept.as_deref(), Some("10.0.0.2 1 1"));
+    let index = "SELECT 1 FROM sqlite_schema WHERE name = 'address_unclaimed'";
+    assert!(store.read(|tx| tx.first(index, [], |_| Ok(()))).unwrap().is_some());
     drop(store);
     assert!(Store::open_reading(&path).is_ok());
 }
@@ -149,6 +151,34 @@ fn taking_and_giving_keep_the_runs_whole() {
             Ok(())
         })
         .unwrap();
+}
+
+/// How SQLite runs a statement; what is not bound is NULL, and no plan depends on it.
+fn plan_of(store: &Store, statement: &str) -> Vec<String> {
+    let reader = Store::open_reading(store.path()).unwrap();
+    let mut explain = reader.conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    explain.raw_query().mapped(|row| row.get(3)).map(rusqlite::Result::unwrap).collect()
+}
+
+#[test]
+fn what_is_nobody_s_is_searched_for_and_no_table_that_grows_is_scanned() {
+    let (_folder, store) = store();
+    let expected = [
+        (address::IS_ABANDONED, "SEARCH a USING PRIMARY KEY (set_id=? AND key=?)"),
+        (address::NEWLY_ABANDONED, "SEARCH a USING PRIMARY KEY ((set_id,key)>(?,?))"),
+        (address::GATEWAY_OF_SET, "SEARCH address_record USING INDEX address_gateway (set_id=?)"),
+        (address::UNCLAIMED_OF_SET, "SEARCH address_record USING INDEX address_unclaimed (set_id=? AND unclaimed<?)"),
+        (address::UNCLAIMED, "SEARCH a USING INDEX address_unclaimed (set_id=? AND unclaimed>?)"),
+        (address::RESERVED_OF_SET, "SEARCH address_record USING INDEX address_kept (set_id=?)"),
+        (address::RESERVED, "SEARCH a USING INDEX address_kept (set_id=?)"),
+    ];
+    for (statement, search) in expected {
+        let plan = plan_of(&store, statement);
+        assert!(plan.iter().any(|line| line.starts_with(search)), "{statement}: {plan:#?}");
+        for scan in ["SCAN a", "SCAN e", "SCAN n"] {
+            assert!(!plan.iter().any(|line| line.starts_with(scan)), "{statement}: {plan:#?}");
+        }
+    }
 }
 
 #[test]

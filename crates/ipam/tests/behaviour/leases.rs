@@ -76,6 +76,65 @@ fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
 }
 
 #[test]
+fn a_full_pool_takes_back_what_is_known_to_be_nobody_s() {
+    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/30");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/30", "10.5.0.1");
+    b.ask(&pool, "").unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    assert!(sentence(b.ask(&pool, "")).contains("is full"));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
+}
+
+#[test]
+fn a_lease_that_waited_in_vain_is_granted_to_who_asks_for_it_however_many_did() {
+    let b = Bench::with(Config { takeover: Duration::from_millis(20), ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.network("acme", "10.5.0.0/16", "10.5.0.1");
+    for _ in 0..1100 {
+        b.ask(&pool, "").unwrap();
+    }
+    assert!(sentence(b.ask(&pool, "10.5.4.76")).contains("in use"), "it may still be claimed");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(b.ask(&pool, "10.5.4.76").unwrap(), "10.5.4.76/16");
+}
+
+#[test]
+fn a_lease_that_is_somebody_s_after_all_waits_anew_when_it_is_nobody_s_again() {
+    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.network("acme", "10.5.0.0/16", "10.5.0.1");
+    b.ask(&pool, "10.5.0.2").unwrap();
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    // Without ciao-net's network it may be another driver's.
+    b.store.write(|tx| tx.delete_network(&"7".repeat(64).parse()?)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    b.network("acme", "10.5.0.0/16", "10.5.0.1");
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(b.ipam.reclaim().unwrap(), 1);
+}
+
+#[test]
+fn abandoned_leases_are_given_back_though_one_look_does_not_see_them_all() {
+    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.network("acme", "10.5.0.0/16", "10.5.0.254");
+    for _ in 0..1100 {
+        b.ask(&pool, "").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    assert_eq!(b.ipam.reclaim().unwrap(), 1100);
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/16");
+    b.state();
+}
+
+#[test]
 fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
     let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");

@@ -1,0 +1,163 @@
+//! Giving back what nobody claimed: leases, gateways, and addresses kept for instances whose VNIC is gone.
+//!
+//! What is nobody's shows in ciao-net's tables alone, so all leases are looked at, by pages and while others write.
+//! What is found is looked at again by the change that gives it back.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anyhow::Result;
+use ciao_common::store::{AddressKind, PoolSet, Tx, now};
+
+use crate::address::{free, is_reserved};
+use crate::{Config, Ipam};
+
+/// How many addresses are looked at, or changed, in one transaction: some milliseconds.
+const AT_ONCE: usize = 250;
+
+/// How many such looks there are at most, a second or two: the next time goes on from there.
+const LOOKS: usize = 400;
+
+/// How many leases are given back at most, for the same reason.
+const AT_MOST: usize = 20_000;
+
+/// Where looking begins: before the first address of the first set.
+pub(crate) const START: (i64, IpAddr) = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
+impl Ipam {
+    /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, and
+    /// gateways that no network has, as after a lost reply. Says how many.
+    ///
+    /// It looks while others write, and changes little at a time: a host may have a million leases.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn reclaim(&self) -> Result<usize> {
+        self.mark_abandoned()?;
+        Ok(self.reclaim_leases()? + self.reclaim_reservations()? + self.reclaim_gateways()?)
+    }
+
+    /// Records of leases that they are nobody's.
+    fn mark_abandoned(&self) -> Result<()> {
+        let before = earlier(self.config.grace);
+        let mut after = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..LOOKS {
+            let page = self.store.read(|tx| tx.newly_abandoned(*after, before, AT_ONCE))?;
+            let Some((set, address, _)) = page.last() else {
+                *after = START;
+                break;
+            };
+            *after = (set.id, *address);
+            let found = page.into_iter().filter(|(_, _, newly)| *newly).map(|(set, address, _)| (set, address));
+            self.change_each(found.collect(), move |tx, set, address| {
+                let abandoned = tx.is_abandoned(set, address, before)?;
+                if abandoned {
+                    tx.set_unclaimed(set, address)?;
+                }
+                Ok(abandoned)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn reclaim_leases(&self) -> Result<usize> {
+        let config = self.config.clone();
+        let found = self.store.read(|tx| tx.unclaimed(earlier(config.takeover), AT_MOST))?;
+        self.change_each(found, move |tx, set, address| reclaim_lease(tx, &config, set, address))
+    }
+
+    fn reclaim_reservations(&self) -> Result<usize> {
+        let found = self.store.read(|tx| {
+            let mut found = Vec::new();
+            for (set, address) in tx.reserved()? {
+                if !is_reserved(tx, &set, address)? {
+                    found.push((set, address));
+                }
+            }
+            Ok(found)
+        })?;
+        self.change_each(found, reclaim_reservation)
+    }
+
+    /// Some in each transaction. Says for how many `change` said yes.
+    fn change_each(
+        &self,
+        mut found: Vec<(PoolSet, IpAddr)>,
+        change: impl Fn(&Tx<'_>, &PoolSet, IpAddr) -> Result<bool> + Clone + Send + 'static,
+    ) -> Result<usize> {
+        let mut count = 0;
+        while !found.is_empty() {
+            let some = found.split_off(found.len().saturating_sub(AT_ONCE));
+            let change = change.clone();
+            count += self.store.write(move |tx| {
+                some.iter().try_fold(0, |count, (set, address)| Ok(count + usize::from(change(tx, set, *address)?)))
+            })?;
+        }
+        Ok(count)
+    }
+
+    fn reclaim_gateways(&self) -> Result<usize> {
+        let before = earlier(self.config.grace);
+        if self.store.read(|tx| tx.unclaimed_gateways(before))?.is_empty() {
+            return Ok(0);
+        }
+        self.store.write(move |tx| reclaim_gateways(tx, before))
+    }
+}
+
+/// Frees leases of a set that are known to be nobody's, and addresses kept for instances whose VNIC is gone.
+pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()> {
+    for address in tx.unclaimed_of_set(set, earlier(config.takeover), AT_ONCE)? {
+        reclaim_lease(tx, config, set, address)?;
+    }
+    for address in tx.reserved_of_set(set)? {
+        reclaim_reservation(tx, set, address)?;
+    }
+    Ok(())
+}
+
+/// Frees a lease if it still is nobody's, and only when the engine has given up to release it itself: otherwise it would
+/// release that of the next holder. Says whether it did.
+fn reclaim_lease(tx: &Tx<'_>, config: &Config, set: &PoolSet, address: IpAddr) -> Result<bool> {
+    let Some(since) = tx.address(set, address)?.and_then(|held| held.unclaimed) else { return Ok(false) };
+    if !tx.is_abandoned(set, address, earlier(config.grace))? {
+        tx.forget_unclaimed(set, address)?;
+        return Ok(false);
+    }
+    if since > earlier(config.takeover) {
+        return Ok(false);
+    }
+    log::info!("lease {address} of {} is no endpoint's: given back", set.subnet);
+    free(tx, set, address)?;
+    Ok(true)
+}
+
+/// Frees an address that is kept for an instance, if its VNIC is gone. Says whether it did.
+fn reclaim_reservation(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
+    let kept = tx.address(set, address)?.is_some_and(|held| held.kind == AddressKind::Reserved);
+    if !kept || is_reserved(tx, set, address)? {
+        return Ok(false);
+    }
+    tx.delete_address(set, address)?;
+    tx.give(set, address)?;
+    Ok(true)
+}
+
+/// Counts gateways down to the networks that have them. The engine that loses the reply to a gateway's request gives its
+/// reference to the pool back, but not the gateway.
+fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
+    let unclaimed = tx.unclaimed_gateways(before)?;
+    for (set, address, held, networks) in &unclaimed {
+        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
+        match networks {
+            0 => free(tx, set, *address)?,
+            networks => tx.count_down(set, *address, held - networks)?,
+        }
+    }
+    Ok(unclaimed.len())
+}
+
+pub(crate) fn earlier(by: Duration) -> i64 {
+    now() - i64::try_from(by.as_millis()).unwrap_or(i64::MAX)
+}
