@@ -79,6 +79,7 @@ impl Records {
         for (table, column) in [
             ("address_record", "granted"),
             ("pool_record", "created"),
+            ("pool_record", "requested"),
             ("network_record", "created"),
             ("vnic_record", "created"),
             ("endpoint_record", "created"),

@@ -26,7 +26,7 @@ const GATHER: &str = include_str!("checker/gather.sh");
 /// that they print begin with a line of headings.
 const REPAIR: &str = "
 sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
-    UPDATE pool_record SET created = 0;
+    UPDATE pool_record SET created = 0, requested = 0;
     UPDATE address_record SET granted = 0;
     UPDATE network_record SET created = 0;
     UPDATE vnic_record SET created = 0;

@@ -93,9 +93,10 @@ pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve),
         Command::Reconcile(args) => {
+            let unsettled = reconcile::unsettled_since();
             let networks = Server::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let store = Store::open(&args.database.db)?;
-            let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, args.dry_run)?;
+            let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, unsettled, args.dry_run)?;
             table::print(&repairs, args.json)
         }
         Command::Pool(PoolCommand::List(list)) => list.run(|tx| tx.pools(), |row| row.tenant.as_ref()),

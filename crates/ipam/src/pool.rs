@@ -70,7 +70,7 @@ impl Ipam {
             };
             let pool = match tx.pool_alike(&set, request.sub_pool, options.serial)? {
                 Some(pool) => {
-                    tx.add_pool_refs(&pool, 1)?;
+                    tx.add_pool_ref(&pool)?;
                     pool
                 }
                 None => tx.insert_pool(&set, request.sub_pool, options.serial)?,
@@ -91,7 +91,7 @@ impl Ipam {
                 return Ok(Empty {});
             };
             if pool.refs > 1 {
-                tx.add_pool_refs(&pool, -1)?;
+                tx.drop_pool_refs(&pool, 1)?;
                 return Ok(Empty {});
             }
             let leases = tx.delete_pool(&pool)?;

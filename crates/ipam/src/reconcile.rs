@@ -8,15 +8,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ciao_common::store::{Pool, Scope, Store, Tx, now};
+use ciao_common::store::{Pool, Scope, Store, Tx};
 use ciao_common::types::{Subnet, TenantId};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::options::PoolOptions;
+use crate::reclaim::earlier;
 
-/// A younger pool's network may be under way.
+/// The network of a reference that is younger than this may be under way: `docker network create` makes several calls,
+/// each of which the engine may try again for some 15 s.
 const SETTLED: Duration = Duration::from_secs(60);
+
+/// From when on a reference may be that of a network which a list of Docker's that is asked for now does not have.
+#[must_use]
+pub fn unsettled_since() -> i64 {
+    earlier(SETTLED)
+}
 
 /// What was done, or would be.
 #[derive(Debug, Serialize)]
@@ -55,15 +63,16 @@ pub fn places(networks: &Value) -> Result<BTreeMap<Place, i64>> {
     Ok(places)
 }
 
-/// Releases the references that no network of Docker's has. With `dry`, only says which.
+/// Releases the references that no network of Docker's has. With `dry`, only says which. Pools that were asked for since
+/// `unsettled`, which is [`unsettled_since`] from before Docker's list, are left alone: nobody knows which reference is
+/// the new one.
 ///
 /// # Errors
 /// The disk's.
-pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, dry: bool) -> Result<Vec<Repair>> {
+pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, unsettled: i64, dry: bool) -> Result<Vec<Repair>> {
     store.write(move |tx| {
-        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
         let mut repairs = Vec::new();
-        for pool in tx.pools_before(before)?.into_iter().filter(|pool| pool.set.scope == Scope::Local) {
+        for pool in tx.pools_requested_before(unsettled)?.into_iter().filter(|pool| pool.set.scope == Scope::Local) {
             let used = used(tx, &places, &pool)?;
             if used >= pool.refs {
                 continue;
@@ -77,7 +86,7 @@ pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, dry: bool) ->
             match (dry, used) {
                 (true, _) => {}
                 (false, 0) => tx.delete_pool(&pool).map(drop)?,
-                (false, used) => tx.add_pool_refs(&pool, used - pool.refs)?,
+                (false, used) => tx.drop_pool_refs(&pool, pool.refs - used)?,
             }
         }
         Ok(repairs)

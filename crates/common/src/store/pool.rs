@@ -192,18 +192,30 @@ impl Tx<'_> {
     pub fn insert_pool(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: bool) -> Result<Pool> {
         let pool_id = PoolId::random();
         self.change(
-            "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, created, requested) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
             params![Text(&pool_id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, now()],
         )?;
         self.pool_by_id(&pool_id)?.context("the pool just made is not there")
     }
 
-    /// Counts `change` references more. The caller keeps the count above zero.
+    /// Counts a reference more, as of now.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add_pool_ref(&self, pool: &Pool) -> Result<()> {
+        self.change(
+            "UPDATE pool_record SET refs = refs + 1, requested = max(requested, ?2) WHERE id = ?1",
+            params![pool.id, now()],
+        )
+        .map(drop)
+    }
+
+    /// Counts `less` references less. The caller keeps the count above zero.
     ///
     /// # Errors
     /// The disk's, or a count of zero.
-    pub fn add_pool_refs(&self, pool: &Pool, change: i64) -> Result<()> {
-        self.change("UPDATE pool_record SET refs = refs + ?2 WHERE id = ?1", params![pool.id, change]).map(drop)
+    pub fn drop_pool_refs(&self, pool: &Pool, less: i64) -> Result<()> {
+        self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less]).map(drop)
     }
 
     /// Remembers the last address given in serial mode.
@@ -238,12 +250,12 @@ impl Tx<'_> {
         Ok(leases.len())
     }
 
-    /// The pools that were made before a time, in milliseconds since 1970.
+    /// The pools that were last asked for before a time, in milliseconds since 1970.
     ///
     /// # Errors
     /// The disk's.
-    pub fn pools_before(&self, time: i64) -> Result<Vec<Pool>> {
-        self.all(&format!("{POOL} WHERE p.created < ?1 ORDER BY p.id"), [time], pool)
+    pub fn pools_requested_before(&self, time: i64) -> Result<Vec<Pool>> {
+        self.all(&format!("{POOL} WHERE p.created < ?1 AND p.requested < ?1 ORDER BY p.id"), [time], pool)
     }
 
     /// The sets without tenant of that subnet that a network of ciao-net is on.

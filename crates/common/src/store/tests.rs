@@ -79,6 +79,8 @@ fn a_file_from_the_first_version_is_brought_to_this_one_with_its_rows() {
     conn.execute_batch(include_str!("schema.sql")).unwrap();
     conn.execute_batch(
         "PRAGMA user_version = 1; PRAGMA foreign_keys = OFF;
+        INSERT INTO pool_set VALUES (1, 'local', 'acme', '10.0.0.0/24', x'0a000000', x'0a0000ff');
+        INSERT INTO pool_record VALUES (1, 'p', 1, '', 0, NULL, 1, 5);
         INSERT INTO address_record VALUES (1, x'0a000002', '10.0.0.2', 1, 'lease', 1, 5)",
     )
     .unwrap();
@@ -90,6 +92,8 @@ fn a_file_from_the_first_version_is_brought_to_this_one_with_its_rows() {
     assert_eq!(kept.as_deref(), Some("10.0.0.2 1 1"));
     let index = "SELECT 1 FROM sqlite_schema WHERE name = 'address_unclaimed'";
     assert!(store.read(|tx| tx.first(index, [], |_| Ok(()))).unwrap().is_some());
+    let pools = |time| store.read(|tx| tx.pools_requested_before(time)).unwrap().len();
+    assert_eq!((pools(5), pools(6)), (0, 1), "its last request is as old as is known");
     drop(store);
     assert!(Store::open_reading(&path).is_ok());
 }

@@ -6,6 +6,7 @@ mod addresses;
 mod bench;
 mod leases;
 mod pools;
+mod reconcile;
 
 use bench::Bench;
 

@@ -1,0 +1,64 @@
+//! References of pools against Docker's list of networks, which is older than what is recorded meanwhile.
+
+use std::time::Duration;
+
+use ciao_common::store::now;
+use ciao_ipam::reconcile::{places, release_unused, unsettled_since};
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+
+/// Docker's list with so many networks on acme's pool.
+fn list(networks: usize) -> Value {
+    let config = json!({ "Subnet": "10.5.0.0/16" });
+    let ipam = json!({ "Driver": "ciao-ipam", "Options": { "tenant": "acme" }, "Config": [config] });
+    vec![json!({ "IPAM": ipam }); networks].into()
+}
+
+fn reconcile(b: &Bench, networks: usize, unsettled: i64) -> usize {
+    release_unused(&b.store, places(&list(networks)).unwrap(), unsettled, false).unwrap().len()
+}
+
+/// A time that is after all that was done before, and before all that is done next.
+fn between() -> i64 {
+    std::thread::sleep(Duration::from_millis(5));
+    let time = now();
+    std::thread::sleep(Duration::from_millis(5));
+    time
+}
+
+#[test]
+fn references_that_no_network_has_are_released_and_the_others_stay() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.tenant_pool("acme", "10.5.0.0/16");
+    b.tenant_pool("acme", "10.5.0.0/16");
+    assert_eq!(reconcile(&b, 3, between()), 0);
+    assert_eq!(reconcile(&b, 2, between()), 1);
+    b.release_pool(&pool);
+    assert!(b.ask(&pool, "").is_ok(), "two networks were on it");
+    assert_eq!(reconcile(&b, 0, between()), 1);
+    assert!(b.ask(&pool, "").is_err());
+}
+
+#[test]
+fn a_reference_to_an_old_pool_that_is_younger_than_docker_s_list_is_never_released() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    let unsettled = between();
+    b.tenant_pool("acme", "10.5.0.0/16");
+    assert_eq!(reconcile(&b, 1, unsettled), 0, "the list has the first network alone");
+    assert_eq!(reconcile(&b, 0, unsettled), 0);
+    b.release_pool(&pool);
+    assert_eq!(reconcile(&b, 0, unsettled), 0, "which of them was released nobody knows");
+    assert!(b.ask(&pool, "").is_ok(), "the second network is on it");
+}
+
+#[test]
+fn a_reference_whose_network_may_still_be_under_way_is_left_alone() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    between();
+    assert_eq!(reconcile(&b, 0, unsettled_since()), 0);
+    assert!(b.ask(&pool, "").is_ok());
+}
