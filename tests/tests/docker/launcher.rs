@@ -2,7 +2,8 @@
 
 use crate::hosts::shared;
 use crate::scene::{
-    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches, refused, sql,
+    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches, refused, run,
+    sql,
 };
 use ciao_tests::lab::Host;
 
@@ -101,6 +102,47 @@ fn an_instance_may_have_two_address_families_and_a_network_name_gateway_and_brid
         assert!(reaches(&host, "web", target), "web reaches {target}");
     }
     host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn to_terminate_an_instance_removes_no_other_container_of_its_name() {
+    let host = shared();
+    launch(&host, "red", "web", 2, "");
+    host.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "600"]).unwrap();
+    refused(&host, "ciao-net terminate web --tenant blue", &["instance web of tenant blue is unknown", "vnic list"]);
+    refused(&host, "ciao-net terminate db", &["instance db is unknown", "nothing is removed", "docker rm"]);
+
+    // With a VNIC of its own, but on none of the containers that are called so.
+    for (instance, last) in [("web", 2), ("db", 3)] {
+        let place = format!("--subnet 192.168.111.0/24 --ip 192.168.111.{last} --mac 02:00:c0:a8:6f:0{last}");
+        host.sh(&format!("ciao-net vnic create --tenant blue --instance {instance} {place}")).unwrap();
+    }
+    refused(&host, "ciao-net terminate web", &["several tenants have an instance web", "--tenant"]);
+    for instance in ["web", "db"] {
+        let output = host.try_sh(&format!("ciao-net terminate {instance} --tenant blue")).unwrap();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("container {instance} is on no VNIC")), "{}", output.stderr);
+    }
+    assert_eq!(sql(&host, "SELECT group_concat(tenant) FROM vnic"), "red");
+    for container in ["web", "db"] {
+        assert_eq!(inspect(&host, container, "{{.State.Running}}"), "true", "{container} is left alone");
+    }
+
+    host.sh("docker rm -f db; ciao-net terminate web --tenant red").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn an_instance_whose_container_has_stopped_or_was_run_by_hand_is_terminated() {
+    let host = shared();
+    launch(&host, "red", "web", 2, "");
+    host.docker(&["stop", "web"]).unwrap();
+    let vnic = "--tenant red --instance db --subnet 192.168.111.0/24 --ip 192.168.111.3 --mac 02:00:c0:a8:6f:03";
+    host.sh(&format!("ciao-net vnic create {vnic}")).unwrap();
+    run(&host, "db", &["--network", "red-192.168.111.0-24", "--ip", "192.168.111.3"]);
+    host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
+    assert_eq!(host.docker(&["ps", "-aq"]).unwrap(), "");
     assert_nothing_left(&host, &[]);
 }
 

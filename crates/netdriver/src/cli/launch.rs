@@ -118,14 +118,25 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
     let tenant = args.tenant.as_ref().map_or_else(String::new, |tenant| format!("&tenant={tenant}"));
     let vnics = ciao.get(&format!("/v1/vnics?instance={}{tenant}", args.instance))?.success()?;
     let vnics: Vec<VnicReply> = serde_json::from_value(vnics).context("read the daemon's answer")?;
-    if let [first, .., last] = vnics.as_slice()
-        && first.tenant != last.tenant
-    {
+    if vnics.windows(2).any(|two| two[0].tenant != two[1].tenant) {
         bail!("several tenants have an instance {}: say whose with --tenant", args.instance);
     }
-    let removed = docker.remove_container(args.instance.as_str())?;
-    if vnics.is_empty() && !removed {
-        bail!("instance {} is unknown: see \"ciao-net vnic list\"", args.instance);
+    if vnics.is_empty() {
+        let whose = args.tenant.as_ref().map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
+        bail!(
+            "instance {}{whose} is unknown, nothing is removed: see \"ciao-net vnic list\"; a container without VNIC \
+             goes by \"docker rm\"",
+            args.instance
+        );
+    }
+    // Any tenant's container, or one of no tenant, may have this name in Docker.
+    if let Some(container) = docker.container_called(args.instance.as_str())? {
+        if is_on(&container, &vnics) {
+            docker.remove_container(container["Id"].as_str().context("Docker says no id of the container")?)?;
+        } else {
+            let note = format!("container {} is on no VNIC of the instance: left alone", args.instance);
+            writeln!(std::io::stderr(), "ciao-net: {note}").context("write to stderr")?;
+        }
     }
     for vnic in vnics {
         let deleted = ciao.delete(&format!("/v1/vnics/{}", vnic.id))?.success().context("delete VNIC")?;
@@ -135,6 +146,17 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a container is on one of the VNICs. A stopped one has no endpoint, but still what `launch` asked for.
+fn is_on(container: &Value, vnics: &[VnicReply]) -> bool {
+    let networks = container["NetworkSettings"]["Networks"].as_object();
+    networks.into_iter().flatten().any(|(_, at)| {
+        vnics.iter().any(|vnic| {
+            at["DriverOpts"]["vnic"] == vnic.id.as_str()
+                || vnic.endpoint.as_deref().is_some_and(|endpoint| at["EndpointID"] == endpoint)
+        })
+    })
 }
 
 /// Docker's API, in the newest version that the engine has.
@@ -227,13 +249,57 @@ impl Engine {
             .context("start container")
     }
 
-    /// `false`: it was not there.
-    fn remove_container(&self, name: &str) -> Result<bool> {
-        let answer = self.server.delete(&self.path(&format!("/containers/{name}?force=true")))?;
+    /// What Docker says of the container with this very name: asked for a name, it takes the beginning of an id too.
+    fn container_called(&self, name: &str) -> Result<Option<Value>> {
+        let answer = self.server.get(&self.path(&format!("/containers/{name}/json")))?;
         if answer.status == 404 {
-            return Ok(false);
+            return Ok(None);
         }
-        answer.success().with_context(|| format!("remove container {name}"))?;
-        Ok(true)
+        let container = answer.success().with_context(|| format!("look at container {name}"))?;
+        let is_meant = container["Name"].as_str().is_some_and(|called| called.trim_start_matches('/') == name);
+        Ok(is_meant.then_some(container))
+    }
+
+    /// One that is not there is a success.
+    fn remove_container(&self, id: &str) -> Result<()> {
+        let answer = self.server.delete(&self.path(&format!("/containers/{id}?force=true")))?;
+        if answer.status == 404 {
+            return Ok(());
+        }
+        answer.success().map(drop).with_context(|| format!("remove container {id}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vnic(endpoint: Option<&str>) -> VnicReply {
+        let vnic = json!({
+            "id": "0123456789", "container_link": "cv0123456789", "host_link": "hv0123456789", "bridge": "br-1",
+            "mac": "02:00:c0:a8:6f:02", "allowed_addresses": [], "endpoint": endpoint,
+        });
+        serde_json::from_value(vnic).unwrap()
+    }
+
+    fn container(endpoint: &str, options: &Value) -> Value {
+        let at = json!({ "EndpointID": endpoint, "DriverOpts": options });
+        json!({ "NetworkSettings": { "Networks": { "bridge": { "EndpointID": "e9" }, "red": at } } })
+    }
+
+    #[test]
+    fn a_container_is_on_the_vnic_that_its_endpoint_has() {
+        assert!(is_on(&container("e1", &Value::Null), &[vnic(Some("e1"))]));
+        assert!(!is_on(&container("e2", &Value::Null), &[vnic(Some("e1"))]));
+        assert!(!is_on(&json!({}), &[vnic(Some("e1"))]));
+    }
+
+    #[test]
+    fn a_stopped_container_is_on_the_vnic_that_it_was_launched_with() {
+        let launched = json!({ "vnic": "0123456789" });
+        assert!(is_on(&container("", &launched), &[vnic(None)]));
+        assert!(!is_on(&container("", &json!({ "vnic": "9876543210" })), &[vnic(None)]));
+        assert!(!is_on(&container("", &Value::Null), &[vnic(None)]), "two absent endpoints are not the same");
+        assert!(!is_on(&container("", &launched), &[]));
     }
 }
