@@ -2,16 +2,20 @@
 
 use crate::hosts::shared;
 use crate::scene::{
-    LIVE, addresses, assert_nothing_left, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches, refused, run,
-    sql,
+    LIVE, addresses, assert_nothing_left, at_once, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches,
+    refused, run, sql,
 };
 use ciao_tests::lab::Host;
 
 fn launch(host: &Host, tenant: &str, instance: &str, last: u8, more: &str) {
+    host.sh(&launching(tenant, instance, last, more)).unwrap();
+}
+
+fn launching(tenant: &str, instance: &str, last: u8, more: &str) -> String {
     let vnic = format!("--tenant {tenant} --instance {instance} --subnet 192.168.111.0/24 --ip 192.168.111.{last}");
     let mac = format!("--mac 02:00:c0:a8:6f:{last:02x}");
     let command = format!("{} sh -c '{}'", LIVE[0], LIVE[3]);
-    host.sh(&format!("ciao-net launch {vnic} {mac} {more} {command}")).unwrap();
+    format!("ciao-net launch {vnic} {mac} {more} {command}")
 }
 
 #[test]
@@ -161,5 +165,48 @@ fn a_launch_that_fails_leaves_nothing() {
     refused(&host, &format!("ciao-net launch {vnic} busybox true"), &["create container web", "in use"]);
     assert_eq!(inspect(&host, "web", "{{.State.Running}}"), "true", "the other container is left alone");
     host.docker(&["rm", "-f", "web"]).unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn instances_launched_at_once_on_a_new_subnet_share_its_network() {
+    let host = shared();
+    let instances = || ["web", "db", "cache", "queue"].into_iter().zip(2..);
+    let launches = instances().map(|(instance, last)| launching("red", instance, last, ""));
+    // One more of them fails.
+    at_once(&host, launches.chain([format!("! {}", launching("red", "none", 9, "localhost:1/nowhere"))]));
+    assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap().lines().count(), 1);
+    for last in 3..=5 {
+        assert!(reaches(&host, "web", &format!("192.168.111.{last}")), "web reaches 192.168.111.{last}");
+    }
+    at_once(&host, instances().map(|(instance, _)| format!("ciao-net terminate {instance}")));
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn a_launch_that_fails_leaves_the_network_that_others_need() {
+    let host = shared();
+    let place = |last: u8| format!("--subnet 192.168.111.0/24 --ip 192.168.111.{last} --mac 02:00:c0:a8:6f:0{last}");
+    let failing = format!("ciao-net launch --tenant red --instance web {} localhost:1/nowhere true", place(2));
+
+    // Another's VNIC is there before the network, its container after it.
+    let vnic = format!("ciao-net vnic create --tenant red --instance db {}", place(3));
+    host.sh(&vnic).unwrap();
+    refused(&host, &failing, &["pull image"]);
+    let network = sql(&host, "SELECT id FROM network_record");
+    launch(&host, "red", "db", 3, "");
+    assert_eq!(
+        sql(&host, "SELECT id FROM network_record"),
+        network,
+        "the network that the failed launch made is there still"
+    );
+    refused(&host, &failing, &["pull image"]);
+    assert!(reaches(&host, "db", "192.168.111.1"));
+    host.sh("ciao-net terminate db").unwrap();
+
+    // A network that was not made by a launch on this subnet.
+    host.docker(&["network", "create", "red-192.168.111.0-24"]).unwrap();
+    refused(&host, &failing, &["create network red-192.168.111.0-24", "already exists"]);
+    host.docker(&["network", "rm", "red-192.168.111.0-24"]).unwrap();
     assert_nothing_left(&host, &[]);
 }

@@ -3,20 +3,27 @@
 //! VNIC, `docker network create` if its answer says so, `docker run` fully specified; what was made is taken back when
 //! a later step fails.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use ciao_common::types::{InstanceId, TenantId};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use ciao_common::types::{InstanceId, TenantId, VnicId};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Control, Wanted};
 use crate::vnic::{DeletionReply, VnicReply};
-use ciao_common::client::Server;
+use ciao_common::client::{Answer, Server};
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
+/// How long a network may be known to Docker by name and not yet recorded, because it is being made.
+const IN_THE_MAKING: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(50);
+const TURNS: &str = "take turns with other launches";
 
 #[derive(Args)]
 pub(super) struct Docker {
@@ -82,35 +89,114 @@ pub(super) fn launch(args: &Launch) -> Result<()> {
         "instance {name:?} is too short for the container's name in Docker: give two letters or more"
     );
     let (ciao, docker) = (args.control.server()?, Engine::connect(&args.docker)?);
+    let turns = turns(&args.control)?;
+    turns.lock_shared().context(TURNS)?;
     let answer = ciao.post("/v1/vnics", &args.wanted.request()?)?;
     let is_new = answer.status == 201;
     let vnic: VnicReply = serde_json::from_value(answer.success().context("create VNIC")?)?;
-    let run = run(args, &docker, &vnic);
-    if run.is_err() && is_new {
-        ciao.delete(&format!("/v1/vnics/{}", vnic.id))?.success().context("undo: delete VNIC")?;
-    }
+    let network = network_for(&ciao, &docker, &turns, &vnic);
+    turns.unlock().context(TURNS)?;
+    let made = network.as_ref().ok().filter(|network| network.is_new).map(|network| network.id.clone());
+    let run = match network.and_then(|network| run(args, &docker, &vnic, &network.id)) {
+        // A VNIC that was there stays, and so does its network.
+        Err(error) if is_new => Err(taken_back(error, undo(&ciao, &docker, &turns, &vnic.id, made.as_deref()))),
+        run => run,
+    };
     writeln!(std::io::stdout(), "{}", run?).context("write to stdout")
 }
 
-/// The steps at Docker. Answers the container's id.
-fn run(args: &Launch, docker: &Engine, vnic: &VnicReply) -> Result<String> {
-    let network = vnic.network.as_ref().context("the VNIC has no network")?;
-    let name = if network.create {
-        docker.create_network(&network.docker)?
-    } else {
-        network.id.clone().context("the network has no id")?
-    };
-    let container = docker.create_container(args, vnic, &name).and_then(|id| match docker.start_container(&id) {
-        Ok(()) => Ok(id),
-        Err(error) => {
-            docker.remove_container(&id)?;
-            Err(error)
-        }
-    });
-    if container.is_err() && network.create {
-        docker.remove_network(&name).context("undo: remove network")?;
+/// What this host's launches take turns by: the control socket's folder, locked until its holder ends. Docker makes two
+/// networks of one name if asked at once; and whoever removes one must see the VNICs of all who go on with it.
+fn turns(control: &Control) -> Result<File> {
+    let folder = control.control.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    File::open(folder).with_context(|| format!("open {}", folder.display()))
+}
+
+/// A VNIC's network in Docker.
+struct Network {
+    id: String,
+    /// This launch made it.
+    is_new: bool,
+}
+
+impl Network {
+    fn of_another(id: String) -> Self {
+        Self { id, is_new: false }
     }
-    container
+}
+
+/// The VNIC's network, made unless somebody did or does.
+fn network_for(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicReply) -> Result<Network> {
+    let network = vnic.network.as_ref().context("the VNIC has no network")?;
+    if let Some(id) = network.id.clone().filter(|_| !network.create) {
+        return Ok(Network::of_another(id));
+    }
+    turns.lock().context(TURNS)?;
+    if let Some(id) = recorded(ciao, &vnic.id)? {
+        return Ok(Network::of_another(id));
+    }
+    let answer = docker.create_network(&network.docker)?;
+    if answer.status == 409
+        && let Some(id) = recorded_soon(ciao, &vnic.id)?
+    {
+        return Ok(Network::of_another(id));
+    }
+    let made = answer.success().with_context(|| format!("create network {}", network.name))?;
+    let id = made["Id"].as_str().context("Docker says no id of the network")?;
+    Ok(Network { id: id.to_owned(), is_new: true })
+}
+
+/// The VNIC's network, if it is made by now.
+fn recorded(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+    let vnic = ciao.get(&format!("/v1/vnics/{vnic}"))?.success()?;
+    let vnic: VnicReply = serde_json::from_value(vnic).context("read the daemon's answer")?;
+    Ok(vnic.network.and_then(|network| network.id))
+}
+
+/// The VNIC's network, which another launcher has in the making.
+fn recorded_soon(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+    let since = Instant::now();
+    loop {
+        let id = recorded(ciao, vnic)?;
+        if id.is_some() || since.elapsed() >= IN_THE_MAKING {
+            return Ok(id);
+        }
+        sleep(TICK);
+    }
+}
+
+/// The steps at Docker on that network. Answers the container's id.
+fn run(args: &Launch, docker: &Engine, vnic: &VnicReply, network: &str) -> Result<String> {
+    let id = docker.create_container(args, vnic, network)?;
+    match docker.start_container(&id) {
+        Ok(()) => Ok(id),
+        Err(error) => Err(taken_back(error, docker.remove_container(&id))),
+    }
+}
+
+/// What a failed launch says: its cause, and what it could not take back, which stays for somebody to remove.
+fn taken_back(error: Error, undo: Result<()>) -> Error {
+    match undo {
+        Ok(()) => error,
+        Err(second) => anyhow!("{error:#}; what was made is left: {second:#}"),
+    }
+}
+
+/// Deletes a VNIC that this launch made, and the network if it made that too and no other launch needs it by now.
+fn undo(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicId, made: Option<&str>) -> Result<()> {
+    turns.lock().context(TURNS)?;
+    match delete_vnic(ciao, vnic)? {
+        Some(network) if made == Some(network.as_str()) => docker.remove_network(&network),
+        _ => Ok(()),
+    }
+}
+
+/// Answers the network that nothing is left on.
+fn delete_vnic(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+    let deleted = ciao.delete(&format!("/v1/vnics/{vnic}"))?.success().context("delete VNIC")?;
+    let deleted: DeletionReply = serde_json::from_value(deleted).context("read the daemon's answer")?;
+    Ok(deleted.network.filter(|network| network.remove).map(|network| network.id))
 }
 
 pub(super) fn terminate(args: &Terminate) -> Result<()> {
@@ -138,11 +224,11 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
             writeln!(std::io::stderr(), "ciao-net: {note}").context("write to stderr")?;
         }
     }
+    let turns = turns(&args.control)?;
+    turns.lock().context(TURNS)?;
     for vnic in vnics {
-        let deleted = ciao.delete(&format!("/v1/vnics/{}", vnic.id))?.success().context("delete VNIC")?;
-        let deleted: DeletionReply = serde_json::from_value(deleted).context("read the daemon's answer")?;
-        if let Some(network) = deleted.network.filter(|network| network.remove) {
-            docker.remove_network(&network.id)?;
+        if let Some(network) = delete_vnic(&ciao, &vnic.id)? {
+            docker.remove_network(&network)?;
         }
     }
     Ok(())
@@ -179,19 +265,18 @@ impl Engine {
         format!("/v{}.{}{rest}", self.version.0, self.version.1)
     }
 
-    fn create_network(&self, body: &Value) -> Result<String> {
-        let made = self.server.post(&self.path("/networks/create"), body)?.success();
-        let made = made.with_context(|| format!("create network {}", body["Name"]))?;
-        made["Id"].as_str().map(str::to_owned).context("Docker says no id of the network")
+    /// 409: there is one of that name.
+    fn create_network(&self, body: &Value) -> Result<Answer> {
+        self.server.post(&self.path("/networks/create"), body)
     }
 
+    /// One that is not there is a success, and one that got endpoints meanwhile (403) is somebody's again.
     fn remove_network(&self, id: &str) -> Result<()> {
         let answer = self.server.delete(&self.path(&format!("/networks/{id}")))?;
-        if answer.status == 404 {
-            Ok(())
-        } else {
-            answer.success().map(drop).with_context(|| format!("remove network {id}"))
+        if [403, 404].contains(&answer.status) {
+            return Ok(());
         }
+        answer.success().map(drop).with_context(|| format!("remove network {id}"))
     }
 
     fn create_container(&self, args: &Launch, vnic: &VnicReply, network: &str) -> Result<String> {
