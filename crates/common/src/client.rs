@@ -1,4 +1,5 @@
-//! HTTP with JSON to a Unix socket, for the command line: the control socket, and Docker's API.
+//! HTTP with JSON to a Unix socket, for the command line: the control socket, and Docker's API. It waits for as long as an
+//! answer takes: the server decides what is too long.
 
 use std::path::PathBuf;
 

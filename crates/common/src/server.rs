@@ -1,8 +1,8 @@
 //! HTTP over Unix sockets: takes a request, hands it to a plain blocking function, sends the reply.
 //!
 //! The engine sends no Content-Type, keeps connections and reuses them much later, and waits without end for an
-//! answer; so nothing here asks for a content type, no idle connection is closed, and every call is answered within
-//! [`ANSWER_WITHIN`], late work or not. A handler never sees HTTP and can be called in a test without a socket.
+//! answer; so nothing here asks for a content type, no idle connection is closed, and every call of its is answered
+//! within [`ANSWER_WITHIN`], late work or not. A handler never sees HTTP and can be called in a test without a socket.
 
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ use futures_core::Stream;
 pub const BODY_LIMIT: usize = 1 << 20;
 /// A larger body is read to its end and thrown away, so that the client sees the refusal, but not beyond this.
 const DISCARD_LIMIT: usize = 64 << 20;
-/// Within this time every call has an answer, if only that it takes too long.
+/// Within this time every call of the engine's has an answer, if only that it takes too long.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
 /// How long the calls in hand may take when the process is to end.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -86,6 +86,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Answers a request as far as that takes no waiting: all others wait for the thread that calls it.
     fn begin(&self, _request: Request<'_>) -> Begun {
         Begun::MayBlock
+    }
+
+    /// Within what time a call of this path has an answer, if only that it takes too long.
+    fn answer_within(&self, _path: &str) -> Duration {
+        ANSWER_WITHIN
     }
 
     /// An error of the transport (a body too large, an answer too late) in this socket's own form.
@@ -187,11 +192,12 @@ async fn answer(request: HttpRequest, payload: web::Payload, state: State) -> Ht
     let (handler, progress) = state.get_ref();
     progress.begun.fetch_add(1, Ordering::AcqRel);
     progress.calls.fetch_add(1, Ordering::AcqRel);
-    let reply = match timeout(ANSWER_WITHIN, reply(&request, payload, handler)).await {
+    let limit = handler.answer_within(request.path());
+    let reply = match timeout(limit, reply(&request, payload, handler)).await {
         Ok(reply) => reply,
         Err(_) => handler.refuse(
             503,
-            &format!("no answer within {ANSWER_WITHIN:?}: the disk or the kernel is slow, see the log; try again"),
+            &format!("no answer within {limit:?}: the disk or the kernel is slow, see the log; try again"),
         ),
     };
     progress.calls.fetch_sub(1, Ordering::AcqRel);
@@ -224,7 +230,7 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
     let since = Instant::now();
     let handled = web::block(move || {
         // The caller has its answer by now and has gone on: done this late, the call would undo what came after it.
-        if since.elapsed() >= ANSWER_WITHIN {
+        if since.elapsed() >= handling.answer_within(uri.path()) {
             return handling.refuse(503, "the call waited too long for a thread and was not made");
         }
         handling.handle(Request {
@@ -259,4 +265,49 @@ async fn read(mut payload: web::Payload) -> Result<Option<Bytes>, actix_web::err
 
 async fn next(payload: &mut web::Payload) -> Option<Result<Bytes, actix_web::error::PayloadError>> {
     std::future::poll_fn(|context| Pin::new(&mut *payload).poll_next(context)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Server;
+
+    /// Takes its time with every call, and has more for one of them.
+    struct Slow;
+
+    impl Handler for Slow {
+        fn handle(&self, _request: Request<'_>) -> Reply {
+            std::thread::sleep(Duration::from_millis(300));
+            Reply { status: 200, content_type: "", body: Vec::new() }
+        }
+
+        fn answer_within(&self, path: &str) -> Duration {
+            Duration::from_millis(if path == "/long" { 60_000 } else { 50 })
+        }
+
+        fn refuse(&self, status: u16, sentence: &str) -> Reply {
+            Reply { status, content_type: "", body: format!("{{\"error\":\"{sentence}\"}}").into() }
+        }
+    }
+
+    #[test]
+    fn a_call_that_takes_too_long_is_told_so_unless_its_path_has_more_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("slow.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (short, long) = System::new().block_on(async {
+            let server = start(listener, Arc::new(Slow), &Arc::default()).unwrap();
+            let handle = server.handle();
+            actix_web::rt::spawn(server);
+            let ask = move || {
+                let server = Server::new("slow", socket).unwrap();
+                (server.get("/short").unwrap(), server.get("/long").unwrap())
+            };
+            let answers = web::block(ask).await.unwrap();
+            handle.stop(false).await;
+            answers
+        });
+        assert_eq!((short.status, long.status), (503, 200));
+        assert!(short.success().unwrap_err().to_string().contains("no answer within 50ms"));
+    }
 }

@@ -4,9 +4,10 @@
 //! is `{"error": sentence}`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ciao_common::server::{Handler, Reply, Request};
+use ciao_common::server::{ANSWER_WITHIN, Handler, Reply, Request};
 use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ use crate::vnic::{Creation, Deletion, VnicRequest};
 
 /// The description of this interface.
 pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// Within this time a reconcile has an answer: it looks at every network of the host, and an administrator can wait.
+pub const RECONCILE_WITHIN: Duration = Duration::from_secs(120);
 
 /// What answers on the control socket.
 pub struct Control {
@@ -38,7 +42,7 @@ impl Control {
     }
 
     fn route(&self, request: Request<'_>) -> Result<Reply> {
-        let path: Vec<_> = request.path.trim_matches('/').split('/').collect();
+        let path = segments(request.path);
         let query = match Query::parse(request.query) {
             Ok(query) => query,
             Err(error) => return Ok(sentence(400, &format!("{error:#}"))),
@@ -129,9 +133,17 @@ impl Handler for Control {
         reply
     }
 
+    fn answer_within(&self, path: &str) -> Duration {
+        if segments(path) == ["v1", "reconcile"] { RECONCILE_WITHIN } else { ANSWER_WITHIN }
+    }
+
     fn refuse(&self, status: u16, text: &str) -> Reply {
         sentence(status, text)
     }
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.trim_matches('/').split('/').collect()
 }
 
 /// What may follow the `?`.

@@ -137,6 +137,11 @@ impl Bench {
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
     }
 
+    /// How long the engine and a launcher may wait for an answer to a call.
+    pub(crate) fn answered_within(&self, path: &str) -> (Duration, Duration) {
+        (self.plugin.answer_within(path), self.control.answer_within(path))
+    }
+
     pub(crate) fn make_vnic(&self, request: &Value) -> (u16, Value) {
         self.launcher("POST", "/v1/vnics", request.to_string().as_bytes())
     }

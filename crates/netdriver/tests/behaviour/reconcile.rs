@@ -1,6 +1,8 @@
 //! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
 
+use ciao_common::server::ANSWER_WITHIN;
 use ciao_common::store::Owner;
+use ciao_netdriver::control::RECONCILE_WITHIN;
 use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::kernel::{Kernel, Namespace};
 use serde_json::json;
@@ -256,4 +258,11 @@ fn host_rules_come_back_without_a_whole_reconcile() {
     b.kernel.change(|state| assert!(state.rules.remove(&Namespace::Host)));
     b.driver.watch_firewall().unwrap();
     assert_eq!(b.kernel.state(), good);
+}
+
+#[test]
+fn a_reconcile_by_command_may_take_longer_than_the_engine_waits() {
+    let b = Bench::new();
+    assert_eq!(b.answered_within("/v1/reconcile"), (ANSWER_WITHIN, RECONCILE_WITHIN));
+    assert_eq!(b.answered_within("/v1/vnics"), (ANSWER_WITHIN, ANSWER_WITHIN));
 }
