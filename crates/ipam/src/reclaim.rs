@@ -35,7 +35,9 @@ impl Ipam {
     /// The disk's.
     pub fn reclaim(&self) -> Result<usize> {
         self.mark_abandoned()?;
-        Ok(self.reclaim_leases()? + self.reclaim_reservations()? + self.reclaim_gateways()?)
+        let reclaimed = self.reclaim_leases()? + self.reclaim_reservations()? + self.reclaim_gateways()?;
+        self.hold_gateways()?;
+        Ok(reclaimed)
     }
 
     /// Records of leases that they are nobody's.
@@ -97,6 +99,16 @@ impl Ipam {
         Ok(count)
     }
 
+    /// Grants gateways that networks have and that are free. The engine that loses the reply to a gateway's release sends
+    /// it again, and another network may have shared it.
+    fn hold_gateways(&self) -> Result<()> {
+        let before = earlier(self.config.grace);
+        if self.store.read(|tx| tx.unheld_gateways(before))?.is_empty() {
+            return Ok(());
+        }
+        self.store.write(move |tx| hold_gateways(tx, before))
+    }
+
     fn reclaim_gateways(&self) -> Result<usize> {
         let before = earlier(self.config.grace);
         if self.store.read(|tx| tx.unclaimed_gateways(before))?.is_empty() {
@@ -156,6 +168,23 @@ fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
         }
     }
     Ok(unclaimed.len())
+}
+
+fn hold_gateways(tx: &Tx<'_>, before: i64) -> Result<()> {
+    for (pool, address, held, networks) in tx.unheld_gateways(before)? {
+        let (set, found) = (&pool.set, tx.address(&pool.set, address)?);
+        if found.as_ref().is_some_and(|found| found.kind == AddressKind::Lease) {
+            log::warn!("gateway {address} of {} is a container's by now: give its network another one", set.subnet);
+            continue;
+        }
+        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
+        if found.is_none() {
+            tx.take(set, address)?;
+        }
+        tx.grant(&pool, address, AddressKind::Gateway)?;
+        tx.count_down(set, address, held + 1 - networks)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn earlier(by: Duration) -> i64 {

@@ -336,26 +336,6 @@ impl Tx<'_> {
         })
     }
 
-    /// Gateways that were granted more often than networks of ciao-net have them, the last time before `before`: how
-    /// often, and how many networks have each. Only of sets whose references are all such networks'; which set without
-    /// tenant a network is on may still be undecided.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn unclaimed_gateways(&self, before: i64) -> Result<Vec<(PoolSet, IpAddr, i64, i64)>> {
-        self.all(
-            "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, a.held,
-                    (SELECT count(*) FROM network_subnet n WHERE n.set_id = s.id AND n.gateway = a.address) AS networks
-             FROM address_record a JOIN pool_set s ON s.id = a.set_id
-             WHERE a.kind = 'gateway' AND a.granted < ?1 AND s.scope = 'local' AND a.held > networks AND (s.tenant IS NOT NULL OR networks > 0)
-               AND (SELECT count(*) FROM network_subnet n WHERE n.set_id = s.id)
-                   = (SELECT sum(p.refs) FROM pool_record p WHERE p.set_id = s.id)
-             LIMIT 1000",
-            [before],
-            |row| Ok((pool_set(row, "id")?, get(row, "address")?, row.get("held")?, row.get("networks")?)),
-        )
-    }
-
     /// Addresses of a set that are kept for instances; their VNICs may be gone by now.
     ///
     /// # Errors

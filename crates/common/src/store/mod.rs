@@ -19,6 +19,7 @@ mod address;
 mod connection;
 mod endpoint;
 mod free;
+mod gateway;
 mod network;
 mod pool;
 mod readers;

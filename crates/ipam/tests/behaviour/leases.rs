@@ -76,6 +76,22 @@ fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
 }
 
 #[test]
+fn a_gateway_that_was_released_once_too_often_is_granted_again() {
+    let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
+    let pool = b.tenant_pool("acme", "10.5.0.0/24");
+    b.gateway(&pool, "10.5.0.1").unwrap();
+    b.network("acme", "10.5.0.0/24", "10.5.0.1");
+    b.release(&pool, "10.5.0.1");
+    std::thread::sleep(Duration::from_millis(5));
+    b.ipam.reclaim().unwrap();
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/24");
+    assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("it is the gateway's"));
+    b.ipam.reclaim().unwrap();
+    b.release(&pool, "10.5.0.1");
+    assert_eq!(b.ask(&pool, "10.5.0.1").unwrap(), "10.5.0.1/24", "it was granted once");
+}
+
+#[test]
 fn a_full_pool_takes_back_what_is_known_to_be_nobody_s() {
     let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/30");
