@@ -86,55 +86,7 @@ pub struct LeaseRow {
     pub since: String,
 }
 
-/// Whether `a`, an address record of the set `s`, is a lease of a network of ciao-net that no endpoint has.
-macro_rules! abandoned {
-    () => {
-        "a.kind = 'lease' AND s.scope = 'local'
-         AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
-         AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
-                         ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
-         -- Which of two sets without tenant a network is on may still be undecided: an endpoint on either counts.
-         AND NOT (s.tenant IS NULL
-                  AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
-                              JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
-                              WHERE n.subnet = s.subnet))
-         AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)"
-    };
-}
-
-/// Whether one lease is abandoned.
-pub(super) const IS_ABANDONED: &str = concat!(
-    "SELECT 1 FROM address_record a JOIN pool_set s ON s.id = a.set_id
-     WHERE a.set_id = ?1 AND a.key = ?2 AND a.granted < ?3 AND ",
-    abandoned!()
-);
-
-/// A page of the table with which of them are abandoned and not known to be.
-pub(super) const NEWLY_ABANDONED: &str = concat!(
-    "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, (a.unclaimed IS NULL AND a.granted < ?3 AND ",
-    abandoned!(),
-    ") AS newly FROM address_record a JOIN pool_set s ON s.id = a.set_id
-     WHERE (a.set_id, a.key) > (?1, ?2) ORDER BY a.set_id, a.key LIMIT ?4"
-);
-
 // Left to itself, SQLite takes the primary key for these, and so all addresses of a set: INDEXED BY.
-
-/// The gateway of a set.
-pub(super) const GATEWAY_OF_SET: &str =
-    "SELECT address FROM address_record INDEXED BY address_gateway WHERE set_id = ?1 AND kind = 'gateway'";
-
-/// Leases of a set that are known to be nobody's for some time.
-pub(super) const UNCLAIMED_OF_SET: &str = "SELECT address FROM address_record INDEXED BY address_unclaimed
-     WHERE set_id = ?1 AND unclaimed <= ?2 ORDER BY unclaimed LIMIT ?3";
-
-/// The same of all sets, and leases that were claimed after all. CROSS JOIN: a search for each set, in that order.
-pub(super) const UNCLAIMED: &str = concat!(
-    "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
-     CROSS JOIN address_record a INDEXED BY address_unclaimed ON a.set_id = s.id
-     WHERE a.unclaimed IS NOT NULL AND (a.unclaimed <= ?1 OR NOT (",
-    abandoned!(),
-    ")) LIMIT ?2"
-);
 
 /// The addresses of a set that are kept for instances.
 pub(super) const RESERVED_OF_SET: &str =
@@ -199,18 +151,6 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Counts a gateway's grants less by `less`. The caller keeps the count above zero.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn count_down(&self, set: &PoolSet, address: IpAddr, less: i64) -> Result<()> {
-        self.change(
-            "UPDATE address_record SET held = held - ?3 WHERE set_id = ?1 AND key = ?2",
-            params![set.id, Key::of(address), less],
-        )
-        .map(drop)
-    }
-
     /// Forgets that an address was taken. The caller gives it back to the free runs.
     ///
     /// # Errors
@@ -218,14 +158,6 @@ impl Tx<'_> {
     pub fn delete_address(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
             .map(drop)
-    }
-
-    /// The gateway that a set's networks share so far.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn gateway_of(&self, set: &PoolSet) -> Result<Option<IpAddr>> {
-        self.first(GATEWAY_OF_SET, [set.id], |row| Ok(row.get::<_, Text<IpAddr>>(0)?.0))
     }
 
     /// The leases granted through a pool, as numbers.
@@ -267,73 +199,6 @@ impl Tx<'_> {
             "SELECT 1 FROM network_subnet s JOIN endpoint_record e ON e.network = s.network AND e.{column} = ?2 WHERE s.set_id = ?1 LIMIT 1"
         );
         Ok(self.first(&sql, params![set.id, Text(address)], |_| Ok(()))?.is_some())
-    }
-
-    /// Whether an address is a lease of a network of ciao-net that was granted before `before` and that no endpoint has
-    /// claimed; an auxiliary address is none.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn is_abandoned(&self, set: &PoolSet, address: IpAddr, before: i64) -> Result<bool> {
-        Ok(self.first(IS_ABANDONED, params![set.id, Key::of(address), before], |_| Ok(()))?.is_some())
-    }
-
-    /// The next `most` taken addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and
-    /// not yet known to be nobody's. Only a look at all finds these: what an endpoint does is not recorded here.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn newly_abandoned(
-        &self,
-        after: (i64, IpAddr),
-        before: i64,
-        most: usize,
-    ) -> Result<Vec<(PoolSet, IpAddr, bool)>> {
-        self.all(NEWLY_ABANDONED, params![after.0, Key::of(after.1), before, i64::try_from(most)?], |row| {
-            Ok((pool_set(row, "id")?, get(row, "address")?, row.get("newly")?))
-        })
-    }
-
-    /// Records that a lease is known to be nobody's from now on.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn set_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
-        self.change(
-            "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2 AND unclaimed IS NULL",
-            params![set.id, Key::of(address), now()],
-        )
-        .map(drop)
-    }
-
-    /// Forgets so of a lease that was claimed after all.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn forget_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
-        self.change(
-            "UPDATE address_record SET unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
-            params![set.id, Key::of(address)],
-        )
-        .map(drop)
-    }
-
-    /// The first `most` leases of a set that are known to be nobody's since `until` or longer, longest first.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn unclaimed_of_set(&self, set: &PoolSet, until: i64, most: usize) -> Result<Vec<IpAddr>> {
-        self.all(UNCLAIMED_OF_SET, params![set.id, until, i64::try_from(most)?], |row| get(row, "address"))
-    }
-
-    /// `most` of such leases of all sets, and of those that were known to be nobody's and are claimed after all.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn unclaimed(&self, until: i64, most: usize) -> Result<Vec<(PoolSet, IpAddr)>> {
-        self.all(UNCLAIMED, params![until, i64::try_from(most)?], |row| {
-            Ok((pool_set(row, "id")?, get(row, "address")?))
-        })
     }
 
     /// Addresses of a set that are kept for instances; their VNICs may be gone by now.

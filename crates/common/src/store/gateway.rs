@@ -3,13 +3,40 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use rusqlite::params;
 
 use super::pool::pool_set;
-use super::value::get;
+use super::value::{Key, Text, get};
 use super::{Pool, PoolSet, Tx};
 use crate::types::PoolId;
 
+// Left to itself, SQLite takes the primary key here, and so all addresses of a set: INDEXED BY.
+
+/// The gateway of a set.
+pub(super) const GATEWAY_OF_SET: &str =
+    "SELECT address FROM address_record INDEXED BY address_gateway WHERE set_id = ?1 AND kind = 'gateway'";
+
 impl Tx<'_> {
+    /// The gateway that a set's networks share so far.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn gateway_of(&self, set: &PoolSet) -> Result<Option<IpAddr>> {
+        self.first(GATEWAY_OF_SET, [set.id], |row| Ok(row.get::<_, Text<IpAddr>>(0)?.0))
+    }
+
+    /// Counts a gateway's grants less by `less`. The caller keeps the count above zero.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn count_down(&self, set: &PoolSet, address: IpAddr, less: i64) -> Result<()> {
+        self.change(
+            "UPDATE address_record SET held = held - ?3 WHERE set_id = ?1 AND key = ?2",
+            params![set.id, Key::of(address), less],
+        )
+        .map(drop)
+    }
+
     /// Gateways that were granted more often than networks of ciao-net have them, the last time before `before`: how
     /// often, and how many networks have each. Only of sets whose references are all such networks'; which set without
     /// tenant a network is on may still be undecided.

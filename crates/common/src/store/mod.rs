@@ -24,6 +24,7 @@ mod network;
 mod pool;
 mod readers;
 mod setting;
+mod unclaimed;
 mod uplink;
 mod value;
 mod vnic;

@@ -168,11 +168,11 @@ fn plan_of(store: &Store, statement: &str) -> Vec<String> {
 fn what_is_nobody_s_is_searched_for_and_no_table_that_grows_is_scanned() {
     let (_folder, store) = store();
     let expected = [
-        (address::IS_ABANDONED, "SEARCH a USING PRIMARY KEY (set_id=? AND key=?)"),
-        (address::NEWLY_ABANDONED, "SEARCH a USING PRIMARY KEY ((set_id,key)>(?,?))"),
-        (address::GATEWAY_OF_SET, "SEARCH address_record USING INDEX address_gateway (set_id=?)"),
-        (address::UNCLAIMED_OF_SET, "SEARCH address_record USING INDEX address_unclaimed (set_id=? AND unclaimed<?)"),
-        (address::UNCLAIMED, "SEARCH a USING INDEX address_unclaimed (set_id=? AND unclaimed>?)"),
+        (unclaimed::IS_ABANDONED, "SEARCH a USING PRIMARY KEY (set_id=? AND key=?)"),
+        (unclaimed::NEWLY_ABANDONED, "SEARCH a USING PRIMARY KEY ((set_id,key)>(?,?))"),
+        (gateway::GATEWAY_OF_SET, "SEARCH address_record USING INDEX address_gateway (set_id=?)"),
+        (unclaimed::UNCLAIMED_OF_SET, "SEARCH address_record USING INDEX address_unclaimed (set_id=? AND unclaimed<?)"),
+        (unclaimed::UNCLAIMED, "SEARCH a USING INDEX address_unclaimed (set_id=? AND unclaimed>?)"),
         (address::RESERVED_OF_SET, "SEARCH address_record USING INDEX address_kept (set_id=?)"),
         (address::RESERVED, "SEARCH a USING INDEX address_kept (set_id=?)"),
     ];

@@ -1,5 +1,6 @@
 //! The command line: the daemon, the launcher's commands, and lists for people and programs.
 
+mod docker;
 mod launch;
 mod serve;
 
@@ -213,7 +214,7 @@ struct Reconcile {
     #[arg(long)]
     docker: bool,
     #[command(flatten)]
-    engine: launch::Docker,
+    engine: docker::Docker,
     #[command(flatten)]
     control: Control,
     /// JSON for programs.
@@ -275,7 +276,7 @@ fn show_network(args: &ShowNetwork) -> Result<()> {
 
 fn reconcile(args: &Reconcile) -> Result<()> {
     let path = format!("/v1/reconcile?dry_run={}", args.dry_run);
-    let known = if args.docker { launch::known(&args.engine)? } else { Value::Null };
+    let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
     let done = args.control.server()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's answer")?;
     table::print(&repairs, args.json)
