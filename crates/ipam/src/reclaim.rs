@@ -170,6 +170,7 @@ fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
     Ok(unclaimed.len())
 }
 
+/// Counts gateways up to the networks that have them, but for one that a container got meanwhile.
 fn hold_gateways(tx: &Tx<'_>, before: i64) -> Result<()> {
     for (pool, address, held, networks) in tx.unheld_gateways(before)? {
         let (set, found) = (&pool.set, tx.address(&pool.set, address)?);

@@ -275,9 +275,10 @@ impl Wiring {
     /// not answer.
     pub(crate) fn may_stay(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<bool> {
         let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))?;
-        let mut theirs = networks.iter().filter(|network| network.egress != Egress::Nat);
-        Ok(theirs.any(|network| network.subnets.iter().any(|own| own.subnet == subnet))
-            || self.is_gateway(namespace, bridge, address)?)
+        Ok(networks.iter().any(|network| {
+            let answered = network.egress == Egress::Nat;
+            network.subnets.iter().any(|own| if answered { own.gateway == Some(address) } else { own.subnet == subnet })
+        }))
     }
 
     /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller

@@ -40,9 +40,8 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
             LinkAttribute::Controller(index) => read.controller = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
-                let mut kinds =
-                    infos.iter().filter_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
-                let kind = kinds.next();
+                let kind =
+                    infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
                 read.is_bridge = matches!(kind, Some(InfoKind::Bridge));
                 read.is_inward = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
             }
