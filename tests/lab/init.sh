@@ -1,8 +1,8 @@
-# Process 1 of a lab host: makes its root filesystem, says its process id, then reaps orphans until its input closes.
+# Process 1 of a lab host: makes its root filesystem, prints its process id, then reaps orphans until its input closes.
 #
 #   init.sh DIR NAME LOWER WORKSPACE
 #
-# Daemons are not started here but with enter.sh, so that each has a parent outside which knows how it ended.
+# Daemons are not started here but with enter.sh, so that each has a parent outside which gets its exit status.
 set -eu
 dir=$1 name=$2 lower=$3 workspace=$4
 root=$dir/root
@@ -39,7 +39,7 @@ mount --bind "$dir/ciao" "$root/var/lib/ciao"
 mount --bind "$workspace" "$root$workspace"
 mount -o remount,bind,ro "$root$workspace"
 
-# A stock engine, whatever the machine's own is told.
+# A stock engine, whatever the machine's configuration.
 rm -rf "$root/etc/docker"
 mkdir -p "$root/etc/docker/plugins"
 

@@ -9,7 +9,7 @@ group=${dir##*/}
 
 while read -r hierarchy; do
     echo 0 >"$hierarchy/$group/init/cgroup.procs"
-    # Version 2 passes controllers on to the containers' groups only when it is told to.
+    # Version 2 passes controllers on to the containers' groups only when enabled.
     [ -e "$hierarchy/$group/cgroup.subtree_control" ] || continue
     for controller in $(cat "$hierarchy/$group/cgroup.controllers"); do
         echo "+$controller" >"$hierarchy/$group/cgroup.subtree_control"

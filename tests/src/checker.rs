@@ -1,4 +1,4 @@
-//! [`differences`]: at rest, ciao's store, the kernel and Docker's own lists say the same. Each way in which they do
+//! [`differences`]: at rest, ciao's store, the kernel and Docker's own lists agree. Each way in which they do
 //! not is a sentence: a leaked address, an endpoint that nobody has, a link that no record stands for.
 //!
 //! It reads the tables and not ciao's own code, because it judges that code.
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::lab::Host;
 
-/// Links are deleted and abandoned leases given back in the background.
+/// Links are deleted and abandoned leases released in the background.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -33,9 +33,9 @@ sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE endpoint_record SET created = 0'
 net=$(ciao-net reconcile --docker)
 ipam=$(ciao-ipam reconcile)
-for said in \"$net\" \"$ipam\"; do printf '%s\n' \"$said\" | tail -n +2; done";
+for printed in \"$net\" \"$ipam\"; do printf '%s\n' \"$printed\" | tail -n +2; done";
 
-/// As if the engine had given up to release what ciao-ipam found to be nobody's.
+/// As if the engine had given up to release the leases that ciao-ipam found orphaned.
 const UNCLAIMED: &str = "sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE address_record SET unclaimed = 0 WHERE unclaimed IS NOT NULL'";
 
@@ -45,14 +45,14 @@ const UNCLAIMED: &str = "sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
 /// # Errors
 /// A daemon that does not come back, a reconcile that fails.
 pub fn repair(host: &Host) -> Result<String> {
-    let said = host.sh(REPAIR).context("reconcile")?;
-    // The first look finds which leases are nobody's, the second one gives them back.
+    let printed = host.sh(REPAIR).context("reconcile")?;
+    // The first pass finds orphaned leases, the second one releases them.
     for known_since_long in ["", UNCLAIMED] {
         host.sh(known_since_long)?;
         host.ciao_ipam().stop()?;
         host.ciao_ipam().start()?;
     }
-    Ok(said)
+    Ok(printed)
 }
 
 /// What store, kernel and Docker do not agree about, once nothing is under way any more.
@@ -71,8 +71,8 @@ pub fn differences(host: &Host) -> Result<Vec<String>> {
 }
 
 fn differences_now(host: &Host) -> Result<Vec<String>> {
-    let said = host.sh(GATHER).context("look at store, kernel and Docker")?;
-    let facts = serde_json::from_str(&said).with_context(|| format!("read {said}"))?;
+    let printed = host.sh(GATHER).context("look at store, kernel and Docker")?;
+    let facts = serde_json::from_str(&printed).with_context(|| format!("read {printed}"))?;
     let world = World { facts };
     let mut found = Vec::new();
     docker::check(&world, &mut found);
@@ -86,7 +86,7 @@ struct World {
     facts: Value,
 }
 
-/// An endpoint that Docker says a container has.
+/// An endpoint of a container, by Docker's list.
 struct Attached<'a> {
     network: &'a str,
     container: &'a str,
@@ -113,7 +113,7 @@ impl World {
         networks.filter(move |network| network.pointer(pointer).is_some_and(|is| is == driver))
     }
 
-    /// The containers that Docker says are on a network of its list.
+    /// The containers on a network, by Docker's list.
     fn attached<'a>(&'a self, network: &'a Value) -> impl Iterator<Item = Attached<'a>> {
         let containers = network["Containers"].as_object().into_iter().flatten();
         containers.map(|(container, at)| Attached {

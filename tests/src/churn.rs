@@ -126,7 +126,7 @@ fn round(wired: &Wired, plan: &Plan, round: u64, chance: &mut Chance, tally: &mu
 /// Nothing is under way: what faults left is repaired, and all agree. A container that a killed dockerd lost sight of may
 /// end only now, and its endpoint with the next reconcile: the daemon has one every minute.
 fn rest(host: &Host, round: u64, tally: &mut Tally) -> Result<()> {
-    let mut said = String::new();
+    let mut printed = String::new();
     let mut differences = Vec::new();
     for reconcile in 1..=RECONCILES {
         let repaired = checker::repair(host)?;
@@ -134,13 +134,13 @@ fn rest(host: &Host, round: u64, tally: &mut Tally) -> Result<()> {
         let repairs = repaired.lines().filter(|line| !line.is_empty()).count();
         println!("{round}: reconcile {reconcile} at rest: {repairs} repairs, {} differences", differences.len());
         tally.repairs += repairs;
-        said += &repaired;
+        printed += &repaired;
         if differences.is_empty() {
             break;
         }
         println!("{differences:#?}");
     }
     tally.rests += 1;
-    ensure!(differences.is_empty(), "round {round}: {differences:#?}\nreconcile said:\n{said}");
+    ensure!(differences.is_empty(), "round {round}: {differences:#?}\nreconcile printed:\n{printed}");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Ethernet frames as an attacker writes them, for the packet sockets of [`crate::world::Wire`]. They say what their
-//! arguments say, true or not; lengths and checksums are right, so that a receiver takes them for real.
+//! Ethernet frames as an attacker writes them, for the packet sockets of [`crate::world::Wire`]. They carry what their
+//! arguments state, true or not; lengths and checksums are right, so that a receiver takes them for real.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use etherparse::{
 /// Bytes on a wire.
 pub type Frame = Vec<u8>;
 
-/// Who sends a frame or gets it, or is said to.
+/// The sender or receiver of a frame, true or claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Station {
     /// On the frame, and within ARP.
@@ -85,7 +85,7 @@ pub fn fragments(datagram: &[u8]) -> [Frame; 2] {
     [fragment(first, 0), fragment(second, 2)]
 }
 
-/// An IPv6 packet behind a header of destination options, which say nothing.
+/// An IPv6 packet behind a header of destination options, without meaning.
 pub fn behind_options(packet: &[u8]) -> Frame {
     let (link, ip, upper) = parts6(packet);
     let chain = [&[ip.next_header.0, 0, 1, 4, 0, 0, 0, 0], upper].concat();

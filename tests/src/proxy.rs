@@ -1,4 +1,4 @@
-//! [`Proxy`], a wire between dockerd and a plugin that fails once, where a test says. Everything that a crash, a full
+//! [`Proxy`], a wire between dockerd and a plugin that fails once, where a test asks for it. Everything that a crash, a full
 //! socket or a killed process can do to one call is done to it here, at a moment that a test can name.
 //!
 //! It is plain threads and no HTTP library: a message is passed on byte by byte as it came, and so is what is wrong
@@ -131,7 +131,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
-        // Wakes the thread that accepts; when nobody listens any more there is none.
+        // Wakes the thread that accepts; when the listener is closed there is none.
         drop(UnixStream::connect(&self.listen));
     }
 }
@@ -156,7 +156,7 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
         }
         let Ok(client) = client else { return };
         let shared = Arc::clone(shared);
-        // A connection that fails is closed, which is all that its other end needs to know.
+        // A connection that fails is closed, which its other end notices.
         thread::spawn(move || drop(serve(client, &shared)));
     }
 }
@@ -181,7 +181,7 @@ fn serve(client: UnixStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-/// Hands a request to the plugin as the fault says. `None`: the engine gets no reply.
+/// Hands a request to the plugin as the fault prescribes. `None`: the engine gets no reply.
 fn pass(request: &Message, fault: Option<Fault>, plugin: &Path) -> io::Result<Option<Message>> {
     let passed = || ask(request, plugin, |_| ());
     match fault {
@@ -228,5 +228,5 @@ pub fn call(plugin: &Path, method: &str, body: &str) -> io::Result<(u16, String)
     let request = Message::request(method, body);
     let reply = ask(&request, plugin, |_| ())?.ok_or(ErrorKind::UnexpectedEof)?;
     let status = reply.status().ok_or(ErrorKind::InvalidData)?;
-    Ok((status, reply.said()))
+    Ok((status, reply.body()))
 }

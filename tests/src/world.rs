@@ -27,7 +27,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// How long something that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The host's link to the internet, and a machine there with a web server that says `internet`.
+/// The host's link to the internet, and a machine there whose web server returns `internet`.
 const INTERNET: &str = "
     ip netns add inet
     ip link add ext0 type veth peer name eth0 netns inet
@@ -66,7 +66,7 @@ impl Place {
     }
 
     /// Gives a host an uplink `ext0` (203.0.113.1, 2001:db8::1) and returns the machine at its other end (203.0.113.2,
-    /// 2001:db8::2), whose web server says `internet`.
+    /// 2001:db8::2), whose web server returns `internet`.
     pub fn internet(host: &Host) -> Result<Self> {
         host.sh(INTERNET)?;
         Self::named(host, "inet")
@@ -86,7 +86,7 @@ impl Place {
         scope(|scope| scope.spawn(inside).join().expect("what is done in a place does not panic"))
     }
 
-    /// What a web server says to a request from here, without blanks; `None` if nobody answers in a second.
+    /// The body of a web server's response to a request from here, trimmed; `None` without one in a second.
     pub fn fetch(&self, at: &str) -> Option<String> {
         let at: SocketAddr = at.parse().expect("a test gives ADDRESS:PORT");
         let stream = self.within(|| TcpStream::connect_timeout(&at, ANSWER)).ok()?;
@@ -101,7 +101,7 @@ impl Place {
         })
     }
 
-    /// What somebody answers to a datagram from here; `None` if nobody does in a second.
+    /// The reply to a datagram from here; `None` without one in a second.
     pub fn ask(&self, at: &str, question: &str) -> Option<String> {
         self.ask_from(0, at, question)
     }
@@ -121,8 +121,8 @@ impl Place {
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
     }
 
-    /// Sends a datagram with a name, by which [`Wire::hear`] knows it, and waits for no answer.
-    pub fn tell(&self, at: &str, name: &str) -> io::Result<()> {
+    /// Sends a datagram with a name, by which [`Wire::received`] identifies it, and waits for no reply.
+    pub fn send_datagram(&self, at: &str, name: &str) -> io::Result<()> {
         let at: SocketAddr = at.parse().expect("a test gives ADDRESS:PORT");
         let local = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         self.within(|| UdpSocket::bind(local))?.send_to(&mark(name), at)?;
@@ -144,14 +144,14 @@ impl Place {
         Ok(())
     }
 
-    /// Whether somebody answers a ping from here; a link-local address has its link behind a `%`.
+    /// Whether a ping from here is answered; a link-local address has its link behind a `%`.
     pub fn pings(&self, target: &str) -> bool {
         let mut ping = std::process::Command::new("busybox");
         ping.args(["ping", "-q", "-c", "1", "-W", "1", target]);
         self.within(|| ping.output()).is_ok_and(|output| output.status.success())
     }
 
-    /// A link here, to send and to hear frames on.
+    /// A link here, to send and capture frames on.
     pub fn wire(&self, link: &str) -> Result<Wire> {
         self.within(|| Wire::open(link)).with_context(|| format!("open a packet socket on {link}"))
     }
@@ -188,7 +188,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends frames, each with its name behind its end, by which [`Self::hear`] knows it.
+    /// Sends frames, each with its name behind its end, by which [`Self::received`] identifies it.
     pub fn send_named<'a>(&self, frames: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> io::Result<()> {
         for (name, mut frame) in frames {
             frame.extend(mark(name));
@@ -198,11 +198,11 @@ impl Wire {
     }
 
     /// The names of the frames that pass until the one named `last`, or for two seconds.
-    pub fn hear(&self, last: &str) -> io::Result<BTreeSet<String>> {
+    pub fn received(&self, last: &str) -> io::Result<BTreeSet<String>> {
         Ok(self.count(last)?.into_keys().collect())
     }
 
-    /// As [`Self::hear`], with how many frames had each name.
+    /// As [`Self::received`], with how many frames had each name.
     pub fn count(&self, last: &str) -> io::Result<BTreeMap<String, usize>> {
         let since = Instant::now();
         let mut frames = BTreeMap::new();

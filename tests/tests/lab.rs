@@ -142,7 +142,7 @@ fn a_host_ends_with_the_process_that_opened_it() {
 }
 
 #[test]
-fn a_process_is_known_by_the_machines_process_id() {
+fn a_process_has_the_process_id_of_the_machine() {
     let host = docker_alone("spawn").start().unwrap();
     let process = host.spawn("talker", ["sh", "-c", "echo hello; exec sleep 600"]).unwrap();
     wait_until("it speaks", || process.log().unwrap() == "hello\n");
@@ -152,7 +152,7 @@ fn a_process_is_known_by_the_machines_process_id() {
 }
 
 #[test]
-fn an_engine_that_does_not_start_says_why() {
+fn an_engine_that_does_not_start_reports_why() {
     let error = docker_alone("broken").dockerd_args(["--log-level=loud"]).start().unwrap_err();
     assert!(error.to_string().contains("level: loud"), "{error}");
 }
@@ -164,12 +164,12 @@ fn missing_binaries_are_named_with_what_builds_them() {
         .env("CIAO_BIN_DIR", "/nowhere")
         .output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("/nowhere/ciao-net is missing: run `cargo build --release`"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("/nowhere/ciao-net is missing: run `cargo build --release`"), "{printed}");
 }
 
 #[test]
-fn a_failed_script_says_why() {
+fn a_failed_script_reports_why() {
     let host = docker_alone("script").start().unwrap();
     let error = host.sh("echo so far so good; ls /nowhere").unwrap_err().to_string();
     assert!(error.contains("so far so good") && error.contains("'/nowhere'"), "{error}");

@@ -1,4 +1,4 @@
-//! The disk below both daemons: a backup taken while they write and restored as the README says, and a disk that is full
+//! The disk below both daemons: a backup taken while they write and restored as documented, and a disk that is full
 //! for a while.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -33,7 +33,7 @@ fn ask(host: &Host, method: &str, body: &Value) -> Value {
     serde_json::from_str(&reply).unwrap()
 }
 
-/// Grants and releases addresses until told to end; answers how many times.
+/// Grants and releases addresses until stopped; returns how many times.
 fn write_until(host: &Host, done: &AtomicBool, written: &AtomicUsize) {
     let pool = ask(host, "RequestPool", &json!({ "AddressSpace": "local", "Pool": "10.9.0.0/16" }))["PoolID"].clone();
     while !done.load(Ordering::Acquire) {
@@ -46,7 +46,7 @@ fn write_until(host: &Host, done: &AtomicBool, written: &AtomicUsize) {
 }
 
 #[test]
-fn a_backup_taken_under_writes_is_whole_and_is_restored_as_the_readme_says() {
+fn a_backup_taken_under_writes_is_whole_and_is_restored_as_documented() {
     let host = Host::builder().name("backup").start().unwrap();
     host.sh(NETWORK).unwrap();
     run(&host, "web");
@@ -87,7 +87,7 @@ fn a_backup_taken_under_writes_is_whole_and_is_restored_as_the_readme_says() {
 }
 
 #[test]
-fn a_full_disk_is_said_to_the_user_and_needs_no_restart() {
+fn a_full_disk_is_reported_to_the_user_and_needs_no_restart() {
     let host = Host::builder().name("full").start().unwrap();
     for daemon in [host.ciao_net(), host.ciao_ipam()] {
         assert!(daemon.stop().unwrap().success());

@@ -22,14 +22,14 @@ fn restarts() -> usize {
 }
 
 const CLIENTS: usize = 8;
-/// How long a daemon may take to say something.
+/// How long a daemon may take to notify.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keeps the sockets that it was passed, and starts the daemon again whenever it ends, as a service with `Restart=always`.
-/// Each daemon is told that the sockets are for its own process id.
+/// Each daemon gets LISTEN_PID of its own process.
 const UNIT: &str = "while :; do sh -c 'LISTEN_PID=$$ exec \"$@\"' unit \"$@\"; echo \"ended with $?\"; done";
 
-/// What systemd is told on `NOTIFY_SOCKET`.
+/// The notifications on `NOTIFY_SOCKET`.
 struct Notices(UnixDatagram);
 
 impl Notices {
@@ -41,7 +41,7 @@ impl Notices {
 
     fn next(&self) -> String {
         let mut text = [0; 256];
-        let length = self.0.recv(&mut text).expect("the daemon says something to systemd");
+        let length = self.0.recv(&mut text).expect("the daemon notifies systemd");
         String::from_utf8(text[..length].to_vec()).unwrap().trim().to_owned()
     }
 }
@@ -100,7 +100,7 @@ fn ask(socket: &Path, method: &str, body: &Value) -> Result<Value, String> {
     if status == 200 { Ok(serde_json::from_str(&reply).unwrap()) } else { Err(format!("{method}: {status} {reply}")) }
 }
 
-/// An address granted and given back, and a question to ciao-net.
+/// An address requested and released, and a call to ciao-net.
 fn one_round(host: &Host, pool: &Value) -> Result<(), String> {
     let (ipam, net) = (host.path("/run/ciao/ciao-ipam.sock"), host.path("/run/ciao/ciao-net.sock"));
     let reply = ask(&ipam, "IpamDriver.RequestAddress", &json!({ "PoolID": pool, "Address": "" }))?;
@@ -179,9 +179,9 @@ fn the_units_are_right_and_closed() {
         fs::write(host.path(format!("/run/units/{name}.service")), service.replace("@PREFIX@", "/usr/local")).unwrap();
         fs::copy(deploy.join(format!("{name}.socket")), host.path(format!("/run/units/{name}.socket"))).unwrap();
     }
-    // What it finds wrong it says; a unit of the machine's that it meets on the way may be wrong in other words.
-    let said = host.try_sh("cd /run/units && systemd-analyze verify ./*.service ./*.socket 2>&1").unwrap();
-    assert!(!format!("{said:?}").contains("ciao-"), "{said:?}");
+    // It may also complain of units of the machine.
+    let printed = host.try_sh("cd /run/units && systemd-analyze verify ./*.service ./*.socket 2>&1").unwrap();
+    assert!(!format!("{printed:?}").contains("ciao-"), "{printed:?}");
     for (name, most) in EXPOSURE {
         let offline = "systemd-analyze security --no-pager --offline=true";
         let table = host.sh(&format!("cd /run/units && {offline} --threshold={most} ./{name}.service")).unwrap();

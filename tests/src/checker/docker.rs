@@ -1,4 +1,4 @@
-//! Networks and endpoints: what is recorded is what Docker knows.
+//! Networks and endpoints: the records match Docker's lists.
 
 use super::{World, short, text};
 
@@ -15,7 +15,7 @@ fn networks(world: &World, found: &mut Vec<String>) {
     }
     for network in world.all("networks") {
         if world.find("docker_networks", "Id", text(&network["id"])).is_none() {
-            found.push(format!("network {} is recorded, but Docker does not know it", short(text(&network["id"]))));
+            found.push(format!("network {} is recorded, but not in Docker's list", short(text(&network["id"]))));
         }
     }
 }
@@ -41,7 +41,7 @@ fn endpoints(world: &World, found: &mut Vec<String>) {
     for endpoint in world.all("endpoints") {
         let (id, address) = (text(&endpoint["id"]), text(&endpoint["address"]));
         if !attached.iter().any(|at| at.endpoint == id) {
-            found.push(format!("endpoint {} with {address} is recorded, but Docker does not know it", short(id)));
+            found.push(format!("endpoint {} with {address} is recorded, but not in Docker's list", short(id)));
         }
         if world.find("vnics", "id", text(&endpoint["vnic"])).is_none() {
             found.push(format!("endpoint {} with {address} has no VNIC", short(id)));

@@ -44,7 +44,7 @@ fn has_link(world: &World, namespace: &Value, name: &str) -> bool {
     links(world, namespace).iter().any(|link| link["ifname"] == name)
 }
 
-/// A VNIC belongs to somebody, and its links are where they should be: one end on the bridge, the other in its
+/// A VNIC has an owner, and its links are where they should be: one end on the bridge, the other in its
 /// container, or in the host's namespace as long as none has it.
 fn vnic(world: &World, vnic: &Value, found: &mut Vec<String>) {
     let (id, mac) = (text(&vnic["id"]), text(&vnic["mac"]));
@@ -76,14 +76,14 @@ fn vnic(world: &World, vnic: &Value, found: &mut Vec<String>) {
         None => {}
     }
     if vnic["namespace"].is_string() && !macs(world, text(&vnic["namespace"])).any(|(_, has)| has == mac) {
-        found.push(format!("the rules do not know the MAC address {mac} of VNIC {id}"));
+        found.push(format!("the rules lack the MAC address {mac} of VNIC {id}"));
     }
 }
 
-/// Which link may have which MAC address, as the rules of a namespace say.
+/// Which link may have which MAC address, by the rules of a namespace.
 fn macs<'a>(world: &'a World, namespace: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
-    let said = world.facts["namespaces"][namespace]["macs"]["nftables"].as_array().into_iter().flatten();
-    let elements = said.filter_map(|part| part["set"]["elem"].as_array()).flatten();
+    let printed = world.facts["namespaces"][namespace]["macs"]["nftables"].as_array().into_iter().flatten();
+    let elements = printed.filter_map(|part| part["set"]["elem"].as_array()).flatten();
     elements.map(|element| (text(&element["concat"][0]), text(&element["concat"][1])))
 }
 
@@ -113,16 +113,16 @@ fn foreign(world: &World, found: &mut Vec<String>) {
             }
         }
         for (link, mac) in macs(world, name).filter(|(link, _)| !vnic_has("host_link", link)) {
-            found.push(format!("the rules of {name} know {mac} on {link}, which has no record"));
+            found.push(format!("the rules of {name} have {mac} on {link}, which has no record"));
         }
     }
 }
 
 /// Each published port stands in the host's rules, and nothing else does.
 fn ports(world: &World, found: &mut Vec<String>) {
-    let said = world.facts["host_rules"]["nftables"].as_array().into_iter().flatten();
+    let printed = world.facts["host_rules"]["nftables"].as_array().into_iter().flatten();
     let is_ports = |part: &&Value| part["map"]["name"].as_str().is_some_and(|name| name.starts_with("ports"));
-    let elements = said.filter(is_ports).filter_map(|part| part["map"]["elem"].as_array()).flatten().count();
+    let elements = printed.filter(is_ports).filter_map(|part| part["map"]["elem"].as_array()).flatten().count();
     let recorded = world.all("ports").len();
     if elements != recorded {
         found.push(format!("{recorded} published ports are recorded, but the host's rules have {elements}"));

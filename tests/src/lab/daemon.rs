@@ -68,7 +68,7 @@ impl Daemon {
         self.take()?.kill().map(drop)
     }
 
-    /// Starts the daemon that somebody else kills: waits until it is dead, then as [`Self::start`]. An error if it lives
+    /// Starts the daemon after another process killed it: waits until it is dead, then as [`Self::start`]. An error if it lives
     /// on for five seconds.
     pub fn start_again(&self) -> Result<Duration> {
         let since = Instant::now();
@@ -91,7 +91,7 @@ impl Daemon {
         Ok(process.with_context(|| format!("{} does not run", self.name))?.pid())
     }
 
-    /// Everything it has said since the host was opened.
+    /// Its log since the host was opened.
     pub fn log(&self) -> Result<String> {
         std::fs::read_to_string(self.inside.log(self.name)).with_context(|| format!("read the log of {}", self.name))
     }

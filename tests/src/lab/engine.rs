@@ -104,9 +104,9 @@ fn bootstrap(suite: Engine, root: &Path) -> Result<()> {
         .output()
         .context("run debootstrap")?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let log = fs::read_to_string(partial.join("debootstrap/debootstrap.log")).unwrap_or_default();
-        bail!("debootstrap failed; does {mirror} answer?\n{}", last_lines(&(said + &log), 15));
+        bail!("debootstrap failed; does {mirror} answer?\n{}", last_lines(&(printed + &log), 15));
     }
     fs::rename(&partial, root).with_context(|| format!("rename {}", partial.display()))
 }

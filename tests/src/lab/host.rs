@@ -24,12 +24,12 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host with the machine's own engine and both ciao daemons, unless told otherwise.
+    /// A host with the machine's own engine and both ciao daemons, unless the builder is given others.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Runs a shell script inside (`sh -eu`) and returns its standard output, trimmed. An error holds what it said on
+    /// Runs a shell script inside (`sh -eu`) and returns its standard output, trimmed. An error holds what it printed on
     /// both outputs.
     pub fn sh(&self, script: &str) -> Result<String> {
         self.try_sh(script)?.into_stdout(script)
@@ -55,7 +55,7 @@ impl Host {
         self.inside().command(argv)
     }
 
-    /// Starts a command inside that keeps running; what it says goes to the host's log `name`.
+    /// Starts a command inside that keeps running; its output goes to the host's log `name`.
     pub fn spawn<S: AsRef<OsStr>>(&self, name: &str, argv: impl IntoIterator<Item = S>) -> Result<Process> {
         Process::spawn(self.inside(), name, argv)
     }
@@ -67,12 +67,12 @@ impl Host {
 
     /// The network driver. Panics on a host that was opened without ciao.
     pub fn ciao_net(&self) -> &Daemon {
-        &self.ciao.as_ref().expect("the host has ciao unless its builder was told otherwise").net
+        &self.ciao.as_ref().expect("the host has ciao unless its builder excluded it").net
     }
 
     /// The IPAM driver. Panics on a host that was opened without ciao.
     pub fn ciao_ipam(&self) -> &Daemon {
-        &self.ciao.as_ref().expect("the host has ciao unless its builder was told otherwise").ipam
+        &self.ciao.as_ref().expect("the host has ciao unless its builder excluded it").ipam
     }
 
     /// Where a path of the host is found from outside, while the host lives.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use super::Host;
 
-/// The end of a `docker run`: a container that lives until it is told to end, and ends at SIGTERM, so that `docker stop`
+/// The end of a `docker run`: a container that lives until SIGTERM, and ends at once then, so that `docker stop`
 /// need not wait.
 pub const LIVE: &str = "busybox sh -c 'trap exit TERM; sleep 600 & wait'";
 

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! The pieces: `namespaces` makes the empty host and runs commands in it, `process` holds one command that keeps
-//! running, `daemon` starts and stops a service, `engine` says whose Docker it is, `ciao` puts our own daemons in,
+//! running, `daemon` starts and stops a service, `engine` selects the Docker Engine, `ciao` puts our own daemons in,
 //! `lan` joins hosts, `packages` installs what else a
 //! test needs inside.
 

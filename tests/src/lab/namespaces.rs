@@ -48,7 +48,7 @@ impl Inside {
         self.pid
     }
 
-    /// The file outside that holds what the program `name` says.
+    /// The file outside that holds the output of the program `name`.
     pub(super) fn log(&self, name: &str) -> PathBuf {
         self.dir.join("log").join(format!("{name}.log"))
     }

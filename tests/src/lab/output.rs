@@ -1,4 +1,4 @@
-//! [`Output`], what a command inside a host said, as text. std's own holds bytes and an exit status that every test would
+//! [`Output`], the output of a command inside a host, as text. std's own holds bytes and an exit status that every test would
 //! have to decode first.
 
 use std::os::unix::process::ExitStatusExt;
@@ -6,10 +6,10 @@ use std::process::ExitStatus;
 
 use anyhow::{Result, bail};
 
-/// How a command ended and what it said.
+/// Exit code and output of a command.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// The exit code; 128 + N after signal N, as a shell says it.
+    /// The exit code; 128 + N after signal N, as in a shell.
     pub code: i32,
     /// Standard output, without blanks at either end.
     pub stdout: String,
@@ -23,14 +23,14 @@ impl Output {
         status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
     }
 
-    /// Standard output if the command succeeded, otherwise an error that holds everything it said. `command` is for
+    /// Standard output if the command succeeded, otherwise an error that holds both outputs. `command` is for
     /// the error's text.
     pub fn into_stdout(self, command: &str) -> Result<String> {
         if self.code == 0 {
             return Ok(self.stdout);
         }
-        let said = [self.stdout.as_str(), self.stderr.as_str()].join("\n");
-        bail!("`{}` ended with {}: {}", command.trim(), self.code, said.trim());
+        let printed = [self.stdout.as_str(), self.stderr.as_str()].join("\n");
+        bail!("`{}` ended with {}: {}", command.trim(), self.code, printed.trim());
     }
 }
 

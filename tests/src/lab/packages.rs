@@ -60,7 +60,7 @@ fn fetch(folder: &Path, packages: &[&str]) -> Result<()> {
 
 fn apt(args: &[&str]) -> Result<()> {
     let output = Command::new("apt-get").args(args).output().context("run apt-get")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "apt-get {}: {}", args[0], said.trim());
+    let printed = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "apt-get {}: {}", args[0], printed.trim());
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Process {
         }
     }
 
-    /// Everything it has said so far.
+    /// Its output so far.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }

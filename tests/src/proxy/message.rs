@@ -1,4 +1,4 @@
-//! `Message`, one HTTP request or reply as bytes: read only as far as it takes to pass it on whole, to say which method
+//! `Message`, one HTTP request or reply as bytes: read only as far as it takes to pass it on whole, to find which method
 //! it calls, and to cut it in half.
 
 use std::io::{self, BufRead, ErrorKind};
@@ -19,12 +19,12 @@ impl Message {
         Self { bytes: (head + body).into_bytes(), body: start, first_line }
     }
 
-    /// What is said, without its head.
-    pub(super) fn said(&self) -> String {
+    /// Its body.
+    pub(super) fn body(&self) -> String {
         String::from_utf8_lossy(&self.bytes[self.body..]).into_owned()
     }
 
-    /// Its head and the first half of what is said.
+    /// Its head and the first half of its body.
     pub(super) fn half(&self) -> &[u8] {
         &self.bytes[..self.body + (self.bytes.len() - self.body) / 2]
     }

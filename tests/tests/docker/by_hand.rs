@@ -5,12 +5,12 @@ use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
 use crate::hosts::shared;
-use crate::scene::{LIVE, addresses, assert_nothing_left, mac_and_mtu, reaches, run, said_json, sql};
+use crate::scene::{LIVE, addresses, assert_nothing_left, mac_and_mtu, printed_json, reaches, run, sql};
 
 fn vnic(host: &Host, tenant: &str, last: u8) -> Value {
     let place = format!("--tenant {tenant} --instance {tenant}-{last} --subnet 192.168.111.0/24");
     let address = format!("--ip 192.168.111.{last} --mac 02:00:c0:a8:6f:{last:02x}");
-    said_json(host, &format!("ciao-net vnic create {place} {address} --mtu 1400 --json"))
+    printed_json(host, &format!("ciao-net vnic create {place} {address} --mtu 1400 --json"))
 }
 
 #[test]
@@ -36,17 +36,17 @@ fn a_launcher_posts_the_networks_body_to_docker_and_runs_containers_on_it() {
         assert_eq!(mac_and_mtu(&host, &instance, "eth0"), ("02:00:c0:a8:6f:02".into(), "1400".into()));
         assert!(reaches(&host, &instance, "192.168.111.3"));
     }
-    // Taken down in the same steps: the last VNIC's answer says that the network can go.
+    // Taken down in the same steps: the last VNIC's reply shows that the network can go.
     for tenant in ["red", "blue"] {
         for last in [2, 3] {
             host.docker(&["rm", "-f", &format!("{tenant}-{last}")]).unwrap();
             let id = sql(&host, &format!("SELECT id FROM vnic WHERE instance = '{tenant}-{last}'"));
-            let deleted = said_json(&host, &format!("ciao-net vnic delete {id} --json"));
+            let deleted = printed_json(&host, &format!("ciao-net vnic delete {id} --json"));
             assert_eq!((&deleted["deleted"], &deleted["network"]["remove"]), (&json!(true), &json!(last == 3)));
             if last == 3 {
                 host.docker(&["network", "rm", deleted["network"]["id"].as_str().unwrap()]).unwrap();
             }
-            let again = said_json(&host, &format!("ciao-net vnic delete {id} --json"));
+            let again = printed_json(&host, &format!("ciao-net vnic delete {id} --json"));
             assert_eq!(again["deleted"], false, "deleted again: a success");
         }
     }
@@ -70,7 +70,7 @@ fn an_administrator_types_dockers_commands_for_a_vnic() {
     let host = shared();
     let made = vnic(&host, "red", 7);
     let bridge = made["bridge"].as_str().unwrap();
-    // With both options, and without any but the bridge: the VNICs on it say whose network it is.
+    // With both options, and without any but the bridge: the VNICs on it determine the tenant.
     for options in ["-o tenant=red --ipam-opt tenant=red", ""] {
         let subnet = "--subnet 192.168.111.0/24 --gateway 192.168.111.1";
         let drivers = "-d ciao-net --ipam-driver ciao-ipam";

@@ -1,11 +1,11 @@
-//! The way out by NAT and the way in by published ports, for two tenants whose containers have the same address.
+//! Egress by NAT and ingress by published ports, for two tenants whose containers have the same address.
 
 use ciao_tests::lab::Host;
 
 use crate::hosts::own;
 use crate::scene::{assert_nothing_left, network, refused, wait_until};
 
-/// A machine outside at 192.0.2.2, which tells everybody who asks that it is outside.
+/// A machine outside at 192.0.2.2, whose web server returns `outside`.
 const OUTSIDE: &str = "
     ip netns add outside
     ip link add wan type veth peer name eth0 netns outside
@@ -18,7 +18,7 @@ const OUTSIDE: &str = "
     ip netns exec outside busybox httpd -p 80 -h /run/outside
 ";
 
-/// A web server in a container of a tenant, which tells everybody whose it is.
+/// A web server in a container of a tenant, which returns its tenant.
 fn serve(host: &Host, tenant: &str, publish: &str) {
     let options = [format!("tenant={tenant}"), format!("tenant={tenant}")];
     network(host, tenant, &["--subnet", "10.5.0.0/24", "-o", &options[0], "--ipam-opt", &options[1]]);
@@ -31,7 +31,7 @@ fn ask(host: &Host, prefix: &str, url: &str) -> String {
     host.try_sh(&format!("{prefix} timeout 2 busybox wget -q -O - http://{url}")).unwrap().stdout
 }
 
-/// Nobody need tell ciao-net of the bridge first.
+/// The bridge need not be declared to ciao-net first.
 #[test]
 fn a_tenant_never_reaches_a_network_of_dockers_own_that_was_made_while_ciao_net_was_dead() {
     let host = own("own-bridge");

@@ -42,7 +42,7 @@ fn containers_come_back_with_their_addresses_when_dockerd_is_restarted() {
     let host = shared();
     populate(&host);
     host.dockerd().stop().unwrap();
-    assert_eq!(sql(&host, "SELECT count(*) FROM endpoint"), "0", "every container was stopped and said so");
+    assert_eq!(sql(&host, "SELECT count(*) FROM endpoint"), "0", "every container was stopped and released");
     host.dockerd().start().unwrap();
     assert_back(&host, "SIGTERM");
     remove(&host);

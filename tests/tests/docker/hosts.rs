@@ -27,7 +27,7 @@ impl Deref for Shared {
     type Target = Host;
 
     fn deref(&self) -> &Host {
-        self.0.as_ref().expect("it is given back when it is dropped")
+        self.0.as_ref().expect("it is released when it is dropped")
     }
 }
 

@@ -1,7 +1,7 @@
 //! What people and programs read of a running host: the lists, their JSON, and the views in the database.
 
 use crate::hosts::{own, shared};
-use crate::scene::{LIVE, assert_nothing_left, network, run, said_json, sql};
+use crate::scene::{LIVE, assert_nothing_left, network, printed_json, run, sql};
 
 const LISTS: [&str; 5] = [
     "ciao-ipam pool list",
@@ -27,13 +27,13 @@ fn everything_can_be_listed_while_it_runs() {
         let table = host.sh(list).unwrap();
         assert_eq!(table.lines().count(), rows + 1, "{table}");
         let view = list.split(' ').nth(1).unwrap();
-        let columns = said_json(&host, &format!("{list} --json"));
+        let columns = printed_json(&host, &format!("{list} --json"));
         assert_eq!(columns.as_array().unwrap().len(), rows);
         assert_eq!(sql(&host, &format!("SELECT count(*) FROM {view}")), rows.to_string());
         for column in columns[0].as_object().unwrap().keys() {
             assert!(table.contains(&column.to_uppercase().replace('_', " ")), "{column} is missing in: {table}");
         }
-        let of_red = said_json(&host, &format!("{list} --tenant red --json"));
+        let of_red = printed_json(&host, &format!("{list} --tenant red --json"));
         let tenants: Vec<_> = of_red.as_array().unwrap().iter().map(|row| row["tenant"].as_str()).collect();
         assert!(!tenants.is_empty() && tenants.iter().all(|tenant| *tenant == Some("red")), "{list}: {tenants:?}");
     }
@@ -50,7 +50,7 @@ fn everything_can_be_listed_while_it_runs() {
     assert_eq!(host.sh("ciao-net reconcile --json").unwrap(), "[]");
 
     let id = sql(&host, "SELECT id FROM vnic WHERE instance = 'web'");
-    let shown = said_json(&host, &format!("ciao-net vnic show {id} --json"));
+    let shown = printed_json(&host, &format!("ciao-net vnic show {id} --json"));
     assert_eq!(shown["address"], "10.5.0.7");
     assert!(shown["endpoint"].is_string(), "{shown}");
     host.sh("ciao-net terminate web; docker rm -f other; docker network rm own").unwrap();
@@ -58,7 +58,7 @@ fn everything_can_be_listed_while_it_runs() {
 }
 
 #[test]
-fn a_command_without_its_daemon_says_what_is_wrong() {
+fn a_command_without_its_daemon_reports_what_is_wrong() {
     let host = own("alone");
     host.ciao_net().stop().unwrap();
     let output = host.try_sh("ciao-net vnic show 0123456789").unwrap();

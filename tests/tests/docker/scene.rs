@@ -37,7 +37,7 @@ pub(crate) fn reaches(host: &Host, container: &str, target: &str) -> bool {
     host.try_docker(&["exec", container, "sh", "-c", script, target]).unwrap().code == 0
 }
 
-/// Whether nobody answers a ping from a container.
+/// Whether a ping from a container is unanswered.
 pub(crate) fn is_cut_off(host: &Host, container: &str, target: &str) -> bool {
     host.try_docker(&["exec", container, "ping", "-c", "1", "-W", "1", target]).unwrap().code == 1
 }
@@ -49,15 +49,15 @@ pub(crate) fn interfaces(host: &Host, container: &str) -> Vec<String> {
 
 /// The container's addresses of an interface, with their prefixes, without link-local ones.
 pub(crate) fn addresses(host: &Host, container: &str, interface: &str) -> Vec<String> {
-    let said = exec(host, container, &format!("ip -o addr show {interface}"));
-    let fields = said.lines().filter_map(|line| line.split_whitespace().nth(3));
+    let printed = exec(host, container, &format!("ip -o addr show {interface}"));
+    let fields = printed.lines().filter_map(|line| line.split_whitespace().nth(3));
     fields.filter(|address| !address.starts_with("fe80:")).map(str::to_owned).collect()
 }
 
 /// An interface's MAC address and MTU.
 pub(crate) fn mac_and_mtu(host: &Host, container: &str, interface: &str) -> (String, String) {
-    let said = exec(host, container, &format!("cd /sys/class/net/{interface}; cat address mtu"));
-    said.split_once('\n').map(|(mac, mtu)| (mac.to_owned(), mtu.to_owned())).unwrap()
+    let printed = exec(host, container, &format!("cd /sys/class/net/{interface}; cat address mtu"));
+    printed.split_once('\n').map(|(mac, mtu)| (mac.to_owned(), mtu.to_owned())).unwrap()
 }
 
 /// Runs shell commands at the same time; each must succeed.
@@ -67,21 +67,21 @@ pub(crate) fn at_once(host: &Host, commands: impl IntoIterator<Item = String>) {
     host.sh(&format!("all=\n{starts}for one in $all; do wait $one; done")).unwrap();
 }
 
-/// What Docker says of something.
+/// A template of `docker inspect`.
 pub(crate) fn inspect(host: &Host, what: &str, template: &str) -> String {
     host.docker(&["inspect", "-f", template, what]).unwrap()
 }
 
 /// What a script prints, as JSON.
-pub(crate) fn said_json(host: &Host, script: &str) -> Value {
+pub(crate) fn printed_json(host: &Host, script: &str) -> Value {
     serde_json::from_str(&host.sh(script).unwrap()).unwrap()
 }
 
 /// What a statement finds in ciao's database, beside the running daemons, as an administrator would ask.
 pub(crate) fn sql(host: &Host, statement: &str) -> String {
     let output = host.command(["sqlite3", "-readonly", "/var/lib/ciao/ciao.db", statement]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{statement}: {said} (is there a sqlite3? apt-get install sqlite3)");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{statement}: {printed} (is there a sqlite3? apt-get install sqlite3)");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -94,12 +94,12 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The command fails, and says all of `words`.
+/// The command fails, and its error has all of `words`.
 pub(crate) fn refused(host: &Host, script: &str, words: &[&str]) {
     let output = host.try_sh(script).unwrap();
     assert_ne!(output.code, 0, "`{script}` should be refused");
     for word in words {
-        assert!(output.stderr.contains(word), "`{script}` should say {word:?}, it says: {}", output.stderr);
+        assert!(output.stderr.contains(word), "`{script}` should print {word:?}, it prints: {}", output.stderr);
     }
 }
 

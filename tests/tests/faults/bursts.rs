@@ -30,7 +30,7 @@ fn burst(name: &str, network_of: impl Fn(usize) -> usize) {
         let starts: String = (0..CONTAINERS).map(start).collect();
         let output = host.try_sh(&format!("all=\n{starts}for one in $all; do wait $one; done")).unwrap();
         let log = || host.ciao_net().log().unwrap();
-        assert_eq!(output.code, 0, "{}\nciao-net said:\n{}", output.stderr, log());
+        assert_eq!(output.code, 0, "{}\nciao-net printed:\n{}", output.stderr, log());
         since.elapsed()
     };
     let run = |number| format!("docker run -d --name c{number} --network n{} busybox sleep 600", network_of(number));

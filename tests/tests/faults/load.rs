@@ -17,19 +17,19 @@ use serde_json::{Value, json};
 use crate::scene::check_addresses;
 
 const SUBNET: &str = "10.9.0.0/16";
-/// How many addresses a client holds before it gives one back.
+/// How many addresses a client holds before it releases one.
 const HOARD: usize = 20;
 /// While the daemon is dead.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What the clients know.
+/// What the clients have got.
 #[derive(Default)]
 struct Ledger {
-    /// Addresses that were answered and that nobody began to give back.
+    /// Addresses that were answered and that no client began to release.
     held: BTreeSet<String>,
-    /// Answers that said an address which was held.
+    /// Replies with an address that was held.
     twice: Vec<String>,
-    /// Calls without an answer, of which the daemon alone knows whether it carried them out.
+    /// Calls without an answer, which the daemon may have carried out or not.
     unanswered: usize,
     answered: usize,
 }
@@ -79,7 +79,7 @@ fn be_client(socket: &Path, pool: &str, ledger: &Mutex<Ledger>, done: &AtomicBoo
         let gives_back = mine.len() >= HOARD || (!mine.is_empty() && chance.below(3) == 0);
         let answer = if gives_back {
             let address: String = mine.swap_remove(chance.index(mine.len()));
-            // From the request on somebody else may get it.
+            // From the request on another client may get it.
             ledger().held.remove(&address);
             ask(socket, "ReleaseAddress", &json!({ "PoolID": pool, "Address": address }))
         } else {
@@ -104,7 +104,7 @@ fn be_client(socket: &Path, pool: &str, ledger: &Mutex<Ledger>, done: &AtomicBoo
     }
 }
 
-/// What the ledger says, against what is recorded.
+/// The ledger against the records.
 fn judge(host: &Host, ledger: Ledger) -> Result<Outcome> {
     let rows = host.sh(
         "sqlite3 /var/lib/ciao/ciao.db \"SELECT a.address FROM address_record a JOIN pool_set s ON s.id = a.set_id

@@ -83,7 +83,7 @@ pub(crate) struct Case<'a> {
     pub(crate) way: Way,
     /// The command, how it ended, and what dockerd saw of the call.
     pub(crate) docker: String,
-    /// What the reconcile said.
+    /// The output of reconcile.
     pub(crate) repaired: String,
     /// What store, kernel and Docker do not agree about afterwards.
     pub(crate) differences: Vec<String>,
@@ -103,7 +103,7 @@ impl Table {
         };
         let repaired = match case.repaired.trim() {
             "" => "nothing to repair".to_owned(),
-            said => said
+            printed => printed
                 .lines()
                 .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
                 .collect::<Vec<_>>()
@@ -136,9 +136,9 @@ pub(crate) fn seen(calls: &[Call], method: &str) -> String {
 
 /// What a fault left is repaired, to the last row.
 pub(crate) fn assert_repaired(host: &Host, what: &str) {
-    let said = checker::repair(host).unwrap();
+    let printed = checker::repair(host).unwrap();
     let differences = checker::differences(host).unwrap();
-    assert!(differences.is_empty(), "{what}: {differences:#?}\nreconcile said:\n{said}");
+    assert!(differences.is_empty(), "{what}: {differences:#?}\nreconcile printed:\n{printed}");
     check_addresses(host);
 }
 

@@ -52,15 +52,15 @@ fn the_calls_of_a_swarm_leak_nothing() {
             let make = || call(&socket, method, &request.to_string());
             let (proxy, daemon) = wired.behind(method);
             proxy.arm(method, way.fault(daemon, &mut chance));
-            let said = scope(|scope| {
-                let said = scope.spawn(make);
+            let printed = scope(|scope| {
+                let printed = scope.spawn(make);
                 assert!(proxy.has_fired(PATIENCE), "nobody was asked for {method}");
                 if way.kills() {
                     daemon.start_again().unwrap();
                 }
-                said.join().unwrap()
+                printed.join().unwrap()
             });
-            let said = said.map_or_else(|_| "no reply".to_owned(), |(status, _)| status.to_string());
+            let printed = printed.map_or_else(|_| "no reply".to_owned(), |(status, _)| status.to_string());
             let next = match make() {
                 Ok((200, _)) => Ok(()),
                 other => Err(format!("{other:?}")),
@@ -70,7 +70,7 @@ fn the_calls_of_a_swarm_leak_nothing() {
             if count != peers {
                 differences.push(format!("{count} nodes are recorded, not {peers}"));
             }
-            let docker = format!("{said}; saw {}", seen(&proxy.calls(), method));
+            let docker = format!("{printed}; saw {}", seen(&proxy.calls(), method));
             table.add(Case { method, way, docker, repaired: String::new(), differences, next: Some(next) });
         }
     }

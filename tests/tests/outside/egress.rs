@@ -1,4 +1,4 @@
-//! The other ways out: a router of one's own, Docker's, none.
+//! The other kinds of egress: a router of one's own, Docker's, none.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ciao_common::types::Subnet;
 use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, network, serve, soon};
 
-use crate::scene::{SUBNETS, open, refused, said, sql, with_internet};
+use crate::scene::{SUBNETS, open, page, refused, sql, with_internet};
 
 #[test]
 fn a_port_on_a_network_that_does_not_lead_out_is_refused() {
@@ -24,14 +24,14 @@ fn a_port_on_a_network_that_does_not_lead_out_is_refused() {
     serve(&host, "db", "--network in -p 8080:80").unwrap();
     assert_eq!(itself.fetch("127.0.0.1:8080"), None);
     let log = host.ciao_net().log().unwrap();
-    let told = |line: &str| line.contains("port 80 is not published by network");
-    assert!(log.lines().any(told), "the log does not tell of the port: {log}");
+    let logged = |line: &str| line.contains("port 80 is not published by network");
+    assert!(log.lines().any(logged), "the log does not mention the port: {log}");
     network(&host, "out", "red", "--subnet 10.8.0.0/24").unwrap();
     serve(&host, "web", "--network out -p 8081:80").unwrap();
     host.docker(&["network", "connect", "in", "web"]).unwrap();
-    assert_eq!(itself.fetch("127.0.0.1:8081"), said("web"));
+    assert_eq!(itself.fetch("127.0.0.1:8081"), page("web"));
     refused(&host, "docker network connect nowhere web", &["make this one --internal instead"]);
-    assert_eq!(itself.fetch("127.0.0.1:8081"), said("web"));
+    assert_eq!(itself.fetch("127.0.0.1:8081"), page("web"));
     assert_eq!(sql(&host, "SELECT DISTINCT host_port FROM port"), "8081");
 }
 
@@ -54,20 +54,20 @@ fn an_internal_container_cannot_get_out_even_with_routes_of_its_own() {
     );
     host.docker(&["exec", "db", "sh", "-euc", &route]).unwrap();
     assert!(soon(|| db.pings(&format!("{local}%eth0"))), "the way to the bridge is open");
-    // One way is enough for a leak: what is heard counts, not what is answered.
-    let heard = || {
-        let ears = [internet.wire("eth0").unwrap(), web.wire("eth0").unwrap()];
+    // One way is enough for a leak: what is received counts, not what is answered.
+    let received = || {
+        let captures = [internet.wire("eth0").unwrap(), web.wire("eth0").unwrap()];
         for at in ["203.0.113.2:9", "[2001:db8::2]:9", "10.5.0.2:9"] {
-            db.tell(at, at).unwrap();
+            db.send_datagram(at, at).unwrap();
         }
         sleep(Duration::from_millis(300)); // for the discovery of neighbours
-        web.tell("203.0.113.2:9", "end").unwrap();
-        ears.map(|ear| ear.hear("end").unwrap().into_iter().collect::<Vec<_>>())
+        web.send_datagram("203.0.113.2:9", "end").unwrap();
+        captures.map(|capture| capture.received("end").unwrap().into_iter().collect::<Vec<_>>())
     };
-    assert_eq!(heard(), [["end"], ["end"]]);
+    assert_eq!(received(), [["end"], ["end"]]);
     // They lead out, if only the rules let them.
     host.sh(&format!("ip netns exec ciao-red nft 'add element inet ciao nat {{ \"{bridge}\" }}'")).unwrap();
-    assert_eq!(heard(), [vec!["203.0.113.2:9", "[2001:db8::2]:9", "end"], vec!["10.5.0.2:9", "end"]]);
+    assert_eq!(received(), [vec!["203.0.113.2:9", "[2001:db8::2]:9", "end"], vec!["10.5.0.2:9", "end"]]);
 }
 
 #[test]
@@ -82,8 +82,8 @@ fn egress_docker_is_a_second_interface_on_docker_gwbridge() {
         let to = |link: &str| routes.lines().find(|line| line.contains(&format!("dev {link} scope link"))).unwrap();
         let subnets = ["eth0", "eth1"].map(|link| to(link).split(' ').next().unwrap().parse::<Subnet>().unwrap());
         assert!(!subnets[0].overlaps(subnets[1]), "{routes}");
-        assert_eq!(web.fetch("203.0.113.2:80"), said("internet"));
-        assert!(soon(|| itself.fetch("127.0.0.1:8080") == said(name)), "Docker publishes the port itself");
+        assert_eq!(web.fetch("203.0.113.2:80"), page("internet"));
+        assert!(soon(|| itself.fetch("127.0.0.1:8080") == page(name)), "Docker publishes the port itself");
         host.docker(&["rm", "-f", name]).unwrap();
         assert_eq!(sql(&host, "SELECT count(*) FROM port"), "0");
     }
@@ -102,9 +102,9 @@ fn egress_gateway_leaves_by_a_router_of_ones_own() {
     network(&host, "app", "red", "--subnet 10.7.0.0/24 --gateway 10.7.0.1 -o bridge=lan").unwrap();
     let web = serve(&host, "web", "--network app").unwrap();
     assert_eq!(sql(&host, "SELECT egress, namespace FROM network"), "gateway|(host)");
-    assert!(soon(|| web.fetch("198.51.100.1:80") == said("router")));
+    assert!(soon(|| web.fetch("198.51.100.1:80") == page("router")));
     assert_eq!(web.fetch("203.0.113.2:80"), None, "the router's world ends there");
-    assert_eq!(Place::named(&host, "router").unwrap().fetch("10.7.0.2:80"), said("web"));
+    assert_eq!(Place::named(&host, "router").unwrap().fetch("10.7.0.2:80"), page("web"));
     assert_eq!(itself.fetch("10.7.0.2:80"), None, "the host itself is not on that bridge");
 }
 
@@ -118,7 +118,7 @@ fn an_uplink_has_no_address_of_a_subnet_of_the_hosts() {
     let uplink = host.sh("ip -n ciao-red -4 -o address show up0 | sed 's/.*inet //; s, .*,,'").unwrap();
     assert_eq!(uplink, "10.200.0.9/31");
     let red = serve(&host, "red", "--network red").unwrap();
-    assert_eq!(red.fetch("203.0.113.2:80"), said("internet"));
+    assert_eq!(red.fetch("203.0.113.2:80"), page("internet"));
     for name in ["two", "three", "four"] {
         network(&host, name, name, "").unwrap();
     }

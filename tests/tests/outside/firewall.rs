@@ -6,21 +6,21 @@ use std::time::{Duration, Instant};
 use ciao_tests::lab::{Engine, Host};
 use ciao_tests::world::{Place, network, soon};
 
-use crate::scene::{SUBNETS, open, publish_red, red_is_published, said, tell_who, with_internet};
+use crate::scene::{SUBNETS, open, page, publish_red, red_is_published, serve_peer_address, with_internet};
 
-/// A firewall rejects or drops what comes to this port of the host; nothing else is to be said of it.
+/// A firewall rejects or drops what comes to this port of the host; nothing else is tested of it.
 const CLOSED: &str = "203.0.113.1:9999";
 
 /// How long it takes until red gets out and is reached again.
 fn recovers(itself: &Place, internet: &Place, red: &Place, after: &str) {
     let since = Instant::now();
-    let out = || red.fetch_each(["203.0.113.2:80", "[2001:db8::2]:80"]) == [said("internet"), said("internet")];
+    let out = || red.fetch_each(["203.0.113.2:80", "[2001:db8::2]:80"]) == [page("internet"), page("internet")];
     assert!(soon(|| red_is_published(itself, internet) && out()), "after `{after}`");
-    println!("after `{after}` all is well in {:.1} s", since.elapsed().as_secs_f32());
+    println!("after `{after}` recovered in {:.1} s", since.elapsed().as_secs_f32());
 }
 
 #[test]
-fn a_flushed_firewall_is_put_right_within_six_seconds() {
+fn a_flushed_firewall_is_restored_within_six_seconds() {
     let (host, itself, internet) = open("flush");
     let red = publish_red(&host, "");
     assert!(soon(|| red_is_published(&itself, &internet)));
@@ -28,10 +28,10 @@ fn a_flushed_firewall_is_put_right_within_six_seconds() {
         host.sh(flush).unwrap();
         let since = Instant::now();
         assert!(!red_is_published(&itself, &internet), "`{flush}` is seen to do harm");
-        while !(red_is_published(&itself, &internet) && red.fetch("203.0.113.2:80") == said("internet")) {
+        while !(red_is_published(&itself, &internet) && red.fetch("203.0.113.2:80") == page("internet")) {
             assert!(since.elapsed() < Duration::from_secs(6), "after `{flush}`");
         }
-        println!("after `{flush}` all is well in {:.1} s", since.elapsed().as_secs_f32());
+        println!("after `{flush}` recovered in {:.1} s", since.elapsed().as_secs_f32());
     }
 }
 
@@ -40,7 +40,7 @@ fn with_package(name: &str, package: &str) -> (Host, Place, Place, Place) {
     let host = Host::builder().name(name).engine(Engine::Machine).start().unwrap();
     host.install(&[package]).unwrap();
     let (host, itself, internet) = with_internet(host);
-    tell_who(&itself, CLOSED);
+    serve_peer_address(&itself, CLOSED);
     assert!(internet.fetch(CLOSED).is_some(), "without a firewall it is open");
     let red = publish_red(&host, "");
     recovers(&itself, &internet, &red, "docker run");
@@ -91,25 +91,25 @@ fn a_host_that_stands_still_has_its_rules_written_once() {
     let log = "/run/monitor";
     let script = format!("exec nft monitor >{log}");
     let monitor = host.spawn("monitor", ["sh", "-c", &script]).unwrap();
-    let heard = || std::fs::read_to_string(host.path(log)).unwrap_or_default();
+    let received = || std::fs::read_to_string(host.path(log)).unwrap_or_default();
     assert!(soon(|| {
-        host.sh("nft add table ip heard; nft delete table ip heard").unwrap();
-        heard().contains("heard")
+        host.sh("nft add table ip probe; nft delete table ip probe").unwrap();
+        received().contains("probe")
     }));
     sleep(Duration::from_secs(5)); // more than two rounds
-    let lines = heard();
+    let lines = received();
     let of_ours: Vec<_> = lines.lines().filter(|line| line.contains("ciao")).collect();
     assert_eq!(of_ours, Vec::<&str>::new());
     host.sh("ip link add br-other type bridge; ip link add other0 type veth peer other1; ip link set other0 master br-other").unwrap();
     sleep(Duration::from_secs(4));
-    assert!(!heard().contains("br-other"), "a bridge between veths only leads nowhere");
+    assert!(!received().contains("br-other"), "a bridge between veths only leads nowhere");
     host.sh("ip link set lan0 master br-other").unwrap();
-    assert!(soon(|| heard().contains("br-other")), "a change is written");
+    assert!(soon(|| received().contains("br-other")), "a change is written");
     monitor.kill().unwrap();
 }
 
 #[test]
-fn forwarding_is_switched_on_where_it_is_off_and_the_log_says_so() {
+fn forwarding_is_enabled_where_it_is_off_and_logged() {
     let (host, itself, internet) = open("forward");
     for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         host.sh(&format!("echo 0 >/proc/sys/net/{family}")).unwrap();
@@ -118,8 +118,8 @@ fn forwarding_is_switched_on_where_it_is_off_and_the_log_says_so() {
     let log = host.ciao_net().log().unwrap();
     for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         assert_eq!(host.sh(&format!("cat /proc/sys/net/{family}")).unwrap(), "1");
-        let told = log.lines().find(|line| line.contains(&format!("/proc/sys/net/{family} was 0: set to 1")));
-        println!("{}", told.expect("the log says so"));
+        let logged = log.lines().find(|line| line.contains(&format!("/proc/sys/net/{family} was 0: set to 1")));
+        println!("{}", logged.expect("it is logged"));
     }
     recovers(&itself, &internet, &red, "docker run");
 }

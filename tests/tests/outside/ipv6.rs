@@ -6,7 +6,7 @@ use std::time::Duration;
 use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, network, serve, soon};
 
-use crate::scene::{open, said, tell_who};
+use crate::scene::{open, page, serve_peer_address};
 
 const WHO: &str = "[2001:db8::2]:81";
 
@@ -23,13 +23,13 @@ fn container(host: &Host, egress6: &str, number: u8) -> Place {
 #[test]
 fn ipv6_leaves_as_the_network_says() {
     let (host, itself, internet) = open("six");
-    tell_who(&internet, WHO);
+    serve_peer_address(&internet, WHO);
     println!("egress6  the internet sees");
     for (egress6, number, expected) in
         [("nat", 5, Some("[2001:db8::1]:")), ("route", 6, Some("[2001:db8:6::2]:")), ("none", 7, None)]
     {
         let place = container(&host, egress6, number);
-        assert!(soon(|| place.fetch("203.0.113.2:80") == said("internet")), "IPv4 leaves in any case");
+        assert!(soon(|| place.fetch("203.0.113.2:80") == page("internet")), "IPv4 leaves in any case");
         let seen = || place.fetch(WHO);
         println!(
             "{egress6:<8} {}",
@@ -38,19 +38,19 @@ fn ipv6_leaves_as_the_network_says() {
         match expected {
             Some(from) => assert!(seen().unwrap().starts_with(from), "{egress6}"),
             None => {
-                let ear = internet.wire("eth0").unwrap();
-                place.tell("[2001:db8::2]:9", "out").unwrap();
+                let capture = internet.wire("eth0").unwrap();
+                place.send_datagram("[2001:db8::2]:9", "out").unwrap();
                 sleep(Duration::from_millis(300)); // for the discovery of neighbours
-                place.tell("203.0.113.2:9", "end").unwrap();
-                assert_eq!(ear.hear("end").unwrap().into_iter().collect::<Vec<_>>(), ["end"]);
+                place.send_datagram("203.0.113.2:9", "end").unwrap();
+                assert_eq!(capture.received("end").unwrap().into_iter().collect::<Vec<_>>(), ["end"]);
             }
         }
         // Nobody comes in but by a published port, whatever is routed.
         let direct = format!("[2001:db8:{number}::2]:80");
         assert_eq!([internet.fetch(&direct), itself.fetch(&direct)], [None, None], "{egress6}");
-        assert_eq!(internet.fetch(&format!("203.0.113.1:808{number}")), said(&format!("six-{egress6}")));
+        assert_eq!(internet.fetch(&format!("203.0.113.1:808{number}")), page(&format!("six-{egress6}")));
         let published = internet.fetch(&format!("[2001:db8::1]:808{number}"));
-        assert_eq!(published, said(&format!("six-{egress6}")), "what is published is answered");
+        assert_eq!(published, page(&format!("six-{egress6}")), "what is published is answered");
     }
     assert!(host.sh("ip -6 route").unwrap().contains("2001:db8:6::/64"));
     for name in ["nat", "route", "none"] {

@@ -1,4 +1,4 @@
-//! The way out and the way in: containers reach the internet, the internet reaches published ports, and two tenants
+//! Egress and ingress: containers reach the internet, the internet reaches published ports, and two tenants
 //! with the same addresses do both at once. What nobody asked for stays closed. A file a subject; `scene` holds what
 //! they share.
 

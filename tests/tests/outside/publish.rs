@@ -2,42 +2,42 @@
 
 use ciao_tests::world::{network, serve, soon};
 
-use crate::scene::{ADDRESS, SUBNETS, open, publish_red, red_is_published, refused, said, sql};
+use crate::scene::{ADDRESS, SUBNETS, open, page, publish_red, red_is_published, refused, sql};
 
 #[test]
 fn a_port_at_localhost_never_hangs() {
     let (host, itself, _) = open("localhost");
     publish_red(&host, "");
-    assert_eq!(itself.fetch("127.0.0.1:8080"), said("red"));
+    assert_eq!(itself.fetch("127.0.0.1:8080"), page("red"));
     // `localhost` is ::1 first: a client tries 127.0.0.1 only when ::1 answers or refuses.
     let code = host.try_sh("timeout 1 busybox wget -qO- http://[::1]:8080").unwrap().code;
     assert_ne!(code, 124, "[::1]:8080 neither answers nor refuses");
 }
 
 #[test]
-fn a_port_is_published_where_the_user_says() {
+fn a_port_is_published_where_the_user_asks() {
     let (host, itself, internet) = open("where");
     network(&host, "red", "red", SUBNETS).unwrap();
     let ports = "-p 127.0.0.1:8082:80 -p 203.0.113.1:8083:80 -p [2001:db8::1]:8084:80 -p 8090-8091:80 -p 80";
     serve(&host, "red", &format!("--network red {ADDRESS} {ports}")).unwrap();
-    assert_eq!(itself.fetch("127.0.0.1:8082"), said("red"));
+    assert_eq!(itself.fetch("127.0.0.1:8082"), page("red"));
     assert_eq!(itself.fetch("203.0.113.1:8082"), None);
     assert_eq!(internet.fetch("203.0.113.1:8082"), None);
-    assert_eq!(internet.fetch("203.0.113.1:8083"), said("red"));
+    assert_eq!(internet.fetch("203.0.113.1:8083"), page("red"));
     assert_eq!(itself.fetch("127.0.0.1:8083"), None);
-    assert!(soon(|| internet.fetch("[2001:db8::1]:8084") == said("red")));
+    assert!(soon(|| internet.fetch("[2001:db8::1]:8084") == page("red")));
     assert_eq!(internet.fetch("203.0.113.1:8084"), None);
 
-    // A range gives its first free port, and no number any free one; the list says which.
+    // A range gives its first free port, and no number any free one; the list shows which.
     let at = |port: &str| format!("203.0.113.1:{port}");
-    assert_eq!(internet.fetch(&at("8090")), said("red"));
+    assert_eq!(internet.fetch(&at("8090")), page("red"));
     assert_eq!(internet.fetch(&at("8091")), None);
     let free = sql(&host, "SELECT host_port FROM port WHERE host_port > 8091 AND host_address = '0.0.0.0'");
     assert!(free.parse::<u16>().unwrap() >= 32768, "{free}");
-    assert_eq!(internet.fetch(&at(&free)), said("red"));
+    assert_eq!(internet.fetch(&at(&free)), page("red"));
     network(&host, "blue", "blue", SUBNETS).unwrap();
     serve(&host, "blue", &format!("--network blue {ADDRESS} -p 8090-8091:80")).unwrap();
-    assert_eq!(internet.fetch(&at("8091")), said("blue"), "the second of the range");
+    assert_eq!(internet.fetch(&at("8091")), page("blue"), "the second of the range");
     refused(&host, "docker run --rm --network blue -p 8090-8091:80 busybox true", &["8090-8091", "all taken"]);
 }
 
@@ -58,8 +58,8 @@ fn a_taken_port_is_refused_with_the_name_of_who_has_it() {
     foreign.kill().unwrap();
     assert_eq!(sql(&host, "SELECT count(*) FROM port"), "2", "what was refused left nothing");
     serve(&host, "blue", &format!("--network blue {ADDRESS} -p 7777:80")).unwrap();
-    assert_eq!(itself.fetch("127.0.0.1:7777"), said("blue"));
-    // And the other way round: who comes later is told.
+    assert_eq!(itself.fetch("127.0.0.1:7777"), page("blue"));
+    // And the other way round: who comes later gets an error.
     let late = host.try_sh("timeout 1 busybox nc -l -p 8080").unwrap();
     assert!(late.code == 1 && late.stderr.contains("in use"), "{late:?}");
 }

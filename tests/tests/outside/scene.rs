@@ -21,7 +21,7 @@ pub(crate) fn with_internet(host: Host) -> (Host, Place, Place) {
     (host, itself, internet)
 }
 
-pub(crate) fn said(text: &str) -> Option<String> {
+pub(crate) fn page(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
@@ -29,19 +29,19 @@ pub(crate) fn sql(host: &Host, statement: &str) -> String {
     host.sh(&format!("sqlite3 -readonly /var/lib/ciao/ciao.db \"{statement}\"")).unwrap()
 }
 
-/// The command fails, and says all of `words`.
+/// The command fails, and its error has all of `words`.
 pub(crate) fn refused(host: &Host, script: &str, words: &[&str]) {
     let output = host.try_sh(script).unwrap();
     assert_ne!(output.code, 0, "`{script}` should be refused");
     for word in words {
-        assert!(output.stderr.contains(word), "`{script}` should say {word:?}, it says: {}", output.stderr);
+        assert!(output.stderr.contains(word), "`{script}` should print {word:?}, it prints: {}", output.stderr);
     }
 }
 
 /// Whether `red` answers at port 8080, on the host and outside.
 pub(crate) fn red_is_published(itself: &Place, internet: &Place) -> bool {
-    itself.fetch("127.0.0.1:8080") == said("red")
-        && internet.fetch_each(["203.0.113.1:8080", "[2001:db8::1]:8080"]) == [said("red"), said("red")]
+    itself.fetch("127.0.0.1:8080") == page("red")
+        && internet.fetch_each(["203.0.113.1:8080", "[2001:db8::1]:8080"]) == [page("red"), page("red")]
 }
 
 /// A tenant's network and its container, which serves port 80 at 8080 of the host.
@@ -52,7 +52,7 @@ pub(crate) fn publish_red(host: &Host, more: &str) -> Place {
 
 /// Tells everybody who asks at a place, over TCP (with a page) or UDP, by which address and port he came, until the
 /// test ends.
-pub(crate) fn tell_who(place: &Place, at: &'static str) {
+pub(crate) fn serve_peer_address(place: &Place, at: &'static str) {
     let listener = place.within(|| TcpListener::bind(at)).unwrap();
     let socket = place.within(|| UdpSocket::bind(at)).unwrap();
     std::thread::spawn(move || {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ciao_tests::lab::Host;
 use ciao_tests::world::{network, serve, soon};
 
-use crate::scene::{open, said, sql};
+use crate::scene::{open, page, sql};
 
 /// All of the host's firewall and of its links, without the counters.
 const STATE: &str = "
@@ -53,7 +53,7 @@ fn a_hundred_networks_come_and_go_and_leave_nothing_on_the_host() {
 
     // Somebody's reload in the middle: Docker's own chains are Docker's to put back.
     let published =
-        || (0..100).step_by(10).all(|n| internet.fetch(&format!("203.0.113.1:{}", 8000 + n)) == said(&format!("n{n}")));
+        || (0..100).step_by(10).all(|n| internet.fetch(&format!("203.0.113.1:{}", 8000 + n)) == page(&format!("n{n}")));
     assert!(soon(published));
     for flush in ["nft delete table inet ciao", "iptables -F DOCKER-USER"] {
         host.sh(flush).unwrap();

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, network, serve, soon};
 
-use crate::scene::{ADDRESS, SUBNETS, open, said, tell_who};
+use crate::scene::{ADDRESS, SUBNETS, open, page, serve_peer_address};
 
-/// Where the internet tells who asks, over TCP and UDP alike.
+/// Where the internet returns the client's address, over TCP and UDP alike.
 const WHO: [&str; 2] = ["203.0.113.2:81", "[2001:db8::2]:81"];
 /// The host's own addresses, which is all that the internet sees.
 const HOST: [&str; 2] = ["203.0.113.1", "[2001:db8::1]"];
@@ -24,7 +24,7 @@ fn publish(host: &Host, tenant: &'static str, web: u16, datagrams: u16) -> Place
 #[test]
 fn two_tenants_with_the_same_addresses_get_out_and_are_reached_at_once() {
     let (host, itself, internet) = open("both");
-    WHO.iter().for_each(|at| tell_who(&internet, at));
+    WHO.iter().for_each(|at| serve_peer_address(&internet, at));
     let tenants = [("red", 8080, 5300), ("blue", 8081, 5301)];
     let containers = tenants.map(|(tenant, web, datagrams)| publish(&host, tenant, web, datagrams));
 
@@ -32,7 +32,7 @@ fn two_tenants_with_the_same_addresses_get_out_and_are_reached_at_once() {
     let mut seen = Vec::new();
     for (container, (tenant, ..)) in containers.iter().zip(tenants) {
         for (to, from) in WHO.iter().zip(HOST) {
-            assert!(soon(|| container.fetch(&to.replace(":81", ":80")) == said("internet")), "{tenant}: {to}");
+            assert!(soon(|| container.fetch(&to.replace(":81", ":80")) == page("internet")), "{tenant}: {to}");
             let tcp = container.fetch(to).unwrap();
             // Both containers send from the same address and the same port.
             let udp = container.ask_from(4000, to, "who").unwrap();
@@ -51,11 +51,11 @@ fn two_tenants_with_the_same_addresses_get_out_and_are_reached_at_once() {
     for (name, place, address) in from_outside.into_iter().chain(from_the_host) {
         for (tenant, web, datagrams) in tenants {
             let (web, datagrams) = (format!("{address}:{web}"), format!("{address}:{datagrams}"));
-            assert!(soon(|| place.fetch(&web) == said(tenant)), "{name} at {web}");
+            assert!(soon(|| place.fetch(&web) == page(tenant)), "{name} at {web}");
             let answers = [("TCP", &web, place.fetch(&web)), ("UDP", &datagrams, place.ask(&datagrams, "who"))];
             for (protocol, at, answer) in answers {
                 println!("{name:<9} {at:<21} {protocol:<9} {}", answer.as_deref().unwrap_or("-"));
-                assert_eq!(answer, said(tenant), "{name} at {at}");
+                assert_eq!(answer, page(tenant), "{name} at {at}");
             }
         }
     }
@@ -63,10 +63,10 @@ fn two_tenants_with_the_same_addresses_get_out_and_are_reached_at_once() {
     // The neighbour gets in as everybody does, through the host's address, and by no shorter way.
     let [red, blue] = &containers;
     for at in HOST.map(|address| format!("{address}:8080")) {
-        assert_eq!(blue.fetch(&at), said("red"));
-        assert_eq!(red.fetch(&at), said("red"), "its own published port");
+        assert_eq!(blue.fetch(&at), page("red"));
+        assert_eq!(red.fetch(&at), page("red"), "its own published port");
     }
-    assert_eq!(blue.fetch("10.5.0.2:80"), said("blue"), "the same address is its own");
+    assert_eq!(blue.fetch("10.5.0.2:80"), page("blue"), "the same address is its own");
     for address in uplinks(&host).lines() {
         let [at_own, at_published] = [80, 8080].map(|port| format!("{address}:{port}"));
         assert_eq!(blue.fetch_each([&at_own, &at_published]), [None, None], "an uplink's address is no way in");
@@ -94,8 +94,8 @@ fn subnets_of_one_tenant_are_routed_and_those_of_another_are_not() {
         places.push(serve(&host, name, &format!("--network {name} {addresses}")).unwrap());
     }
     let [one, two, other] = &places[..] else { panic!("three containers") };
-    assert!(soon(|| one.fetch_each(["10.6.0.2:80", "[fd00:6::2]:80"]) == [said("two"), said("two")]));
-    assert!(soon(|| two.fetch_each(["10.5.0.2:80", "[fd00:5::2]:80"]) == [said("one"), said("one")]));
+    assert!(soon(|| one.fetch_each(["10.6.0.2:80", "[fd00:6::2]:80"]) == [page("two"), page("two")]));
+    assert!(soon(|| two.fetch_each(["10.5.0.2:80", "[fd00:5::2]:80"]) == [page("one"), page("one")]));
     assert_eq!(one.fetch_each(["10.7.0.2:80", "[fd00:7::2]:80"]), [None, None]);
     assert_eq!(other.fetch_each(["10.5.0.2:80", "[fd00:6::2]:80"]), [None, None]);
 }

@@ -1,4 +1,4 @@
-//! [`Engine`], which says to a host what a recorded engine said.
+//! [`Engine`], which sends a host the calls of a recorded engine.
 //!
 //! Ids of pools, dynamic addresses and published ports are the plugin's and the host's to give: where a recorded one
 //! stands in a request, ours is put in its place. The engine's own ids, MAC addresses and options stay.
@@ -168,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// What our reply says, checked, and what the engine does then.
+    /// Our reply, checked, and what the engine does then.
     fn learn(&mut self, call: &Call, request: &Value, reply: &Value) {
         let endpoint = request["EndpointID"].as_str().unwrap_or_default();
         match call.method.as_str() {

@@ -1,4 +1,4 @@
-//! Replays: what real engines said, call for call, to the handlers of both drivers, without an engine.
+//! Replays: the calls of real engines, one by one, to the handlers of both drivers, without an engine.
 //!
 //! [`wire`] reads a recording, [`engine`] plays it and puts our ids and addresses where the recorded ones stand, [`host`]
 //! is what it is played to: both drivers on one store and on a kernel in memory. Every call must succeed, and when the
@@ -41,7 +41,7 @@ fn replay_all(prepare: impl Fn(&mut Engine) + Sync) {
     }
 }
 
-/// Runs a replay in a thread with a network namespace of its own, whose ports are all free, and says whether it has
+/// Runs a replay in a thread with a network namespace of its own, whose ports are all free, and returns whether it has
 /// one: only root may make it.
 fn alone<T: Send>(replay: impl FnOnce(bool) -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(|| replay(unshare(CloneFlags::CLONE_NEWNET).is_ok())).join())
@@ -77,7 +77,7 @@ fn a_swarm_of_two_nodes_is_served_on_each() {
         alone(|has_own_network| {
             let mut engine = Engine::new(Host::new(Scope::Global), has_own_network);
             engine.allocated = allocated;
-            for line in wire::told_apart(wire::read_node(SWARM, node)) {
+            for line in wire::with_distinct_ids(wire::read_node(SWARM, node)) {
                 engine.play(&line);
             }
             engine
@@ -85,7 +85,7 @@ fn a_swarm_of_two_nodes_is_served_on_each() {
     };
     let manager = play("manager 192.0.2.1", None);
     let allocated = manager.allocated.clone().unwrap();
-    assert_eq!(allocated["tenant"], "acme", "the nodes are told what the user said");
+    assert_eq!(allocated["tenant"], "acme", "the nodes get the user's options");
     manager.assert_nothing_left(&[]);
     // The recording ends before the worker sees the manager leave.
     play("worker 192.0.2.2", Some(allocated)).assert_nothing_left(&["peer"]);

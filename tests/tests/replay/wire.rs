@@ -1,4 +1,4 @@
-//! The recordings' lines, and what has to be told apart in the swarm's.
+//! The recordings' lines; those of a swarm, by node.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub(crate) fn read_node(text: &str, node: &str) -> Vec<Call> {
 
 /// In the swarm's recording one pool id and one address stand for everything. Here the leader's pool and the node's own
 /// get an id each, and the gateway and the tasks the addresses that a good plugin would have given.
-pub(crate) fn told_apart(calls: Vec<Call>) -> Vec<Line> {
+pub(crate) fn with_distinct_ids(calls: Vec<Call>) -> Vec<Line> {
     const GATEWAY: &str = "10.77.0.1";
     const TASKS: [&str; 2] = ["10.77.0.2", "10.77.0.3"];
     let leads = calls.iter().any(|call| call.method.ends_with("AllocateNetwork"));

@@ -1,5 +1,5 @@
 //! What lies beyond a container's own network: the host, the metadata service, another tenant, Docker's own bridges. No
-//! option opens these walls; that the test would see a hole is shown by taking the host's rules away.
+//! option lifts this isolation; that the test detects a leak is shown by removing the host's rules.
 
 use std::net::UdpSocket;
 use std::thread::sleep;
@@ -12,42 +12,42 @@ use crate::scene::{host_with_container, show, show_head, uplink};
 
 const TIMES: usize = 10;
 
-/// Something that a container must not reach, and where a test hears whether it did.
+/// Something that a container must not reach, and the socket where a test counts what arrives.
 struct Target {
     name: &'static str,
     at: String,
     bytes: usize,
-    ear: UdpSocket,
+    capture: UdpSocket,
 }
 
 impl Target {
     fn new(name: &'static str, place: &Place, at: &str) -> Self {
-        let ear = place.within(|| UdpSocket::bind(at)).unwrap();
-        ear.set_nonblocking(true).unwrap();
-        Self { name, at: at.to_owned(), bytes: 20, ear }
+        let capture = place.within(|| UdpSocket::bind(at)).unwrap();
+        capture.set_nonblocking(true).unwrap();
+        Self { name, at: at.to_owned(), bytes: 20, capture }
     }
 
     /// How many datagrams came.
-    fn heard(&self) -> usize {
-        std::iter::from_fn(|| self.ear.recv_from(&mut [0; 4096]).ok()).count()
+    fn received(&self) -> usize {
+        std::iter::from_fn(|| self.capture.recv_from(&mut [0; 4096]).ok()).count()
     }
 
     /// How many of the attacker's datagrams come; waits for all that are `expected`.
     fn attacked(&self, attacker: &Place, expected: usize) -> usize {
         let local = if self.at.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
         let socket = attacker.within(|| UdpSocket::bind(local)).unwrap();
-        let mut heard = 0;
+        let mut received = 0;
         // A first one over IPv6 may wait for neighbour discovery in vain.
         let all = soon(|| {
             for _ in 0..TIMES {
                 let _refused = socket.send_to(&vec![7; self.bytes], &self.at);
             }
             sleep(Duration::from_millis(300));
-            heard = self.heard();
-            heard >= expected
+            received = self.received();
+            received >= expected
         });
-        assert!(all, "{}: {heard} of {TIMES}", self.name);
-        heard
+        assert!(all, "{}: {received} of {TIMES}", self.name);
+        received
     }
 }
 
@@ -95,7 +95,7 @@ fn nothing_of_a_container_comes_to_the_host_to_another_tenant_or_to_dockers_brid
 
     let stopped: Vec<_> = targets.iter().map(|target| target.attacked(&mallory, 0)).collect();
     let stopped_connects = connects();
-    // Newer engines have a wall of their own before docker0, in the table raw.
+    // Newer engines protect docker0 themselves, in the table raw.
     host.sh("nft flush chain inet ciao input; nft flush chain inet ciao forward; iptables -t raw -F || true").unwrap();
     let open: Vec<_> = targets.iter().map(|target| target.attacked(&mallory, TIMES)).collect();
     let open_connects = connects();
@@ -110,7 +110,7 @@ fn nothing_of_a_container_comes_to_the_host_to_another_tenant_or_to_dockers_brid
 }
 
 #[test]
-fn no_container_of_a_tenant_hears_what_another_tenants_container_sends_to_the_same_address() {
+fn no_container_of_a_tenant_receives_what_another_tenants_container_sends_to_the_same_address() {
     let (host, _, mallory) = host_with_container("same");
     network(&host, "other", "blue", "--subnet 10.5.0.0/24 --ipv6 --subnet fd00:5::/64").unwrap();
     let victim = serve(&host, "victim", "--network other --ip 10.5.0.2 --ip6 fd00:5::2").unwrap();

@@ -38,17 +38,17 @@ impl Scene {
         Self { host, mallory, victim, from, to, gateway, neighbour }
     }
 
-    /// Sends the frames from the attacker's container, then one that it may send; returns which of them the victim hears.
+    /// Sends the frames from the attacker's container, then one that it may send; returns which of them the victim receives.
     pub(crate) fn attack(&self, frames: Vec<(&'static str, Frame)>) -> BTreeSet<String> {
         self.count(frames, 1).into_keys().collect()
     }
 
-    /// As [`Self::attack`], each frame so many times; returns how many of each the victim hears.
+    /// As [`Self::attack`], each frame so many times; returns how many of each the victim receives.
     pub(crate) fn count(&self, frames: Vec<(&'static str, Frame)>, times: usize) -> BTreeMap<String, usize> {
-        let (wire, ear) = (self.mallory.wire("eth0").unwrap(), self.victim.wire("eth0").unwrap());
+        let (wire, capture) = (self.mallory.wire("eth0").unwrap(), self.victim.wire("eth0").unwrap());
         wire.send_named(frames.iter().flat_map(|frame| vec![frame.clone(); times])).unwrap();
         wire.send_named([(END, udp(self.from, everybody(), (7, 7), b""))]).unwrap();
-        ear.count(END).unwrap()
+        capture.count(END).unwrap()
     }
 }
 

@@ -26,10 +26,10 @@ fn containers_of_a_network_without_icc_reach_the_internet_and_not_each_other() {
         assert!(soon(|| two.fetch("[2001:db8::2]:80").is_some()) && two.fetch("203.0.113.2:80").is_some(), "{name}");
         assert!(two.pings("10.5.0.1"), "its gateway");
         let neighbours = two.fetch_each(["10.5.0.2:80", "[fd00:5::2]:80"]).map(|answer| answer.is_some());
-        let heard = {
-            let ear = one.wire("eth0").unwrap();
+        let received = {
+            let capture = one.wire("eth0").unwrap();
             for at in ["10.5.0.2:9", "[fd00:5::2]:9"] {
-                two.tell(at, "from two").unwrap();
+                two.send_datagram(at, "from two").unwrap();
             }
             let me = station(mac_of(&host, &format!("{name}3")), 3);
             let wire = two.wire("eth0").unwrap();
@@ -38,13 +38,13 @@ fn containers_of_a_network_without_icc_reach_the_internet_and_not_each_other() {
                 ("from two", udp6(me, all6, (7, 7), b"")),
             ])
             .unwrap();
-            ear.count("nothing").unwrap().get("from two").copied().unwrap_or_default()
+            capture.count("nothing").unwrap().get("from two").copied().unwrap_or_default()
         };
         if option.is_empty() {
             assert_eq!(neighbours, [true, true]);
-            assert!(heard >= 4, "two packets and two for everybody: {heard}");
+            assert!(received >= 4, "two packets and two for everybody: {received}");
         } else {
-            assert_eq!((neighbours, heard), ([false, false], 0), "{name}");
+            assert_eq!((neighbours, received), ([false, false], 0), "{name}");
             assert_eq!(internet.fetch("203.0.113.1:8080").as_deref(), Some("alone2"));
             assert_eq!(two.fetch("203.0.113.1:8080").as_deref(), Some("alone2"), "what is published is for everybody");
         }

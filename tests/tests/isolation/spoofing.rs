@@ -1,4 +1,4 @@
-//! What an attacker says that is not so, and what else no container may send.
+//! Spoofed frames, and what else no container may send.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
@@ -21,8 +21,8 @@ pub(crate) fn neighbour_advertisement(from: Station, to: Station, target: Ipv6Ad
     icmp6(from, to, 136, [0x60, 0, 0, 0], &[&target.octets()[..], &[2, 1], &from.mac].concat())
 }
 
-/// What the attacker sends with its own MAC address on the frame, but for the last ones, and says of itself.
-pub(crate) fn lies(scene: &Scene) -> Vec<(&'static str, Frame)> {
+/// Frames with false claims: the attacker's own MAC address on the frame, except in the last ones.
+pub(crate) fn spoofed_frames(scene: &Scene) -> Vec<(&'static str, Frame)> {
     let (me, victim, everybody) = (scene.from, scene.to, everybody());
     let my_own = link_local(me);
     // Others' addresses with the attacker's MAC address, and the other way round.

@@ -9,35 +9,35 @@ use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, mark, network, serve, soon};
 use etherparse::ArpOperation;
 
-use crate::lies::{lies, names, neighbour_advertisement};
 use crate::scene::{END, NOBODY, SUBNETS, Scene, everybody, mac_of, only_the_end, show, show_head, station};
+use crate::spoofing::{names, neighbour_advertisement, spoofed_frames};
 
 #[test]
-fn no_container_lies_about_who_it_is_and_without_port_security_every_lie_arrives() {
+fn no_container_spoofs_its_addresses_and_without_port_security_every_spoofed_frame_arrives() {
     const TIMES: usize = 5; // as many frames as wait in a socket unheard
     let count = |name: &str, options: &str| {
         let scene = Scene::open(name, options);
-        let lies = lies(&scene);
-        (names(&lies), scene.count(lies, TIMES))
+        let spoofed = spoofed_frames(&scene);
+        (names(&spoofed), scene.count(spoofed, TIMES))
     };
-    let (lies, secured) = count("secured", "");
+    let (spoofed, secured) = count("secured", "");
     let (_, open) = count("open", "-o port_security=off");
     show_head("from a container, counted at its neighbour", "off");
-    for lie in lies.iter().filter(|lie| *lie != END) {
-        let of = |counted: &BTreeMap<String, usize>| counted.get(lie).copied().unwrap_or_default();
-        show(lie, (TIMES, of(&secured), of(&open)));
+    for name in spoofed.iter().filter(|name| **name != END) {
+        let of = |counted: &BTreeMap<String, usize>| counted.get(name).copied().unwrap_or_default();
+        show(name, (TIMES, of(&secured), of(&open)));
     }
     assert_eq!(secured, BTreeMap::from([(END.to_owned(), 1)]));
-    let expected = lies.into_iter().map(|lie| if lie == END { (lie, 1) } else { (lie, TIMES) });
+    let expected = spoofed.into_iter().map(|name| if name == END { (name, 1) } else { (name, TIMES) });
     assert_eq!(open, expected.collect(), "the test sees what is not stopped");
 }
 
 #[test]
-fn no_container_lies_to_the_internet() {
-    let heard = |name: &str, options: &str| {
+fn no_container_spoofs_its_addresses_towards_the_internet() {
+    let received = |name: &str, options: &str| {
         let scene = Scene::open(name, options);
         let internet = Place::internet(&scene.host).unwrap();
-        let ear = internet.wire("eth0").unwrap();
+        let capture = internet.wire("eth0").unwrap();
         let wire = scene.mallory.wire("eth0").unwrap();
         let target = Station { v4: [203, 0, 113, 2].into(), v6: "2001:db8::2".parse().unwrap(), ..scene.gateway };
         let as_neighbour = Station { mac: scene.from.mac, ..scene.neighbour };
@@ -49,12 +49,12 @@ fn no_container_lies_to_the_internet() {
             sleep(Duration::from_millis(20)); // the first one waits for neighbour discovery
             wire.send(&udp(from, target, (7, 9), &mark(name))).unwrap();
         }
-        ear.hear(END).unwrap()
+        capture.received(END).unwrap()
     };
     let end = [END.to_owned(), format!("{END} IPv6")];
-    assert_eq!(heard("honest", ""), BTreeSet::from(end.clone()));
-    let lies = ["neighbour", "neighbour IPv6", "foreign", "foreign IPv6"].map(str::to_owned);
-    assert_eq!(heard("lying", "-o port_security=off"), BTreeSet::from_iter(end.into_iter().chain(lies)));
+    assert_eq!(received("honest", ""), BTreeSet::from(end.clone()));
+    let spoofed = ["neighbour", "neighbour IPv6", "foreign", "foreign IPv6"].map(str::to_owned);
+    assert_eq!(received("spoofing", "-o port_security=off"), BTreeSet::from_iter(end.into_iter().chain(spoofed)));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn an_allowed_address_goes_through_and_no_other() {
     };
     let (me, to) = (scene.from, scene.to);
     let at = |last: u8| Station { v4: [10, 5, 0, last].into(), v6: format!("fd00:5::{last}").parse().unwrap(), ..me };
-    let heard = scene.attack(vec![
+    let received = scene.attack(vec![
         ("100", udp(at(100), to, (7, 7), b"")),
         ("100 IPv6", udp6(at(100), to, (7, 7), b"")),
         ("100 ARP", arp(me.mac, ArpOperation::REPLY, at(100), everybody())),
@@ -84,7 +84,7 @@ fn an_allowed_address_goes_through_and_no_other() {
         ("102 ARP", arp(me.mac, ArpOperation::REPLY, at(102), everybody())),
         ("102 ND", neighbour_advertisement(at(100), to, at(102).v6)),
     ]);
-    assert_eq!(heard, BTreeSet::from(["100", "100 IPv6", "100 ARP", "100 ND", END].map(str::to_owned)));
+    assert_eq!(received, BTreeSet::from(["100", "100 IPv6", "100 ARP", "100 ND", END].map(str::to_owned)));
     // And as it is used.
     let docker = |args: &[&str]| scene.host.docker(args).unwrap();
     for (container, address) in [("mallory", "10.5.0.100"), ("docker", "10.5.0.101")] {
@@ -125,11 +125,11 @@ fn rules_that_somebody_deleted_in_a_tenants_namespace_come_back() {
     for table in ["bridge ciao", "inet ciao"] {
         scene.host.sh(&format!("ip netns exec ciao-red nft delete table {table}")).unwrap();
         if table == "bridge ciao" {
-            let lies = lies(&scene);
-            let expected = names(&lies);
-            assert_eq!(scene.attack(lies), expected, "without the table nothing stops them");
+            let spoofed = spoofed_frames(&scene);
+            let expected = names(&spoofed);
+            assert_eq!(scene.attack(spoofed), expected, "without the table nothing stops them");
         }
         scene.host.sh("ciao-net reconcile").unwrap();
-        assert_eq!(scene.attack(lies(&scene)), only_the_end(), "after table {table} was deleted");
+        assert_eq!(scene.attack(spoofed_frames(&scene)), only_the_end(), "after table {table} was deleted");
     }
 }

@@ -20,13 +20,13 @@ fn no_tenant_reaches_another_ones_addresses_even_if_the_host_routes_them() {
     ))
     .unwrap();
     let counted = || {
-        let (ear, itself) = (victim.wire("eth0").unwrap(), Place::host(&host).unwrap());
+        let (capture, itself) = (victim.wire("eth0").unwrap(), Place::host(&host).unwrap());
         for (place, name) in [(&mallory, "tenant"), (&internet, "internet"), (&itself, "host")] {
-            place.tell("10.9.0.2:9", name).unwrap();
+            place.send_datagram("10.9.0.2:9", name).unwrap();
         }
         sleep(Duration::from_millis(100));
-        Place::named(&host, "ciao-blue").unwrap().tell("10.9.0.2:9", END).unwrap();
-        ear.hear(END).unwrap()
+        Place::named(&host, "ciao-blue").unwrap().send_datagram("10.9.0.2:9", END).unwrap();
+        capture.received(END).unwrap()
     };
     assert_eq!(counted(), only_the_end());
     host.sh("nft flush chain inet ciao forward").unwrap();

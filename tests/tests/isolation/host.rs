@@ -51,12 +51,12 @@ fn no_container_reaches_link_local_addresses_of_the_host() {
     let global = host.sh(&format!("ip -6 -o address show {link} scope global | sed 's/.*inet6 //; s,/.*,,'")).unwrap();
     let me = station(mac_of(&host, "mallory"), 66);
     let bridge = host.sh("ip netns exec ciao-red sh -c 'cat /sys/class/net/br-*/address'").unwrap();
-    let (ear, wire) = (Place::host(&host).unwrap().wire(&link).unwrap(), mallory.wire("eth0").unwrap());
+    let (capture, wire) = (Place::host(&host).unwrap().wire(&link).unwrap(), mallory.wire("eth0").unwrap());
     for (name, from, target) in [("own", me, &local), ("local", link_local(me), &local), (END, me, &global)] {
         let to = Station { mac: octets(&bridge), v6: target.parse().unwrap(), ..me };
         wire.send(&udp6(from, to, (7, 9), &mark(name))).unwrap();
     }
-    assert_eq!(ear.hear(END).unwrap(), only_the_end());
+    assert_eq!(capture.received(END).unwrap(), only_the_end());
     // And who has taken over the tenant's namespace itself asks in vain.
     let tenant = Place::named(&host, "ciao-red").unwrap();
     let ping = format!("{local}%up0");
@@ -72,7 +72,7 @@ fn nobody_outside_reaches_a_port_that_is_published_at_localhost() {
     let internet = Place::internet(&host).unwrap();
     network(&host, "app", "red", SUBNETS).unwrap();
     let victim = serve(&host, "victim", "--network app -p 127.0.0.1:5300:53/udp -p 5301:53/udp").unwrap();
-    let ear = victim.wire("eth0").unwrap();
+    let capture = victim.wire("eth0").unwrap();
     // A machine on the host's own wire writes 127.0.0.1 onto a packet.
     let mac = octets(&host.sh("cat /sys/class/net/ext0/address").unwrap());
     let from = Station { mac: [2, 0, 0, 0, 0, 9], v4: [203, 0, 113, 2].into(), v6: Ipv6Addr::UNSPECIFIED };
@@ -81,7 +81,7 @@ fn nobody_outside_reaches_a_port_that_is_published_at_localhost() {
         let to = Station { mac, v4: address.into(), ..from };
         wire.send(&udp(from, to, (7, port), &mark(name))).unwrap();
     }
-    assert_eq!(ear.hear(END).unwrap(), only_the_end());
+    assert_eq!(capture.received(END).unwrap(), only_the_end());
     let asked = Place::host(&host).unwrap();
     victim.answer("[::]:53", "pong").unwrap();
     assert_eq!(asked.ask("127.0.0.1:5300", "ping").as_deref(), Some("pong"), "the host itself does");
