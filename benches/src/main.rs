@@ -6,5 +6,5 @@ use ciao_bench::cli::{Cli, run};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    ciao_common::daemon::exit_code("bench", run(Cli::parse()))
+    ciao_common::cli::exit::exit_code("bench", run(Cli::parse()))
 }

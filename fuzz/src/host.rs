@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ciao_common::plugin::Plugin;
-use ciao_common::server::{ANSWER_WITHIN, Handler, Reply, Request};
+use ciao_common::serve::plugin::Plugin;
+use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
 use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 use ciao_ipam::Ipam;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ciao_common::api::{self, ipam};
-use ciao_common::server::Reply;
+use ciao_common::serve::server::Reply;
 use ciao_common::types::PoolId;
 use ciao_netdriver::consistency::differences;
 use rusqlite::{Connection, OptionalExtension};

@@ -14,11 +14,11 @@ use ciao_tests::lab::workspace;
 
 /// Crates by the start of their names, and the only place under `crates` whose code may name them.
 const HOMES: [(&str, &str); 5] = [
-    ("actix", "common/src/server.rs"),
+    ("actix", "common/src/serve/server.rs"),
     ("rusqlite", "common/src/store/"),
     ("netlink", "netdriver/src/kernel/"),
-    ("hyper", "common/src/client.rs"),
-    ("comfy_table", "common/src/table.rs"),
+    ("hyper", "common/src/cli/client.rs"),
+    ("comfy_table", "common/src/cli/table.rs"),
 ];
 /// Folders with source of the project.
 const SOURCES: [&str; 4] = ["crates", "tests", "benches", "fuzz"];

@@ -1,7 +1,7 @@
 //! Docker's API over its socket, and only the calls that are measured.
 
 use anyhow::{Context, Result};
-use ciao_common::client::{Answer, Server};
+use ciao_common::cli::client::{Client, Response};
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const VERSION: &str = "/v1.41";
 
 /// A host's engine.
-pub struct Engine(Server);
+pub struct Engine(Client);
 
 impl Engine {
     /// The engine of a host.
@@ -17,7 +17,7 @@ impl Engine {
     /// # Errors
     /// No runtime.
     pub fn of(host: &Host) -> Result<Self> {
-        Ok(Self(Server::new("dockerd", host.path("/run/docker.sock"))?))
+        Ok(Self(Client::new("dockerd", host.path("/run/docker.sock"))?))
     }
 
     /// Its version, as `docker version` says it.
@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-fn id_of(answer: Answer) -> Result<String> {
+fn id_of(answer: Response) -> Result<String> {
     let made = answer.success()?;
     Ok(made["Id"].as_str().context("Docker says no id")?.to_owned())
 }

@@ -9,7 +9,7 @@ mod engine;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ciao_common::client::Server;
+use ciao_common::cli::client::Client;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ fn ratio(ours: Duration, theirs: Duration) -> f64 {
 /// The networks that containers are made on.
 struct Setting {
     engine: Engine,
-    control: Server,
+    control: Client,
 }
 
 impl Setting {
@@ -140,7 +140,7 @@ impl Setting {
         let engine = Engine::of(host)?;
         engine.create_network(&network("theirs", "10.78.0.0/16", None))?;
         engine.create_network(&network("ours", SUBNET, Some(TENANT)))?;
-        let control = Server::new("ciao-net", host.path("/run/ciao/control.sock"))?;
+        let control = Client::new("ciao-net", host.path("/run/ciao/control.sock"))?;
         Ok(Self { engine, control })
     }
 

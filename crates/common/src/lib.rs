@@ -1,18 +1,16 @@
-//! What ciao's two drivers share, in four pieces.
+//! What ciao's two drivers share, in five rooms.
 //!
 //! - [`types`]: identifiers, MAC addresses, link names, subnets and address ranges that cannot hold a wrong value;
 //! - [`api`]: Docker's plugin protocol as Rust types, with the quirks of the engine's JSON;
 //! - [`store`]: the one SQLite file that both daemons keep their records in;
-//! - [`server`] and [`daemon`]: HTTP over a Unix socket, and how a process starts and stops around it; [`client`] and
-//!   [`table`] for the command lines.
+//! - [`serve`]: a daemon: HTTP over Unix sockets, a plugin's methods, timers, start and stop;
+//! - [`cli`]: a command: the client of a daemon's socket, lists, exit codes.
 //!
-//! Nothing here knows which driver uses it. `api` and `store` know `types`; `server` knows none of the three.
+//! `cli` uses `store`, `store` uses `types`; `serve` uses `api`, `api` uses `types`. `serve` and `store` do not use each
+//! other, and nothing here depends on a driver.
 
 pub mod api;
-pub mod client;
-pub mod daemon;
-pub mod plugin;
-pub mod server;
+pub mod cli;
+pub mod serve;
 pub mod store;
-pub mod table;
 pub mod types;

@@ -5,15 +5,14 @@
 //! would get such an address takes it out of the free runs and goes on, so each is passed over once and not each time.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{ADDRESS_TYPE, AddressReply, GATEWAY, ReleaseAddress, RequestAddress, SERIAL};
-use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Scope, Tx};
-use ciao_common::types::{AddressRange, key, key_address};
+use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
+use ciao_common::types::{AddressRange, Family};
 
-use crate::reclaim::{earlier, reclaim};
+use crate::lease::{free, is_abandoned, is_reserved, reclaim};
 use crate::{Config, Ipam};
 
 impl Ipam {
@@ -57,7 +56,7 @@ impl Ipam {
 
 fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
     let set = &pool.set;
-    let (family, subnet) = (key(address).0, set.subnet);
+    let (family, subnet) = (Family::of(address), set.subnet);
     ensure!(family == subnet.family(), "address {address} is {family}, but pool {subnet} is {}", subnet.family());
     ensure!(subnet.contains(address), "address {address} is outside of pool {subnet}: give one inside");
     let Some(held) = tx.address(set, address)? else {
@@ -80,11 +79,6 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
     }
 }
 
-fn is_abandoned(tx: &Tx<'_>, set: &PoolSet, address: IpAddr, granted: i64, after: Duration) -> Result<bool> {
-    let before = earlier(after);
-    Ok(granted < before && tx.is_abandoned(set, address, before)?)
-}
-
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
     let set = &pool.set;
     if kind == AddressKind::Gateway
@@ -101,7 +95,7 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
             lowest_unreserved(tx, pool, range, serial)?.with_context(|| full(pool))?
         }
     };
-    let address = key_address(set.subnet.family(), number);
+    let address = set.subnet.family().address(number);
     tx.take(set, address)?;
     tx.grant(pool, address, kind)?;
     if serial {
@@ -131,7 +125,7 @@ fn lowest_unreserved(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool
     let set = &pool.set;
     loop {
         let Some(number) = next_free(tx, pool, range, serial)? else { return Ok(None) };
-        let address = key_address(set.subnet.family(), number);
+        let address = set.subnet.family().address(number);
         if !is_reserved(tx, set, address)? {
             return Ok(Some(number));
         }
@@ -150,15 +144,6 @@ fn next_free(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Res
     tx.lowest_free(&pool.set, range)
 }
 
-/// Whether a launcher assigned the address to an instance. Launchers act on one host: a swarm's pools have none.
-pub(crate) fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
-    if set.scope == Scope::Global {
-        return Ok(false);
-    }
-    let Some(tenant) = tx.tenant_of_set(set)? else { return Ok(false) };
-    Ok(tx.vnic_at(&tenant, set.subnet, address)?.is_some())
-}
-
 fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     match tx.address(set, address)? {
         None => log::info!("{address} of {} is not held: nothing to release", set.subnet),
@@ -167,12 +152,4 @@ fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
         Some(_) => free(tx, set, address)?,
     }
     Ok(())
-}
-
-pub(crate) fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
-    if is_reserved(tx, set, address)? {
-        return tx.reserve(set, address);
-    }
-    tx.delete_address(set, address)?;
-    tx.give(set, address)
 }

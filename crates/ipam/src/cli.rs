@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use ciao_common::client::Server;
-use ciao_common::server::{self, Handler};
+use anyhow::Result;
+use ciao_common::cli::client::Client;
+use ciao_common::cli::table;
+use ciao_common::cli::table::{Database, List};
+use ciao_common::serve::daemon;
+use ciao_common::serve::every::every;
+use ciao_common::serve::server::{self, Handler};
 use ciao_common::store::Store;
-use ciao_common::table::{Database, List};
-use ciao_common::{daemon, table};
 use clap::{Args, Parser, Subcommand};
 
 use crate::options::{DefaultPool, builtin_pools};
@@ -54,7 +56,7 @@ struct Serve {
     #[arg(long, value_name = "CIDR,SIZE")]
     default_pool: Vec<DefaultPool>,
     /// How long a lease may wait for its endpoint before it is given back, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = |text: &str| daemon::seconds(text, 20))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
     grace: u64,
 }
 
@@ -94,7 +96,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Serve(serve) => self::serve(&serve),
         Command::Reconcile(args) => {
             let unsettled = reconcile::unsettled_since();
-            let networks = Server::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
+            let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let store = Store::open(&args.database.db)?;
             let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, unsettled, args.dry_run)?;
             table::print(&repairs, args.json)
@@ -112,23 +114,9 @@ fn serve(args: &Serve) -> Result<()> {
     let store = Arc::new(Store::open(&args.database.db)?);
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
-    let every = config.grace.min(config.takeover);
+    let period = config.grace.min(config.takeover);
     let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
-    reclaim_on_a_timer(Arc::downgrade(&plugin), every)?;
+    let reclaiming = Arc::clone(&plugin);
+    let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
     server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready, daemon::notify_stopping)
-}
-
-/// Gives abandoned leases back every now and then, as long as the daemon lives.
-fn reclaim_on_a_timer(plugin: std::sync::Weak<ciao_common::plugin::Plugin<Ipam>>, every: Duration) -> Result<()> {
-    let watch = move || {
-        while let Some(plugin) = plugin.upgrade() {
-            if let Err(error) = plugin.driver().reclaim() {
-                log::warn!("give abandoned leases back: {error:#}");
-            }
-            drop(plugin);
-            std::thread::sleep(every);
-        }
-    };
-    std::thread::Builder::new().name("reclaim".into()).spawn(watch).context("start a timer")?;
-    Ok(())
 }

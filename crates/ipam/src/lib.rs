@@ -2,6 +2,7 @@
 //!
 //! - [`pool`]: which set of addresses a request for a pool means;
 //! - [`address`]: granting and releasing;
+//! - `lease`: whether an address is reserved or abandoned, and how it becomes free;
 //! - [`reclaim`]: giving back what nobody claimed;
 //! - [`range`]: where a free default pool lies, as arithmetic;
 //! - [`reconcile`]: references of pools put right;
@@ -11,6 +12,7 @@
 
 pub mod address;
 pub mod cli;
+mod lease;
 pub mod options;
 pub mod pool;
 pub mod range;

@@ -1,6 +1,6 @@
 //! Where a free pool of some size lies in a larger subnet: pure arithmetic, no store and no Docker.
 
-use ciao_common::types::{AddressRange, Subnet, key_address};
+use ciao_common::types::{AddressRange, Subnet};
 
 /// The lowest subnet of prefix length `size` in `base` that shares no address with any of `taken`. One pass over
 /// `taken`, which may overlap each other and lie outside of `base`.
@@ -23,7 +23,7 @@ pub fn first_gap(base: Subnet, size: u8, taken: &[AddressRange]) -> Option<Subne
         let next = (range.last | hosts).checked_add(1).filter(|next| *next <= end)?;
         candidate = AddressRange { first: next, last: next | hosts };
     }
-    Subnet::new(key_address(base.family(), candidate.first), size).ok()
+    Subnet::new(base.family().address(candidate.first), size).ok()
 }
 
 #[cfg(test)]

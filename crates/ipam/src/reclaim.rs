@@ -5,16 +5,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::store::{AddressKind, PoolSet, Tx, now};
+use ciao_common::store::{AddressKind, PoolSet, Tx};
 
-use crate::address::{free, is_reserved};
-use crate::{Config, Ipam};
-
-/// How many addresses are looked at, or changed, in one transaction: some milliseconds.
-const AT_ONCE: usize = 250;
+use crate::Ipam;
+use crate::lease::{AT_ONCE, earlier, free, is_reserved, reclaim_lease, reclaim_reservation};
 
 /// How many such looks there are at most, a second or two: the next time goes on from there.
 const LOOKS: usize = 400;
@@ -118,44 +114,6 @@ impl Ipam {
     }
 }
 
-/// Frees leases of a set that are known to be nobody's, and addresses kept for instances whose VNIC is gone.
-pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()> {
-    for address in tx.unclaimed_of_set(set, earlier(config.takeover), AT_ONCE)? {
-        reclaim_lease(tx, config, set, address)?;
-    }
-    for address in tx.reserved_of_set(set)? {
-        reclaim_reservation(tx, set, address)?;
-    }
-    Ok(())
-}
-
-/// Frees a lease if it still is nobody's, and only when the engine has given up to release it itself: otherwise it would
-/// release that of the next holder. Says whether it did.
-fn reclaim_lease(tx: &Tx<'_>, config: &Config, set: &PoolSet, address: IpAddr) -> Result<bool> {
-    let Some(since) = tx.address(set, address)?.and_then(|held| held.unclaimed) else { return Ok(false) };
-    if !tx.is_abandoned(set, address, earlier(config.grace))? {
-        tx.forget_unclaimed(set, address)?;
-        return Ok(false);
-    }
-    if since > earlier(config.takeover) {
-        return Ok(false);
-    }
-    log::info!("lease {address} of {} is no endpoint's: given back", set.subnet);
-    free(tx, set, address)?;
-    Ok(true)
-}
-
-/// Frees an address that is kept for an instance, if its VNIC is gone. Says whether it did.
-fn reclaim_reservation(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
-    let kept = tx.address(set, address)?.is_some_and(|held| held.kind == AddressKind::Reserved);
-    if !kept || is_reserved(tx, set, address)? {
-        return Ok(false);
-    }
-    tx.delete_address(set, address)?;
-    tx.give(set, address)?;
-    Ok(true)
-}
-
 /// Counts gateways down to the networks that have them. The engine that loses the reply to a gateway's request gives its
 /// reference to the pool back, but not the gateway.
 fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
@@ -186,8 +144,4 @@ fn hold_gateways(tx: &Tx<'_>, before: i64) -> Result<()> {
         tx.count_down(set, address, held + 1 - networks)?;
     }
     Ok(())
-}
-
-pub(crate) fn earlier(by: Duration) -> i64 {
-    now() - i64::try_from(by.as_millis()).unwrap_or(i64::MAX)
 }

@@ -13,8 +13,8 @@ use ciao_common::types::{Subnet, TenantId};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::lease::earlier;
 use crate::options::PoolOptions;
-use crate::reclaim::earlier;
 
 /// The network of a reference that is younger than this may be under way: `docker network create` makes several calls,
 /// each of which the engine may try again for some 15 s.

@@ -1,7 +1,7 @@
 //! Which call goes where. The set of paths is the driver's whole plugin interface.
 
 use ciao_common::api::ipam::{AddressSpaces, Capabilities};
-use ciao_common::plugin::Plugin;
+use ciao_common::serve::plugin::Plugin;
 use ciao_common::store::Scope;
 
 use crate::Ipam;

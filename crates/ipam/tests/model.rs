@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ciao_common::api::go::Options;
 use ciao_common::api::ipam::{ReleaseAddress, ReleasePool, RequestAddress, RequestPool, SERIAL};
 use ciao_common::store::Store;
-use ciao_common::types::{AddressRange, PoolId, Subnet, key, key_address};
+use ciao_common::types::{AddressRange, PoolId, Subnet, number};
 use ciao_ipam::{Config, Ipam};
 use proptest::prelude::*;
 
@@ -143,7 +143,7 @@ impl World {
         let request = RequestAddress { pool_id: pool.id.clone(), address: None, options: Options::default() };
         let answered = self.ipam.request_address(request).wait().ok().map(|reply| reply.address);
         let family = pool.set.1.family();
-        assert_eq!(answered, expected.map(|n| pool.set.1.cidr(key_address(family, n))));
+        assert_eq!(answered, expected.map(|n| pool.set.1.cidr(family.address(n))));
         if let Some(number) = expected {
             self.held.insert((pool.set, number), pool.id);
             self.pools[index].cursor = Some(number).filter(|_| pool.serial);
@@ -153,7 +153,7 @@ impl World {
     fn exactly(&mut self, index: usize, offset: u8) {
         let pool = self.pools[index].clone();
         let number = pool.set.1.range().first + u128::from(offset % 20);
-        let address = key_address(pool.set.1.family(), number);
+        let address = pool.set.1.family().address(number);
         let free = pool.set.1.contains(address) && !self.held.contains_key(&(pool.set, number));
         let request = RequestAddress { pool_id: pool.id.clone(), address: Some(address), options: Options::default() };
         assert_eq!(self.ipam.request_address(request).wait().is_ok(), free, "{address}");
@@ -165,7 +165,7 @@ impl World {
     fn release(&mut self, index: usize, times: usize) {
         let Some(((set, number), pool)) = self.held.iter().nth(index % self.held.len().max(1)) else { return };
         let (key, pool_id) = ((*set, *number), pool.clone());
-        let address: IpAddr = key_address(set.1.family(), *number);
+        let address: IpAddr = set.1.family().address(*number);
         for _ in 0..times {
             self.ipam.release_address(ReleaseAddress { pool_id: pool_id.clone(), address }).wait().unwrap();
         }
@@ -188,7 +188,7 @@ impl World {
     /// What the store says is held, against the model.
     fn check(&self) {
         let leases = self.store.read(|tx| tx.check_addresses().and_then(|()| tx.leases())).unwrap();
-        let recorded: BTreeSet<_> = leases.iter().map(|lease| (lease.tenant.clone(), key(lease.address).1)).collect();
+        let recorded: BTreeSet<_> = leases.iter().map(|lease| (lease.tenant.clone(), number(lease.address))).collect();
         assert_eq!(leases.len(), self.held.len());
         for ((tenant, _, _), number) in self.held.keys() {
             let tenant = (*tenant > 0).then(|| format!("t{tenant}").parse().unwrap());

@@ -39,7 +39,7 @@ impl Plan {
             }
         }
         let has_v6 = subnets.iter().any(|(_, subnet)| subnet.subnet.network().is_ipv6());
-        if let Some(mtu) = options.mtu.filter(|mtu| has_v6 && *mtu < IPV6_MTU) {
+        if let Some(mtu) = options.mtu.filter(|mtu| has_v6 && mtu.bytes() < IPV6_MTU) {
             bail!("MTU {mtu} is too small for IPv6: give at least {IPV6_MTU}");
         }
         options.routes.iter().try_for_each(|route| check_route(route, &subnets))?;

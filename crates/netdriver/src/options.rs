@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
-use ciao_common::types::{InstanceId, LinkName, Rate, Subnet, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, Mtu, Rate, Subnet, TenantId, VnicId, parse_address};
 
 use crate::names;
 
@@ -41,7 +41,7 @@ pub struct NetworkOptions {
     /// `icc=true|false`: whether its containers reach each other.
     pub icc: bool,
     /// `com.docker.network.driver.mtu`, in bytes.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// `docker network create --internal`.
     pub internal: bool,
 }
@@ -73,7 +73,7 @@ impl NetworkOptions {
             routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
             port_security: switch(value("port_security"), "port_security")?,
             icc: switch(value("icc"), "icc")?,
-            mtu: value(MTU).map(parse_mtu).transpose()?,
+            mtu: value(MTU).map(str::parse).transpose()?,
             internal,
         };
         options.check()?;
@@ -172,14 +172,6 @@ where
     text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
 }
 
-/// An address, in options and on the command line.
-///
-/// # Errors
-/// It is none.
-pub fn parse_address(text: &str) -> Result<IpAddr> {
-    text.parse().ok().with_context(|| format!("{text:?} is not an IP address: give one such as 10.5.0.2 or fd00:5::2"))
-}
-
 /// On, unless it is said to be off.
 fn switch(text: Option<&str>, key: &str) -> Result<bool> {
     match text {
@@ -187,24 +179,6 @@ fn switch(text: Option<&str>, key: &str) -> Result<bool> {
         Some("off" | "false") => Ok(false),
         Some(text) => bail!("--opt {key}={text}: give on or off"),
     }
-}
-
-/// The kernel's smallest for IPv4 up to the largest of a veth.
-///
-/// # Errors
-/// Another number, or none.
-pub fn parse_mtu(text: &str) -> Result<u32> {
-    let mtu = text.parse().ok();
-    check_mtu(mtu.with_context(|| format!("MTU {text:?} is no number of bytes: give one between 68 and 65535"))?)
-}
-
-/// Whether the kernel takes it.
-///
-/// # Errors
-/// It does not.
-pub fn check_mtu(mtu: u32) -> Result<u32> {
-    ensure!((68..=65535).contains(&mtu), "MTU {mtu} is not between 68 and 65535");
-    Ok(mtu)
 }
 
 fn parse_routes(text: &str) -> Result<Vec<Route>> {
@@ -257,7 +231,7 @@ mod tests {
             (MTU, "1400"),
         ])
         .unwrap();
-        assert_eq!(options.mtu, Some(1400));
+        assert_eq!(options.mtu.map(Mtu::bytes), Some(1400));
         assert_eq!(options.routes.len(), 2);
         assert_eq!(options.routes[1].next_hop, None);
         assert_eq!(options.egress(true).unwrap(), Egress::None);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ciao_common::api::network::{Capabilities, GwAllocReply};
-use ciao_common::plugin::Plugin;
+use ciao_common::serve::plugin::Plugin;
 
 use crate::Driver;
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Egress, Network, Uplink};
-use ciao_common::types::{LinkName, Subnet, VnicId, key_address};
+use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{Namespace, UplinkPair};
@@ -63,7 +63,7 @@ impl Pools {
                 first < pool.range().last,
                 "the uplink pool {pool} is used up, by tenants or the host itself: give ciao-net another --uplink-pool"
             );
-            Subnet::new(key_address(pool.family(), first), pool.family().bits() - 1)
+            Subnet::new(pool.family().address(first), pool.family().bits() - 1)
         };
         Ok([pair(self.v4)?, pair(self.v6)?])
     }
@@ -71,7 +71,7 @@ impl Pools {
     /// The namespace's address with that number.
     pub(crate) fn inner_address(&self, number: u32, v6: bool) -> IpAddr {
         let pool = if v6 { self.v6 } else { self.v4 };
-        key_address(pool.family(), pool.range().first + 2 * u128::from(number) + 1)
+        pool.family().address(pool.range().first + 2 * u128::from(number) + 1)
     }
 }
 

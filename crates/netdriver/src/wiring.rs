@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
-use ciao_common::types::{LinkName, Subnet, VnicId};
+use ciao_common::types::{LinkName, Mtu, Subnet, VnicId};
 
 use crate::host_rules::HostRules;
 use crate::kernel::element::{Change, Element};
@@ -109,7 +109,7 @@ impl Wiring {
     }
 
     /// Makes namespace and bridge, if they are not there. The caller has the namespace's lock.
-    pub(crate) fn ensure_bridge(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<u32>) -> Result<()> {
+    pub(crate) fn ensure_bridge(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<Mtu>) -> Result<()> {
         let Some(name) = namespace else {
             return match self.kernel.host_link(bridge)? {
                 HostLink::Bridge => self.kernel.open_firewall(&Passage::Bridge(bridge.clone())),

@@ -1,6 +1,6 @@
 //! The launcher's flow in its single steps: a VNIC, the network that its answer describes, a container fully specified.
 
-use ciao_common::client::Server;
+use ciao_common::cli::client::Client;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn vnic(host: &Host, tenant: &str, last: u8) -> Value {
 #[test]
 fn a_launcher_posts_the_networks_body_to_docker_and_runs_containers_on_it() {
     let host = shared();
-    let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
+    let docker = Client::new("dockerd", host.path("/run/docker.sock")).unwrap();
     for tenant in ["red", "blue"] {
         let first = vnic(&host, tenant, 2);
         assert_eq!(first["network"]["create"], true);
@@ -91,7 +91,7 @@ fn an_administrator_types_dockers_commands_for_a_vnic() {
 fn a_container_finds_its_vnic_by_address_by_instance_or_by_id() {
     let host = shared();
     let made = vnic(&host, "red", 7);
-    let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
+    let docker = Client::new("dockerd", host.path("/run/docker.sock")).unwrap();
     assert_eq!(docker.post("/networks/create", &made["network"]["docker"]).unwrap().status, 201);
     let network = made["network"]["name"].as_str().unwrap();
     let by_id = format!("name={network},driver-opt=vnic={}", made["id"].as_str().unwrap());

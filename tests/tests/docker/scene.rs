@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ciao_common::client::Server;
+use ciao_common::cli::client::Client;
 use ciao_tests::lab::Host;
 use serde_json::{Value, json};
 
@@ -119,7 +119,7 @@ const TRACES: &str = "
 /// own bridge and what the scenario made itself. Waits for it: ciao deletes links in the background, and a lease or a
 /// rule may go a moment after the command that made it needless.
 pub(crate) fn assert_nothing_left(host: &Host, own_links: &[&str]) {
-    let docker = Server::new("dockerd", host.path("/run/docker.sock")).unwrap();
+    let docker = Client::new("dockerd", host.path("/run/docker.sock")).unwrap();
     let tables = sql(host, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'");
     let count = |table: &str| format!("SELECT '{table}: '||count(*) AS n FROM {table} HAVING count(*) > 0");
     let counts: Vec<_> = tables.lines().filter(|table| *table != FACTS).map(count).collect();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciao_common::plugin::Plugin;
-use ciao_common::server::{Handler, Request};
+use ciao_common::serve::plugin::Plugin;
+use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::LinkName;
 use ciao_ipam::Ipam;

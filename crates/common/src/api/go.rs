@@ -12,6 +12,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::types::{parse_address, parse_cidr};
+
 /// The key under which a network's own options (`-o key=value`) arrive.
 pub const GENERIC: &str = "com.docker.network.generic";
 
@@ -40,7 +42,7 @@ pub fn optional_cidr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(None),
-        Some(text) => crate::types::parse_cidr(&text).map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
+        Some(text) => parse_cidr(&text).map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
     }
 }
 
@@ -52,7 +54,7 @@ pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
         Some(text) if text.is_empty() => Ok(None),
-        Some(text) => address(&text).map(Some).map_err(D::Error::custom),
+        Some(text) => parse_address(&text).map(Some).map_err(D::Error::custom),
     }
 }
 
@@ -61,7 +63,7 @@ pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 /// # Errors
 /// The text is no IP address.
 pub fn required_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
-    address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 /// A list of bare addresses, which may be absent.
@@ -70,11 +72,7 @@ pub fn required_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ip
 /// One of them is no IP address.
 pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
     let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
-    texts.iter().map(|text| address(text).map_err(D::Error::custom)).collect()
-}
-
-fn address(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an IP address: give one such as 192.168.111.2"))
+    texts.iter().map(|text| parse_address(text).map_err(D::Error::custom)).collect()
 }
 
 /// Anything that is its default when it is `null`.

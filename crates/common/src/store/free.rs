@@ -11,7 +11,7 @@ use rusqlite::{Row, params};
 
 use super::value::{Key, Text};
 use super::{PoolSet, Tx};
-use crate::types::{AddressRange, Family, Subnet, key, key_address};
+use crate::types::{AddressRange, Family, Subnet, number};
 
 fn run(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
     Ok(AddressRange { first: row.get::<_, Key>("first")?.number(), last: row.get::<_, Key>("last")?.number() })
@@ -32,7 +32,7 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn take(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
-        let (family, number) = key(address);
+        let (family, number) = (Family::of(address), number(address));
         let Some(run) = self.run_from(set, number)?.filter(|run| run.contains(number)) else {
             return Ok(false);
         };
@@ -58,7 +58,7 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn give(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
-        let (family, number) = key(address);
+        let (family, number) = (Family::of(address), number(address));
         let mut run = AddressRange { first: number, last: number };
         if let Some(end) = number.checked_sub(1)
             && let Some(below) = self.run_from(set, end)?.filter(|below| below.last == end)
@@ -130,7 +130,7 @@ fn check_set(subnet: Subnet, runs: &[AddressRange], taken: Vec<AddressRange>) ->
     }
     let mut pieces = [runs, &taken].concat();
     pieces.sort_by_key(|piece| piece.first);
-    let show = |number| key_address(subnet.family(), number);
+    let show = |number| subnet.family().address(number);
     let mut next = Some(subnet.range().first);
     for piece in &pieces {
         let expected = next.context("there are addresses beyond the end")?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::value::{Key, Text, get, get_optional, text};
 use super::{Egress, Egress6, Tx, VnicPolicy, now};
-use crate::types::{LinkName, NetworkId, Subnet, TenantId};
+use crate::types::{LinkName, Mtu, NetworkId, Subnet, TenantId};
 
 /// A network.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub struct Network {
     /// Its bridge.
     pub bridge: LinkName,
     /// Of its links, in bytes; `None`: the kernel's default.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// Who answers the gateway's address.
     pub egress: Egress,
     /// What an endpoint without a VNIC gets.
@@ -81,7 +81,7 @@ pub struct NetworkRow {
     /// Who answers the gateway's address.
     pub egress: String,
     /// Of its links, in bytes.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// `auto` or `required`.
     pub vnics: String,
     /// How many it has.

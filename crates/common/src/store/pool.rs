@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::value::{Key, Text, get, get_optional, text};
 use super::words::words;
 use super::{Tx, now};
-use crate::types::{PoolId, Subnet, TenantId, key_address};
+use crate::types::{PoolId, Subnet, TenantId};
 
 /// Docker's two address spaces. What is in one is apart from the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -242,7 +242,7 @@ impl Tx<'_> {
             return Ok(leases.len());
         };
         for number in &leases {
-            let address = key_address(pool.set.subnet.family(), *number);
+            let address = pool.set.subnet.family().address(*number);
             self.delete_address(&pool.set, address)?;
             self.give(&pool.set, address)?;
         }

@@ -143,7 +143,7 @@ fn taking_and_giving_keep_the_runs_whole() {
                 tx.check_addresses()?;
             }
             let all = AddressRange::new(0, u128::MAX).unwrap();
-            let lowest = tx.lowest_free(&set, all)?.map(|n| crate::types::key_address(set.subnet.family(), n));
+            let lowest = tx.lowest_free(&set, all)?.map(|n| set.subnet.family().address(n));
             assert_eq!(lowest, Some(address("10.0.0.1")));
             for text in ["10.0.0.4", "10.0.0.0", "10.0.0.2", "10.0.0.3", "10.0.0.7"] {
                 tx.delete_address(&set, address(text))?;

@@ -9,7 +9,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{OptionalExtension, Params, Row};
 
 use super::{Tx, connection::explain};
-use crate::types::{Family, key, key_address};
+use crate::types::{Family, Mtu, number};
 
 /// A value that stands as its text.
 pub(super) struct Text<T>(pub(super) T);
@@ -66,8 +66,7 @@ impl Key {
     }
 
     pub(super) fn of(address: IpAddr) -> Self {
-        let (family, number) = key(address);
-        Self { family, number }
+        Self { family: Family::of(address), number: number(address) }
     }
 
     pub(super) fn number(self) -> u128 {
@@ -77,7 +76,7 @@ impl Key {
 
 impl ToSql for Key {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let bytes = match key_address(self.family, self.number) {
+        let bytes = match self.family.address(self.number) {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
         };
@@ -96,6 +95,18 @@ impl FromSql for Key {
             return Err(FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() });
         };
         Ok(Self::of(address))
+    }
+}
+
+impl ToSql for Mtu {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.bytes().into())
+    }
+}
+
+impl FromSql for Mtu {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        u32::column_result(value)?.try_into().map_err(|e| FromSqlError::Other(format!("{e}").into()))
     }
 }
 

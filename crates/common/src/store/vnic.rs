@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::value::{Text, get, get_optional, text};
 use super::words::words;
 use super::{Tx, now};
-use crate::types::{InstanceId, LinkName, MacAddr, NetworkId, Rate, Subnet, TenantId, VnicId};
+use crate::types::{InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId};
 
 /// Whose word deletes a VNIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub struct Vnic {
     /// For the Docker network, if it is a launcher's.
     pub gateway: Option<IpAddr>,
     /// In bytes; `None`: the kernel's default.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// Where its bridge is; `None`: in the host's namespace.
     pub namespace: Option<String>,
     /// What its other end is on.

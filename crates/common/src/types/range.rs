@@ -1,9 +1,5 @@
 //! Arithmetic over runs of addresses, for IPv4 and IPv6 alike: pure, no store and no Docker.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use super::subnet::Family;
-
 /// A run of addresses, both ends in it, never empty. IPv4 addresses are numbers below 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
@@ -53,27 +49,6 @@ impl AddressRange {
     }
 }
 
-/// An address as a number and its family.
-#[must_use]
-pub fn key(address: IpAddr) -> (Family, u128) {
-    match address {
-        IpAddr::V4(v4) => (Family::V4, u128::from(u32::from(v4))),
-        IpAddr::V6(v6) => (Family::V6, u128::from(v6)),
-    }
-}
-
-/// The address that [`key`] made `number` of. For IPv4 the low 32 bits count.
-#[must_use]
-pub fn key_address(family: Family, number: u128) -> IpAddr {
-    match family {
-        Family::V4 => {
-            let low = u32::try_from(number & u128::from(u32::MAX)).expect("masked to 32 bits");
-            Ipv4Addr::from(low).into()
-        }
-        Family::V6 => Ipv6Addr::from(number).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,14 +68,5 @@ mod tests {
         assert_eq!(all.count(), u128::MAX);
         assert_eq!(all.without(0).0, None);
         assert_eq!(all.without(u128::MAX).1, None);
-    }
-
-    #[test]
-    fn an_address_is_the_same_after_its_number() {
-        for text in ["0.0.0.0", "255.255.255.255", "10.5.0.9", "::", "fd00:5::2", "ffff::ffff"] {
-            let address: IpAddr = text.parse().unwrap();
-            let (family, number) = key(address);
-            assert_eq!(key_address(family, number), address);
-        }
     }
 }

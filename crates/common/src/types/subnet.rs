@@ -8,42 +8,8 @@ use anyhow::{Context, Error, bail, ensure};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::range::{AddressRange, key, key_address};
-
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// 32 bits.
-    V4,
-    /// 128 bits.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    /// How many bits an address has.
-    #[must_use]
-    pub fn bits(self) -> u8 {
-        match self {
-            Self::V4 => 32,
-            Self::V6 => 128,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
+use super::address::{Family, number};
+use super::range::AddressRange;
 
 /// A subnet whose host bits are zero: `10.5.0.0/16`, never `10.5.0.1/16`. Parsing masks them, as the engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,8 +54,8 @@ impl Subnet {
     /// All of its addresses.
     #[must_use]
     pub fn range(self) -> AddressRange {
-        let (family, first) = key(self.network());
-        let host_bits = family.bits() - self.prefix();
+        let first = number(self.network());
+        let host_bits = self.family().bits() - self.prefix();
         let hosts = 1_u128.checked_shl(u32::from(host_bits)).map_or(u128::MAX, |size| size - 1);
         AddressRange { first, last: first | hosts }
     }
@@ -120,7 +86,7 @@ impl Subnet {
         let Some(gateway) = gateway else { return Ok(()) };
         ensure!(self.contains(gateway), "gateway {gateway} is outside of subnet {self}: give one inside");
         ensure!(
-            self.usable().contains(key(gateway).1),
+            self.usable().contains(number(gateway)),
             "gateway {gateway} of subnet {self} is the network's or broadcast address: give another one"
         );
         Ok(())
@@ -129,7 +95,7 @@ impl Subnet {
     /// The first usable address: the gateway's, unless somebody names another.
     #[must_use]
     pub fn first_usable(self) -> IpAddr {
-        key_address(self.family(), self.usable().first)
+        self.family().address(self.usable().first)
     }
 
     /// Whether the address is one of its own.
@@ -237,7 +203,7 @@ mod tests {
         let ends = |text: &str| {
             let subnet = subnet(text);
             let usable = subnet.usable();
-            let show = |n| key_address(subnet.family(), n).to_string();
+            let show = |n| subnet.family().address(n).to_string();
             format!("{}-{}", show(usable.first), show(usable.last))
         };
         assert_eq!(ends("10.0.0.0/24"), "10.0.0.1-10.0.0.254");

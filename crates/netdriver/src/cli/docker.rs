@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::client::{Answer, Server};
+use ciao_common::cli::client::{Client, Response};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ pub(super) struct Docker {
 
 /// The ids of all networks that Docker knows, and of the endpoints on ours, as the control socket takes them.
 pub(super) fn known(docker: &Docker) -> Result<Value> {
-    let docker = Server::new("dockerd", docker.docker_socket.clone())?;
+    let docker = Client::new("dockerd", docker.docker_socket.clone())?;
     let networks = docker.get("/networks")?.success()?;
     let networks = networks.as_array().context("dockerd's list of networks is no list")?;
     let mut endpoints = Vec::new();
@@ -41,13 +41,13 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
 
 /// Docker's API, in the newest version that the engine has.
 pub(super) struct Engine {
-    server: Server,
+    server: Client,
     version: (u32, u32),
 }
 
 impl Engine {
     pub(super) fn connect(args: &Docker) -> Result<Self> {
-        let server = Server::new("dockerd", args.docker_socket.clone())?;
+        let server = Client::new("dockerd", args.docker_socket.clone())?;
         let version = server.get("/version")?.success()?;
         let text = version["ApiVersion"].as_str().context("Docker says no API version")?;
         let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// 409: there is one of that name.
-    pub(super) fn create_network(&self, body: &Value) -> Result<Answer> {
+    pub(super) fn create_network(&self, body: &Value) -> Result<Response> {
         self.server.post(&self.path("/networks/create"), body)
     }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::docker::{Docker, Engine};
 use super::{Control, Wanted};
 use crate::vnic::{DeletionReply, VnicReply};
-use ciao_common::client::Server;
+use ciao_common::cli::client::Client;
 
 /// How long a network may be known to Docker by name and not yet recorded, because it is being made.
 const IN_THE_MAKING: Duration = Duration::from_secs(3);
@@ -100,7 +100,7 @@ impl Network {
 }
 
 /// The VNIC's network, made unless somebody did or does.
-fn network_for(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicReply) -> Result<Network> {
+fn network_for(ciao: &Client, docker: &Engine, turns: &File, vnic: &VnicReply) -> Result<Network> {
     let network = vnic.network.as_ref().context("the VNIC has no network")?;
     if let Some(id) = network.id.clone().filter(|_| !network.create) {
         return Ok(Network::of_another(id));
@@ -121,14 +121,14 @@ fn network_for(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicReply) -
 }
 
 /// The VNIC's network, if it is made by now.
-fn recorded(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+fn recorded(ciao: &Client, vnic: &VnicId) -> Result<Option<String>> {
     let vnic = ciao.get(&format!("/v1/vnics/{vnic}"))?.success()?;
     let vnic: VnicReply = serde_json::from_value(vnic).context("read the daemon's answer")?;
     Ok(vnic.network.and_then(|network| network.id))
 }
 
 /// The VNIC's network, which another launcher has in the making.
-fn recorded_soon(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+fn recorded_soon(ciao: &Client, vnic: &VnicId) -> Result<Option<String>> {
     let since = Instant::now();
     loop {
         let id = recorded(ciao, vnic)?;
@@ -157,7 +157,7 @@ fn taken_back(error: Error, undo: Result<()>) -> Error {
 }
 
 /// Deletes a VNIC that this launch made, and the network if it made that too and no other launch needs it by now.
-fn undo(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicId, made: Option<&str>) -> Result<()> {
+fn undo(ciao: &Client, docker: &Engine, turns: &File, vnic: &VnicId, made: Option<&str>) -> Result<()> {
     turns.lock().context(TURNS)?;
     match delete_vnic(ciao, vnic)? {
         Some(network) if made == Some(network.as_str()) => docker.remove_network(&network),
@@ -166,7 +166,7 @@ fn undo(ciao: &Server, docker: &Engine, turns: &File, vnic: &VnicId, made: Optio
 }
 
 /// Answers the network that nothing is left on.
-fn delete_vnic(ciao: &Server, vnic: &VnicId) -> Result<Option<String>> {
+fn delete_vnic(ciao: &Client, vnic: &VnicId) -> Result<Option<String>> {
     let deleted = ciao.delete(&format!("/v1/vnics/{vnic}"))?.success().context("delete VNIC")?;
     let deleted: DeletionReply = serde_json::from_value(deleted).context("read the daemon's answer")?;
     Ok(deleted.network.filter(|network| network.remove).map(|network| network.id))

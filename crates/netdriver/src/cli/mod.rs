@@ -8,15 +8,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use ciao_common::table::{self, List};
-use ciao_common::types::{InstanceId, LinkName, MacAddr, NetworkId, Rate, Subnet, TenantId, VnicId};
+use ciao_common::cli::table::{self, List};
+use ciao_common::types::{
+    InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId, parse_address,
+};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
-use crate::options;
 use crate::reconcile::Repair;
 use crate::vnic::VnicRequest;
-use ciao_common::client::Server;
+use ciao_common::cli::client::Client;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,8 +63,8 @@ struct Control {
 }
 
 impl Control {
-    fn server(&self) -> Result<Server> {
-        Server::new("ciao-net", self.control.clone())
+    fn server(&self) -> Result<Client> {
+        Client::new("ciao-net", self.control.clone())
     }
 }
 
@@ -92,28 +93,28 @@ struct Wanted {
     #[arg(long)]
     subnet: Subnet,
     /// The instance's address in it.
-    #[arg(long, value_name = "ADDRESS", value_parser = options::parse_address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     ip: IpAddr,
     /// Of the instance's interface.
     #[arg(long)]
     mac: MacAddr,
     /// The subnet's gateway; its first address unless given.
-    #[arg(long, value_parser = options::parse_address)]
+    #[arg(long, value_parser = parse_address)]
     gateway: Option<IpAddr>,
     /// In bytes.
-    #[arg(long, value_parser = options::parse_mtu)]
-    mtu: Option<u32>,
+    #[arg(long)]
+    mtu: Option<Mtu>,
     /// The tenant's bridge; one for the subnet unless given.
     #[arg(long)]
     bridge: Option<LinkName>,
     /// A second address, for dual stack.
-    #[arg(long, value_name = "ADDRESS", requires = "subnet6", value_parser = options::parse_address)]
+    #[arg(long, value_name = "ADDRESS", requires = "subnet6", value_parser = parse_address)]
     ip6: Option<IpAddr>,
     /// Its subnet.
     #[arg(long, value_name = "SUBNET", requires = "ip6")]
     subnet6: Option<Subnet>,
     /// A further address that the instance may send with, such as a virtual IP. Repeat for more.
-    #[arg(long, value_name = "ADDRESS", value_parser = options::parse_address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     allow: Vec<IpAddr>,
     /// How fast it may be, each way, such as 100mbit.
     #[arg(long)]

@@ -1,14 +1,15 @@
 //! The daemon.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use ciao_common::daemon;
-use ciao_common::server::{self, Handler};
+use ciao_common::cli::table::Database;
+use ciao_common::serve::daemon;
+use ciao_common::serve::every::{Timer, every};
+use ciao_common::serve::server::{self, Handler};
 use ciao_common::store::{Scope, Store};
-use ciao_common::table::Database;
 use ciao_common::types::Subnet;
 use clap::Args;
 
@@ -34,7 +35,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
     /// How often records and kernel are compared, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = |text: &str| daemon::seconds(text, 1))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
 }
 
@@ -57,30 +58,21 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         (plugin, Arc::new(routes::plugin(Arc::clone(&driver)))),
         (control, Arc::new(Control::new(Arc::clone(&driver)))),
     ];
-    reconcile_on_a_timer(Arc::downgrade(&driver), Duration::from_secs(args.reconcile_every))?;
+    let _timer = watch(driver, Duration::from_secs(args.reconcile_every))?;
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)
 }
 
 /// How often the host's firewall is looked at.
 const WATCH: Duration = Duration::from_secs(2);
 
-fn reconcile_on_a_timer(driver: Weak<Driver>, every: Duration) -> Result<()> {
-    let watch = move || {
-        let mut due = Instant::now() + every;
-        loop {
-            std::thread::sleep(WATCH.min(every));
-            let Some(driver) = driver.upgrade() else { return };
-            let done = if Instant::now() < due {
-                driver.watch_firewall()
-            } else {
-                due = Instant::now() + every;
-                driver.reconcile(Depth::Glance).map(drop)
-            };
-            if let Err(error) = done {
-                log::warn!("reconcile: {error:#}");
-            }
+/// Looks at the host's firewall, and each `period` at all of the records.
+fn watch(driver: Arc<Driver>, period: Duration) -> Result<Timer> {
+    let mut due = Instant::now() + period;
+    every("reconcile", WATCH.min(period), move || {
+        if Instant::now() < due {
+            return driver.watch_firewall();
         }
-    };
-    std::thread::Builder::new().name("reconcile".into()).spawn(watch).context("start a timer")?;
-    Ok(())
+        due = Instant::now() + period;
+        driver.reconcile(Depth::Glance).map(drop)
+    })
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ciao_common::server::{ANSWER_WITHIN, Handler, Reply, Request};
+use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
 use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 

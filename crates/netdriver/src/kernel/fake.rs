@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Result, bail, ensure};
-use ciao_common::types::{LinkName, MacAddr, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 
 use super::element::{Change, Element};
 use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
@@ -137,7 +137,7 @@ impl Kernel for Fake {
         })
     }
 
-    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, _mtu: Option<u32>) -> Result<bool> {
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, _mtu: Option<Mtu>) -> Result<bool> {
         let mut state = self.changing()?;
         ensure!(state.namespaces.contains(namespace), "network namespace {namespace} is not there");
         let key = (Namespace::Named(namespace.to_owned()), bridge.clone());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -169,7 +169,7 @@ impl Kernel for Linux {
         Ok(link.map_or(HostLink::Absent, |link| if link.is_bridge { HostLink::Bridge } else { HostLink::Other }))
     }
 
-    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<u32>) -> Result<bool> {
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool> {
         let mut netlink = self.required(&Namespace::Named(namespace.to_owned()))?;
         match find(&mut netlink, bridge)? {
             Some(link) if link.is_bridge => return Ok(false),

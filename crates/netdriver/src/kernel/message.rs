@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ciao_common::types::{LinkName, MacAddr, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
@@ -109,11 +109,11 @@ pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
 
 /// A new bridge, up. Its MAC address is given, because a bridge without one takes its lowest port's, and so changes it
 /// under its neighbours as ports come and go.
-pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<u32>) -> RouteNetlinkMessage {
+pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<Mtu>) -> RouteNetlinkMessage {
     let mut link = named(name);
     up(&mut link);
     link.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
-    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     RouteNetlinkMessage::NewLink(link)
 }
@@ -123,17 +123,17 @@ pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<u32>) -> Rou
 pub(super) fn new_veth(
     (host_link, bridge_index): (&LinkName, u32),
     (container_link, mac): (&LinkName, MacAddr),
-    mtu: Option<u32>,
+    mtu: Option<Mtu>,
     container_side: BorrowedFd<'_>,
 ) -> RouteNetlinkMessage {
     let mut peer = named(container_link);
     peer.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
-    peer.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    peer.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     peer.attributes.push(LinkAttribute::NetNsFd(container_side.as_raw_fd()));
     let mut link = named(host_link);
     up(&mut link);
     link.attributes.push(LinkAttribute::Controller(bridge_index));
-    link.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     link.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

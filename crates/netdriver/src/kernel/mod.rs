@@ -24,7 +24,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
 
 use element::{Change, Element};
 pub use linux::Linux;
@@ -75,7 +75,7 @@ pub struct Veth {
     /// Of the container's end.
     pub mac: MacAddr,
     /// Of both ends, in bytes; `None`: the kernel's default.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// How fast frames go to the container.
     pub rate: Option<Rate>,
 }
@@ -160,7 +160,7 @@ pub trait Kernel: Send + Sync + 'static {
     ///
     /// # Errors
     /// The kernel's; another kind of link has the name.
-    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<u32>) -> Result<bool>;
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool>;
 
     /// Whether a link is a bridge as [`Self::ensure_bridge`] makes it. What an administrator or a router puts beside it is
     /// not.

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ciao_common::types::{LinkName, Subnet, key_address};
+use ciao_common::types::{LinkName, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
@@ -19,7 +19,7 @@ use super::{Namespace, UplinkPair, message};
 /// The host's and the namespace's address of a pair.
 fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
     let (family, range) = (pair.family(), pair.range());
-    (key_address(family, range.first), key_address(family, range.last))
+    (family.address(range.first), family.address(range.last))
 }
 
 /// Makes the uplink, if it is not there. `true`: made.

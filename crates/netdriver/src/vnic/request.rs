@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use ciao_common::api::go;
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Rate, Subnet, TenantId, VnicId};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, TenantId, VnicId, number};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{names, options};
+use crate::names;
 
 /// What a launcher asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct VnicRequest {
     pub gateway: Option<IpAddr>,
     /// In bytes; the kernel's default unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// The tenant's bridge; one for the subnet unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<LinkName>,
@@ -77,7 +77,7 @@ pub struct VnicReply {
     /// As asked, or the subnet's first address.
     pub gateway: Option<IpAddr>,
     /// As asked.
-    pub mtu: Option<u32>,
+    pub mtu: Option<Mtu>,
     /// As asked.
     pub address6: Option<IpAddr>,
     /// As asked.
@@ -148,7 +148,6 @@ impl VnicRequest {
             (Some(subnet), None) => anyhow::bail!("subnet6 {subnet} needs address6"),
             (None, Some(address)) => anyhow::bail!("address6 {address} needs subnet6"),
         }
-        self.mtu.map(options::check_mtu).transpose()?;
         if let Some(name) = &self.network {
             let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
             ensure!(
@@ -162,7 +161,7 @@ impl VnicRequest {
 
 fn inside(subnet: Subnet, address: IpAddr) -> Result<()> {
     ensure!(subnet.contains(address), "address {address} is outside of subnet {subnet}: give one inside");
-    let usable = subnet.usable().contains(ciao_common::types::key(address).1);
+    let usable = subnet.usable().contains(number(address));
     ensure!(usable, "address {address} of subnet {subnet} is the network's or broadcast address: give another one");
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ciao_common::plugin::Plugin;
-use ciao_common::server::{Handler, Request};
+use ciao_common::serve::plugin::Plugin;
+use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
 use ciao_common::types::{LinkName, Subnet};
 use ciao_ipam::Ipam;

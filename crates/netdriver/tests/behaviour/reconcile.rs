@@ -1,6 +1,6 @@
 //! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
 
-use ciao_common::server::ANSWER_WITHIN;
+use ciao_common::serve::server::ANSWER_WITHIN;
 use ciao_common::store::Owner;
 use ciao_netdriver::control::RECONCILE_WITHIN;
 use ciao_netdriver::kernel::fake::FakeLink;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use ciao_common::server::{Handler, Request};
+use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
 use ciao_netdriver::kernel::{Kernel, Linux, Namespace};
 use ciao_netdriver::reconcile::Depth;

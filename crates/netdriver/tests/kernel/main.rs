@@ -53,8 +53,8 @@ tests! {
     fn a_bridge_is_up_with_its_mtu_and_made_once(kernel) {
         kernel.ensure_namespace(RED).unwrap();
         let longest = name("br-45678901234b");
-        assert!(kernel.ensure_bridge(RED, &longest, Some(1400)).unwrap());
-        assert!(!kernel.ensure_bridge(RED, &longest, Some(1400)).unwrap());
+        assert!(kernel.ensure_bridge(RED, &longest, "1400".parse().ok()).unwrap());
+        assert!(!kernel.ensure_bridge(RED, &longest, "1400".parse().ok()).unwrap());
         let shown = run(&format!("ip -n {RED} -d link show {longest}"));
         assert!(shown.contains("mtu 1400") && shown.contains(",UP") && shown.contains("bridge"), "{shown}");
         assert!(kernel.ensure_bridge("ciao-none", &longest, None).is_err());
@@ -120,7 +120,7 @@ tests! {
 
     fn a_veth_pair_has_mac_mtu_and_names_of_up_to_fifteen_bytes(kernel) {
         with_bridge(kernel, RED);
-        let veth = Veth { host_link: name("hv3456789abcdef"), container_link: name("cv3456789abcdef"), mtu: Some(1400), ..veth(RED, 1) };
+        let veth = Veth { host_link: name("hv3456789abcdef"), container_link: name("cv3456789abcdef"), mtu: "1400".parse().ok(), ..veth(RED, 1) };
         kernel.create_veth(&veth).unwrap();
         let ours = run("ip link show cv3456789abcdef");
         assert!(ours.contains("mtu 1400") && ours.contains("02:00:00:00:00:01") && ours.contains("state DOWN"), "{ours}");

@@ -270,7 +270,7 @@ async fn next(payload: &mut web::Payload) -> Option<Result<Bytes, actix_web::err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Server;
+    use crate::cli::client::Client;
 
     /// Takes its time with every call, and has more for one of them.
     struct Slow;
@@ -300,7 +300,7 @@ mod tests {
             let handle = server.handle();
             actix_web::rt::spawn(server);
             let ask = move || {
-                let server = Server::new("slow", socket).unwrap();
+                let server = Client::new("slow", socket).unwrap();
                 (server.get("/short").unwrap(), server.get("/long").unwrap())
             };
             let answers = web::block(ask).await.unwrap();

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::server::{Begun, Handler, Reply, Request};
 use crate::api::{self, ErrorReply, Manifest};
-use crate::server::{Begun, Handler, Reply, Request};
-use crate::store::Answer;
 
 type Call<D> = Box<dyn Fn(&D, &[u8]) -> Reply + Send + Sync>;
 type Begin<D> = Box<dyn Fn(&D, &[u8]) -> Begun + Send + Sync>;
@@ -68,16 +67,16 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
-    /// Adds a method that is one change of the store.
+    /// Adds a method that is one change of the store: what it returns is awaited and not waited for.
     #[must_use]
-    pub fn change<Q, R>(mut self, path: &'static str, method: fn(&D, Q) -> Answer<R>) -> Self
+    pub fn change<Q, R, F>(mut self, path: &'static str, method: fn(&D, Q) -> F) -> Self
     where
         Q: DeserializeOwned + 'static,
         R: Serialize + Send + 'static,
+        F: Future<Output = Result<R>> + Send + 'static,
     {
-        let call: Call<D> = Box::new(move |driver, body| {
-            read(body).map_or_else(|refusal| refusal, |q| render(method(driver, q).wait()))
-        });
+        let call: Call<D> =
+            Box::new(move |driver, body| read(body).map_or_else(|refusal| refusal, |q| wait(method(driver, q))));
         let begin: Begin<D> = Box::new(move |driver, body| match read(body) {
             Ok(request) => {
                 let answer = method(driver, request);
@@ -161,6 +160,14 @@ fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
         ));
     }
     api::parse(body).map_err(|error| refuse(400, &format!("{error:#}")))
+}
+
+/// Blocks the calling thread, which is none of an async runtime's own, until the answer is there.
+fn wait(answer: impl Future<Output = Result<impl Serialize>>) -> Reply {
+    match tokio::runtime::Builder::new_current_thread().build().context("start a runtime") {
+        Ok(runtime) => render(runtime.block_on(answer)),
+        Err(error) => refuse(500, &format!("{error:#}")),
+    }
 }
 
 fn render(answer: Result<impl Serialize>) -> Reply {

@@ -152,28 +152,6 @@ fn notify(state: &sd_notify::NotifyState<'_>) {
     }
 }
 
-/// Runs `command`'s outcome as a program's: errors on stderr as `name: cause: cause`, exit code 1.
-#[must_use]
-pub fn exit_code(program: &str, outcome: Result<()>) -> std::process::ExitCode {
-    match outcome {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing can be done when stderr is closed.
-            drop(writeln!(std::io::stderr(), "{program}: {error:#}"));
-            std::process::ExitCode::FAILURE
-        }
-    }
-}
-
-/// A number of seconds on the command line.
-///
-/// # Errors
-/// It is none, or less than `least`.
-pub fn seconds(text: &str, least: u64) -> Result<u64> {
-    let number = text.parse().ok().filter(|number| *number >= least);
-    number.with_context(|| format!("give a whole number of seconds, at least {least}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,30 +7,30 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Method;
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy;
 use hyperlocal::{UnixClientExt, UnixConnector, Uri};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// A server behind a Unix socket.
-pub struct Server {
+/// The client of a server behind a Unix socket.
+pub struct Client {
     name: &'static str,
     socket: PathBuf,
-    client: Client<UnixConnector, Full<Bytes>>,
+    http: legacy::Client<UnixConnector, Full<Bytes>>,
     runtime: Runtime,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// HTTP's.
     pub status: u16,
     /// JSON; null if the body was empty.
     pub body: Value,
 }
 
-impl Answer {
+impl Response {
     /// The body of a success.
     ///
     /// # Errors
@@ -45,21 +45,21 @@ impl Answer {
     }
 }
 
-impl Server {
+impl Client {
     /// The server called `name` that listens on `socket`.
     ///
     /// # Errors
     /// The runtime cannot be started.
     pub fn new(name: &'static str, socket: PathBuf) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        Ok(Self { name, socket, client: Client::unix(), runtime })
+        Ok(Self { name, socket, http: legacy::Client::unix(), runtime })
     }
 
     /// `GET path`.
     ///
     /// # Errors
     /// No connection; an answer that is not HTTP.
-    pub fn get(&self, path: &str) -> Result<Answer> {
+    pub fn get(&self, path: &str) -> Result<Response> {
         self.ask(Method::GET, path, Bytes::new())
     }
 
@@ -67,7 +67,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer> {
+    pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Response> {
         let body = serde_json::to_value(body)?;
         let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body)? };
         self.ask(Method::POST, path, bytes.into())
@@ -77,11 +77,11 @@ impl Server {
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub fn delete(&self, path: &str) -> Result<Answer> {
+    pub fn delete(&self, path: &str) -> Result<Response> {
         self.ask(Method::DELETE, path, Bytes::new())
     }
 
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Answer> {
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Response> {
         let uri: hyper::Uri = Uri::new(&self.socket, path).into();
         let request = hyper::Request::builder()
             .method(&method)
@@ -91,7 +91,7 @@ impl Server {
             .body(Full::new(body))
             .context("write a request")?;
         let conversation = async {
-            let response = self.client.request(request).await?;
+            let response = self.http.request(request).await?;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await?.to_bytes();
             Ok::<_, anyhow::Error>((status, body))
@@ -105,6 +105,6 @@ impl Server {
         // Docker answers a pull with one JSON value a line: the last one says how it ended.
         let last = body.split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty()).unwrap_or_default();
         let body = serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(last)).unwrap_or(Value::Null);
-        Ok(Answer { status, body })
+        Ok(Response { status, body })
     }
 }

@@ -1,0 +1,97 @@
+//! Work that is repeated for as long as a daemon lives.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+/// How long the end of a daemon waits for work that is under way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A timer. Dropping it stops it, once the work under way is done.
+pub struct Timer {
+    name: &'static str,
+    stop: Option<Sender<()>>,
+    stopped: Receiver<()>,
+}
+
+/// Does `work` now, and again each time `period` after it was done, in a thread called `name`. An error or a panic is
+/// logged, and the work is done again the next time.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn every(name: &'static str, period: Duration, work: impl FnMut() -> Result<()> + Send + 'static) -> Result<Timer> {
+    let (stop, stopping) = channel();
+    let (ended, stopped) = channel();
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(move || {
+            repeat(name, period, &stopping, work);
+            drop(ended);
+        })
+        .with_context(|| format!("start timer {name}"))?;
+    Ok(Timer { name, stop: Some(stop), stopped })
+}
+
+fn repeat(name: &str, period: Duration, stopping: &Receiver<()>, mut work: impl FnMut() -> Result<()>) {
+    loop {
+        let done = catch_unwind(AssertUnwindSafe(&mut work));
+        if let Err(error) = done.unwrap_or_else(|_| Err(anyhow!("a defect in ciao: it panicked, see above"))) {
+            log::error!("{name}: {error:#}; next try in {period:?}");
+        }
+        if stopping.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if self.stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("{} is not done after {PATIENCE:?}: ending without it", self.name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn work_that_fails_or_panics_is_done_again() {
+        let (done, seen) = channel();
+        let mut calls = 0;
+        let timer = every("test", Duration::from_millis(1), move || {
+            calls += 1;
+            let _ = done.send(calls);
+            match calls % 3 {
+                0 => panic!("expected by the test"),
+                1 => Err(anyhow!("expected by the test")),
+                _ => Ok(()),
+            }
+        });
+        let seen: Vec<i32> = seen.iter().take(7).collect();
+        assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7]);
+        drop(timer.unwrap());
+    }
+
+    #[test]
+    fn a_timer_that_was_dropped_has_let_go_of_what_it_worked_on() {
+        let subject = Arc::new(());
+        let held = Arc::clone(&subject);
+        let (done, seen) = channel();
+        let timer = every("test", Duration::from_secs(3600), move || {
+            let _held = &held;
+            Ok(done.send(())?)
+        });
+        seen.recv().unwrap();
+        let since = Instant::now();
+        drop(timer.unwrap());
+        assert!(since.elapsed() < PATIENCE && Arc::strong_count(&subject) == 1);
+    }
+}

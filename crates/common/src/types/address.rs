@@ -1,0 +1,83 @@
+//! IP addresses: their family, their number, their text.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Error};
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// 32 bits.
+    V4,
+    /// 128 bits.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// How many bits an address has.
+    #[must_use]
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The address of a [`number`]. For IPv4 the low 32 bits count.
+    #[must_use]
+    pub fn address(self, number: u128) -> IpAddr {
+        match self {
+            Self::V4 => {
+                let low = u32::try_from(number & u128::from(u32::MAX)).expect("masked to 32 bits");
+                Ipv4Addr::from(low).into()
+            }
+            Self::V6 => Ipv6Addr::from(number).into(),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// An address as a number: its bytes in the order of the wire, so an IPv4 address is below 2^32.
+#[must_use]
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+/// Reads a bare address, in requests, options and on the command line.
+///
+/// # Errors
+/// The text is not an IP address; a CIDR is none.
+pub fn parse_address(text: &str) -> Result<IpAddr, Error> {
+    text.parse().ok().with_context(|| format!("{text:?} is not an IP address: give one such as 10.5.0.2 or fd00:5::2"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_same_after_its_number() {
+        for text in ["0.0.0.0", "255.255.255.255", "10.5.0.9", "::", "fd00:5::2", "ffff::ffff"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(Family::of(address).address(number(address)), address);
+        }
+    }
+}
