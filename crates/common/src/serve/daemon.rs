@@ -2,9 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -51,23 +50,6 @@ pub fn lock(database: &Path, program: &str) -> Result<Lock> {
             database.display()
         ),
         Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
-    }
-}
-
-/// Says that this process alone manages the network namespace it runs in, for as long as the answer lives.
-///
-/// An abstract socket belongs to a network namespace and goes with its process, so it is the very lock that is needed.
-///
-/// # Errors
-/// Another process of that name manages it, with whatever database.
-pub fn claim_namespace(program: &str) -> Result<UnixListener> {
-    let name = SocketAddr::from_abstract_name(program).with_context(|| format!("name a socket {program}"))?;
-    match UnixListener::bind_addr(&name) {
-        Ok(claim) => Ok(claim),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            bail!("another {program} runs on this host: it would delete what the other one made; stop it first")
-        }
-        Err(error) => Err(error).with_context(|| format!("claim this host's networks for {program}")),
     }
 }
 
@@ -174,16 +156,6 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(bind(&path).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-    }
-
-    #[test]
-    fn a_host_has_one_daemon_of_a_kind() {
-        let name = format!("ciao-test-{}", std::process::id());
-        let first = claim_namespace(&name).unwrap();
-        let error = format!("{:#}", claim_namespace(&name).unwrap_err());
-        assert!(error.contains("another ciao-test"), "{error}");
-        drop(first);
-        claim_namespace(&name).unwrap();
     }
 
     #[test]

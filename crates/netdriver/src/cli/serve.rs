@@ -1,14 +1,14 @@
 //! The daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ciao_common::cli::table::Database;
-use ciao_common::serve::daemon;
 use ciao_common::serve::every::{Timer, every};
 use ciao_common::serve::server::{self, Handler};
+use ciao_common::serve::{claim, daemon};
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::Subnet;
 use clap::Args;
@@ -41,7 +41,7 @@ pub(super) struct Serve {
 
 pub(super) fn run(args: &Serve) -> Result<()> {
     daemon::start("ciao-net", env!("CARGO_PKG_VERSION"));
-    let _claim = daemon::claim_namespace("ciao-net")?;
+    let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
     let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
