@@ -1,8 +1,8 @@
 //! What reads and writes Docker's JSON, for every type of request.
 
 use ciao_common::api::{self, ipam, network};
+use ciao_netdriver::launcher::VnicRequest;
 use ciao_netdriver::reconcile::Known;
-use ciao_netdriver::vnic::VnicRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

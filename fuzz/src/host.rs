@@ -342,7 +342,7 @@ impl Daemons {
         let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, Config::default()).expect("a driver"));
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).expect("a driver");
         Self {
-            net: ciao_netdriver::routes::plugin(Arc::clone(&driver)),
+            net: ciao_netdriver::docker::plugin(Arc::clone(&driver)),
             control: Control::new(driver),
             ipam: ciao_ipam::routes::plugin(ipam),
             store,

@@ -7,7 +7,7 @@ use std::path::Path;
 use ciao_common::api::{self, ipam};
 use ciao_common::serve::server::Reply;
 use ciao_common::types::PoolId;
-use ciao_netdriver::consistency::differences;
+use ciao_netdriver::kernel::fake::consistency::differences;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 

@@ -126,7 +126,7 @@ fn the_network_driver_answers_dockers_calls_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
     let driver = Driver::new(store, Arc::new(Fake::default()), Config::default()).unwrap();
-    let paths = ciao_netdriver::routes::plugin(Arc::new(driver)).paths();
+    let paths = ciao_netdriver::docker::plugin(Arc::new(driver)).paths();
     let methods: Vec<_> = paths.iter().map(|path| path.trim_start_matches('/')).collect();
     assert_eq!(
         methods,

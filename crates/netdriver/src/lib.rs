@@ -1,38 +1,21 @@
 //! The network driver: tenants' networks, VNICs, and what Docker's calls mean for them.
 //!
-//! - [`network`]: `CreateNetwork`, `DeleteNetwork`, and which tenant and addresses a network belongs to;
-//! - [`endpoint`]: `CreateEndpoint`, `DeleteEndpoint`: which VNIC a container gets;
-//! - [`sandbox`]: `Join`, `Leave`: handing the link over; `ready`: the answers that are known already;
-//! - [`ports`]: published ports; [`uplink`]: tenants' ways to the host; [`rules`]: what may pass, and
-//!   `host_rules`: keeping that up;
-//! - [`vnic`]: the launcher's side, served by [`control`];
-//! - [`wiring`]: the kernel's part of networks and VNICs: namespaces, bridges, links;
-//! - [`show`]: a network with all that stands for it; [`reconcile`]: records and kernel brought together again;
-//! - [`kernel`]: Linux; [`options`]: what a user may say; [`names`]: what things are called; [`cli`]: the programs.
+//! - [`docker`]: what Docker's calls mean; [`launcher`]: VNICs made before Docker asks; [`control`]: its socket;
+//! - [`reconcile`]: records and kernel brought together again;
+//! - `fabric`: what must stand in the kernel for a record; [`rules`]: nftables; [`kernel`]: Linux;
+//! - [`names`]: what things are called; [`cli`]: the programs.
 
 pub mod cli;
-#[cfg(feature = "fake-kernel")]
-pub mod consistency;
 pub mod control;
-pub mod endpoint;
-mod held;
-mod host_rules;
+pub mod docker;
+mod fabric;
 pub mod kernel;
+pub mod launcher;
 pub mod names;
-pub mod network;
-pub mod options;
-mod pairing;
-pub mod ports;
-mod publish;
 mod ready;
 pub mod reconcile;
-pub mod routes;
 pub mod rules;
-pub mod sandbox;
-pub mod show;
-pub mod uplink;
-pub mod vnic;
-mod wiring;
+mod uplink_pool;
 
 use std::sync::Arc;
 
@@ -40,14 +23,14 @@ use anyhow::Result;
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::{MacAddr, Subnet, VnicId};
 
+use fabric::Fabric;
 use kernel::Kernel;
-use wiring::Wiring;
 
 /// The network driver. Its methods are named after Docker's calls; none of them blocks longer than disk and kernel do.
 pub struct Driver {
     store: Arc<Store>,
-    wiring: Arc<Wiring>,
-    held: held::Held,
+    fabric: Arc<Fabric>,
+    held: kernel::ports::Held,
     ready: ready::Ready,
     config: Config,
 }
@@ -78,9 +61,9 @@ impl Driver {
         let fresh =
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
-        let pools = uplink::Pools::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let wiring = Wiring::new(Arc::clone(&store), kernel, pools)?;
-        Ok(Self { store, wiring, held: held::Held::default(), ready: ready::Ready::default(), config })
+        let pools = uplink_pool::UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
+        let fabric = Fabric::new(Arc::clone(&store), kernel, pools)?;
+        Ok(Self { store, fabric, held: kernel::ports::Held::default(), ready: ready::Ready::default(), config })
     }
 }
 

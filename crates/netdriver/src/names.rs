@@ -14,6 +14,9 @@ pub const HOST_LINK: &str = "hv";
 /// How the names of the hosts' ends of uplinks begin; the rulesets know it too.
 pub const UPLINK: &str = "cu";
 
+/// The end of an uplink in a namespace, the same in every one.
+pub const INNER_LINK: &str = "up0";
+
 /// A tenant's network namespace.
 #[must_use]
 pub fn tenant_namespace(tenant: &TenantId) -> String {
@@ -51,7 +54,7 @@ pub fn is_ours(link: &LinkName) -> bool {
 /// # Errors
 /// It is one that ciao-net gives to other links.
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
-    let taken = bridge.as_str() == crate::uplink::INNER_LINK || is_ours(bridge);
+    let taken = bridge.as_str() == INNER_LINK || is_ours(bridge);
     anyhow::ensure!(!taken, "bridge {bridge} has a name that ciao-net gives to other links: give another one");
     Ok(())
 }

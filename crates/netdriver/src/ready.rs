@@ -12,7 +12,6 @@ use ciao_common::store::{Egress, Network, Vnic};
 use ciao_common::types::{EndpointId, NetworkId};
 
 use crate::kernel::Kernel;
-use crate::sandbox;
 
 /// The answers, by endpoint.
 #[derive(Default)]
@@ -29,9 +28,15 @@ struct Answer {
 
 impl Ready {
     /// Keeps an endpoint's answer, if its link is as it should be.
-    pub(crate) fn keep(&self, kernel: &dyn Kernel, endpoint: &EndpointId, network: &Network, vnic: &Vnic) {
+    pub(crate) fn keep(
+        &self,
+        kernel: &dyn Kernel,
+        endpoint: &EndpointId,
+        network: &Network,
+        vnic: &Vnic,
+        reply: JoinReply,
+    ) {
         let Some((index, _)) = kernel.peek(&vnic.container_link).filter(|(_, mac)| *mac == vnic.mac) else { return };
-        let reply = sandbox::reply(network, vnic);
         self.lock().insert(
             endpoint.clone(),
             Answer { network: network.id.clone(), index, reply, closed: network.egress == Egress::None },

@@ -52,7 +52,7 @@ impl Host {
         let config = Config { scope: self.scope, ..Config::default() };
         let driver = Driver::new(Arc::clone(&store), kernel, config).unwrap();
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
-        let net = ciao_netdriver::routes::plugin(Arc::new(driver));
+        let net = ciao_netdriver::docker::plugin(Arc::new(driver));
         self.daemons = Some(Daemons { net, ipam: ciao_ipam::routes::plugin(ipam), store });
         self.reconcile(Depth::Whole);
         self.daemons().net.driver().resume().unwrap();

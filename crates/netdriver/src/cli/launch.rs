@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::docker::{Docker, Engine};
 use super::{Control, Wanted};
-use crate::vnic::{DeletionReply, VnicReply};
+use crate::launcher::{DeletionReply, VnicReply};
 use ciao_common::cli::client::Client;
 
 /// How long a network may be known to Docker by name and not yet recorded, because it is being made.

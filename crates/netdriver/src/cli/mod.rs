@@ -15,8 +15,8 @@ use ciao_common::types::{
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::launcher::VnicRequest;
 use crate::reconcile::Repair;
-use crate::vnic::VnicRequest;
 use ciao_common::cli::client::Client;
 
 const EXAMPLES: &str = "\

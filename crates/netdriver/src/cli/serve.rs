@@ -16,7 +16,7 @@ use clap::Args;
 use crate::control::Control;
 use crate::kernel::Linux;
 use crate::reconcile::Depth;
-use crate::{Config, Driver, routes};
+use crate::{Config, Driver, docker};
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     driver.reconcile(Depth::Whole).context("bring records and kernel together")?;
     driver.resume().context("hold published ports")?;
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
-        (plugin, Arc::new(routes::plugin(Arc::clone(&driver)))),
+        (plugin, Arc::new(docker::plugin(Arc::clone(&driver)))),
         (control, Arc::new(Control::new(Arc::clone(&driver)))),
     ];
     let _timer = watch(driver, Duration::from_secs(args.reconcile_every))?;

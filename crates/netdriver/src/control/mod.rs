@@ -3,6 +3,8 @@
 //! Statuses: 400 what is asked makes no sense, 404 no such thing, 409 somebody else has it, 500 disk or kernel. An error
 //! is `{"error": sentence}`.
 
+pub mod show;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +14,9 @@ use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
+use crate::control::show::Shown;
+use crate::launcher::{Creation, Deletion, VnicRequest};
 use crate::reconcile::{Depth, Known};
-use crate::show::Shown;
-use crate::vnic::{Creation, Deletion, VnicRequest};
 
 /// The description of this interface.
 pub const OPENAPI: &str = include_str!("openapi.json");

@@ -5,17 +5,8 @@
 //! and no other tenant's address touches a tenant.
 
 pub mod element;
-mod firewall;
-mod firewalld;
 mod linux;
-mod message;
-mod namespace;
-mod netfilter;
-mod netlink;
-mod nft;
-mod shape;
-mod uplink;
-mod ways_out;
+pub(crate) mod ports;
 
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;

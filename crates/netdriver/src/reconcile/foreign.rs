@@ -7,21 +7,21 @@ use ciao_common::types::LinkName;
 
 use super::Repairs;
 use crate::kernel::Namespace;
-use crate::{Driver, names, uplink};
+use crate::{Driver, names};
 
 impl Driver {
     /// Links and namespaces that look like ours and that no record stands for.
     pub(super) fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
         // The kernel is read first: what is recorded in between, or was made while its record was still being written, is
         // in the second reading.
-        let links = self.wiring.kernel.links(&Namespace::Host)?;
-        let namespaces = self.wiring.kernel.namespaces()?;
+        let links = self.fabric.kernel.links(&Namespace::Host)?;
+        let namespaces = self.fabric.kernel.namespaces()?;
         self.store.settle()?;
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
             repairs.repair("delete", format!("link {link}"), "no record stands for it", |driver| {
-                driver.wiring.kernel.delete_link(&Namespace::Host, &link)
+                driver.fabric.kernel.delete_link(&Namespace::Host, &link)
             });
         }
         for name in namespaces {
@@ -31,7 +31,7 @@ impl Driver {
     }
 
     fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str, known: &BTreeSet<LinkName>) -> Result<()> {
-        let links = self.wiring.kernel.links(&Namespace::Named(name.to_owned()))?;
+        let links = self.fabric.kernel.links(&Namespace::Named(name.to_owned()))?;
         if self.store.read(|tx| tx.is_namespace_used(name))? {
             for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
                 // As after the restore of an old database. Its container is not cut off from what it listens to.
@@ -51,9 +51,9 @@ impl Driver {
         }
         let what = format!("network namespace {name}");
         repairs.repair("delete", what, "no network and no VNIC is in it", |driver| {
-            let _lock = driver.wiring.lock(Some(name));
+            let _lock = driver.fabric.lock(Some(name));
             let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
-            if used { Ok(()) } else { driver.wiring.kernel.delete_namespace(name) }
+            if used { Ok(()) } else { driver.fabric.kernel.delete_namespace(name) }
         });
         Ok(())
     }
@@ -61,28 +61,28 @@ impl Driver {
     /// Bridges of ours, and gateways on them, that a failed call left in a namespace that is in use. What somebody else
     /// put there, such as the router of a network with `egress=gateway`, stays.
     fn delete_foreign_bridges(&self, repairs: &mut Repairs<'_>, name: &str, links: Vec<LinkName>) -> Result<()> {
-        let others = |link: &LinkName| matches!(link.as_str(), "lo" | uplink::INNER_LINK) || names::is_vnic_link(link);
+        let others = |link: &LinkName| matches!(link.as_str(), "lo" | names::INNER_LINK) || names::is_vnic_link(link);
         let mut bridges = BTreeSet::new();
         for bridge in links.into_iter().filter(|link| !others(link)) {
-            if !self.wiring.kernel.is_own_bridge(name, &bridge)? {
+            if !self.fabric.kernel.is_own_bridge(name, &bridge)? {
                 continue;
             }
             if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
                 let what = format!("bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
-                    let _lock = driver.wiring.lock(Some(name));
-                    driver.wiring.tidy_bridge(name, &bridge).map(drop)
+                    let _lock = driver.fabric.lock(Some(name));
+                    driver.fabric.tidy_bridge(name, &bridge).map(drop)
                 });
             }
             bridges.insert(bridge);
         }
-        for (bridge, subnet, address) in self.wiring.kernel.addresses(name)? {
-            if bridges.contains(&bridge) && !self.wiring.may_stay(name, &bridge, subnet, address)? {
+        for (bridge, subnet, address) in self.fabric.kernel.addresses(name)? {
+            if bridges.contains(&bridge) && !self.fabric.may_stay(name, &bridge, subnet, address)? {
                 let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network there has it", |driver| {
-                    let _lock = driver.wiring.lock(Some(name));
-                    let stays = driver.wiring.may_stay(name, &bridge, subnet, address)?;
-                    if stays { Ok(()) } else { driver.wiring.kernel.remove_address(name, &bridge, subnet, address) }
+                    let _lock = driver.fabric.lock(Some(name));
+                    let stays = driver.fabric.may_stay(name, &bridge, subnet, address)?;
+                    if stays { Ok(()) } else { driver.fabric.kernel.remove_address(name, &bridge, subnet, address) }
                 });
             }
         }

@@ -7,7 +7,7 @@ use ciao_common::store::{Egress, Network, Owner, Vnic};
 
 use super::{Depth, Known, Repairs};
 use crate::kernel::{Namespace, Place};
-use crate::{Driver, uplink, wiring};
+use crate::{Driver, fabric, names};
 
 /// What is recorded of a namespace.
 #[derive(Default)]
@@ -42,10 +42,10 @@ impl Driver {
         depth: Depth,
         all_known: bool,
     ) -> Result<()> {
-        let links = self.wiring.kernel.links(&Namespace::of(namespace))?;
+        let links = self.fabric.kernel.links(&Namespace::of(namespace))?;
         let stands = |network: &Network| {
             let bridge = links.contains(&network.bridge);
-            bridge && (network.egress != Egress::Nat || links.iter().any(|link| link.as_str() == uplink::INNER_LINK))
+            bridge && (network.egress != Egress::Nat || links.iter().any(|link| link.as_str() == names::INNER_LINK))
         };
         let (standing, missing): (Vec<_>, Vec<_>) = space.networks.into_iter().partition(stands);
         if depth == Depth::Whole
@@ -59,8 +59,8 @@ impl Driver {
                 .repair("make", what, "it or its way out is not there", |driver| driver.make_network(&network, depth));
         }
         for vnic in space.vnics {
-            let veth = wiring::veth(&vnic);
-            let place = self.wiring.kernel.place(&veth)?;
+            let veth = fabric::veth(&vnic);
+            let place = self.fabric.kernel.place(&veth)?;
             let why = match place {
                 Place::Container if all_known && self.is_stuck(&vnic)? => "Docker knows nothing of who has its link",
                 Place::Container => continue,
@@ -70,7 +70,7 @@ impl Driver {
             };
             repairs.repair("make", format!("VNIC {}", vnic.id), why, |driver| {
                 if place == Place::Container {
-                    driver.wiring.kernel.delete_link(&veth.namespace, &veth.host_link)?;
+                    driver.fabric.kernel.delete_link(&veth.namespace, &veth.host_link)?;
                 }
                 driver.make_vnic(&vnic, depth)
             });
@@ -90,42 +90,42 @@ impl Driver {
     /// goes, so a second look tells the two apart.
     fn is_stuck(&self, vnic: &Vnic) -> Result<bool> {
         let has_endpoint = self.store.read(|tx| tx.endpoint_of_vnic(&vnic.id))?.is_some();
-        Ok(!has_endpoint && self.wiring.kernel.place(&wiring::veth(vnic))? == Place::Container)
+        Ok(!has_endpoint && self.fabric.kernel.place(&fabric::veth(vnic))? == Place::Container)
     }
 
     /// Writes a namespace's rules, and the addresses of its networks that stand, anew.
     fn refresh(&self, namespace: Option<&str>, standing: &[Network]) -> Result<()> {
-        let _lock = self.wiring.lock(namespace);
+        let _lock = self.fabric.lock(namespace);
         if let Some(name) = namespace {
             if !self.store.read(|tx| tx.is_namespace_used(name))? {
                 return Ok(());
             }
-            self.wiring.kernel.ensure_namespace(name)?;
-            self.wiring.load_rules(name)?;
+            self.fabric.kernel.ensure_namespace(name)?;
+            self.fabric.load_rules(name)?;
         }
-        standing.iter().try_for_each(|network| self.wiring.build_network(network))
+        standing.iter().try_for_each(|network| self.fabric.build_network(network))
     }
 
     /// Makes a network's links, unless it was deleted meanwhile. A whole reconcile has written its rules already.
     fn make_network(&self, network: &Network, depth: Depth) -> Result<()> {
-        let _lock = self.wiring.lock(network.namespace.as_deref());
+        let _lock = self.fabric.lock(network.namespace.as_deref());
         match self.store.read(|tx| tx.network(&network.id))? {
-            Some(network) if depth == Depth::Whole => self.wiring.build_network(&network),
-            Some(network) => self.wiring.ensure_network(&network),
+            Some(network) if depth == Depth::Whole => self.fabric.build_network(&network),
+            Some(network) => self.fabric.ensure_network(&network),
             None => Ok(()),
         }
     }
 
     /// Makes a VNIC's links, unless it was deleted meanwhile.
     fn make_vnic(&self, vnic: &Vnic, depth: Depth) -> Result<()> {
-        let _lock = self.wiring.lock(vnic.namespace.as_deref());
+        let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match self.store.read(|tx| tx.vnic(&vnic.id))? {
             // The bridge of a launcher's VNIC may have no network yet, that would have made it.
             Some(vnic) if depth == Depth::Whole => {
-                self.wiring.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
-                self.wiring.build_vnic(&vnic)
+                self.fabric.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+                self.fabric.build_vnic(&vnic)
             }
-            Some(vnic) => self.wiring.ensure_vnic(&vnic),
+            Some(vnic) => self.fabric.ensure_vnic(&vnic),
             None => Ok(()),
         }
     }

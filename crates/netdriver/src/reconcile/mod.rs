@@ -91,7 +91,7 @@ impl Driver {
         let dry = depth == Depth::Dry;
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
-            self.wiring.delete_all_going()?;
+            self.fabric.delete_all_going()?;
         }
         self.forget_networks(&mut repairs, docker)?;
         self.forget_stale_endpoints(&mut repairs, docker)?;
@@ -109,11 +109,11 @@ impl Driver {
     /// Uplinks that no network leaves by, and the host's rules.
     fn tidy_uplinks(&self, depth: Depth) -> Result<()> {
         for uplink in self.store.read(|tx| tx.uplinks())? {
-            let _lock = self.wiring.lock(Some(&uplink.namespace));
-            self.wiring.tidy_uplink(&uplink.namespace)?;
+            let _lock = self.fabric.lock(Some(&uplink.namespace));
+            self.fabric.tidy_uplink(&uplink.namespace)?;
         }
-        self.wiring.tidy_host_rules()?;
-        self.wiring.restore_host_rules(depth)
+        self.fabric.tidy_host_rules()?;
+        self.fabric.restore_host_rules(depth)
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.
@@ -121,7 +121,7 @@ impl Driver {
     /// # Errors
     /// The firewall's.
     pub fn watch_firewall(&self) -> Result<()> {
-        self.wiring.watch_host_rules()
+        self.fabric.watch_host_rules()
     }
 
     /// What only a start needs: the ports that are recorded are held again.

@@ -5,8 +5,9 @@ use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Endpoint, Owner, now};
 
 use super::{Known, Repairs, SETTLED};
+use crate::docker::{endpoint, pairing};
 use crate::kernel::{Namespace, Place};
-use crate::{Driver, endpoint, pairing, wiring};
+use crate::{Driver, fabric};
 
 impl Driver {
     /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
@@ -41,7 +42,7 @@ impl Driver {
         })?;
         for (vnic, stale) in endpoints {
             let lives = match &vnic {
-                Some(vnic) => self.wiring.kernel.place(&wiring::veth(vnic))? == Place::Container,
+                Some(vnic) => self.fabric.kernel.place(&fabric::veth(vnic))? == Place::Container,
                 None => false,
             };
             let why = match known {
@@ -55,7 +56,7 @@ impl Driver {
                 // Made again with what is missing.
                 left.map_or(Ok(()), |vnic| {
                     let namespace = Namespace::of(vnic.namespace.as_deref());
-                    driver.wiring.kernel.delete_link(&namespace, &vnic.host_link)
+                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)
                 })
             });
         }

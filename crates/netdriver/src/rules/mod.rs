@@ -11,7 +11,7 @@ use ciao_common::store::{Egress, Egress6, Network, Port, Uplink, Vnic};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
 use crate::kernel::element::{Change, Element, Key, Part, Table, script};
-use crate::uplink::Pools;
+use crate::uplink_pool::UplinkPool;
 
 const TENANT: &str = include_str!("tenant.nft");
 const HOST: &str = include_str!("host.nft");
@@ -54,7 +54,7 @@ impl Walls {
 }
 
 /// The whole ruleset of the host's namespace.
-pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplink], pools: &Pools) -> String {
+pub(crate) fn host_script(networks: &[Network], ports: &[Port], uplinks: &[Uplink], pools: &UplinkPool) -> String {
     let mut elements: Vec<_> = networks.iter().flat_map(host_elements).collect();
     elements.extend(ports.iter().filter_map(|port| {
         let uplink = uplinks.iter().find(|uplink| uplink.namespace == port.namespace)?;
@@ -149,7 +149,7 @@ pub(crate) fn inner_port(port: &Port) -> Element {
 }
 
 /// A published port's step from the host to the tenant's uplink.
-pub(crate) fn outer_port(port: &Port, uplink: &Uplink, pools: &Pools) -> Element {
+pub(crate) fn outer_port(port: &Port, uplink: &Uplink, pools: &UplinkPool) -> Element {
     let place = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
     let (set, key) = match port.host_address {
         IpAddr::V4(v4) if v4.is_unspecified() => ("ports4", place.to_vec()),

@@ -97,7 +97,7 @@ impl Bench {
         let driver = Arc::new(Driver::new(Arc::clone(&store), seen, Config::default()).unwrap());
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
         Self {
-            plugin: ciao_netdriver::routes::plugin(Arc::clone(&driver)),
+            plugin: ciao_netdriver::docker::plugin(Arc::clone(&driver)),
             control: Control::new(Arc::clone(&driver)),
             ipam: ciao_ipam::routes::plugin(ipam),
             driver,

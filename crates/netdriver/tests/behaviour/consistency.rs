@@ -1,6 +1,6 @@
 //! Whether records and kernel agree, after any test.
 
-use ciao_netdriver::consistency::differences;
+use ciao_netdriver::kernel::fake::consistency::differences;
 
 use crate::bench::Bench;
 

@@ -44,7 +44,7 @@ impl Bench {
     }
 
     fn ask(&self, method: &str, body: &Value) -> (u16, Value) {
-        let plugin = ciao_netdriver::routes::plugin(Arc::clone(&self.driver));
+        let plugin = ciao_netdriver::docker::plugin(Arc::clone(&self.driver));
         let path = format!("/NetworkDriver.{method}");
         let body = body.to_string();
         let reply = plugin.handle(Request { method: "POST", path: &path, query: "", body: body.as_bytes() });

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::namespace;
+use crate::kernel::linux::namespace;
 
 /// Runs a script in the calling thread's namespace, or another one.
-pub(super) fn run(inside: Option<&File>, host: &File, script: &str) -> Result<()> {
+pub(in crate::kernel) fn run(inside: Option<&File>, host: &File, script: &str) -> Result<()> {
     // A child is in the namespace that its parent's thread is in when it forks.
     let spawn = || {
         let mut command = Command::new("nft");
@@ -32,7 +32,7 @@ pub(super) fn run(inside: Option<&File>, host: &File, script: &str) -> Result<()
 }
 
 /// What `nft list` shows.
-pub(super) fn list(inside: Option<&File>, host: &File, what: &[&str]) -> Result<String> {
+pub(in crate::kernel) fn list(inside: Option<&File>, host: &File, what: &[&str]) -> Result<String> {
     let list = || Command::new("nft").arg("list").args(what).output().context("run nft (Debian: apt install nftables)");
     let output = match inside {
         Some(file) => namespace::enter(file, host, list)?,

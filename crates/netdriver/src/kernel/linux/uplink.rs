@@ -12,9 +12,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
-use super::linux::{Linux, find, ignore};
 use super::netlink::Netlink;
-use super::{Namespace, UplinkPair, message};
+use super::{Linux, find, ignore, message};
+use crate::kernel::{Namespace, UplinkPair};
 
 /// The host's and the namespace's address of a pair.
 fn ends(pair: Subnet) -> (IpAddr, IpAddr) {

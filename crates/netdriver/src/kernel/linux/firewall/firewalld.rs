@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const UPLINKS: (&str, &str) = ("cu+", "\"cu*\"");
 
 /// Lets the uplinks pass, if firewalld runs and has them in no zone.
-pub(super) fn open() -> Result<()> {
+pub(in crate::kernel) fn open() -> Result<()> {
     if knows_uplinks() != Some(false) {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub(super) fn open() -> Result<()> {
 }
 
 /// Takes it back.
-pub(super) fn close() -> Result<()> {
+pub(in crate::kernel) fn close() -> Result<()> {
     if knows_uplinks() == Some(true) {
         // Refused where an administrator has them in another zone.
         ask("removeInterface")?;

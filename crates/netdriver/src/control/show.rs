@@ -80,8 +80,8 @@ impl Driver {
             Ok((uplink, ports))
         })?;
         let inside = Namespace::of(network.namespace.as_deref());
-        let rules = if inside == Namespace::Host { String::new() } else { self.wiring.kernel.list_rules(&inside)? };
-        let pools = &self.wiring.pools;
+        let rules = if inside == Namespace::Host { String::new() } else { self.fabric.kernel.list_rules(&inside)? };
+        let pools = &self.fabric.pools;
         let address = |v6| uplink.as_ref().map(|uplink| pools.inner_address(uplink.number, v6));
         Ok(NetworkReply {
             subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),

@@ -10,11 +10,11 @@ use std::sync::PoisonError;
 use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 
+use crate::fabric::Fabric;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{Namespace, Passage};
 use crate::reconcile::Depth;
 use crate::rules;
-use crate::wiring::Wiring;
 
 /// What is known of the host's rules.
 #[derive(Default)]
@@ -27,7 +27,7 @@ pub(crate) struct HostRules {
     generation: Option<u32>,
 }
 
-impl Wiring {
+impl Fabric {
     /// As [`Self::change_rules`], for the host's rules.
     pub(crate) fn change_host_rules(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.lock_rules(None);

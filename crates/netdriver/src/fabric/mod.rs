@@ -3,6 +3,9 @@
 //! Records come before links when something is made, and go to state `going` before links are deleted; so a crash
 //! leaves records without links, or links that a record still names, and [`crate::reconcile`] repairs both.
 
+pub(crate) mod host_rules;
+mod uplinks;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,20 +15,20 @@ use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, Mtu, Subnet, VnicId};
 
-use crate::host_rules::HostRules;
+use crate::fabric::host_rules::HostRules;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
 use crate::rules::{self, Walls};
-use crate::uplink::Pools;
+use crate::uplink_pool::UplinkPool;
 
 /// Calls that touch one namespace take turns; calls on others go on. This many locks for all namespaces.
 const LOCKS: usize = 64;
 
 /// The store and the kernel together.
-pub(crate) struct Wiring {
+pub(crate) struct Fabric {
     pub(crate) store: Arc<Store>,
     pub(crate) kernel: Arc<dyn Kernel>,
-    pub(crate) pools: Pools,
+    pub(crate) pools: UplinkPool,
     /// What is known of the host's rules; whoever changes them has it.
     pub(crate) host_rules: Mutex<HostRules>,
     locks: Vec<Mutex<()>>,
@@ -55,11 +58,11 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
     }
 }
 
-impl Wiring {
-    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pools: Pools) -> Result<Arc<Self>> {
+impl Fabric {
+    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pools: UplinkPool) -> Result<Arc<Self>> {
         let (going, waiting) = channel();
         let locks = || (0..LOCKS).map(|_| Mutex::new(())).collect();
-        let wiring = Arc::new(Self {
+        let fabric = Arc::new(Self {
             store,
             kernel,
             pools,
@@ -68,18 +71,18 @@ impl Wiring {
             rules_locks: locks(),
             going: Mutex::new(going),
         });
-        wiring.start_deleting(waiting)?;
-        Ok(wiring)
+        fabric.start_deleting(waiting)?;
+        Ok(fabric)
     }
 
-    /// Starts the thread that deletes links in the background, as long as the wiring lives.
+    /// Starts the thread that deletes links in the background, as long as the fabric lives.
     fn start_deleting(self: &Arc<Self>, waiting: Receiver<VnicId>) -> Result<()> {
-        let wiring = Arc::downgrade(self);
+        let fabric = Arc::downgrade(self);
         let serve = move || {
             while let Ok(first) = waiting.recv() {
                 let ids: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
-                let Some(wiring) = wiring.upgrade() else { return };
-                if let Err(error) = wiring.delete_links(Some(ids)) {
+                let Some(fabric) = fabric.upgrade() else { return };
+                if let Err(error) = fabric.delete_links(Some(ids)) {
                     log::warn!("delete links: {error:#}: the next reconcile tries again");
                 }
             }

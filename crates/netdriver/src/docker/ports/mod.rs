@@ -3,6 +3,8 @@
 //! A port of the host leads to the tenant's uplink, and there to the container, by an element of a map on each side.
 //! Tenants' containers may have the same addresses; ports of the host are one each.
 
+mod choice;
+
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
@@ -12,12 +14,12 @@ use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExter
 use ciao_common::store::{Egress, Endpoint, Network, Port};
 use ciao_common::types::{EndpointId, NetworkId};
 
-use crate::endpoint::lookup;
+use crate::docker::endpoint::lookup;
 use crate::kernel::Namespace;
 use crate::kernel::element::Change;
-use crate::publish::Publishing;
 use crate::undone;
 use crate::{Driver, rules};
+use choice::Publishing;
 
 impl Driver {
     /// `NetworkDriver.ProgramExternalConnectivity`: publishes an endpoint's ports. Published already: nothing to do.
@@ -115,16 +117,16 @@ impl Driver {
         let mut seen = BTreeSet::new();
         let inside = ports.iter().filter(|port| seen.insert((port.protocol, port.host_port, port.address)));
         let inner: Vec<_> = inside.map(rules::inner_port).collect();
-        let kernel = &self.wiring.kernel;
+        let kernel = &self.fabric.kernel;
         if kernel.has_namespace(&first.namespace)? {
-            self.wiring
+            self.fabric
                 .change_rules(&first.namespace, &inner, change)
                 .context("lead published ports to the container")?;
         }
         let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
-        let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, &uplink, &self.wiring.pools)).collect();
+        let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, &uplink, &self.fabric.pools)).collect();
         if change == Change::Add || kernel.has_rules(&Namespace::Host)? {
-            self.wiring.change_host_rules(&outer, change).context("publish ports on the host")?;
+            self.fabric.change_host_rules(&outer, change).context("publish ports on the host")?;
         }
         Ok(())
     }

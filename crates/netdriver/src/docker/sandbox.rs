@@ -5,9 +5,10 @@ use ciao_common::api::Empty;
 use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 
-use crate::endpoint::lookup;
+use crate::docker::endpoint::lookup;
+use crate::docker::ports;
 use crate::kernel::Place;
-use crate::{Driver, ports, wiring};
+use crate::{Driver, fabric};
 
 /// libnetwork's numbers for kinds of routes.
 const NEXT_HOP: u8 = 0;
@@ -52,21 +53,21 @@ impl Driver {
 
     /// What [`Self::join`] answers, where that is known without a look at the records.
     pub fn join_ready(&self, request: &Join) -> Option<JoinReply> {
-        self.ready.answer(&*self.wiring.kernel, request)
+        self.ready.answer(&*self.fabric.kernel, request)
     }
 
     /// Sees to it that the container's end is where the engine looks for it.
     fn hand_over(&self, network: &Network, vnic: &Vnic) -> Result<()> {
-        match self.wiring.kernel.place(&wiring::veth(vnic))? {
+        match self.fabric.kernel.place(&fabric::veth(vnic))? {
             Place::Host(Some(mac)) if mac == vnic.mac => Ok(()),
             Place::Container => {
                 bail!("link {} of VNIC {} is in a running container: stop that one first", vnic.container_link, vnic.id)
             }
             Place::Host(_) | Place::Gone => {
                 log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
-                let _lock = self.wiring.lock(vnic.namespace.as_deref());
-                self.wiring.ensure_network(network)?;
-                self.wiring.ensure_vnic(vnic)
+                let _lock = self.fabric.lock(vnic.namespace.as_deref());
+                self.fabric.ensure_network(network)?;
+                self.fabric.ensure_vnic(vnic)
             }
         }
     }

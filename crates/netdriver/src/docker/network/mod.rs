@@ -1,16 +1,20 @@
-//! `CreateNetwork` and `DeleteNetwork`, and a swarm's `AllocateNetwork` and `FreeNetwork`.
+//! `CreateNetwork` and `DeleteNetwork`.
+
+mod check;
 
 use std::net::IpAddr;
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, IpamData, NetworkRef};
-use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tx, VnicPolicy};
+use ciao_common::api::network::{CreateNetwork, IpamData, NetworkRef};
+use ciao_common::store::{Egress, Network, NetworkSubnet, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
-use crate::options::NetworkOptions;
-use crate::uplink::Pools;
-use crate::{Driver, names, pairing, rules, undone};
+use crate::docker::options::NetworkOptions;
+use crate::docker::pairing;
+use crate::uplink_pool::UplinkPool;
+use crate::{Driver, names, undone};
+use check::{check_route, refuse_overlap, refuse_routed_twice};
 
 /// The smallest MTU of a link with IPv6 (RFC 8200, 5).
 const IPV6_MTU: u32 = 1280;
@@ -61,22 +65,6 @@ fn subnet(data: &IpamData) -> Result<NetworkSubnet> {
     Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None })
 }
 
-/// A container reaches a next hop on the network only, and has a route to the network already.
-fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) -> Result<()> {
-    let to = route.destination;
-    let list = || subnets.iter().map(|(_, subnet)| subnet.subnet.to_string()).collect::<Vec<_>>().join(", ");
-    if let Some(hop) = route.next_hop {
-        ensure!(
-            subnets.iter().any(|(_, subnet)| subnet.subnet.contains(hop)),
-            "route {to}={hop}: next hop {hop} is in no subnet of the network ({}): give an address on it",
-            list()
-        );
-    }
-    let own = subnets.iter().any(|(_, subnet)| subnet.subnet == to);
-    ensure!(!own, "route to {to}: that is the network itself, leave it away");
-    Ok(())
-}
-
 impl Driver {
     /// `NetworkDriver.CreateNetwork`: records the network, then makes its namespace, bridge and gateway.
     ///
@@ -85,11 +73,11 @@ impl Driver {
     /// a tenant that only one of the two drivers was told.
     pub fn create_network(&self, request: CreateNetwork) -> Result<Empty> {
         let plan = Plan::of(&request)?;
-        let on_host = self.wiring.namespace_for(plan.options.bridge.as_ref(), String::new())?.is_none();
-        let pools = self.wiring.pools;
+        let on_host = self.fabric.namespace_for(plan.options.bridge.as_ref(), String::new())?.is_none();
+        let pools = self.fabric.pools;
         let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host, &pools))?;
-        let _lock = self.wiring.lock(network.namespace.as_deref());
-        let Err(error) = self.wiring.ensure_network(&network) else { return Ok(Empty {}) };
+        let _lock = self.fabric.lock(network.namespace.as_deref());
+        let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
         Err(if made { undone(error, self.forget(&network)) } else { error })
     }
 
@@ -104,7 +92,7 @@ impl Driver {
             log::info!("network {} is unknown: nothing to delete", id.short());
             return Ok(Empty {});
         };
-        let _lock = self.wiring.lock(network.namespace.as_deref());
+        let _lock = self.fabric.lock(network.namespace.as_deref());
         self.forget(&network)?;
         Ok(Empty {})
     }
@@ -117,70 +105,18 @@ impl Driver {
             let mut gone = Vec::new();
             for endpoint in tx.endpoints_of_network(&id)? {
                 log::info!("endpoint {} was left on network {}: removed with it", endpoint.id.short(), id.short());
-                gone.push(crate::endpoint::forget(tx, &endpoint)?);
+                gone.push(crate::docker::endpoint::forget(tx, &endpoint)?);
             }
             tx.delete_network(&id)?;
             Ok(gone)
         })?;
         gone.into_iter().for_each(|gone| self.clean_up(gone));
-        self.wiring.tidy(network)
+        self.fabric.tidy(network)
     }
-
-    /// `NetworkDriver.AllocateNetwork`, on a swarm's leader: checks the options and hands them back, because the nodes'
-    /// `CreateNetwork` gets what is answered here and nothing else.
-    ///
-    /// # Errors
-    /// Options that make no sense.
-    pub fn allocate_network(&self, request: CreateNetwork) -> Result<AllocateReply> {
-        let mut options = request.options.generic();
-        let top = request.options.texts();
-        options.extend(
-            top.into_iter().filter(|(key, _)| !key.starts_with("com.docker.network.") || key.ends_with("driver.mtu")),
-        );
-        NetworkOptions::parse_generic(&options, false)?;
-        Ok(AllocateReply { options })
-    }
-
-    /// `NetworkDriver.FreeNetwork`: nothing was kept.
-    ///
-    /// # Errors
-    /// None.
-    pub fn free_network(&self, _request: NetworkRef) -> Result<Empty> {
-        Ok(Empty {})
-    }
-
-    /// `NetworkDriver.DiscoverNew`: a node joined the swarm.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn discover_new(&self, request: Discovery) -> Result<Empty> {
-        if let Some(address) = node(&request) {
-            self.store.write(move |tx| tx.insert_peer(address))?;
-        }
-        Ok(Empty {})
-    }
-
-    /// `NetworkDriver.DiscoverDelete`: a node left.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn discover_delete(&self, request: Discovery) -> Result<Empty> {
-        if let Some(address) = node(&request) {
-            self.store.write(move |tx| tx.delete_peer(address))?;
-        }
-        Ok(Empty {})
-    }
-}
-
-/// The other node that is told of, if it is one.
-fn node(discovery: &Discovery) -> Option<IpAddr> {
-    const NODE: i64 = 1;
-    let other = discovery.discovery_type == NODE && !discovery.discovery_data.is_self;
-    discovery.discovery_data.address.filter(|_| other)
 }
 
 /// Records a network, or finds it recorded. `true`: it is new.
-fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &Pools) -> Result<(Network, bool)> {
+fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &UplinkPool) -> Result<(Network, bool)> {
     if let Some(network) = tx.network(&plan.id)? {
         ensure!(
             network.options == plan.fingerprint,
@@ -251,51 +187,4 @@ fn launcher_of(tx: &Tx<'_>, bridge: &LinkName, subnets: &[Subnet]) -> Result<Opt
         tenants.iter().map(TenantId::as_str).collect::<Vec<_>>().join(", ")
     );
     Ok(tenants.pop())
-}
-
-/// The host leads an IPv6 subnet with addresses of its own to one namespace.
-fn refuse_routed_twice(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
-    if network.egress != Egress::Nat || network.egress6 != Egress6::Route {
-        return Ok(());
-    }
-    for other in tx.networks()?.iter().filter(|other| other.namespace != network.namespace) {
-        for theirs in rules::routed6(other) {
-            if let Some(ours) = subnets.iter().find(|ours| ours.overlaps(theirs)) {
-                bail!(
-                    "subnet {ours} cannot leave with its own addresses: the host leads {theirs} to network {} already. \
-                     Give another subnet, or egress6=nat",
-                    other.id.short()
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A tenant's namespace routes between its subnets, so they must be apart, unless they are the same on the same bridge.
-fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
-    let Some(tenant) = &network.tenant else { return Ok(()) };
-    for (theirs, _) in tx.launcher_subnets(tenant)? {
-        if let Some(ours) = subnets.iter().find(|ours| **ours != theirs && ours.overlaps(theirs)) {
-            bail!(
-                "subnet {ours} overlaps subnet {theirs} of VNICs of tenant {tenant}: give another subnet, or the same"
-            );
-        }
-    }
-    for other in tx.networks_of_tenant(tenant)? {
-        let same_bridge = other.bridge == network.bridge && other.namespace == network.namespace;
-        for theirs in &other.subnets {
-            let clash =
-                subnets.iter().find(|ours| ours.overlaps(theirs.subnet) && !(same_bridge && **ours == theirs.subnet));
-            if let Some(ours) = clash {
-                bail!(
-                    "subnet {ours} overlaps subnet {} of network {} of tenant {tenant}, which is on bridge {}: give another subnet, or the same subnet and bridge",
-                    theirs.subnet,
-                    other.id.short(),
-                    other.bridge
-                );
-            }
-        }
-    }
-    Ok(())
 }

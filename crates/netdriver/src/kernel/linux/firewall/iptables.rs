@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Passage, firewalld};
+use super::firewalld;
+use crate::kernel::Passage;
 
 /// The two protocol families have a command each.
 const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
@@ -18,7 +19,7 @@ const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
 const PATIENCE: [&str; 2] = ["-w", "3"];
 
 /// Lets a passage pass.
-pub(super) fn open(passage: &Passage) -> Result<()> {
+pub(in crate::kernel) fn open(passage: &Passage) -> Result<()> {
     for command in COMMANDS {
         let Some(chain) = chain(command) else { continue };
         for rule in rules(passage) {
@@ -34,7 +35,7 @@ pub(super) fn open(passage: &Passage) -> Result<()> {
 }
 
 /// Takes it back.
-pub(super) fn close(passage: &Passage) -> Result<()> {
+pub(in crate::kernel) fn close(passage: &Passage) -> Result<()> {
     for command in COMMANDS {
         for chain in ["DOCKER-USER", "FORWARD"] {
             for rule in rules(passage) {
@@ -48,7 +49,7 @@ pub(super) fn close(passage: &Passage) -> Result<()> {
 }
 
 /// Whether tables of the older iptables are in use, beside nftables.
-pub(super) fn is_legacy() -> bool {
+pub(in crate::kernel) fn is_legacy() -> bool {
     let used = |file| std::fs::read_to_string(file).is_ok_and(|tables| !tables.trim().is_empty());
     used("/proc/net/ip_tables_names") || used("/proc/net/ip6_tables_names")
 }

@@ -10,9 +10,10 @@ use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, Endpo
 use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic, now};
 use ciao_common::types::{EndpointId, VnicId};
 
+use crate::docker::options::EndpointOptions;
+use crate::docker::sandbox;
 use crate::kernel::Place;
-use crate::options::EndpointOptions;
-use crate::{Driver, undone, wiring};
+use crate::{Driver, fabric, undone};
 use choice::{Clash, Found, Links, Recorded, Wanted, record};
 
 /// So long, in milliseconds, an endpoint may take from being made to having joined.
@@ -43,7 +44,8 @@ impl Driver {
         for _ in 0..TRIES {
             match self.record_and_make(&wanted)? {
                 Found::Recorded(recorded) => {
-                    self.ready.keep(&*self.wiring.kernel, &wanted.id, &recorded.network, &recorded.vnic);
+                    let reply = sandbox::reply(&recorded.network, &recorded.vnic);
+                    self.ready.keep(&*self.fabric.kernel, &wanted.id, &recorded.network, &recorded.vnic, reply);
                     let answer = Interface { mac_address: Some(recorded.vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });
                 }
@@ -65,7 +67,7 @@ impl Driver {
         let found = match answer.wait() {
             Ok(found) => found,
             Err(error) if made.is_ok() && recorded.links == Links::New => {
-                return Err(undone(error, self.wiring.unmake_vnic(&recorded.vnic, recorded.walls)));
+                return Err(undone(error, self.fabric.unmake_vnic(&recorded.vnic, recorded.walls)));
             }
             Err(error) => return Err(error),
         };
@@ -81,10 +83,10 @@ impl Driver {
     /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC are there, or made again by `Join`.
     fn make_links(&self, recorded: &Recorded) -> Result<()> {
         let vnic = &recorded.vnic;
-        let _lock = self.wiring.lock(vnic.namespace.as_deref());
+        let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match recorded.links {
-            Links::New => self.wiring.new_vnic(vnic, recorded.walls),
-            Links::Docker => self.wiring.ensure_vnic(vnic),
+            Links::New => self.fabric.new_vnic(vnic, recorded.walls),
+            Links::Docker => self.fabric.ensure_vnic(vnic),
             Links::Launcher => Ok(()),
         }
     }
@@ -96,7 +98,7 @@ impl Driver {
             (Clash::Place, Some(address)) => format!("VNIC {} with address {address}", vnic.id),
             (Clash::Place, None) => format!("VNIC {}", vnic.id),
         };
-        let place = self.wiring.kernel.place(&wiring::veth(vnic))?;
+        let place = self.fabric.kernel.place(&fabric::veth(vnic))?;
         // An address is granted once, so who has it now is gone; but two containers may ask for one MAC address at the
         // same moment, and the first is about to join.
         let joining = clash == Clash::Mac && place != Place::Gone && now() - endpoint.created < SETTING_UP;
@@ -122,7 +124,7 @@ impl Driver {
             None => Ok(None),
         })?;
         let Some((vnic, endpoint)) = found else { return Ok(false) };
-        let place = self.wiring.kernel.place(&wiring::veth(&vnic))?;
+        let place = self.fabric.kernel.place(&fabric::veth(&vnic))?;
         if place == Place::Container || (place != Place::Gone && now() - endpoint.created < SETTING_UP) {
             return Ok(false);
         }
@@ -157,7 +159,7 @@ impl Driver {
             log::warn!("take published ports back: {error:#}");
         }
         if let Some(vnic) = gone.vnic {
-            self.wiring.delete_later(vnic);
+            self.fabric.delete_later(vnic);
         }
     }
 

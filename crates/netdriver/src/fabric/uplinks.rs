@@ -6,76 +6,17 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Network, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId};
 
+use crate::fabric::Fabric;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{Namespace, UplinkPair};
 use crate::names;
 use crate::rules::{self, Tenant};
-use crate::wiring::Wiring;
 
-/// The namespace's end, in every namespace.
-pub(crate) const INNER_LINK: &str = "up0";
-
-/// Where uplinks' addresses come from.
-#[derive(Clone, Copy, Debug)]
-pub struct Pools {
-    v4: Subnet,
-    v6: Subnet,
-}
-
-impl Pools {
-    /// Pairs of addresses out of an IPv4 and an IPv6 subnet.
-    ///
-    /// # Errors
-    /// A subnet of the other family, or without room for a pair.
-    pub fn new(v4: Subnet, v6: Subnet) -> Result<Self> {
-        ensure!(v4.network().is_ipv4() && v4.prefix() <= 31, "uplink pool {v4}: give an IPv4 subnet of /31 or larger");
-        ensure!(
-            v6.network().is_ipv6() && v6.prefix() <= 112,
-            "uplink pool {v6}: give an IPv6 subnet of /112 or larger"
-        );
-        Ok(Self { v4, v6 })
-    }
-
-    /// Whether a namespace can have both a subnet and an uplink: it routes by the uplink's addresses.
-    ///
-    /// # Errors
-    /// They overlap.
-    pub(crate) fn check_apart(&self, subnet: Subnet) -> Result<()> {
-        for pool in [self.v4, self.v6] {
-            ensure!(
-                !subnet.overlaps(pool),
-                "subnet {subnet} overlaps {pool}, where tenants' ways to the host have their addresses: \
-                 give another subnet, or ciao-net another --uplink-pool"
-            );
-        }
-        Ok(())
-    }
-
-    /// The subnets of two addresses with that number.
-    fn pairs(&self, number: u32) -> Result<[Subnet; 2]> {
-        let pair = |pool: Subnet| {
-            let first = pool.range().first + 2 * u128::from(number);
-            ensure!(
-                first < pool.range().last,
-                "the uplink pool {pool} is used up, by tenants or the host itself: give ciao-net another --uplink-pool"
-            );
-            Subnet::new(pool.family().address(first), pool.family().bits() - 1)
-        };
-        Ok([pair(self.v4)?, pair(self.v6)?])
-    }
-
-    /// The namespace's address with that number.
-    pub(crate) fn inner_address(&self, number: u32, v6: bool) -> IpAddr {
-        let pool = if v6 { self.v6 } else { self.v4 };
-        pool.family().address(pool.range().first + 2 * u128::from(number) + 1)
-    }
-}
-
-impl Wiring {
+impl Fabric {
     /// Writes a namespace's whole ruleset from the records.
     pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
         let _lock = self.lock_rules(Some(namespace));
@@ -170,7 +111,7 @@ impl Wiring {
         Ok(UplinkPair {
             namespace: uplink.namespace.clone(),
             host_link: uplink.host_link.clone(),
-            inner_link: INNER_LINK.parse()?,
+            inner_link: names::INNER_LINK.parse()?,
             pairs,
         })
     }

@@ -12,7 +12,7 @@ use ciao_common::api::network::IpamData;
 use ciao_common::store::{Network, Scope, Tx};
 use ciao_common::types::TenantId;
 
-use crate::options::NetworkOptions;
+use crate::docker::options::NetworkOptions;
 
 /// The set of one subnet of a new network; `None`: another IPAM driver's.
 ///

@@ -1,5 +1,14 @@
 //! The trait's operations on the running kernel, over netlink.
 
+mod egress;
+mod firewall;
+mod message;
+mod namespace;
+mod netlink;
+mod nft;
+mod rate;
+mod uplink;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -14,14 +23,12 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
-use super::element::{self, Change, Element};
-use super::message::{self, Link};
-use super::netlink::Netlink;
-use super::{
-    HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth, firewall, namespace, netfilter, nft, shape, uplink,
-    ways_out,
-};
+use crate::kernel::element::{self, Change, Element};
+use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
 use crate::names;
+use message::Link;
+use netlink::Netlink;
+use nft::{command, elements as nft_elements};
 
 /// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
 /// above those that people choose.
@@ -71,11 +78,11 @@ impl Linux {
         }
     }
 
-    pub(super) fn host(&self) -> &File {
+    fn host(&self) -> &File {
         &self.host
     }
 
-    pub(super) fn required(&self, namespace: &Namespace) -> Result<Netlink> {
+    fn required(&self, namespace: &Namespace) -> Result<Netlink> {
         self.netlink(namespace)?.with_context(|| format!("network namespace {namespace} is not there"))
     }
 
@@ -113,7 +120,7 @@ fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
     MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
 }
 
-pub(super) fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
+fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link>> {
     match netlink.ask(message::get(name), 0)? {
         Ok(replies) => Ok(replies.iter().find_map(message::read)),
         Err(Errno::ENODEV) => Ok(None),
@@ -122,7 +129,7 @@ pub(super) fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Link
 }
 
 /// Success, or one of the refusals that mean that it is so already.
-pub(super) fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Result<bool> {
+fn ignore(answer: netlink::Answer, harmless: &[Errno]) -> Result<bool> {
     match answer {
         Ok(_) => Ok(true),
         Err(errno) if harmless.contains(&errno) => Ok(false),
@@ -134,7 +141,7 @@ pub(super) fn ignore(answer: super::netlink::Answer, harmless: &[Errno]) -> Resu
 fn limit(netlink: &mut Netlink, veth: &Veth, rate: Rate) -> Result<()> {
     let limited = find(netlink, &veth.host_link).and_then(|link| {
         let index = link.context("the link just made is not there")?.index;
-        netlink.tell(shape::new_filter(index, rate), NLM_F_CREATE | NLM_F_REPLACE)
+        netlink.tell(rate::new_filter(index, rate), NLM_F_CREATE | NLM_F_REPLACE)
     });
     if limited.is_err() {
         ignore(netlink.ask(message::delete(&veth.host_link), 0)?, &[Errno::ENODEV])?;
@@ -289,7 +296,7 @@ impl Kernel for Linux {
     }
 
     fn bridges_leading_out(&self) -> Result<Vec<LinkName>> {
-        ways_out::bridges()
+        egress::bridges()
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
@@ -320,30 +327,30 @@ impl Kernel for Linux {
     }
 
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
-        nft::run(self.file(namespace)?.as_ref(), &self.host, script)
+        command::run(self.file(namespace)?.as_ref(), &self.host, script)
     }
 
     fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()> {
         if elements.is_empty() {
             return Ok(());
         }
-        if !netfilter::understands(elements) {
+        if !nft_elements::understands(elements) {
             return self.run_nft(namespace, &element::script(elements, change));
         }
-        netfilter::change(&self.within(namespace, netfilter::open)?, elements, change)
+        nft_elements::change(&self.within(namespace, nft_elements::open)?, elements, change)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
-        let chains = nft::list(self.file(namespace)?.as_ref(), &self.host, &["chains", "inet"])?;
+        let chains = command::list(self.file(namespace)?.as_ref(), &self.host, &["chains", "inet"])?;
         Ok(chains.contains("table inet ciao {"))
     }
 
     fn rules_generation(&self) -> Result<Option<u32>> {
-        if firewall::is_legacy() { Ok(None) } else { netfilter::generation(&netfilter::open()?).map(Some) }
+        if firewall::is_legacy() { Ok(None) } else { nft_elements::generation(&nft_elements::open()?).map(Some) }
     }
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
-        nft::list(self.file(namespace)?.as_ref(), &self.host, &["ruleset"])
+        command::list(self.file(namespace)?.as_ref(), &self.host, &["ruleset"])
     }
 
     fn open_firewall(&self, passage: &Passage) -> Result<()> {

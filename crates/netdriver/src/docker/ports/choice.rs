@@ -7,7 +7,7 @@ use ciao_common::api::network::PortBinding;
 use ciao_common::store::{Endpoint, Network, Port, Protocol};
 
 use crate::Driver;
-use crate::held::process_with;
+use crate::kernel::ports::process_with;
 
 /// How often a port that the kernel chose for one family is tried for the other one.
 const EPHEMERAL_TRIES: usize = 16;

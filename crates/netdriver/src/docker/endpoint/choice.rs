@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy, now};
 use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
-use crate::options::EndpointOptions;
+use crate::docker::options::EndpointOptions;
+use crate::docker::pairing;
+use crate::names;
 use crate::rules::Walls;
-use crate::{names, pairing};
 
 /// What is asked for.
 #[derive(Clone)]

@@ -1,5 +1,13 @@
 //! Which call goes where. The set of paths is the driver's whole plugin interface.
 
+pub(crate) mod endpoint;
+mod network;
+pub mod options;
+pub(crate) mod pairing;
+mod ports;
+mod sandbox;
+mod swarm;
+
 use std::sync::Arc;
 
 use ciao_common::api::network::{Capabilities, GwAllocReply};

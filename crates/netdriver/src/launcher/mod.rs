@@ -8,8 +8,9 @@ use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic};
 use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde_json::json;
 
+use crate::docker::endpoint;
 use crate::kernel::{HostLink, Place};
-use crate::{Driver, endpoint, names, undone, wiring};
+use crate::{Driver, fabric, names, undone};
 use plan::{Plan, plan};
 
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
@@ -40,21 +41,21 @@ impl Driver {
     pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation> {
         let tenant = names::tenant_namespace(&request.tenant);
         if let Some(bridge) = &request.bridge
-            && self.wiring.kernel.host_link(bridge)? == HostLink::Other
+            && self.fabric.kernel.host_link(bridge)? == HostLink::Other
         {
             return Ok(Creation::Taken(format!(
                 "{bridge} is a link of this host but not a bridge: give another bridge"
             )));
         }
-        let on_host = self.wiring.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
+        let on_host = self.fabric.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
         let (plan, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
             Plan::New(vnic) => (vnic, true),
             Plan::Same(vnic) => (vnic, false),
             Plan::Taken(sentence) => return Ok(Creation::Taken(sentence)),
         };
         let made = {
-            let _lock = self.wiring.lock(plan.namespace.as_deref());
-            self.wiring.ensure_vnic(&plan)
+            let _lock = self.fabric.lock(plan.namespace.as_deref());
+            self.fabric.ensure_vnic(&plan)
         };
         if let Err(error) = made {
             return Err(if is_new { undone(error, self.remove(&plan)) } else { error });
@@ -92,7 +93,7 @@ impl Driver {
         let Some(vnic) = self.store.read(|tx| tx.vnic(id))? else {
             return Ok(Deletion::Gone(DeletionReply::default()));
         };
-        if !force && self.wiring.kernel.place(&wiring::veth(&vnic))? == Place::Container {
+        if !force && self.fabric.kernel.place(&fabric::veth(&vnic))? == Place::Container {
             let sentence = format!("VNIC {id} is in use by a running container: stop it first, or force the deletion");
             return Ok(Deletion::InUse(sentence));
         }
@@ -122,10 +123,10 @@ impl Driver {
             Ok(gone)
         })?;
         self.close_ports(&gone.ports)?;
-        let _lock = self.wiring.lock(vnic.namespace.as_deref());
-        self.wiring.delete_now(vnic.id.clone())?;
+        let _lock = self.fabric.lock(vnic.namespace.as_deref());
+        self.fabric.delete_now(vnic.id.clone())?;
         match vnic.namespace.as_deref() {
-            Some(namespace) => self.wiring.tidy_bridge(namespace, &vnic.bridge).map(drop),
+            Some(namespace) => self.fabric.tidy_bridge(namespace, &vnic.bridge).map(drop),
             None => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
-use super::element::{Change, Element, Key, Part, Table};
+use crate::kernel::element::{Change, Element, Key, Part, Table};
 
 /// The kernel answers in microseconds, unless somebody else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,12 +28,12 @@ const LINK_NAME: usize = 16;
 const DATAGRAM: usize = 64 << 10;
 
 /// Whether elements can be told in netlink messages; ranges and limits need nft's own translation.
-pub(super) fn understands(elements: &[Element]) -> bool {
+pub(in crate::kernel) fn understands(elements: &[Element]) -> bool {
     elements.iter().all(|element| matches!(element.key, Key::Parts(_)) && element.limit.is_none())
 }
 
 /// Opens a socket in the calling thread's network namespace.
-pub(super) fn open() -> Result<Socket> {
+pub(in crate::kernel) fn open() -> Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER).context("open a netfilter socket")?;
     socket.bind_auto().context("bind a netfilter socket")?;
     let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
@@ -42,7 +42,7 @@ pub(super) fn open() -> Result<Socket> {
 }
 
 /// Puts elements in, or takes them out, all of them or none, in the namespace of a new socket.
-pub(super) fn change(socket: &Socket, elements: &[Element], change: Change) -> Result<()> {
+pub(in crate::kernel) fn change(socket: &Socket, elements: &[Element], change: Change) -> Result<()> {
     let last = u32::try_from(elements.len())?;
     let control = |message| inner(NetfilterProtoFamily::Unspec, NFTABLES, message);
     let mut bytes = Vec::new();
@@ -107,7 +107,7 @@ fn message(element: &Element, change: Change) -> NetfilterMessage {
 }
 
 /// A number that the kernel changes with every change of the namespace's rules.
-pub(super) fn generation(socket: &Socket) -> Result<u32> {
+pub(in crate::kernel) fn generation(socket: &Socket) -> Result<u32> {
     let question = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
     let mut bytes = Vec::new();
     write(&mut bytes, inner(NetfilterProtoFamily::Unspec, 0, question.into()), 1, 0);

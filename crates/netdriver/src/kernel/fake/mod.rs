@@ -1,5 +1,7 @@
 //! A kernel in memory, for tests: it remembers what stands where, and fails when it is told to.
 
+pub mod consistency;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,8 +10,8 @@ use std::sync::{Mutex, MutexGuard};
 use anyhow::{Result, bail, ensure};
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 
-use super::element::{Change, Element};
-use super::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
+use crate::kernel::element::{Change, Element};
+use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
 use crate::names;
 
 /// What stands in a namespace under a name.

@@ -1,0 +1,71 @@
+//! What a new network is refused for: subnets that overlap, routes that lead nowhere.
+
+use anyhow::{Result, bail, ensure};
+use ciao_common::api::network::IpamData;
+use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tx};
+use ciao_common::types::Subnet;
+
+use crate::rules;
+
+/// A container reaches a next hop on the network only, and has a route to the network already.
+pub(super) fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) -> Result<()> {
+    let to = route.destination;
+    let list = || subnets.iter().map(|(_, subnet)| subnet.subnet.to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(hop) = route.next_hop {
+        ensure!(
+            subnets.iter().any(|(_, subnet)| subnet.subnet.contains(hop)),
+            "route {to}={hop}: next hop {hop} is in no subnet of the network ({}): give an address on it",
+            list()
+        );
+    }
+    let own = subnets.iter().any(|(_, subnet)| subnet.subnet == to);
+    ensure!(!own, "route to {to}: that is the network itself, leave it away");
+    Ok(())
+}
+
+/// The host leads an IPv6 subnet with addresses of its own to one namespace.
+pub(super) fn refuse_routed_twice(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
+    if network.egress != Egress::Nat || network.egress6 != Egress6::Route {
+        return Ok(());
+    }
+    for other in tx.networks()?.iter().filter(|other| other.namespace != network.namespace) {
+        for theirs in rules::routed6(other) {
+            if let Some(ours) = subnets.iter().find(|ours| ours.overlaps(theirs)) {
+                bail!(
+                    "subnet {ours} cannot leave with its own addresses: the host leads {theirs} to network {} already. \
+                     Give another subnet, or egress6=nat",
+                    other.id.short()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A tenant's namespace routes between its subnets, so they must be apart, unless they are the same on the same bridge.
+pub(super) fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
+    let Some(tenant) = &network.tenant else { return Ok(()) };
+    for (theirs, _) in tx.launcher_subnets(tenant)? {
+        if let Some(ours) = subnets.iter().find(|ours| **ours != theirs && ours.overlaps(theirs)) {
+            bail!(
+                "subnet {ours} overlaps subnet {theirs} of VNICs of tenant {tenant}: give another subnet, or the same"
+            );
+        }
+    }
+    for other in tx.networks_of_tenant(tenant)? {
+        let same_bridge = other.bridge == network.bridge && other.namespace == network.namespace;
+        for theirs in &other.subnets {
+            let clash =
+                subnets.iter().find(|ours| ours.overlaps(theirs.subnet) && !(same_bridge && **ours == theirs.subnet));
+            if let Some(ours) = clash {
+                bail!(
+                    "subnet {ours} overlaps subnet {} of network {} of tenant {tenant}, which is on bridge {}: give another subnet, or the same subnet and bridge",
+                    theirs.subnet,
+                    other.id.short(),
+                    other.bridge
+                );
+            }
+        }
+    }
+    Ok(())
+}

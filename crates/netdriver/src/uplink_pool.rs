@@ -1,0 +1,62 @@
+//! The addresses of tenants' uplinks: pairs of them, numbered.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+use ciao_common::types::Subnet;
+
+/// Where uplinks' addresses come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UplinkPool {
+    v4: Subnet,
+    v6: Subnet,
+}
+
+impl UplinkPool {
+    /// Pairs of addresses out of an IPv4 and an IPv6 subnet.
+    ///
+    /// # Errors
+    /// A subnet of the other family, or without room for a pair.
+    pub(crate) fn new(v4: Subnet, v6: Subnet) -> Result<Self> {
+        ensure!(v4.network().is_ipv4() && v4.prefix() <= 31, "uplink pool {v4}: give an IPv4 subnet of /31 or larger");
+        ensure!(
+            v6.network().is_ipv6() && v6.prefix() <= 112,
+            "uplink pool {v6}: give an IPv6 subnet of /112 or larger"
+        );
+        Ok(Self { v4, v6 })
+    }
+
+    /// Whether a namespace can have both a subnet and an uplink: it routes by the uplink's addresses.
+    ///
+    /// # Errors
+    /// They overlap.
+    pub(crate) fn check_apart(&self, subnet: Subnet) -> Result<()> {
+        for pool in [self.v4, self.v6] {
+            ensure!(
+                !subnet.overlaps(pool),
+                "subnet {subnet} overlaps {pool}, where tenants' ways to the host have their addresses: \
+                 give another subnet, or ciao-net another --uplink-pool"
+            );
+        }
+        Ok(())
+    }
+
+    /// The subnets of two addresses with that number.
+    pub(crate) fn pairs(&self, number: u32) -> Result<[Subnet; 2]> {
+        let pair = |pool: Subnet| {
+            let first = pool.range().first + 2 * u128::from(number);
+            ensure!(
+                first < pool.range().last,
+                "the uplink pool {pool} is used up, by tenants or the host itself: give ciao-net another --uplink-pool"
+            );
+            Subnet::new(pool.family().address(first), pool.family().bits() - 1)
+        };
+        Ok([pair(self.v4)?, pair(self.v6)?])
+    }
+
+    /// The namespace's address with that number.
+    pub(crate) fn inner_address(&self, number: u32, v6: bool) -> IpAddr {
+        let pool = if v6 { self.v6 } else { self.v4 };
+        pool.family().address(pool.range().first + 2 * u128::from(number) + 1)
+    }
+}
