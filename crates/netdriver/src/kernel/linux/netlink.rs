@@ -7,7 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
@@ -28,6 +30,17 @@ pub(super) struct Netlink {
 /// NLMSG_GOODSIZE grows with the page size, and a dump's datagrams up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
+/// How often a list is asked for that changes meanwhile. One of a thousand links takes a few milliseconds.
+const DUMPS: usize = 20;
+
+/// How a reply ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// What was listed changed meanwhile: something may be listed twice, or not at all.
+    Interrupted,
+}
+
 /// What the kernel said to a request.
 pub(super) type Answer = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
 
@@ -46,7 +59,7 @@ impl Netlink {
     pub(super) fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer> {
         self.send(message, NLM_F_ACK | flags)?;
         let mut replies = Vec::new();
-        Ok(self.receive(|reply| replies.push(reply))?.map(|()| replies))
+        Ok(self.receive(|reply| replies.push(reply))?.map(|_| replies))
     }
 
     /// Sends a request whose refusal is an error.
@@ -54,16 +67,22 @@ impl Netlink {
         self.ask(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
     }
 
-    /// Asks for everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB.
+    /// Asks for everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB. What
+    /// changed while it was listed is listed again.
     pub(super) fn dump<T>(
         &mut self,
         message: RouteNetlinkMessage,
         read: impl Fn(&RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>> {
-        self.send(message, NLM_F_DUMP)?;
-        let mut found = Vec::new();
-        self.receive(|reply| found.extend(read(&reply)))?.map_err(io::Error::from)?;
-        Ok(found)
+        for _ in 0..DUMPS {
+            self.send(message.clone(), NLM_F_DUMP)?;
+            let mut found = Vec::new();
+            let end = self.receive(|reply| found.extend(read(&reply)))?.map_err(io::Error::from)?;
+            if end == End::Whole {
+                return Ok(found);
+            }
+        }
+        bail!("it changed each of {DUMPS} times while it was listed")
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
@@ -79,37 +98,80 @@ impl Netlink {
         Ok(())
     }
 
-    /// Hears replies until the last one.
-    fn receive(&mut self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<std::result::Result<(), Errno>> {
+    /// Receives replies until the last one.
+    fn receive(&mut self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<std::result::Result<End, Errno>> {
+        let mut end = End::Whole;
         loop {
             self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0).context("hear from the kernel")?;
-            let mut rest = self.buffer.as_slice();
-            while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("read the kernel's reply")?;
-                // Each message is padded to four bytes.
-                let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
-                if length == 0 {
-                    bail!("read the kernel's reply: a message without length");
-                }
-                rest = &rest[length..];
-                // What came too late for an earlier request is nobody's any more.
-                if message.header.sequence_number != self.sequence {
-                    continue;
-                }
-                match message.payload {
-                    NetlinkPayload::InnerMessage(reply) => each(reply),
-                    NetlinkPayload::Error(error) => {
-                        return Ok(match error.code {
-                            None => Ok(()),
-                            Some(code) => Err(Errno::from_raw(-code.get())),
-                        });
-                    }
-                    NetlinkPayload::Done(_) => return Ok(Ok(())),
-                    _ => {}
-                }
+            self.socket.recv(&mut self.buffer, 0).context("receive from the kernel")?;
+            if let Some(done) = read(&self.buffer, self.sequence, &mut each, &mut end)? {
+                return Ok(done.map(|()| end));
             }
+        }
+    }
+}
+
+/// Reads the messages of a datagram that belong to the request of that number. Answers the request's outcome if one of
+/// them ends it.
+fn read(
+    datagram: &[u8],
+    sequence: u32,
+    each: &mut impl FnMut(RouteNetlinkMessage),
+    end: &mut End,
+) -> Result<Option<std::result::Result<(), Errno>>> {
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("read the kernel's reply")?;
+        // Each message is padded to four bytes.
+        let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+        if length == 0 {
+            bail!("read the kernel's reply: a message without length");
+        }
+        rest = &rest[length..];
+        // What came too late for an earlier request is nobody's any more.
+        if message.header.sequence_number != sequence {
+            continue;
+        }
+        if message.header.flags & NLM_F_DUMP_INTR != 0 {
+            *end = End::Interrupted;
+        }
+        match message.payload {
+            NetlinkPayload::InnerMessage(reply) => each(reply),
+            NetlinkPayload::Error(error) => {
+                return Ok(Some(error.code.map_or(Ok(()), |code| Err(Errno::from_raw(-code.get())))));
+            }
+            NetlinkPayload::Done(_) => return Ok(Some(Ok(()))),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::DoneMessage;
+
+    use super::*;
+
+    /// The end of a list.
+    fn done(sequence: u32, flags: u16) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        (header.flags, header.sequence_number) = (flags, sequence);
+        let payload = NetlinkPayload::<RouteNetlinkMessage>::Done(DoneMessage::default());
+        let mut message = NetlinkMessage::new(header, payload);
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_seen() {
+        for (flags, expected) in [(0, End::Whole), (NLM_F_DUMP_INTR, End::Interrupted)] {
+            let mut end = End::Whole;
+            assert_eq!(read(&done(7, flags), 7, &mut |_| {}, &mut end).unwrap(), Some(Ok(())));
+            assert!(end == expected);
+            assert_eq!(read(&done(6, flags), 7, &mut |_| {}, &mut end).unwrap(), None, "an earlier request's");
         }
     }
 }
