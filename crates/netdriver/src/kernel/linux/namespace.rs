@@ -87,16 +87,17 @@ pub(super) fn delete(name: &str) -> Result<()> {
     }
 }
 
-/// Runs `action` with the calling thread in `namespace`.
+/// Runs `action` with the calling thread in `namespace`, and takes the thread back however it ends.
 pub(super) fn enter<T>(namespace: &File, host: &File, action: impl FnOnce() -> Result<T>) -> Result<T> {
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).context("enter a network namespace")?;
-    let result = action();
-    if let Err(error) = setns(host.as_fd(), CloneFlags::CLONE_NEWNET) {
-        // This thread would go on making tenants' links in the wrong place.
-        log::error!("leave a network namespace: {error}: ending");
-        std::process::abort();
+    scopeguard::defer! {
+        if let Err(error) = setns(host.as_fd(), CloneFlags::CLONE_NEWNET) {
+            // This thread would go on making tenants' links in the wrong place.
+            log::error!("leave a network namespace: {error}: ending");
+            std::process::abort();
+        }
     }
-    result
+    action()
 }
 
 /// Mounts made in the folder must reach every mount namespace that has it, as `ip netns` takes care of too.
@@ -146,7 +147,33 @@ fn configure() -> Result<()> {
 }
 
 /// Runs `action` on a thread of its own, which ends with it.
-fn in_thread<T: Send + 'static>(action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) fn in_thread<T: Send + 'static>(action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let thread = std::thread::Builder::new().name("namespace".into()).spawn(action).context("start a thread")?;
     thread.join().map_err(|_| anyhow!("a defect in ciao: a thread panicked, see the log"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_inside_a_namespace_does_not_leave_the_thread_there() {
+        let here = || fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let (host, before) = (of_host().unwrap(), here());
+        let other = in_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace (the test needs root)")?;
+            Ok(File::open("/proc/thread-self/ns/net")?)
+        });
+        let other = other.unwrap();
+        let mut seen = None;
+        let inside = std::panic::AssertUnwindSafe(|| {
+            enter(&other, &host, || -> Result<()> {
+                seen = Some(here());
+                panic!("expected by the test")
+            })
+        });
+        assert!(std::panic::catch_unwind(inside).is_err());
+        assert!(seen.is_some_and(|seen| seen != before));
+        assert_eq!(here(), before);
+    }
 }
