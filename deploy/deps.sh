@@ -21,6 +21,8 @@ need iptables iptables
 need ip iproute2
 need busybox busybox-static
 need sqlite3 sqlite3
+need curl curl
+need jq jq
 need ping iputils-ping
 need debootstrap debootstrap
 need nft nftables
