@@ -315,7 +315,7 @@ impl Host {
     /// Waits until the links that are deleted in the background are gone.
     pub(crate) fn settle(&self) {
         let since = Instant::now();
-        while self.records.are_going() {
+        while self.records.are_deleting() {
             if self.failed && since.elapsed() > Duration::from_millis(20) {
                 return;
             }

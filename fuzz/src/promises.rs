@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::host::{Host, Socket};
 
 /// The tables that a call may change.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 11] = [
     "pool_set",
     "pool_record",
     "address_record",
@@ -26,7 +26,6 @@ const TABLES: [&str; 12] = [
     "endpoint_record",
     "uplink_record",
     "port_record",
-    "peer",
 ];
 
 /// The file, as somebody else sees it.
@@ -45,7 +44,7 @@ impl Records {
         self.0.as_ref().expect("it is open")
     }
 
-    /// Every row of every table, as text, without what is going already.
+    /// Every row of every table, as text, without what is being deleted.
     pub(crate) fn all(&self) -> Vec<String> {
         let mut found = Vec::new();
         for table in TABLES {
@@ -62,9 +61,9 @@ impl Records {
     }
 
     /// Whether links are being deleted in the background.
-    pub(crate) fn are_going(&self) -> bool {
+    pub(crate) fn are_deleting(&self) -> bool {
         let mut statement =
-            self.conn().prepare_cached("SELECT 1 FROM vnic_record WHERE state = 'going'").expect("a table");
+            self.conn().prepare_cached("SELECT 1 FROM vnic_record WHERE state = 'deleting'").expect("a table");
         statement.exists([]).expect("rows")
     }
 

@@ -88,5 +88,5 @@ fn a_swarm_of_two_nodes_is_served_on_each() {
     assert_eq!(allocated["tenant"], "acme", "the nodes get the user's options");
     manager.assert_nothing_left(&[]);
     // The recording ends before the worker sees the manager leave.
-    play("worker 192.0.2.2", Some(allocated)).assert_nothing_left(&["peer"]);
+    play("worker 192.0.2.2", Some(allocated)).assert_nothing_left(&[]);
 }

@@ -1,50 +1,106 @@
-//! Opening the file, its settings, its version, and SQLite's errors as sentences for an administrator.
+//! Opening the file, its settings, and SQLite's errors as sentences for an administrator.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// One script for each step from version N to N + 1, the first from an empty file.
-const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
-
-/// The schema's version that this program reads and writes.
-pub(crate) const VERSION: i64 = STEPS.len() as i64;
+use super::schema;
 
 /// How long a statement waits for the other daemon, or for an administrator's open transaction. Shorter than the
 /// time in which a call must be answered.
 const BUSY: Duration = Duration::from_secs(3);
 
+/// How long a daemon waits for the other one to make or convert the file: a backup of it is written meanwhile.
+const TURN: Duration = Duration::from_secs(60);
+
+const RETRY: Duration = Duration::from_millis(5);
+
 /// Statements kept prepared on each connection: all that a daemon has.
 const STATEMENTS: usize = 128;
 
+/// Opens the file for the daemon's writer, made if it is not there, and brings its schema to this program's version.
+///
+/// Another daemon may do the same at the same moment, and SQLite neither waits when it makes a file or changes its
+/// journal, nor copies a file inside a transaction: so they take turns.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
+    open_within(path, TURN)
+}
+
+/// The same, with a time after which it no longer waits for its turn.
+pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Connection> {
+    let _turn = Turn::take(path, patience)?;
     let mut conn = Connection::open(path).map_err(explain)?;
     configure(&conn)?;
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(explain)?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        bail!("the filesystem does not support SQLite's WAL (journal mode stays {mode}): put the file on a local disk");
-    }
+    schema::check_owner(&conn)?;
+    use_wal(&conn)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
     conn.pragma_update(None, "foreign_keys", true).map_err(explain)?;
-    migrate(&mut conn)?;
+    schema::migrate(&mut conn, path)?;
     Ok(conn)
+}
+
+/// Switches to the write-ahead log, which is the file's own from then on. SQLite does not wait for others with that.
+fn use_wal(conn: &Connection) -> Result<()> {
+    let since = Instant::now();
+    let mode: String = loop {
+        match conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)) {
+            Err(error) if is_busy(&error) && since.elapsed() < BUSY => std::thread::sleep(RETRY),
+            done => break done.map_err(explain)?,
+        }
+    };
+    ensure!(
+        mode.eq_ignore_ascii_case("wal"),
+        "the filesystem does not support SQLite's WAL (journal mode stays {mode}): put the file on a local disk"
+    );
+    Ok(())
+}
+
+/// The turn to make or convert a file: a lock beside it, which the kernel releases with its process.
+struct Turn(#[expect(dead_code, reason = "held, not read")] File);
+
+impl Turn {
+    fn take(database: &Path, patience: Duration) -> Result<Self> {
+        let path = beside(database, ".lock");
+        let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = opened.with_context(|| format!("open {}", path.display())).context(CANNOT_OPEN)?;
+        let since = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self(file)),
+                Err(TryLockError::WouldBlock) if since.elapsed() < patience => std::thread::sleep(RETRY),
+                Err(TryLockError::WouldBlock) => {
+                    bail!("another process has locked {} for {patience:?}: end it", path.display())
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("lock {}", path.display()));
+                }
+            }
+        }
+    }
+}
+
+/// A file of ours beside the database: its name with an ending.
+pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    database.with_file_name(name)
 }
 
 /// Which file a connection has open, to see whether its path still leads there.
 ///
 /// SQLite goes on writing into a file that was deleted or exchanged: those changes would be gone at the next start.
-pub(super) struct Place {
+pub(super) struct OpenFile {
     path: PathBuf,
     file: (u64, u64),
 }
 
-impl Place {
-    /// The file that is open by now.
+impl OpenFile {
+    /// The file that is at `path` now.
     pub(super) fn of(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), file: Self::at(path)? })
     }
@@ -66,6 +122,10 @@ impl Place {
 }
 
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
+    ensure!(
+        path.exists(),
+        "there is no such file: give the path of ciao's database, or start ciao-ipam or ciao-net once"
+    );
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(explain)?;
     configure(&conn)?;
@@ -81,41 +141,12 @@ fn configure(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "cache_size", -512).map_err(explain)
 }
 
-/// Steps the schema to [`VERSION`] in one transaction. Both daemons may try at once: the second finds it done.
-fn migrate(conn: &mut Connection) -> Result<()> {
-    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
-    let found = version(&transaction)?;
-    refuse_newer(found)?;
-    for (step, script) in (1..).zip(STEPS).skip(usize::try_from(found)?) {
-        transaction.execute_batch(script).map_err(explain)?;
-        transaction.pragma_update(None, "user_version", step).map_err(explain)?;
-    }
-    transaction.commit().map_err(explain)
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether this program can read the file as it is.
-pub(super) fn check_version(conn: &Connection) -> Result<()> {
-    let found = version(conn)?;
-    refuse_newer(found)?;
-    if found < VERSION {
-        bail!("the schema is version {found}, older than this program's {VERSION}: start ciao-net and ciao-ipam once");
-    }
-    Ok(())
-}
-
-fn refuse_newer(found: i64) -> Result<()> {
-    if found > VERSION {
-        bail!(
-            "the schema is version {found}, this program knows versions up to {VERSION}: install the newer ciao \
-             again, or restore the backup from before its installation"
-        );
-    }
-    Ok(())
-}
-
-fn version(conn: &Connection) -> Result<i64> {
-    conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(explain)
-}
+const CANNOT_OPEN: &str = "the file cannot be opened: check that its folder exists, who may read and write there, and that \
+                           the disk is mounted read-write";
 
 /// SQLite's error with what to do about it.
 pub(super) fn explain(error: rusqlite::Error) -> Error {
@@ -132,9 +163,7 @@ pub(super) fn explain(error: rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "the file is damaged or no ciao database: stop both daemons, keep a copy, and restore a backup"
         }
-        Some(ErrorCode::CannotOpen) => {
-            "the file cannot be opened: check that its folder exists, who may read and write there, and that the disk is mounted read-write"
-        }
+        Some(ErrorCode::CannotOpen) => CANNOT_OPEN,
         Some(ErrorCode::SystemIoFailure) => "the disk failed: see the kernel's log",
         _ => return cause,
     };

@@ -23,6 +23,7 @@ mod gateway;
 mod network;
 mod pool;
 mod readers;
+mod schema;
 mod setting;
 mod unclaimed;
 mod uplink;
@@ -52,8 +53,9 @@ use writer::Writer;
 /// The store. Cheap to share behind an `Arc`.
 pub struct Store {
     path: PathBuf,
-    writer: Writer,
+    // Dropped before the writer: the last connection to be closed removes the log, and a reading one cannot.
     readers: Readers,
+    writer: Writer,
 }
 
 /// A transaction, or a consistent view for reading. Its methods are in the files of the tables.
@@ -71,8 +73,8 @@ impl Store {
             std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
         }
         let opened = || -> Result<Self> {
-            let writer = Writer::start(connection::open_for_writing(path)?, connection::Place::of(path)?)?;
-            Ok(Self { path: path.to_owned(), writer, readers: Readers::new(path.to_owned()) })
+            let writer = Writer::start(connection::open_for_writing(path)?, connection::OpenFile::of(path)?)?;
+            Ok(Self { path: path.to_owned(), readers: Readers::new(path.to_owned()), writer })
         };
         opened().with_context(|| format!("open database {}", path.display()))
     }
@@ -83,7 +85,7 @@ impl Store {
     /// No such file, no permission, not a database, another version.
     pub fn open_reading(path: &Path) -> Result<Reader> {
         let opened = connection::open_for_reading(path).and_then(|conn| {
-            connection::check_version(&conn)?;
+            schema::check_version(&conn)?;
             Ok(Reader { conn })
         });
         opened.with_context(|| format!("open database {}", path.display()))

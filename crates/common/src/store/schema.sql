@@ -1,17 +1,17 @@
--- The records of ciao's two daemons, version 1.
+-- The records of ciao's two daemons: every table, at the newest version. An older file becomes the same by the steps
+-- schema-N.sql, each from version N - 1; the views for people are in views.sql.
 --
 -- ciao-ipam alone writes pool_set, pool_record, address_record and free_range; ciao-net alone writes the others. No
--- foreign key crosses that line, so that either daemon can be restarted or upgraded alone. The views at the end are
--- for people: pool, lease, network, endpoint, vnic.
+-- foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
 --
--- Text is what Docker would show. Times are milliseconds since 1970, UTC. An address's key is its 4 or 16 bytes in
+-- Text is what Docker shows. Times are milliseconds since 1970, UTC. An address's key is its 4 or 16 bytes in
 -- the order of the wire, so that keys compare as addresses do.
 
--- One set of addresses: a subnet in somebody's address space. Several pools (sub-pools) of a tenant may share it.
+-- One set of addresses: a subnet in a tenant's address space. Several pools (sub-pools) of a tenant may share it.
 CREATE TABLE pool_set (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
     scope   TEXT NOT NULL CHECK (scope IN ('local', 'global')),  -- Docker's address space
-    tenant  TEXT,                    -- NULL: named no tenant, a space of its own
+    tenant  TEXT,                    -- NULL: without a tenant, a space of its own
     subnet  TEXT NOT NULL,           -- canonical CIDR
     first   BLOB NOT NULL,           -- key of its lowest address
     last    BLOB NOT NULL,           -- key of its highest address
@@ -20,7 +20,7 @@ CREATE TABLE pool_set (
 ) STRICT;
 CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, last);
 
--- A pool that Docker knows by its PoolID.
+-- A pool, as Docker names it by its PoolID.
 CREATE TABLE pool_record (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID
@@ -30,10 +30,12 @@ CREATE TABLE pool_record (
     cursor   BLOB,                   -- key of the last address given in serial mode
     refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs > 0),  -- RequestPool less ReleasePool
     created  INTEGER NOT NULL,
+    -- The last RequestPool. A list of Docker's networks that is older may lack that network. 0: before this was recorded.
+    requested INTEGER NOT NULL DEFAULT 0,
     UNIQUE (set_id, sub_pool, serial)
 ) STRICT;
 
--- An address that cannot be given to somebody who asks for any.
+-- An address that a dynamic request does not get.
 CREATE TABLE address_record (
     set_id  INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
     key     BLOB NOT NULL,
@@ -42,6 +44,9 @@ CREATE TABLE address_record (
     kind    TEXT NOT NULL CHECK (kind IN ('lease', 'gateway', 'reserved')),
     held    INTEGER NOT NULL CHECK (held >= 0),  -- how often it was granted and not released
     granted INTEGER NOT NULL,        -- when last
+    -- Since when no endpoint claims this lease; NULL: one does, as far as is known. The engine may try for 15 seconds to
+    -- release the address of an endpoint that it has deleted, and would release the next holder's.
+    unclaimed INTEGER,
     PRIMARY KEY (set_id, key),
     CHECK ((kind = 'reserved') = (held = 0)),
     CHECK ((pool IS NULL) = (held = 0)),
@@ -50,6 +55,8 @@ CREATE TABLE address_record (
 CREATE INDEX address_by_pool ON address_record (pool);
 CREATE INDEX address_gateway ON address_record (set_id) WHERE kind = 'gateway';
 CREATE INDEX address_kept ON address_record (set_id) WHERE kind = 'reserved';
+-- Leases that are claimed have no entry here, so what is not is found without a look at them.
+CREATE INDEX address_unclaimed ON address_record (set_id, unclaimed) WHERE unclaimed IS NOT NULL;
 
 -- The addresses that are free, as runs that do not touch: an empty IPv6 /64 is one row.
 CREATE TABLE free_range (
@@ -101,11 +108,11 @@ CREATE TABLE network_route (
 -- A veth pair: one end for a container, the other on a bridge.
 CREATE TABLE vnic_record (
     id             TEXT PRIMARY KEY,
-    owner          TEXT NOT NULL CHECK (owner IN ('launcher', 'docker')),  -- whose word deletes it
-    state          TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'going')),  -- going: links are being deleted
+    owner          TEXT NOT NULL CHECK (owner IN ('launcher', 'docker')),  -- who deletes it
+    state          TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'deleting')),  -- deleting: until its links are gone
     tenant         TEXT,             -- NULL: of a network without tenant
     network        TEXT,             -- of Docker's own: the network it was made for
-    instance       TEXT,             -- of a launcher's: which instance it is for
+    instance       TEXT,             -- of a launcher's: the instance it belongs to
     subnet         TEXT NOT NULL,    -- '' when it has no address
     address        TEXT,
     subnet6        TEXT,
@@ -116,7 +123,7 @@ CREATE TABLE vnic_record (
     namespace      TEXT,             -- NULL: the host's
     bridge         TEXT NOT NULL,
     allowed        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(allowed)),  -- further addresses it may send with
-    rate           TEXT,             -- how fast it may be, each way, such as 100mbit
+    rate           TEXT,             -- rate limit per direction, such as 100mbit
     network_name   TEXT,             -- of a launcher's: the Docker network's name
     container_link TEXT NOT NULL UNIQUE,
     host_link      TEXT NOT NULL UNIQUE,
@@ -128,7 +135,7 @@ CREATE UNIQUE INDEX vnic_by_address6 ON vnic_record (tenant, subnet6, address6) 
 CREATE INDEX vnic_by_mac ON vnic_record (namespace, bridge, mac);
 CREATE INDEX vnic_by_instance ON vnic_record (instance);
 CREATE INDEX vnic_by_network ON vnic_record (network);
-CREATE INDEX vnic_by_state ON vnic_record (state) WHERE state = 'going';
+CREATE INDEX vnic_by_state ON vnic_record (state) WHERE state = 'deleting';
 
 -- A container's attachment to a network, from CreateEndpoint to DeleteEndpoint.
 CREATE TABLE endpoint_record (
@@ -142,14 +149,14 @@ CREATE TABLE endpoint_record (
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
 CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);
 
--- A namespace's way to the host. Its addresses are the number-th pair of the daemon's uplink pools.
+-- A namespace's uplink to the host. Its addresses are the number-th pair of the daemon's uplink pools.
 CREATE TABLE uplink_record (
     namespace TEXT PRIMARY KEY,
     number    INTEGER NOT NULL UNIQUE CHECK (number >= 0),
     host_link TEXT NOT NULL UNIQUE   -- the host's end; the other is up0
 ) STRICT, WITHOUT ROWID;
 
--- A port of the host that leads to a container.
+-- A published port: a port of the host that leads to a container.
 CREATE TABLE port_record (
     protocol       TEXT NOT NULL CHECK (protocol IN ('tcp', 'udp', 'sctp')),
     host_address   TEXT NOT NULL,    -- 0.0.0.0 or ::: every one
@@ -163,93 +170,10 @@ CREATE TABLE port_record (
 CREATE INDEX port_by_endpoint ON port_record (endpoint);
 CREATE INDEX port_by_namespace ON port_record (namespace);
 
--- The other nodes of a swarm, as Docker tells them.
-CREATE TABLE peer (
-    address TEXT PRIMARY KEY,
-    seen    INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
--- Facts of this host, such as its IPv6 prefix for default pools.
+-- Facts of this host and of this file:
+--   ula         the IPv6 prefix for default pools
+--   compatible  the oldest version of a program that may use this file
 CREATE TABLE setting (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-
--- For people -------------------------------------------------------------------------------------------------------
-
-CREATE VIEW pool AS
-SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
-       (SELECT group_concat(substr(n.network, 1, 12), ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
-       (SELECT count(*) FROM address_record a WHERE a.pool = p.id) AS leases,
-       p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
-FROM pool_record p JOIN pool_set s ON s.id = p.set_id
-ORDER BY s.tenant, s.first, p.sub_pool;
-
--- Every address that somebody holds or that is kept for an instance. state:
---   gateway   a network's gateway            aux      --aux-address of a network
---   pending   granted, no endpoint yet       bound    an endpoint of ciao-net has it
---   granted   granted to another network driver's endpoint, which nothing here tells of
---   reserved  a launcher's VNIC has it and no container runs on it
-CREATE VIEW lease AS
-WITH network_of AS (
-    SELECT ns.set_id, ns.network, ns.aux, n.tenant FROM network_subnet ns JOIN network_record n ON n.id = ns.network
-), held AS (
-    SELECT s.id AS set_id, s.scope, coalesce(s.tenant, (SELECT w.tenant FROM network_of w WHERE w.set_id = s.id LIMIT 1)) AS tenant,
-           s.subnet, a.key, a.address, a.kind, a.granted,
-           EXISTS (SELECT 1 FROM network_of w WHERE w.set_id = s.id) AS known,
-           EXISTS (SELECT 1 FROM network_of w, json_each(w.aux) x WHERE w.set_id = s.id AND x.value = a.address) AS aux
-    FROM address_record a JOIN pool_set s ON s.id = a.set_id
-), joined AS (
-    SELECT h.*,
-           coalesce((SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
-                    (SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
-           coalesce((SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
-                    (SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS vnic
-    FROM held h
-)
-SELECT tenant, subnet, address,
-       CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
-            WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
-       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, substr(endpoint, 1, 12) AS endpoint,
-       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space,
-       datetime(iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
-FROM joined
-UNION ALL
-SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL,
-       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
-FROM vnic_record v
-WHERE v.owner = 'launcher' AND v.state = 'live'
-  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
-UNION ALL
-SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL,
-       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
-FROM vnic_record v
-WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
-
-CREATE VIEW network AS
-SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,
-       (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
-       n.bridge, coalesce(n.namespace, '(host)') AS namespace, n.egress, n.mtu, n.vnics,
-       (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
-       substr(n.id, 1, 12) AS network, datetime(n.created / 1000, 'unixepoch') AS created
-FROM network_record n
-ORDER BY n.tenant, n.created;
-
-CREATE VIEW endpoint AS
-SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic,
-       substr(e.network, 1, 12) AS network, substr(e.id, 1, 12) AS endpoint, datetime(e.created / 1000, 'unixepoch') AS created
-FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
-ORDER BY n.tenant, e.network, e.created;
-
-CREATE VIEW vnic AS
-SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.rate, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
-       v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
-FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
-ORDER BY v.tenant, v.bridge, v.created;
-
-CREATE VIEW port AS
-SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container_port, v.instance, substr(p.endpoint, 1, 12) AS endpoint
-FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
-     LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
-ORDER BY p.host_port, p.protocol, p.host_address;

@@ -1,12 +1,9 @@
-//! Tables `setting` and `peer`: facts of this host, and the other nodes of its swarm.
-
-use std::net::IpAddr;
+//! Table `setting`: facts of this host.
 
 use anyhow::{Context, Result};
 use rusqlite::params;
 
-use super::value::Text;
-use super::{Tx, now};
+use super::Tx;
 
 impl Tx<'_> {
     /// The value of a setting, which is `fresh` from now on if it was not there.
@@ -17,22 +14,5 @@ impl Tx<'_> {
         self.change("INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, fresh])?;
         self.first("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))?
             .with_context(|| format!("setting {name} is not there"))
-    }
-
-    /// Records that a node is in the swarm.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn insert_peer(&self, address: IpAddr) -> Result<()> {
-        self.change("INSERT OR REPLACE INTO peer (address, seen) VALUES (?1, ?2)", params![Text(address), now()])
-            .map(drop)
-    }
-
-    /// Forgets a node.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn delete_peer(&self, address: IpAddr) -> Result<()> {
-        self.change("DELETE FROM peer WHERE address = ?1", [Text(address)]).map(drop)
     }
 }

@@ -91,7 +91,7 @@ pub struct VnicRow {
     pub container_link: LinkName,
     /// The end on the bridge.
     pub host_link: LinkName,
-    /// `live`, or `going` while its links are deleted.
+    /// `live`, or `deleting` while its links are deleted.
     pub state: String,
     /// Docker's endpoint that has it, twelve characters.
     pub endpoint: Option<String>,
@@ -221,8 +221,8 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn vnics_going(&self) -> Result<Vec<Vnic>> {
-        self.all(&format!("{VNIC} WHERE state = 'going'"), [], vnic)
+    pub fn vnics_deleting(&self) -> Result<Vec<Vnic>> {
+        self.all(&format!("{VNIC} WHERE state = 'deleting'"), [], vnic)
     }
 
     /// The tenants whose launcher has VNICs of that subnet on a bridge of that name.
@@ -315,8 +315,8 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn set_vnic_going(&self, id: &VnicId) -> Result<()> {
-        self.change("UPDATE vnic_record SET state = 'going' WHERE id = ?1", [Text(id)]).map(drop)
+    pub fn set_vnic_deleting(&self, id: &VnicId) -> Result<()> {
+        self.change("UPDATE vnic_record SET state = 'deleting' WHERE id = ?1", [Text(id)]).map(drop)
     }
 
     /// Forgets a VNIC whose links are gone.

@@ -15,7 +15,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::Tx;
-use super::connection::{Place, explain};
+use super::connection::{OpenFile, explain};
+use super::schema;
 
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 256;
@@ -110,11 +111,11 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, place: Place) -> Result<Self> {
+    pub(super) fn start(conn: Connection, file: OpenFile) -> Result<Self> {
         let (requests, waiting) = channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || serve(&conn, &place, &waiting))
+            .spawn(move || serve(&conn, &file, &waiting))
             .context("start the store's writer")?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -143,14 +144,19 @@ impl Drop for Writer {
     }
 }
 
-fn serve(conn: &Connection, place: &Place, waiting: &Receiver<Box<dyn Request>>) {
+fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Request>>) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
-        let committed = place.check().and_then(|()| commit(conn, &mut batch, waiting));
+        let usable = file.check().and_then(|()| schema::check_unchanged(conn));
+        let committed = usable.and_then(|()| commit(conn, &mut batch, waiting));
         let failed = committed.err().map(|error| format!("{error:#}"));
         for request in batch {
             request.answer(failed.as_deref());
         }
+    }
+    // So that the file alone is whole, whoever else has it open: copies of it are taken between two runs.
+    if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(explain) {
+        log::warn!("move the log into the database: {error:#}; the next start does so");
     }
 }
 

@@ -36,27 +36,30 @@ impl Driver {
     /// `NetworkDriver.DiscoverNew`: a node joined the swarm.
     ///
     /// # Errors
-    /// The disk's.
+    /// None.
     pub fn discover_new(&self, request: Discovery) -> Result<Empty> {
-        if let Some(address) = node(&request) {
-            self.store.write(move |tx| tx.insert_peer(address))?;
-        }
+        log_node(&request, "joined");
         Ok(Empty {})
     }
 
     /// `NetworkDriver.DiscoverDelete`: a node left.
     ///
     /// # Errors
-    /// The disk's.
+    /// None.
     pub fn discover_delete(&self, request: Discovery) -> Result<Empty> {
-        if let Some(address) = node(&request) {
-            self.store.write(move |tx| tx.delete_peer(address))?;
-        }
+        log_node(&request, "left");
         Ok(Empty {})
     }
 }
 
-/// The other node that is told of, if it is one.
+/// Logs another node: nothing of this host depends on it.
+fn log_node(discovery: &Discovery, what: &str) {
+    if let Some(address) = node(discovery) {
+        log::info!("swarm node {address} {what}");
+    }
+}
+
+/// The address of the node, if it is another one.
 fn node(discovery: &Discovery) -> Option<IpAddr> {
     const NODE: i64 = 1;
     let other = discovery.discovery_type == NODE && !discovery.discovery_data.is_self;

@@ -1,6 +1,6 @@
 //! The kernel's part of networks and VNICs: what must stand for a record, and what goes when the last record is gone.
 //!
-//! Records come before links when something is made, and go to state `going` before links are deleted; so a crash
+//! Records come before links when something is made, and go to state `deleting` before links are deleted; so a crash
 //! leaves records without links, or links that a record still names, and [`crate::reconcile`] repairs both.
 
 pub(crate) mod host_rules;
@@ -201,7 +201,7 @@ impl Fabric {
         }
     }
 
-    /// Deletes a VNIC's links, whose record is `going` already, in the background: the kernel needs some 20 ms.
+    /// Deletes a VNIC's links, whose record is `deleting` already, in the background: the kernel needs some 20 ms.
     pub(crate) fn delete_later(&self, vnic: VnicId) {
         let sender = self.going.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.send(vnic).is_err() {
@@ -209,19 +209,19 @@ impl Fabric {
         }
     }
 
-    /// Deletes a VNIC's links, whose record is `going` already, and its record.
+    /// Deletes a VNIC's links, whose record is `deleting` already, and its record.
     pub(crate) fn delete_now(&self, vnic: VnicId) -> Result<()> {
         self.delete_links(Some(vec![vnic]))
     }
 
-    /// Deletes the links of every VNIC that is `going`.
+    /// Deletes the links of every VNIC that is `deleting`.
     pub(crate) fn delete_all_going(&self) -> Result<()> {
         self.delete_links(None)
     }
 
-    /// Deletes the links of VNICs that are `going` (all, or `only` some), then their records.
+    /// Deletes the links of VNICs that are `deleting` (all, or `only` some), then their records.
     fn delete_links(&self, only: Option<Vec<VnicId>>) -> Result<()> {
-        let mut going = self.store.read(|tx| tx.vnics_going())?;
+        let mut going = self.store.read(|tx| tx.vnics_deleting())?;
         if let Some(ids) = only {
             going.retain(|vnic| ids.contains(&vnic.id));
         }

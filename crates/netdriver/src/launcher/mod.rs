@@ -119,7 +119,7 @@ impl Driver {
                 }
                 None => endpoint::Gone::default(),
             };
-            tx.set_vnic_going(&id)?;
+            tx.set_vnic_deleting(&id)?;
             Ok(gone)
         })?;
         self.close_ports(&gone.ports)?;

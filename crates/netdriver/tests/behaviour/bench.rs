@@ -254,7 +254,7 @@ impl Bench {
     /// Waits until the links that are deleted in the background are gone.
     pub(crate) fn settle(&self) {
         let start = Instant::now();
-        while !self.store.read(|tx| tx.vnics_going()).unwrap().is_empty() {
+        while !self.store.read(|tx| tx.vnics_deleting()).unwrap().is_empty() {
             assert!(start.elapsed() < Duration::from_secs(5), "links are not deleted");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -265,7 +265,7 @@ impl Bench {
         self.store
             .read(|tx| {
                 tx.check_addresses()?;
-                let (networks, vnics, going) = (tx.networks()?, tx.vnics(None)?, tx.vnics_going()?);
+                let (networks, vnics, going) = (tx.networks()?, tx.vnics(None)?, tx.vnics_deleting()?);
                 let (endpoints, uplinks, ports) = (tx.endpoints()?, tx.uplinks()?, tx.ports()?);
                 let (pools, leases) = (tx.pools()?, tx.leases()?);
                 Ok(format!(

@@ -219,7 +219,7 @@ pub(crate) fn forget(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Gone> {
     tx.delete_endpoint(&endpoint.id)?;
     let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
     if let Some(id) = &vnic {
-        tx.set_vnic_going(id)?;
+        tx.set_vnic_deleting(id)?;
     }
     Ok(Gone { endpoint: Some(endpoint.id.clone()), vnic, ports })
 }

@@ -40,7 +40,7 @@ impl Records {
         Ok(Self {
             networks: tx.networks()?,
             vnics: tx.vnics(None)?,
-            going: tx.vnics_going()?,
+            going: tx.vnics_deleting()?,
             endpoints: tx.endpoints()?,
             uplinks: tx.uplinks()?,
         })
@@ -75,7 +75,7 @@ impl Found {
     }
 
     fn missing(&mut self, records: &Records, state: &State) {
-        self.wrong(!records.going.is_empty(), || format!("VNICs {:?} are going still", records.going));
+        self.wrong(!records.going.is_empty(), || format!("VNICs {:?} are being deleted still", records.going));
         for (namespace, bridge) in records.places() {
             let inside = Namespace::Named(namespace.clone());
             self.wrong(!state.namespaces.contains(&namespace), || format!("namespace {namespace} does not stand"));

@@ -1,0 +1,78 @@
+-- Views for people and for the lists of the command line. They are made again with each new version.
+
+CREATE VIEW pool AS
+SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
+       (SELECT group_concat(substr(n.network, 1, 12), ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
+       (SELECT count(*) FROM address_record a WHERE a.pool = p.id) AS leases,
+       p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
+FROM pool_record p JOIN pool_set s ON s.id = p.set_id
+ORDER BY s.tenant, s.first, p.sub_pool;
+
+-- Every address that is granted or reserved for an instance. state:
+--   gateway   a network's gateway            aux      --aux-address of a network
+--   pending   granted, no endpoint yet       bound    an endpoint of ciao-net has it
+--   granted   granted to another network driver's endpoint, which is not recorded here
+--   reserved  a launcher's VNIC has it and no container runs on it
+CREATE VIEW lease AS
+WITH network_of AS (
+    SELECT ns.set_id, ns.network, ns.aux, n.tenant FROM network_subnet ns JOIN network_record n ON n.id = ns.network
+), held AS (
+    SELECT s.id AS set_id, s.scope, coalesce(s.tenant, (SELECT w.tenant FROM network_of w WHERE w.set_id = s.id LIMIT 1)) AS tenant,
+           s.subnet, a.key, a.address, a.kind, a.granted,
+           EXISTS (SELECT 1 FROM network_of w WHERE w.set_id = s.id) AS known,
+           EXISTS (SELECT 1 FROM network_of w, json_each(w.aux) x WHERE w.set_id = s.id AND x.value = a.address) AS aux
+    FROM address_record a JOIN pool_set s ON s.id = a.set_id
+), joined AS (
+    SELECT h.*,
+           coalesce((SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
+                    (SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
+           coalesce((SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
+                    (SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS vnic
+    FROM held h
+)
+SELECT tenant, subnet, address,
+       CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
+            WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
+       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, substr(endpoint, 1, 12) AS endpoint,
+       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space,
+       datetime(iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
+FROM joined
+UNION ALL
+SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL,
+       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
+FROM vnic_record v
+WHERE v.owner = 'launcher' AND v.state = 'live'
+  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
+UNION ALL
+SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL,
+       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
+FROM vnic_record v
+WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
+
+CREATE VIEW network AS
+SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,
+       (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
+       n.bridge, coalesce(n.namespace, '(host)') AS namespace, n.egress, n.mtu, n.vnics,
+       (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
+       substr(n.id, 1, 12) AS network, datetime(n.created / 1000, 'unixepoch') AS created
+FROM network_record n
+ORDER BY n.tenant, n.created;
+
+CREATE VIEW endpoint AS
+SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic,
+       substr(e.network, 1, 12) AS network, substr(e.id, 1, 12) AS endpoint, datetime(e.created / 1000, 'unixepoch') AS created
+FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
+ORDER BY n.tenant, e.network, e.created;
+
+CREATE VIEW vnic AS
+SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.rate, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
+       v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
+FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
+ORDER BY v.tenant, v.bridge, v.created;
+
+CREATE VIEW port AS
+SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container_port, v.instance, substr(p.endpoint, 1, 12) AS endpoint
+FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
+     LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
+ORDER BY p.host_port, p.protocol, p.host_address;
