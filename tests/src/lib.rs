@@ -4,6 +4,7 @@
 pub mod chance;
 pub mod checker;
 pub mod churn;
+pub mod console;
 pub mod frames;
 pub mod lab;
 pub mod proxy;

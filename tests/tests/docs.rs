@@ -1,0 +1,101 @@
+//! The documentation's commands, run: a page a private host, its blocks in order. And its links.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ciao_tests::console::steps;
+use ciao_tests::lab::{Engine, Host, workspace};
+
+/// Runs the commands of each page, in a test of its own.
+macro_rules! pages {
+    ($($test:ident: $page:literal),+ $(,)?) => {
+        const RUN: &[&str] = &[$($page),+];
+        $(
+            #[test]
+            fn $test() {
+                run($page);
+            }
+        )+
+    };
+}
+
+pages! {
+    the_readme_s_commands_do_what_it_shows: "README.md",
+    the_concepts_commands_do_what_they_show: "docs/concepts.md",
+    the_launcher_s_guide_s_commands_do_what_it_shows: "docs/launcher.md",
+    the_docker_guide_s_commands_do_what_it_shows: "docs/docker-and-compose.md",
+    the_options_commands_do_what_they_show: "docs/options.md",
+    the_operations_commands_do_what_they_show: "docs/operations.md",
+    the_troubleshooting_commands_do_what_they_show: "docs/troubleshooting.md",
+    the_security_model_s_commands_do_what_it_shows: "docs/security.md",
+}
+
+/// Runs a page's commands as root in the home folder of a host of its own.
+fn run(page: &str) {
+    let text = fs::read_to_string(workspace().join(page)).unwrap();
+    let name = Path::new(page).file_stem().unwrap().to_string_lossy().to_lowercase();
+    let host = Host::builder().name(format!("docs-{name}")).engine(Engine::Machine).start().unwrap();
+    for step in steps(&text).unwrap_or_else(|error| panic!("{page}: {error:#}")) {
+        let output = host.try_sh(&format!("exec 2>&1; cd /root; {}", step.command)).unwrap();
+        assert!(
+            step.fits(output.code, &output.stdout),
+            "{page} shows of `{}`:\n{}\nbut it ended with {} and printed:\n{}",
+            step.command,
+            step.expected.join("\n"),
+            output.code,
+            output.stdout
+        );
+    }
+}
+
+/// Every page, as a path from the workspace.
+fn pages() -> Vec<PathBuf> {
+    let files = |folder: &str| {
+        let entries = fs::read_dir(workspace().join(folder)).unwrap();
+        let paths = entries.map(move |entry| Path::new(folder).join(entry.unwrap().file_name()));
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect::<Vec<_>>()
+    };
+    [files(""), files("docs"), files("benches")].concat()
+}
+
+#[test]
+fn every_page_with_commands_to_run_is_run() {
+    let marked = |page: &PathBuf| !steps(&fs::read_to_string(workspace().join(page)).unwrap()).unwrap().is_empty();
+    let found: BTreeSet<_> = pages().into_iter().filter(marked).collect();
+    assert_eq!(found, RUN.iter().map(PathBuf::from).collect());
+}
+
+/// A heading's anchor, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let mut links = 0;
+    for page in pages() {
+        let text = fs::read_to_string(workspace().join(&page)).unwrap();
+        for rest in text.split("](").skip(1) {
+            let target = rest.split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = target.split_once('#').map_or((target, None), |(file, part)| (file, Some(part)));
+            let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            let path = workspace().join(path);
+            assert!(path.exists(), "{}: {target} leads nowhere", page.display());
+            if let Some(heading) = heading {
+                let text = fs::read_to_string(&path).unwrap();
+                let mut anchors =
+                    text.lines().filter_map(|line| Some(anchor(line.strip_prefix('#')?.trim_start_matches('#'))));
+                assert!(anchors.any(|found| found == heading), "{}: {target} has no such heading", page.display());
+            }
+        }
+    }
+    assert!(links > 30, "links were found: {links}");
+}
