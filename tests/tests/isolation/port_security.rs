@@ -1,10 +1,11 @@
 //! A container sends with its own addresses, and with those that somebody allowed it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::thread::sleep;
 use std::time::Duration;
 
-use ciao_tests::frames::{Station, arp, udp, udp6};
+use ciao_tests::frames::{Station, arp, icmp6, udp, udp6};
 use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, mark, network, serve, soon};
 use etherparse::ArpOperation;
@@ -20,7 +21,7 @@ fn no_container_spoofs_its_addresses_and_without_port_security_every_spoofed_fra
         let spoofed = spoofed_frames(&scene);
         (names(&spoofed), scene.count(spoofed, TIMES))
     };
-    let (spoofed, secured) = count("secured", "");
+    let (spoofed, secured) = count("filtered", "");
     let (_, open) = count("open", "-o port_security=off");
     show_head("from a container, counted at its neighbour", "off");
     for name in spoofed.iter().filter(|name| **name != END) {
@@ -30,6 +31,26 @@ fn no_container_spoofs_its_addresses_and_without_port_security_every_spoofed_fra
     assert_eq!(secured, BTreeMap::from([(END.to_owned(), 1)]));
     let expected = spoofed.into_iter().map(|name| if name == END { (name, 1) } else { (name, TIMES) });
     assert_eq!(open, expected.collect(), "the test sees what is not stopped");
+}
+
+#[test]
+fn what_an_honest_container_sends_arrives() {
+    let scene = Scene::open("honest", "");
+    let me = scene.from;
+    let unnamed = Station { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED, ..me };
+    let asked = Station { mac: everybody().mac, ..me };
+    let frames = vec![
+        ("ARP: is my address in use?", arp(me.mac, ArpOperation::REQUEST, unnamed, asked)),
+        ("ARP: I have my address", arp(me.mac, ArpOperation::REPLY, me, everybody())),
+        ("ND: is my address in use?", icmp6(unnamed, asked, 135, [0; 4], &me.v6.octets())),
+        ("ND: I have my address", neighbour_advertisement(me, scene.to, me.v6)),
+    ];
+    let expected = names(&frames);
+    assert_eq!(scene.attack(frames), expected);
+    for ping in ["ping -c 2 -s 4000 10.5.0.2", "ping -6 -c 2 -s 4000 fd00:5::2"] {
+        let shown = scene.host.sh(&format!("docker exec mallory {ping}")).unwrap();
+        assert!(shown.contains("2 packets transmitted, 2 packets received"), "{shown}");
+    }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! Spoofed frames, and what else no container may send.
 
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ciao_tests::frames::{
     Frame, Station, arp, behind_options, first_fragment6, fragments, icmp6, of_type, tagged, udp, udp6,
 };
 use etherparse::ArpOperation;
 
-use crate::scene::{END, NOBODY, Scene, everybody, link_local};
+use crate::scene::{END, Scene, everybody, link_local};
 
 /// A router that offers itself for half an hour (RFC 4861, 4.2).
 pub(crate) fn router_advertisement(from: Station) -> Frame {
@@ -33,12 +33,17 @@ pub(crate) fn spoofed_frames(scene: &Scene) -> Vec<(&'static str, Frame)> {
     let redirect = [scene.neighbour.v6.octets(), scene.gateway.v6.octets()].concat();
     let stolen = udp(as_neighbour, victim, (7, 7), &[0; 24]);
     let [first, later] = fragments(&stolen);
+    // Duplicate address detection (RFC 5227, RFC 4862) for the victim's address, which would deny the victim its use.
+    let unnamed = Station { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED, ..me };
+    let asked = Station { mac: everybody.mac, ..victim };
     let claim = neighbour_advertisement(my_own, victim, scene.gateway.v6);
     vec![
         ("ARP: I have the gateway's address", arp(me.mac, ArpOperation::REPLY, as_gateway, everybody)),
         ("ARP: I have the neighbour's address", arp(me.mac, ArpOperation::REPLY, as_neighbour, victim)),
-        ("ARP: the gateway asks", arp(me.mac, ArpOperation::REQUEST, as_gateway, Station { mac: NOBODY, ..victim })),
+        ("ARP: the gateway asks", arp(me.mac, ArpOperation::REQUEST, as_gateway, victim)),
         ("ARP: somebody else has my address", arp(me.mac, ArpOperation::REPLY, with_neighbours_mac, everybody)),
+        ("ARP: is the victim's address in use?", arp(me.mac, ArpOperation::REQUEST, unnamed, asked)),
+        ("ND: is the victim's address in use?", icmp6(unnamed, asked, 135, [0; 4], &victim.v6.octets())),
         ("ND: I have the gateway's address", claim.clone()),
         ("ND: I have the neighbour's address", neighbour_advertisement(me, victim, scene.neighbour.v6)),
         ("ND: the gateway asks", icmp6(as_gateway, victim, 135, [0; 4], &solicit)),

@@ -128,6 +128,13 @@ fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
     })
 }
 
+impl Vnic {
+    /// Its own addresses, without their subnets.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [self.v4, self.v6].into_iter().flatten().map(|(_, address)| address)
+    }
+}
+
 impl Tx<'_> {
     /// The live VNIC of that id.
     ///

@@ -6,7 +6,7 @@
 pub(crate) mod host_rules;
 mod uplinks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::types::{LinkName, Mtu, Subnet, VnicId};
 
 use crate::fabric::host_rules::HostRules;
-use crate::kernel::element::{Change, Element};
+use crate::kernel::element::Change;
 use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, Veth};
 use crate::rules::{self, Walls};
 use crate::uplink_pool::UplinkPool;
@@ -53,9 +53,16 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
         host_link: vnic.host_link.clone(),
         container_link: vnic.container_link.clone(),
         mac: vnic.mac,
+        addresses: vnic.addresses().collect(),
+        learns: false,
         mtu: vnic.mtu,
         rate: vnic.rate,
     }
+}
+
+/// The same, as the networks on its bridge say what it may do.
+fn restricted(vnic: &Vnic, walls: Walls) -> Veth {
+    Veth { learns: !walls.secured, ..veth(vnic) }
 }
 
 impl Fabric {
@@ -124,11 +131,17 @@ impl Fabric {
         }
         if self.kernel.ensure_bridge(name, bridge, mtu)? {
             // Somebody may have deleted it under its ports.
-            for vnic in self.store.read(|tx| tx.vnics_on_bridge(Some(name), bridge))? {
-                self.kernel.attach(&veth(&vnic))?;
-            }
+            self.attach_all(name, bridge)?;
         }
         Ok(())
+    }
+
+    /// Makes the VNICs of a bridge its ports again, with all that the bridge knows of them.
+    pub(crate) fn attach_all(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
+        let (networks, vnics) = self.store.read(|tx| {
+            Ok((tx.networks_on_bridge(Some(namespace), bridge)?, tx.vnics_on_bridge(Some(namespace), bridge)?))
+        })?;
+        vnics.iter().try_for_each(|vnic| self.kernel.attach(&restricted(vnic, Walls::on_bridge(&networks, vnic))))
     }
 
     /// Makes all that a network needs, if it is not there. The caller has the namespace's lock.
@@ -154,7 +167,7 @@ impl Fabric {
     /// Makes the links and rules of a VNIC that was recorded just now. Bridge and rules stand as a rule, so they are
     /// looked at only where something fails. The caller has the namespace's lock.
     pub(crate) fn new_vnic(&self, vnic: &Vnic, walls: Walls) -> Result<()> {
-        let made = self.secure(vnic, walls).and_then(|()| self.kernel.create_veth(&veth(vnic)));
+        let made = self.secure(vnic, walls).and_then(|()| self.kernel.create_veth(&restricted(vnic, walls)));
         made.or_else(|error| {
             log::info!("links of VNIC {} cannot be made at once ({error:#}): looking at its bridge", vnic.id);
             self.ensure_vnic(vnic)
@@ -165,6 +178,7 @@ impl Fabric {
     pub(crate) fn unmake_vnic(&self, vnic: &Vnic, walls: Walls) -> Result<()> {
         self.kernel.delete_veths(&[veth(vnic)])?;
         let Some(namespace) = &vnic.namespace else { return Ok(()) };
+        self.forget_neighbours(namespace, &vnic.bridge, vnic.addresses().collect())?;
         self.change_rules(namespace, &rules::vnic_elements(vnic, walls), Change::Delete)
     }
 
@@ -175,9 +189,14 @@ impl Fabric {
             return Ok(());
         }
         self.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+        let walls = self.walls_of(vnic)?;
+        self.secure(vnic, walls)?;
+        self.kernel.create_veth(&restricted(vnic, walls))
+    }
+
+    fn walls_of(&self, vnic: &Vnic) -> Result<Walls> {
         let networks = self.store.read(|tx| tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge))?;
-        self.secure(vnic, Walls::on_bridge(&networks, vnic))?;
-        self.kernel.create_veth(&veth(vnic))
+        Ok(Walls::on_bridge(&networks, vnic))
     }
 
     /// Says what a VNIC may call itself. Done before its link is made: that is never without its rules.
@@ -188,7 +207,7 @@ impl Fabric {
 
     /// The links of [`Self::ensure_vnic`], where bridge and rules stand already.
     pub(crate) fn build_vnic(&self, vnic: &Vnic) -> Result<()> {
-        if self.is_missing(vnic)? { self.kernel.create_veth(&veth(vnic)) } else { Ok(()) }
+        if self.is_missing(vnic)? { self.kernel.create_veth(&restricted(vnic, self.walls_of(vnic)?)) } else { Ok(()) }
     }
 
     /// Whether a VNIC's pair is to be made. One with another MAC address is taken away.
@@ -229,22 +248,41 @@ impl Fabric {
             return Ok(());
         }
         self.kernel.delete_veths(&going.iter().map(veth).collect::<Vec<_>>())?;
-        let mut elements = BTreeMap::<String, Vec<Element>>::new();
+        let mut bridges = BTreeMap::<(String, LinkName), Vec<&Vnic>>::new();
         for vnic in &going {
             if let Some(namespace) = &vnic.namespace {
-                let networks = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &vnic.bridge))?;
-                let its = rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic));
-                elements.entry(namespace.clone()).or_default().extend(its);
+                bridges.entry((namespace.clone(), vnic.bridge.clone())).or_default().push(vnic);
             }
         }
-        for (namespace, elements) in elements {
+        for ((namespace, bridge), vnics) in bridges {
             // The namespace may have gone with its last VNIC, and its rules with it.
             if self.kernel.has_namespace(&namespace)? {
+                let networks = self.store.read(|tx| tx.networks_on_bridge(Some(&namespace), &bridge))?;
+                let elements: Vec<_> = vnics
+                    .iter()
+                    .flat_map(|vnic| rules::vnic_elements(vnic, Walls::on_bridge(&networks, vnic)))
+                    .collect();
                 self.change_rules(&namespace, &elements, Change::Delete)
                     .context("forget what a VNIC may call itself")?;
+                let addresses = vnics.iter().flat_map(|vnic| vnic.addresses()).collect();
+                self.forget_neighbours(&namespace, &bridge, addresses)?;
             }
         }
         self.store.write(move |tx| going.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
+    }
+
+    /// Removes the neighbours of a bridge that were VNICs' which are deleted. An address may be another VNIC's by now.
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, mut addresses: Vec<IpAddr>) -> Result<()> {
+        // Whoever makes that other VNIC's links has the lock, and its record may not be written yet.
+        let _lock = self.lock(Some(namespace));
+        self.store.settle()?;
+        let live = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), bridge))?;
+        let kept: BTreeSet<_> = live.iter().flat_map(Vnic::addresses).collect();
+        addresses.retain(|address| !kept.contains(address));
+        if addresses.is_empty() || !self.kernel.has_namespace(namespace)? {
+            return Ok(());
+        }
+        self.kernel.forget_neighbours(namespace, bridge, &addresses)
     }
 
     /// Removes a bridge of ours that no network and no VNIC uses any more, and its namespace with the last one.

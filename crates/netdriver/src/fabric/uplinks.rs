@@ -65,6 +65,7 @@ impl Fabric {
         } else {
             // What VNICs on its bridge may do changes too.
             self.load_rules(namespace)?;
+            self.attach_all(namespace, &network.bridge)?;
         }
         let outside = rules::host_elements(network);
         if outside.is_empty() {
@@ -79,6 +80,7 @@ impl Fabric {
             let left = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &gone.bridge))?;
             if !left.is_empty() || !gone.secured || !gone.icc {
                 self.load_rules(namespace)?;
+                self.attach_all(namespace, &gone.bridge)?;
             } else {
                 self.change_rules(namespace, &rules::network_elements(gone), Change::Delete)?;
             }

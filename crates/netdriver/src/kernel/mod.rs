@@ -65,6 +65,11 @@ pub struct Veth {
     pub container_link: LinkName,
     /// Of the container's end.
     pub mac: MacAddr,
+    /// The container's own addresses, permanent neighbours of the bridge.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the bridge learns MAC addresses at this port, and sends there what it has no port for. Otherwise the
+    /// container's is all it has.
+    pub learns: bool,
     /// Of both ends, in bytes; `None`: the kernel's default.
     pub mtu: Option<Mtu>,
     /// How fast frames go to the container.
@@ -184,7 +189,8 @@ pub trait Kernel: Send + Sync + 'static {
     /// The kernel's; no such bridge or namespace, a name that is taken.
     fn create_veth(&self, veth: &Veth) -> Result<()>;
 
-    /// Makes the host end of a VNIC, if it is there, a port of its bridge again.
+    /// Makes the host end of a VNIC, if it is there, a port of its bridge again, up and with all that the bridge knows of
+    /// it.
     ///
     /// # Errors
     /// The kernel's.
@@ -201,6 +207,12 @@ pub trait Kernel: Send + Sync + 'static {
     /// # Errors
     /// The kernel's, after all were tried.
     fn delete_veths(&self, veths: &[Veth]) -> Result<()>;
+
+    /// Removes permanent neighbours of a bridge. Those that are gone are no error.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()>;
 
     /// Where a VNIC's container end is.
     ///

@@ -123,8 +123,8 @@ impl Driver {
             Ok(gone)
         })?;
         self.close_ports(&gone.ports)?;
-        let _lock = self.fabric.lock(vnic.namespace.as_deref());
         self.fabric.delete_now(vnic.id.clone())?;
+        let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match vnic.namespace.as_deref() {
             Some(namespace) => self.fabric.tidy_bridge(namespace, &vnic.bridge).map(drop),
             None => Ok(()),

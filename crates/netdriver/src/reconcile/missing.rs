@@ -103,7 +103,10 @@ impl Driver {
             self.fabric.kernel.ensure_namespace(name)?;
             self.fabric.load_rules(name)?;
         }
-        standing.iter().try_for_each(|network| self.fabric.build_network(network))
+        standing.iter().try_for_each(|network| {
+            self.fabric.build_network(network)?;
+            network.namespace.as_deref().map_or(Ok(()), |name| self.fabric.attach_all(name, &network.bridge))
+        })
     }
 
     /// Makes a network's links, unless it was deleted meanwhile. A whole reconcile has written its rules already.

@@ -114,9 +114,8 @@ pub(crate) fn vnic_elements(vnic: &Vnic, walls: Walls) -> Vec<Element> {
     let link = || Part::Link(vnic.host_link.clone());
     let element = |set, parts: Vec<Part>| Element::new(Table::Bridge, set, parts);
     let mut elements = vec![element("macs", vec![link(), Part::Mac(vnic.mac)])];
-    let own = [vnic.v4, vnic.v6].into_iter().flatten().map(|(_, address)| address);
     let link_local = IpAddr::from(link_local(vnic.mac));
-    for address in own.chain(vnic.allowed.iter().copied()).chain([link_local]) {
+    for address in vnic.addresses().chain(vnic.allowed.iter().copied()).chain([link_local]) {
         let set = if address.is_ipv4() { "ips4" } else { "ips6" };
         elements.push(element(set, vec![link(), Part::Address(address)]));
         if let IpAddr::V6(v6) = address {

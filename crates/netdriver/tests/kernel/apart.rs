@@ -86,6 +86,8 @@ pub(crate) fn veth(namespace: &str, n: u8) -> Veth {
         host_link: name(&format!("hv{n:010x}")),
         container_link: name(&format!("cv{n:010x}")),
         mac: format!("02:00:00:00:00:{n:02x}").parse().unwrap(),
+        addresses: vec![IpAddr::from([10, 1, 0, 100 + n])],
+        learns: false,
         mtu: None,
         rate: None,
     }

@@ -7,6 +7,7 @@
 
 mod apart;
 mod driver;
+mod learning;
 mod rules;
 
 use std::time::{Duration, Instant};
@@ -264,6 +265,11 @@ tests! {
         assert!(addresses.contains(&"169.254.64.0".parse().unwrap()), "{addresses:?}");
         assert!(run(&format!("ip -n {RED} route")).contains("default via 169.254.64.0 dev up0"));
         assert!(run(&format!("ip -n {RED} -6 route")).contains("default via fd00:9::"));
+        let neighbours = [run(&format!("ip -n {RED} neigh")), run("ip neigh")].concat();
+        for address in ["169.254.64.0 dev up0", "fd00:9:: dev up0", "169.254.64.1 dev cu0123456789", "fd00:9::1 dev cu0123456789"] {
+            let known = neighbours.lines().any(|line| line.starts_with(address) && line.contains("PERMANENT"));
+            assert!(known, "{address}: {neighbours}");
+        }
         assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
         run(&format!("ip -n {RED} link del up0"));
         assert!(kernel.ensure_uplink(&uplink).unwrap());

@@ -1,11 +1,11 @@
 //! Whether records and a kernel in memory agree: nothing stands without a record, nothing recorded is missing. For tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::store::{Egress, Endpoint, Network, Owner, Store, Tx, Uplink, Vnic};
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, MacAddr};
 
 use crate::kernel::Namespace;
 use crate::kernel::fake::{FakeLink, State};
@@ -63,6 +63,12 @@ impl Records {
     }
 }
 
+/// What a VNIC is to its bridge.
+fn neighbours(vnic: &Vnic) -> impl Iterator<Item = ((String, LinkName, IpAddr), MacAddr)> {
+    let entry = |address| Some(((vnic.namespace.clone()?, vnic.bridge.clone(), address), vnic.mac));
+    vnic.addresses().filter_map(entry)
+}
+
 /// What was found wrong.
 #[derive(Default)]
 struct Found(Vec<String>);
@@ -89,6 +95,10 @@ impl Found {
             let kept = vnic.owner == Owner::Launcher || records.endpoints.iter().any(|e| e.vnic == vnic.id);
             self.wrong(!kept, || format!("VNIC {} is Docker's and has no endpoint", vnic.id));
         }
+        let neighbours: BTreeMap<_, _> = records.vnics.iter().flat_map(neighbours).collect();
+        self.wrong(neighbours != state.neighbours, || {
+            format!("permanent neighbours {:?} for VNICs with {neighbours:?}", state.neighbours)
+        });
         for endpoint in &records.endpoints {
             let whole = records.networks.iter().any(|network| network.id == endpoint.network)
                 && records.vnics.iter().any(|vnic| vnic.id == endpoint.vnic);

@@ -38,6 +38,17 @@ pub struct State {
     pub namespaces: BTreeSet<String>,
     /// Where ciao's rules stand.
     pub rules: BTreeSet<Namespace>,
+    /// The permanent neighbours of bridges: namespace, bridge and address.
+    pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
+}
+
+impl State {
+    fn add_neighbours(&mut self, veth: &Veth) {
+        let Some(namespace) = veth.namespace.name() else { return };
+        for address in &veth.addresses {
+            self.neighbours.insert((namespace.to_owned(), veth.bridge.clone(), *address), veth.mac);
+        }
+    }
 }
 
 /// The double. `fail_after(n)` lets `n` more changes pass, and then every one fail.
@@ -95,6 +106,11 @@ fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
     let removed = state.links.remove(&(namespace.clone(), link.clone()));
     match removed {
         Some(FakeLink::HostEnd(_, peer) | FakeLink::Uplink(peer)) => state.links.retain(|(_, name), _| *name != peer),
+        Some(FakeLink::Bridge(_)) => {
+            state
+                .neighbours
+                .retain(|(inside, bridge, _), _| Some(inside.as_str()) != namespace.name() || bridge != link);
+        }
         Some(FakeLink::ContainerEnd(_)) => {
             state.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
         }
@@ -188,6 +204,7 @@ impl Kernel for Fake {
         let [host, container] = ends;
         state.links.insert(host, FakeLink::HostEnd(veth.bridge.clone(), veth.container_link.clone()));
         state.links.insert(container, FakeLink::ContainerEnd(veth.mac));
+        state.add_neighbours(veth);
         Ok(())
     }
 
@@ -197,6 +214,15 @@ impl Kernel for Fake {
             state.links.get_mut(&(veth.namespace.clone(), veth.host_link.clone()))
         {
             bridge.clone_from(&veth.bridge);
+            state.add_neighbours(veth);
+        }
+        Ok(())
+    }
+
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
+        let mut state = self.changing()?;
+        for address in addresses {
+            state.neighbours.remove(&(namespace.to_owned(), bridge.clone(), *address));
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -50,6 +52,9 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
     }
     Some(read)
 }
+
+/// How many MAC addresses a bridge learns at most.
+const MOST_LEARNED: u32 = 4096;
 
 fn named(name: &LinkName) -> LinkMessage {
     let mut link = LinkMessage::default();
@@ -114,8 +119,34 @@ pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<Mtu>) -> Rou
     up(&mut link);
     link.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
     link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
-    link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
+    link.attributes.push(bridge_settings());
     RouteNetlinkMessage::NewLink(link)
+}
+
+/// An existing bridge gets the settings of [`new_bridge`].
+pub(super) fn configure_bridge(index: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(bridge_settings());
+    RouteNetlinkMessage::NewLink(link)
+}
+
+fn bridge_settings() -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bridge),
+        LinkInfo::Data(InfoData::Bridge(vec![
+            // Members of groups are learned too, and a few thousand reports would end it for good: multicast goes to
+            // every port, as broadcast does.
+            InfoBridge::MulticastSnooping(false),
+            // By ports that learn (Linux 6.7; older kernels pass over it).
+            InfoBridge::FdbMaxLearned(MOST_LEARNED),
+        ])),
+    ])
+}
+
+/// One queue each way: the kernel makes one a processor and takes all but one back, each time waiting for its readers.
+fn one_queue(link: &mut LinkMessage) {
+    link.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
 }
 
 /// A new veth pair in one message, sent in the bridge's namespace: the host end up and a port of the bridge, the peer
@@ -130,8 +161,10 @@ pub(super) fn new_veth(
     peer.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
     peer.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     peer.attributes.push(LinkAttribute::NetNsFd(container_side.as_raw_fd()));
+    one_queue(&mut peer);
     let mut link = named(host_link);
     up(&mut link);
+    one_queue(&mut link);
     link.attributes.push(LinkAttribute::Controller(bridge_index));
     link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     link.attributes.push(LinkAttribute::LinkInfo(vec![

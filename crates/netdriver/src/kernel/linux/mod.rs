@@ -6,6 +6,7 @@ mod message;
 mod namespace;
 mod netlink;
 mod nft;
+mod port;
 mod rate;
 mod uplink;
 
@@ -17,8 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
@@ -137,18 +138,6 @@ fn ignore(answer: netlink::Answer, harmless: &[Errno]) -> Result<bool> {
     }
 }
 
-/// Limits a new VNIC's rate, or takes it away again.
-fn limit(netlink: &mut Netlink, veth: &Veth, rate: Rate) -> Result<()> {
-    let limited = find(netlink, &veth.host_link).and_then(|link| {
-        let index = link.context("the link just made is not there")?.index;
-        netlink.tell(rate::new_filter(index, rate), NLM_F_CREATE | NLM_F_REPLACE)
-    });
-    if limited.is_err() {
-        ignore(netlink.ask(message::delete(&veth.host_link), 0)?, &[Errno::ENODEV])?;
-    }
-    limited.with_context(|| format!("limit link {} to {rate}", veth.container_link))
-}
-
 impl Kernel for Linux {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         if let Some(file) = namespace::open(name)? {
@@ -179,7 +168,12 @@ impl Kernel for Linux {
     fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool> {
         let mut netlink = self.required(&Namespace::Named(namespace.to_owned()))?;
         match find(&mut netlink, bridge)? {
-            Some(link) if link.is_bridge => return Ok(false),
+            Some(link) if link.is_bridge => {
+                if link.mac == Some(bridge_mac(namespace, bridge)) {
+                    netlink.tell(message::configure_bridge(link.index), 0).context("configure a bridge")?;
+                }
+                return Ok(false);
+            }
             Some(_) => {
                 bail!("{bridge} in network namespace {namespace} is a link of another kind: give another --opt bridge")
             }
@@ -224,29 +218,15 @@ impl Kernel for Linux {
     }
 
     fn create_veth(&self, veth: &Veth) -> Result<()> {
-        // An index costs a microsecond; to find the bridge's whole description, 40.
-        let open = || Ok((Netlink::open()?, if_nametoindex(veth.bridge.as_str()).ok()));
-        let (mut netlink, bridge) = self.within(&veth.namespace, open)?;
-        let bridge = bridge
-            .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
-        let message =
-            message::new_veth((&veth.host_link, bridge), (&veth.container_link, veth.mac), veth.mtu, self.host.as_fd());
-        netlink
-            .tell(message, NLM_F_CREATE | NLM_F_EXCL)
-            .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;
-        match veth.rate {
-            None => Ok(()),
-            Some(rate) => limit(&mut netlink, veth, rate),
-        }
+        self.within(&veth.namespace, || port::create(veth, self.host.as_fd()))
     }
 
     fn attach(&self, veth: &Veth) -> Result<()> {
-        let mut netlink = self.required(&veth.namespace)?;
-        let bridge =
-            find(&mut netlink, &veth.bridge)?.with_context(|| format!("bridge {} is not there", veth.bridge))?;
-        ignore(netlink.ask(message::set_controller(&veth.host_link, bridge.index), 0)?, &[Errno::ENODEV])
-            .map(drop)
-            .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))
+        self.within(&veth.namespace, || port::attach(veth))
+    }
+
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
+        self.within(&Namespace::Named(namespace.to_owned()), || port::forget_neighbours(bridge, addresses))
     }
 
     fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {

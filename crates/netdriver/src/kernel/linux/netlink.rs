@@ -85,7 +85,33 @@ impl Netlink {
         bail!("it changed each of {DUMPS} times while it was listed")
     }
 
+    /// Sends requests in one datagram. The kernel carries out all of them, whatever becomes of those before; the first
+    /// refusal is the error.
+    pub(super) fn tell_all(&mut self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<()> {
+        let mut bytes = Vec::new();
+        let first = self.sequence + 1;
+        for (message, flags) in requests {
+            bytes.extend(self.request(message, NLM_F_ACK | flags));
+        }
+        self.socket.send(&bytes, 0).context("send to the kernel")?;
+        let mut refusal = None;
+        for sequence in first..=self.sequence {
+            self.sequence = sequence;
+            if let Err(errno) = self.receive(drop)? {
+                refusal.get_or_insert(errno);
+            }
+        }
+        refusal.map_or(Ok(()), |errno| Err(io::Error::from(errno).into()))
+    }
+
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        let bytes = self.request(message, flags);
+        self.socket.send(&bytes, 0).context("send to the kernel")?;
+        Ok(())
+    }
+
+    /// The bytes of the next request.
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -94,8 +120,7 @@ impl Netlink {
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).context("send to the kernel")?;
-        Ok(())
+        bytes
     }
 
     /// Receives replies until the last one.

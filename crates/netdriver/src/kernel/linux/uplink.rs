@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ciao_common::types::{LinkName, Subnet};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
-use super::{Linux, find, ignore, message};
+use super::{Linux, find, ignore, message, port};
 use crate::kernel::{Namespace, UplinkPair};
 
 /// The host's and the namespace's address of a pair.
@@ -38,6 +38,7 @@ pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
     configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0).context("configure uplink")?;
     let index =
         configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1).context("configure uplink")?;
+    introduce(&mut host, &uplink.host_link, &mut inside, &uplink.inner_link, &uplink.pairs)?;
     for pair in &uplink.pairs {
         let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
         ignore(inside.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST]).context("route to the host")?;
@@ -81,6 +82,28 @@ fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl
         ignore(netlink.ask(message, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])?;
     }
     Ok(index)
+}
+
+/// Makes each end of an uplink the other's permanent neighbour: the kernel's one table for all tenants may be full.
+fn introduce(
+    host: &mut Netlink,
+    host_link: &LinkName,
+    inside: &mut Netlink,
+    inner_link: &LinkName,
+    pairs: &[Subnet],
+) -> Result<()> {
+    let gone = |link| format!("link {link} is not there");
+    let outer = find(host, host_link)?.with_context(|| gone(host_link))?;
+    let inner = find(inside, inner_link)?.with_context(|| gone(inner_link))?;
+    let (Some(outer_mac), Some(inner_mac)) = (outer.mac, inner.mac) else { bail!("an uplink has no MAC address") };
+    let entry = |link, address, mac| {
+        let entry = port::neighbour(link, address, mac);
+        (RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE)
+    };
+    let ends = || pairs.iter().map(|pair| ends(*pair));
+    host.tell_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect())
+        .and_then(|()| inside.tell_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect()))
+        .context("make the ends of an uplink neighbours")
 }
 
 /// Switches forwarding on, where it is off, and says so; and lets 127.0.0.1 be answered by a published port.

@@ -1,0 +1,137 @@
+//! A VNIC's port of its bridge: nothing is learned there, because everything is known.
+//!
+//! A bridge handles frames to its reserved groups (01:80:c2:00:00:0X) before any rule of nftables sees them, and learns
+//! their source. So a port whose VNIC is filtered does not learn, and gets no unicast that its bridge does not know. The
+//! VNIC's MAC address is a static entry of the forwarding database, sticky, so that no other port takes it; its addresses
+//! are permanent neighbours of the bridge, which need no room in the kernel's one table for all.
+
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result};
+use ciao_common::types::{LinkName, MacAddr};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::link::{InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+
+use super::netlink::Netlink;
+use super::{ignore, message, rate};
+use crate::kernel::{Namespace, Veth};
+
+/// Creates a VNIC's pair in the calling thread's namespace, which is the bridge's, or nothing.
+pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    // An index costs a microsecond; the bridge's whole description, 40.
+    let bridge = index(&veth.bridge)
+        .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
+    let message = message::new_veth((&veth.host_link, bridge), (&veth.container_link, veth.mac), veth.mtu, host);
+    netlink
+        .tell(message, NLM_F_CREATE | NLM_F_EXCL)
+        .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;
+    let configured = configure(&mut netlink, veth, bridge).and_then(|()| limit(&mut netlink, veth));
+    if configured.is_err() {
+        ignore(netlink.ask(message::delete(&veth.host_link), 0)?, &[Errno::ENODEV])?;
+    }
+    configured
+}
+
+/// Makes the host end of a VNIC a port of its bridge again; one of them gone: nothing to do.
+pub(super) fn attach(veth: &Veth) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    let Some(bridge) = index(&veth.bridge) else { return Ok(()) };
+    let attached = ignore(netlink.ask(message::set_controller(&veth.host_link, bridge), 0)?, &[Errno::ENODEV])
+        .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))?;
+    if attached { configure(&mut netlink, veth, bridge) } else { Ok(()) }
+}
+
+/// Writes what the bridge knows of a VNIC. Bridges of the host are not ciao-net's to configure.
+fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
+    if veth.namespace == Namespace::Host {
+        return Ok(());
+    }
+    let port = index(&veth.host_link).with_context(|| format!("link {} is not there", veth.host_link))?;
+    let replace = NLM_F_CREATE | NLM_F_REPLACE;
+    let mut requests = vec![
+        (settings(port, veth.learns), 0),
+        (RouteNetlinkMessage::NewNeighbour(forwarding(port, veth.mac)), replace),
+    ];
+    for address in &veth.addresses {
+        requests.push((RouteNetlinkMessage::NewNeighbour(neighbour(bridge, *address, veth.mac)), replace));
+    }
+    netlink.tell_all(requests).with_context(|| format!("configure link {} on bridge {}", veth.host_link, veth.bridge))
+}
+
+/// Limits what a VNIC receives, if it has a rate.
+fn limit(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
+    let Some(rate) = veth.rate else { return Ok(()) };
+    let port = index(&veth.host_link).with_context(|| format!("link {} is not there", veth.host_link))?;
+    netlink
+        .tell(rate::new_filter(port, rate), NLM_F_CREATE | NLM_F_REPLACE)
+        .with_context(|| format!("limit link {} to {rate}", veth.container_link))
+}
+
+/// Removes permanent neighbours of a bridge in the calling thread's namespace.
+pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
+    let Some(bridge) = index(bridge) else { return Ok(()) };
+    let mut netlink = Netlink::open()?;
+    for address in addresses {
+        let entry = RouteNetlinkMessage::DelNeighbour(destination(bridge, *address));
+        ignore(netlink.ask(entry, 0)?, &[Errno::ENOENT]).with_context(|| format!("remove neighbour {address}"))?;
+    }
+    Ok(())
+}
+
+fn index(link: &LinkName) -> Option<u32> {
+    if_nametoindex(link.as_str()).ok()
+}
+
+/// Learning, and flooding of unknown unicast, both on or both off.
+fn settings(port: u32, learns: bool) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = port;
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![
+            InfoBridgePort::Learning(learns),
+            InfoBridgePort::UnicastFlood(learns),
+        ])),
+    ]));
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// The forwarding database's entry of a MAC address behind a port.
+fn forwarding(port: u32, mac: MacAddr) -> NeighbourMessage {
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = AddressFamily::Bridge;
+    entry.header.ifindex = port;
+    entry.header.state = NeighbourState::Noarp;
+    entry.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    entry
+}
+
+/// A permanent neighbour on a link.
+pub(super) fn neighbour(link: u32, address: IpAddr, mac: MacAddr) -> NeighbourMessage {
+    let mut entry = destination(link, address);
+    entry.header.state = NeighbourState::Permanent;
+    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    entry
+}
+
+/// An address on a link, as far as it takes to remove it.
+fn destination(link: u32, address: IpAddr) -> NeighbourMessage {
+    let mut entry = NeighbourMessage::default();
+    let (family, destination) = match address {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    entry.header.family = family;
+    entry.header.ifindex = link;
+    entry.attributes.push(NeighbourAttribute::Destination(destination));
+    entry
+}
