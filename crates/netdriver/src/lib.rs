@@ -5,6 +5,7 @@
 //! - `fabric`: what must stand in the kernel for a record; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
 
+mod attachment;
 pub mod cli;
 pub mod control;
 pub mod docker;
@@ -25,12 +26,12 @@ use ciao_common::types::{MacAddr, Subnet, VnicId};
 
 use fabric::Fabric;
 use kernel::Kernel;
+use uplink_pool::UplinkPool;
 
 /// The network driver. Its methods are named after Docker's calls; none of them blocks longer than disk and kernel do.
 pub struct Driver {
     store: Arc<Store>,
-    fabric: Arc<Fabric>,
-    held: kernel::ports::Held,
+    fabric: Fabric,
     ready: ready::Ready,
     config: Config,
 }
@@ -61,9 +62,9 @@ impl Driver {
         let fresh =
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
-        let pools = uplink_pool::UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let fabric = Fabric::new(Arc::clone(&store), kernel, pools)?;
-        Ok(Self { store, fabric, held: kernel::ports::Held::default(), ready: ready::Ready::default(), config })
+        let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
+        let fabric = Fabric::new(store.clone(), kernel, pool)?;
+        Ok(Self { store, fabric, ready: ready::Ready::default(), config })
     }
 }
 

@@ -15,9 +15,9 @@ use crate::kernel::Kernel;
 
 /// The answers, by endpoint.
 #[derive(Default)]
-pub(crate) struct Ready(Mutex<HashMap<EndpointId, Answer>>);
+pub(crate) struct Ready(Mutex<HashMap<EndpointId, PreparedJoin>>);
 
-struct Answer {
+struct PreparedJoin {
     network: NetworkId,
     /// The link's.
     index: u32,
@@ -39,7 +39,7 @@ impl Ready {
         let Some((index, _)) = kernel.peek(&vnic.container_link).filter(|(_, mac)| *mac == vnic.mac) else { return };
         self.lock().insert(
             endpoint.clone(),
-            Answer { network: network.id.clone(), index, reply, closed: network.egress == Egress::None },
+            PreparedJoin { network: network.id.clone(), index, reply, closed: network.egress == Egress::None },
         );
     }
 
@@ -51,7 +51,7 @@ impl Ready {
             // There is something to say of the ports.
             return None;
         }
-        kernel.is_still(answer.index, &answer.reply.interface_name.src_name).then(|| answer.reply.clone())
+        kernel.is_same_link(answer.index, &answer.reply.interface_name.src_name).then(|| answer.reply.clone())
     }
 
     /// Forgets the answer of an endpoint that is gone.
@@ -59,7 +59,7 @@ impl Ready {
         self.lock().remove(endpoint);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Answer>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, PreparedJoin>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

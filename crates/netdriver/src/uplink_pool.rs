@@ -30,7 +30,7 @@ impl UplinkPool {
     ///
     /// # Errors
     /// They overlap.
-    pub(crate) fn check_apart(&self, subnet: Subnet) -> Result<()> {
+    pub(crate) fn check_disjoint(&self, subnet: Subnet) -> Result<()> {
         for pool in [self.v4, self.v6] {
             ensure!(
                 !subnet.overlaps(pool),

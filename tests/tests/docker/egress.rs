@@ -59,7 +59,7 @@ fn a_tenant_never_reaches_a_network_of_dockers_own_that_was_made_while_ciao_net_
     assert_eq!(ask_from("docker exec red"), "");
     host.ciao_net().start().unwrap();
     assert_eq!(ask_from("docker exec red"), "");
-    let open = host.sh("nft list set inet ciao ways_out").unwrap();
+    let open = host.sh("nft list set inet ciao egress_bridges").unwrap();
     assert!(open.contains("br-lan") && !open.contains("br-app"), "a bridge that leads out stays open: {open}");
     host.sh("docker rm -f red private; docker network rm red private; ip link delete br-lan").unwrap();
     assert_nothing_left(&host, &[]);

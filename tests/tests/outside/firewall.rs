@@ -86,7 +86,7 @@ fn a_host_that_stands_still_has_its_rules_written_once() {
     let lan =
         "ip link add br-lan type bridge; ip link add lan0 type vxlan id 5 dstport 4789; ip link set lan0 master br-lan";
     host.sh(lan).unwrap();
-    let listed = || host.sh("nft list set inet ciao ways_out").unwrap();
+    let listed = || host.sh("nft list set inet ciao egress_bridges").unwrap();
     assert!(soon(|| listed().contains("br-lan")), "{}", listed());
     let log = "/run/monitor";
     let script = format!("exec nft monitor >{log}");

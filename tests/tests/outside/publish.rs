@@ -38,7 +38,7 @@ fn a_port_is_published_where_the_user_asks() {
     network(&host, "blue", "blue", SUBNETS).unwrap();
     serve(&host, "blue", &format!("--network blue {ADDRESS} -p 8090-8091:80")).unwrap();
     assert_eq!(internet.fetch(&at("8091")), page("blue"), "the second of the range");
-    refused(&host, "docker run --rm --network blue -p 8090-8091:80 busybox true", &["8090-8091", "all taken"]);
+    refused(&host, "docker run --rm --network blue -p 8090-8091:80 busybox true", &["8090-8091", "all in use"]);
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! What the command line asks of Docker's API, and of the daemon never: dockerd holds locks while it waits for a plugin.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use ciao_common::cli::client::{Client, Response};
+use ciao_common::types::{MacAddr, VnicId};
 use clap::Args;
 use serde_json::{Value, json};
-
-use super::launch::Launch;
-use crate::launcher::VnicReply;
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
@@ -41,18 +40,18 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
 
 /// Docker's API, in the newest version that the engine has.
 pub(super) struct Engine {
-    server: Client,
+    client: Client,
     version: (u32, u32),
 }
 
 impl Engine {
     pub(super) fn connect(args: &Docker) -> Result<Self> {
-        let server = Client::new("dockerd", args.docker_socket.clone())?;
-        let version = server.get("/version")?.success()?;
+        let client = Client::new("dockerd", args.docker_socket.clone())?;
+        let version = client.get("/version")?.success()?;
         let text = version["ApiVersion"].as_str().context("Docker says no API version")?;
         let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
         let version = parsed.with_context(|| format!("Docker's API version {text:?} is no version"))?;
-        Ok(Self { server, version })
+        Ok(Self { client, version })
     }
 
     fn path(&self, rest: &str) -> String {
@@ -61,58 +60,34 @@ impl Engine {
 
     /// 409: there is one of that name.
     pub(super) fn create_network(&self, body: &Value) -> Result<Response> {
-        self.server.post(&self.path("/networks/create"), body)
+        self.client.post(&self.path("/networks/create"), body)
     }
 
     /// One that is not there is a success, and one that got endpoints meanwhile (403) is somebody's again.
     pub(super) fn remove_network(&self, id: &str) -> Result<()> {
-        let answer = self.server.delete(&self.path(&format!("/networks/{id}")))?;
+        let answer = self.client.delete(&self.path(&format!("/networks/{id}")))?;
         if [403, 404].contains(&answer.status) {
             return Ok(());
         }
         answer.success().map(drop).with_context(|| format!("remove network {id}"))
     }
 
-    pub(super) fn create_container(&self, args: &Launch, vnic: &VnicReply, network: &str) -> Result<String> {
-        let body = self.container(args, vnic, network);
-        let path = self.path(&format!("/containers/create?name={}", args.wanted.instance));
-        let mut answer = self.server.post(&path, &body)?;
+    /// Creates a container, with its image pulled if need be. Returns its id.
+    pub(super) fn create_container(&self, container: &Container) -> Result<String> {
+        let body = container.body(self.version >= MAC_OF_ENDPOINT);
+        let path = self.path(&format!("/containers/create?name={}", container.name));
+        let mut answer = self.client.post(&path, &body)?;
         if answer.status == 404 {
-            self.pull(&args.image)?;
-            answer = self.server.post(&path, &body)?;
+            self.pull(container.image)?;
+            answer = self.client.post(&path, &body)?;
         }
-        let made = answer.success().with_context(|| format!("create container {}", args.wanted.instance))?;
-        made["Id"].as_str().map(str::to_owned).context("Docker says no id of the container")
-    }
-
-    /// The body of `POST /containers/create`, with every address given.
-    fn container(&self, args: &Launch, vnic: &VnicReply, network: &str) -> Value {
-        let mut addresses = json!({});
-        for (address, v4, v6) in
-            [(vnic.address, "IPv4Address", "IPv6Address"), (vnic.address6, "IPv4Address", "IPv6Address")]
-        {
-            if let Some(address) = address {
-                addresses[if address.is_ipv4() { v4 } else { v6 }] = json!(address);
-            }
-        }
-        let mut endpoint = json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": vnic.id } });
-        let mut body = json!({ "Image": args.image });
-        if !args.command.is_empty() {
-            body["Cmd"] = json!(args.command);
-        }
-        if self.version >= MAC_OF_ENDPOINT {
-            endpoint["MacAddress"] = json!(vnic.mac);
-        } else {
-            body["MacAddress"] = json!(vnic.mac);
-        }
-        body["HostConfig"] = json!({ "NetworkMode": network, "RestartPolicy": { "Name": args.restart } });
-        body["NetworkingConfig"] = json!({ "EndpointsConfig": { network: endpoint } });
-        body
+        let created = answer.success().with_context(|| format!("create container {}", container.name))?;
+        created["Id"].as_str().map(str::to_owned).context("read Docker's reply: the container has no id")
     }
 
     fn pull(&self, image: &str) -> Result<()> {
         let tag = if image.rsplit('/').next().is_some_and(|last| last.contains(':')) { "" } else { "&tag=latest" };
-        let ended = self.server.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
+        let ended = self.client.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
         let ended = ended.success().with_context(|| format!("pull image {image}"))?;
         match ended["error"].as_str() {
             Some(reason) => bail!("pull image {image}: {reason}"),
@@ -121,7 +96,7 @@ impl Engine {
     }
 
     pub(super) fn start_container(&self, id: &str) -> Result<()> {
-        self.server
+        self.client
             .post(&self.path(&format!("/containers/{id}/start")), &Value::Null)?
             .success()
             .map(drop)
@@ -130,7 +105,7 @@ impl Engine {
 
     /// What Docker says of the container with this very name: asked for a name, it takes the beginning of an id too.
     pub(super) fn container_called(&self, name: &str) -> Result<Option<Value>> {
-        let answer = self.server.get(&self.path(&format!("/containers/{name}/json")))?;
+        let answer = self.client.get(&self.path(&format!("/containers/{name}/json")))?;
         if answer.status == 404 {
             return Ok(None);
         }
@@ -141,10 +116,45 @@ impl Engine {
 
     /// One that is not there is a success.
     pub(super) fn remove_container(&self, id: &str) -> Result<()> {
-        let answer = self.server.delete(&self.path(&format!("/containers/{id}?force=true")))?;
+        let answer = self.client.delete(&self.path(&format!("/containers/{id}?force=true")))?;
         if answer.status == 404 {
             return Ok(());
         }
         answer.success().map(drop).with_context(|| format!("remove container {id}"))
+    }
+}
+
+/// A container on a VNIC, with every address given.
+pub(super) struct Container<'a> {
+    pub(super) name: &'a str,
+    pub(super) image: &'a str,
+    pub(super) command: &'a [String],
+    pub(super) restart: &'a str,
+    /// The Docker network's id.
+    pub(super) network: &'a str,
+    pub(super) vnic: &'a VnicId,
+    pub(super) mac: MacAddr,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Container<'_> {
+    /// The body of `POST /containers/create`.
+    fn body(&self, mac_of_endpoint: bool) -> Value {
+        let mut addresses = json!({});
+        for address in &self.addresses {
+            addresses[if address.is_ipv4() { "IPv4Address" } else { "IPv6Address" }] = json!(address);
+        }
+        let mut endpoint = json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": self.vnic } });
+        let mut body = json!({
+            "Image": self.image,
+            "HostConfig": { "NetworkMode": self.network, "RestartPolicy": { "Name": self.restart } },
+        });
+        if !self.command.is_empty() {
+            body["Cmd"] = json!(self.command);
+        }
+        let with_mac = if mac_of_endpoint { &mut endpoint } else { &mut body };
+        with_mac["MacAddress"] = json!(self.mac);
+        body["NetworkingConfig"] = json!({ "EndpointsConfig": { self.network: endpoint } });
+        body
     }
 }

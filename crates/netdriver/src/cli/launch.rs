@@ -14,7 +14,7 @@ use ciao_common::types::{InstanceId, TenantId, VnicId};
 use clap::Args;
 use serde_json::Value;
 
-use super::docker::{Docker, Engine};
+use super::docker::{Container, Docker, Engine};
 use super::{Control, Wanted};
 use crate::launcher::{DeletionReply, VnicReply};
 use ciao_common::cli::client::Client;
@@ -141,7 +141,17 @@ fn recorded_soon(ciao: &Client, vnic: &VnicId) -> Result<Option<String>> {
 
 /// The steps at Docker on that network. Answers the container's id.
 fn run(args: &Launch, docker: &Engine, vnic: &VnicReply, network: &str) -> Result<String> {
-    let id = docker.create_container(args, vnic, network)?;
+    let container = Container {
+        name: args.wanted.instance.as_str(),
+        image: &args.image,
+        command: &args.command,
+        restart: &args.restart,
+        network,
+        vnic: &vnic.id,
+        mac: vnic.mac,
+        addresses: vnic.address.into_iter().chain(vnic.address6).collect(),
+    };
+    let id = docker.create_container(&container)?;
     match docker.start_container(&id) {
         Ok(()) => Ok(id),
         Err(error) => Err(taken_back(error, docker.remove_container(&id))),

@@ -14,7 +14,7 @@ use ciao_common::types::Subnet;
 use clap::Args;
 
 use crate::control::Control;
-use crate::kernel::Linux;
+use crate::kernel::linux::Linux;
 use crate::reconcile::Depth;
 use crate::{Config, Driver, docker};
 

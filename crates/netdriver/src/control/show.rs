@@ -1,4 +1,4 @@
-//! One network with all that stands for it, for an administrator who wonders.
+//! One network with all that exists for it, for an administrator.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -43,72 +43,45 @@ pub struct NetworkReply {
     pub rules: Vec<String>,
 }
 
-/// What a beginning of an id stands for.
-#[derive(Clone, Debug)]
-pub enum Shown {
-    /// This network.
-    One(Box<NetworkReply>),
-    /// Nothing.
-    None,
-    /// More than one network.
-    Several,
-}
-
-impl Driver {
-    /// The network whose id begins so.
-    ///
-    /// # Errors
-    /// The disk's or nft's.
-    pub fn show_network(&self, prefix: &str) -> Result<Shown> {
-        let mut meant = self.store.read(|tx| tx.networks())?;
-        meant.retain(|network| network.id.as_str().starts_with(prefix));
-        match meant.len() {
-            0 | 1 => {
-                meant.pop().map_or(Ok(Shown::None), |network| self.describe(network).map(Box::new).map(Shown::One))
-            }
-            _ => Ok(Shown::Several),
+/// A network with all that exists for it.
+pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply> {
+    let (uplink, ports) = driver.store.read(|tx| {
+        let uplink = network.namespace.as_deref().map(|namespace| tx.uplink(namespace)).transpose()?.flatten();
+        let mut ports = Vec::new();
+        for endpoint in tx.endpoints_of_network(&network.id)? {
+            ports.extend(tx.ports_of(&endpoint.id)?);
         }
-    }
-
-    fn describe(&self, network: Network) -> Result<NetworkReply> {
-        let (uplink, ports) = self.store.read(|tx| {
-            let uplink = network.namespace.as_deref().map(|namespace| tx.uplink(namespace)).transpose()?.flatten();
-            let mut ports = Vec::new();
-            for endpoint in tx.endpoints_of_network(&network.id)? {
-                ports.extend(tx.ports_of(&endpoint.id)?);
-            }
-            Ok((uplink, ports))
-        })?;
-        let inside = Namespace::of(network.namespace.as_deref());
-        let rules = if inside == Namespace::Host { String::new() } else { self.fabric.kernel.list_rules(&inside)? };
-        let pools = &self.fabric.pools;
-        let address = |v6| uplink.as_ref().map(|uplink| pools.inner_address(uplink.number, v6));
-        Ok(NetworkReply {
-            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-            gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
-            egress: network.egress.to_string(),
-            egress6: if network.subnets.iter().any(|s| s.subnet.network().is_ipv6()) {
-                network.egress6
-            } else {
-                Egress6::None
-            }
-            .to_string(),
-            port_security: network.secured,
-            icc: network.icc,
-            uplink_addresses: [address(false), address(true)].into_iter().flatten().collect(),
-            uplink: uplink.map(|uplink| uplink.host_link),
-            ports: ports
-                .iter()
-                .map(|p| {
-                    let from = SocketAddr::new(p.host_address, p.host_port);
-                    format!("{} {from} -> {}", p.protocol, SocketAddr::new(p.address, p.container_port))
-                })
-                .collect(),
-            rules: rules.lines().map(str::to_owned).collect(),
-            id: network.id,
-            tenant: network.tenant,
-            bridge: network.bridge,
-            namespace: network.namespace,
-        })
-    }
+        Ok((uplink, ports))
+    })?;
+    let inside = Namespace::of(network.namespace.as_deref());
+    let rules = if inside == Namespace::Host { String::new() } else { driver.fabric.kernel.list_rules(&inside)? };
+    let pool = driver.fabric.uplinks.pool();
+    let address = |v6| uplink.as_ref().map(|uplink| pool.inner_address(uplink.number, v6));
+    Ok(NetworkReply {
+        subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+        gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+        egress: network.egress.to_string(),
+        egress6: if network.subnets.iter().any(|s| s.subnet.network().is_ipv6()) {
+            network.egress6
+        } else {
+            Egress6::None
+        }
+        .to_string(),
+        port_security: network.secured,
+        icc: network.icc,
+        uplink_addresses: [address(false), address(true)].into_iter().flatten().collect(),
+        uplink: uplink.map(|uplink| uplink.host_link),
+        ports: ports
+            .iter()
+            .map(|p| {
+                let from = SocketAddr::new(p.host_address, p.host_port);
+                format!("{} {from} -> {}", p.protocol, SocketAddr::new(p.address, p.container_port))
+            })
+            .collect(),
+        rules: rules.lines().map(str::to_owned).collect(),
+        id: network.id,
+        tenant: network.tenant,
+        bridge: network.bridge,
+        namespace: network.namespace,
+    })
 }

@@ -5,9 +5,9 @@ use ciao_common::api::Empty;
 use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 
-use crate::docker::endpoint::lookup;
+use crate::attachment::lookup;
 use crate::docker::ports;
-use crate::kernel::Place;
+use crate::kernel::LinkLocation;
 use crate::{Driver, fabric};
 
 /// libnetwork's numbers for kinds of routes.
@@ -58,16 +58,16 @@ impl Driver {
 
     /// Sees to it that the container's end is where the engine looks for it.
     fn hand_over(&self, network: &Network, vnic: &Vnic) -> Result<()> {
-        match self.fabric.kernel.place(&fabric::veth(vnic))? {
-            Place::Host(Some(mac)) if mac == vnic.mac => Ok(()),
-            Place::Container => {
+        match self.fabric.kernel.locate(&fabric::veth(vnic))? {
+            LinkLocation::Host(Some(mac)) if mac == vnic.mac => Ok(()),
+            LinkLocation::Container => {
                 bail!("link {} of VNIC {} is in a running container: stop that one first", vnic.container_link, vnic.id)
             }
-            Place::Host(_) | Place::Gone => {
+            LinkLocation::Host(_) | LinkLocation::Absent => {
                 log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
                 let _lock = self.fabric.lock(vnic.namespace.as_deref());
                 self.fabric.ensure_network(network)?;
-                self.fabric.ensure_vnic(vnic)
+                self.fabric.vnics.ensure(vnic)
             }
         }
     }

@@ -1,126 +1,154 @@
-//! The host's own rules: when they are loaded, watched, put back, and taken away.
+//! The host's own rules: when they are loaded, watched, restored, and deleted.
 //!
-//! Somebody's `iptables -F`, or a reload of a firewall, takes rules away under running containers. The kernel counts the
-//! changes of its rules; so a look at that number, and at the bridges, tells every few seconds whether
-//! there is something to do.
+//! `iptables -F`, or a firewall's reload, removes rules under running containers. The kernel counts the changes of its
+//! rules; so this count, and the list of bridges, show every few seconds whether there is something to do.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 
-use crate::fabric::Fabric;
 use crate::kernel::element::{Change, Element};
-use crate::kernel::{Namespace, Passage};
-use crate::reconcile::Depth;
+use crate::kernel::{FirewallOpening, Kernel, Namespace};
 use crate::rules;
+use crate::uplink_pool::UplinkPool;
 
-/// What is known of the host's rules.
-#[derive(Default)]
+/// The rules of the host's namespace.
 pub(crate) struct HostRules {
-    /// They were seen or written, and nobody told of a change since.
-    stand: bool,
-    /// The bridges that were last said to lead out of the host.
-    ways_out: Option<Vec<LinkName>>,
-    /// The kernel's count of changes when a watch last found them standing.
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    pool: UplinkPool,
+    /// Held by whoever loads or deletes the rules.
+    state: Mutex<State>,
+    /// Held while rules are written. No other lock is taken inside.
+    writing: Mutex<()>,
+}
+
+/// What is known of the rules.
+#[derive(Default)]
+struct State {
+    /// They were seen or written, and no change was noticed since.
+    loaded: bool,
+    /// The bridges by which traffic may leave the host, as last written.
+    egress_bridges: Option<Vec<LinkName>>,
+    /// The kernel's count of changes when a watch last found them loaded.
     generation: Option<u32>,
 }
 
-impl Fabric {
-    /// As [`Self::change_rules`], for the host's rules.
-    pub(crate) fn change_host_rules(&self, elements: &[Element], change: Change) -> Result<()> {
-        let _lock = self.lock_rules(None);
+impl HostRules {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool) -> Self {
+        Self { store, kernel, pool, state: Mutex::default(), writing: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether they are in the kernel.
+    pub(crate) fn exist(&self) -> Result<bool> {
+        self.kernel.has_rules(&Namespace::Host)
+    }
+
+    /// Changes elements. Where one is not as expected, all are written again from the records.
+    pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
+        let _lock = self.writing();
         self.kernel.change_elements(&Namespace::Host, elements, change).or_else(|error| {
-            log::info!("rules of the host differ from the records ({error:#}): written anew");
-            self.write_host_rules()
+            log::info!("rules of the host differ from the records ({error:#}): written again");
+            self.write()
         })
     }
 
-    /// Loads the host's rules, and opens its firewall, if a tenant needs them and they are not there.
-    pub(crate) fn ensure_host_rules(&self) -> Result<()> {
-        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.stand {
+    /// Loads the rules, and opens the host's firewall, if that was not done yet.
+    pub(crate) fn ensure(&self) -> Result<()> {
+        let mut state = self.state();
+        if state.loaded {
             return Ok(());
         }
-        let ways_out = self.kernel.bridges_leading_out()?;
-        if !self.kernel.has_rules(&Namespace::Host)? {
-            self.load_host_rules()?;
-        } else if known.ways_out.as_ref() != Some(&ways_out) {
-            self.open_ways_out(&ways_out)?;
+        let egress_bridges = self.kernel.egress_bridges()?;
+        if !self.exist()? {
+            self.load()?;
+        } else if state.egress_bridges.as_ref() != Some(&egress_bridges) {
+            self.set_egress_bridges(&egress_bridges)?;
         }
-        self.kernel.open_firewall(&Passage::Uplinks)?;
-        (known.stand, known.ways_out) = (true, Some(ways_out));
+        self.kernel.open_firewall(&FirewallOpening::Uplinks)?;
+        (state.loaded, state.egress_bridges) = (true, Some(egress_bridges));
         Ok(())
     }
 
-    fn open_ways_out(&self, ways_out: &[LinkName]) -> Result<()> {
-        let _lock = self.lock_rules(None);
-        let told = self.kernel.run_nft(&Namespace::Host, &rules::ways_out_script(ways_out));
-        told.or_else(|error| {
-            log::info!("rules of the host are not as expected ({error:#}): written anew");
-            self.write_host_rules()
+    fn set_egress_bridges(&self, bridges: &[LinkName]) -> Result<()> {
+        let _lock = self.writing();
+        self.kernel.run_nft(&Namespace::Host, &rules::egress_bridges_script(bridges)).or_else(|error| {
+            log::info!("rules of the host are not as expected ({error:#}): written again");
+            self.write()
         })
     }
 
-    fn load_host_rules(&self) -> Result<()> {
-        let _lock = self.lock_rules(None);
-        self.write_host_rules()
+    fn load(&self) -> Result<()> {
+        let _lock = self.writing();
+        self.write()
     }
 
-    fn write_host_rules(&self) -> Result<()> {
+    fn write(&self) -> Result<()> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
-        let script = rules::host_script(&networks, &ports, &uplinks, &self.pools)
-            + &rules::ways_out_script(&self.kernel.bridges_leading_out()?);
+        let forwarded = ports.into_iter().filter_map(|port| {
+            let uplink = uplinks.iter().find(|uplink| uplink.namespace == port.namespace)?;
+            let address = self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
+            Some((port, address))
+        });
+        let script = rules::host_script(&networks, &forwarded.collect::<Vec<_>>())
+            + &rules::egress_bridges_script(&self.kernel.egress_bridges()?);
         self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
     }
 
-    /// Puts the host's rules back after somebody's `iptables -F` or firewall reload, as long as a tenant needs them.
-    pub(crate) fn restore_host_rules(&self, depth: Depth) -> Result<()> {
+    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it. `rewrite`: besides, the
+    /// whole ruleset is written again.
+    pub(crate) fn restore(&self, rewrite: bool) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
         let on_host = networks.into_iter().filter(|network| network.namespace.is_none());
         for bridge in on_host.map(|network| network.bridge).collect::<BTreeSet<_>>() {
-            self.kernel.open_firewall(&Passage::Bridge(bridge))?;
+            self.kernel.open_firewall(&FirewallOpening::Bridge(bridge))?;
         }
         if uplinks.is_empty() {
             return Ok(());
         }
-        self.host_rules.lock().unwrap_or_else(PoisonError::into_inner).stand = false;
-        if depth == Depth::Whole {
-            self.load_host_rules()?;
+        self.state().loaded = false;
+        if rewrite {
+            self.load()?;
         }
-        self.ensure_host_rules()
+        self.ensure()
     }
 
-    /// As [`Self::restore_host_rules`] at a glance, if a rule of the host or a bridge has changed since the last time.
-    pub(crate) fn watch_host_rules(&self) -> Result<()> {
-        let known = || self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
-        // Read first: a change while the rules are looked at is seen the next time.
+    /// [`Self::restore`], if a rule of the host or a bridge has changed since the last call.
+    pub(crate) fn watch(&self) -> Result<()> {
+        // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation()?;
-        let stand = generation.is_some() && known().generation == generation;
-        if stand
-            && known()
-                .ways_out
-                .as_ref()
-                .is_none_or(|links| self.kernel.bridges_leading_out().is_ok_and(|now| now == *links))
-        {
+        let unchanged = generation.is_some() && self.state().generation == generation;
+        let known = self.state().egress_bridges.clone();
+        let same = |known: Vec<LinkName>| self.kernel.egress_bridges().is_ok_and(|now| now == known);
+        if unchanged && known.is_none_or(same) {
             return Ok(());
         }
-        self.restore_host_rules(Depth::Glance)?;
-        known().generation = generation;
+        self.restore(false)?;
+        self.state().generation = generation;
         Ok(())
     }
 
-    /// Takes the host's rules away when no tenant needs them.
-    pub(crate) fn tidy_host_rules(&self) -> Result<()> {
-        let mut known = self.host_rules.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Deletes the rules when no tenant needs them.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        let mut state = self.state();
         if !self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(());
         }
-        *known = HostRules::default();
-        if self.kernel.has_rules(&Namespace::Host)? {
-            self.kernel.close_firewall(&Passage::Uplinks)?;
-            self.kernel.run_nft(&Namespace::Host, rules::NO_HOST_SCRIPT).context("take the host's rules away")?;
+        *state = State::default();
+        if self.exist()? {
+            self.kernel.close_firewall(&FirewallOpening::Uplinks)?;
+            self.kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES).context("delete the host's rules")?;
         }
         Ok(())
     }

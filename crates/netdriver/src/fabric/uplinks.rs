@@ -1,114 +1,59 @@
-//! Tenants' ways to the host: which addresses they have, when they are made, and when they go.
+//! Tenants' uplinks to the host: when they are made, which addresses they have, and when they are deleted.
 //!
 //! Each namespace with a network of `egress=nat` has one veth pair to the host, with two addresses of its own from a pool
 //! (link-local unless configured) and, for IPv6, of a ULA prefix. Whatever addresses two tenants share, on the host they
-//! are told apart by their uplinks'.
+//! are told apart by those of their uplinks.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use ciao_common::store::{Egress, Network, Uplink};
+use anyhow::Result;
+use ciao_common::store::{Egress, Network, Store, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId};
 
-use crate::fabric::Fabric;
-use crate::kernel::element::{Change, Element};
-use crate::kernel::{Namespace, UplinkPair};
-use crate::names;
-use crate::rules::{self, Tenant};
+use super::host_rules::HostRules;
+use crate::kernel::element::Change;
+use crate::kernel::{Kernel, Namespace, UplinkPair};
+use crate::uplink_pool::UplinkPool;
+use crate::{names, rules};
 
-impl Fabric {
-    /// Writes a namespace's whole ruleset from the records.
-    pub(crate) fn load_rules(&self, namespace: &str) -> Result<()> {
-        let _lock = self.lock_rules(Some(namespace));
-        self.write_rules(namespace)
+/// All uplinks.
+pub(crate) struct Uplinks {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    host_rules: Arc<HostRules>,
+    pool: UplinkPool,
+}
+
+impl Uplinks {
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        host_rules: Arc<HostRules>,
+        pool: UplinkPool,
+    ) -> Self {
+        Self { store, kernel, host_rules, pool }
     }
 
-    fn write_rules(&self, namespace: &str) -> Result<()> {
-        // A new VNIC's elements may stand before its record does.
-        self.store.settle()?;
-        let (networks, vnics, ports) = self.store.read(|tx| {
-            let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
-            Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
-        })?;
-        let script = Tenant { networks: &networks, vnics: &vnics, ports: &ports }.script();
-        self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &script).context("load a tenant's rules")
+    /// Where their addresses come from.
+    pub(crate) fn pool(&self) -> UplinkPool {
+        self.pool
     }
 
-    /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or somebody's own change,
-    /// all are written anew from the records.
-    pub(crate) fn change_rules(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
-        let _lock = self.lock_rules(Some(namespace));
-        let changed = self.kernel.change_elements(&Namespace::Named(namespace.to_owned()), elements, change);
-        changed.or_else(|error| {
-            log::info!("rules of {namespace} differ from the records ({error:#}): written anew");
-            self.write_rules(namespace)
-        })
-    }
-
-    /// Makes a network's way out. The caller has the namespace's lock.
-    pub(crate) fn ensure_uplink(&self, namespace: &str, network: &Network) -> Result<()> {
-        let uplink = self.uplink_of(namespace)?;
+    /// Makes a network's uplink. The caller has the namespace's lock.
+    pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
+        let uplink = self.record(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
         let v6 = networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
         let pair = self.pair(&uplink, v6)?;
-        self.ensure_host_rules()?;
+        self.host_rules.ensure()?;
         self.kernel.ensure_uplink(&pair)?;
         rules::routed6(network).try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
     }
 
-    /// Lets a network's traffic pass as its options say. The caller has the namespace's lock.
-    pub(crate) fn open_network(&self, network: &Network) -> Result<()> {
-        let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
-        if network.secured && network.icc {
-            self.change_rules(namespace, &rules::network_elements(network), Change::Add)
-                .context("let a network pass")?;
-        } else {
-            // What VNICs on its bridge may do changes too.
-            self.load_rules(namespace)?;
-            self.attach_all(namespace, &network.bridge)?;
-        }
-        let outside = rules::host_elements(network);
-        if outside.is_empty() {
-            return Ok(());
-        }
-        self.change_host_rules(&outside, Change::Add).context("let IPv6 out with its own addresses")
-    }
-
-    /// Takes back what [`Self::open_network`] did, when the network's record is gone.
-    pub(crate) fn close_network(&self, namespace: &str, gone: &Network) -> Result<()> {
-        if self.kernel.has_namespace(namespace)? {
-            let left = self.store.read(|tx| tx.networks_on_bridge(Some(namespace), &gone.bridge))?;
-            if !left.is_empty() || !gone.secured || !gone.icc {
-                self.load_rules(namespace)?;
-                self.attach_all(namespace, &gone.bridge)?;
-            } else {
-                self.change_rules(namespace, &rules::network_elements(gone), Change::Delete)?;
-            }
-        }
-        self.close_routed6(namespace, gone)
-    }
-
-    /// The IPv6 subnets of a network that is gone are not led to its namespace any more, unless another one there has
-    /// them.
-    fn close_routed6(&self, namespace: &str, gone: &Network) -> Result<()> {
-        let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
-        let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
-        let subnets: Vec<_> = rules::routed6(gone).filter(|subnet| !kept.contains(subnet)).collect();
-        if subnets.is_empty() {
-            return Ok(());
-        }
-        if self.kernel.has_rules(&Namespace::Host)? {
-            let elements: Vec<_> = subnets.iter().copied().map(rules::routed6_element).collect();
-            self.change_host_rules(&elements, Change::Delete)?;
-        }
-        let Some(uplink) = uplink else { return Ok(()) };
-        let pair = self.pair(&uplink, true)?;
-        subnets.into_iter().try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
-    }
-
-    /// With IPv6 only where a network has it: the host must forward IPv6 then, and listens to no router any more.
+    /// With IPv6 only where a network has it: the host must forward IPv6 then, and accepts no router advertisements.
     fn pair(&self, uplink: &Uplink, v6: bool) -> Result<UplinkPair> {
-        let mut pairs = self.pools.pairs(uplink.number)?.to_vec();
+        let mut pairs = self.pool.pairs(uplink.number)?.to_vec();
         pairs.retain(|pair| v6 || pair.network().is_ipv4());
         Ok(UplinkPair {
             namespace: uplink.namespace.clone(),
@@ -119,24 +64,18 @@ impl Fabric {
     }
 
     /// A namespace's uplink, recorded now if it is new.
-    fn uplink_of(&self, namespace: &str) -> Result<Uplink> {
+    fn record(&self, namespace: &str) -> Result<Uplink> {
         if let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? {
             return Ok(uplink);
         }
-        let mut foreign = vec![Subnet::new([169, 254, 169, 254].into(), 32)?];
-        for (subnet, address) in self.kernel.host_addresses()? {
-            // Of the one subnet that everybody has (RFC 3927) the host's own address alone is taken.
-            let shared = matches!(address, IpAddr::V4(v4) if v4.is_link_local());
-            foreign.push(if shared { Subnet::new(address, 32)? } else { subnet });
-        }
-        let (namespace, pools) = (namespace.to_owned(), self.pools);
+        let foreign = self.foreign_subnets()?;
+        let (namespace, pool) = (namespace.to_owned(), self.pool);
         self.store.write(move |tx| {
             if let Some(uplink) = tx.uplink(&namespace)? {
                 return Ok(uplink);
             }
             let mut number = tx.free_uplink_number(0)?;
-            // Never what the host has for something else, and never the metadata service's address.
-            while pools.pairs(number)?.iter().any(|pair| foreign.iter().any(|taken| taken.overlaps(*pair))) {
+            while pool.pairs(number)?.iter().any(|pair| foreign.iter().any(|taken| taken.overlaps(*pair))) {
                 number = tx.free_uplink_number(number + 1)?;
             }
             let host_link: LinkName = format!("{}{}", names::UPLINK, VnicId::random()).parse()?;
@@ -146,21 +85,44 @@ impl Fabric {
         })
     }
 
-    /// Takes a namespace's uplink away when no network leaves by it any more, and the host's rules with the last
-    /// uplink. The caller has the namespace's lock.
-    pub(crate) fn tidy_uplink(&self, namespace: &str) -> Result<()> {
+    /// What an uplink must not have: what the host has for something else, and the metadata service's address.
+    fn foreign_subnets(&self) -> Result<Vec<Subnet>> {
+        let mut foreign = vec![Subnet::new([169, 254, 169, 254].into(), 32)?];
+        for (subnet, address) in self.kernel.host_addresses()? {
+            // Of the IPv4 link-local subnet (RFC 3927), which is not routed, only the host's own address is in use.
+            let shared = matches!(address, IpAddr::V4(v4) if v4.is_link_local());
+            foreign.push(if shared { Subnet::new(address, 32)? } else { subnet });
+        }
+        Ok(foreign)
+    }
+
+    /// Stops routing the IPv6 subnets of a deleted network to its namespace, unless another network there has them.
+    pub(super) fn unroute(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
+        let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
+        let subnets: Vec<_> = rules::routed6(deleted).filter(|subnet| !kept.contains(subnet)).collect();
+        if subnets.is_empty() {
+            return Ok(());
+        }
+        if self.host_rules.exist()? {
+            let elements: Vec<_> = subnets.iter().copied().map(rules::routed6_element).collect();
+            self.host_rules.change(&elements, Change::Delete)?;
+        }
+        let Some(uplink) = uplink else { return Ok(()) };
+        let pair = self.pair(&uplink, true)?;
+        subnets.into_iter().try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
+    }
+
+    /// Deletes a namespace's uplink when no network uses it, and the host's rules with the last uplink. The caller has the
+    /// namespace's lock.
+    pub(crate) fn tidy(&self, namespace: &str) -> Result<()> {
         let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
         let Some(uplink) = uplink.filter(|_| !left.iter().any(|network| network.egress == Egress::Nat)) else {
             return Ok(());
         };
-        self.delete_uplink(&uplink)?;
-        self.tidy_host_rules()
-    }
-
-    /// Takes an uplink away, links before record.
-    pub(crate) fn delete_uplink(&self, uplink: &Uplink) -> Result<()> {
+        // The link before its record.
         self.kernel.delete_link(&Namespace::Host, &uplink.host_link)?;
-        let namespace = uplink.namespace.clone();
-        self.store.write(move |tx| tx.delete_uplink(&namespace))
+        self.store.write(move |tx| tx.delete_uplink(&uplink.namespace))?;
+        self.host_rules.tidy()
     }
 }

@@ -142,9 +142,9 @@ mod tests {
         let map = Element::new(Table::Inet, "ports4", port).leading_to([Part::Port(8080)]);
         assert_eq!(map.line(Change::Add), "add element inet ciao ports4 { tcp . 80 : 8080 }\n");
         assert_eq!(map.line(Change::Delete), "delete element inet ciao ports4 { tcp . 80 }\n");
-        let link = Element::new(Table::Bridge, "slow", [Part::Link("hv1".parse().unwrap())]);
+        let link = Element::new(Table::Bridge, "rate_limited", [Part::Link("hv1".parse().unwrap())]);
         let slow = Element { limit: Some("1mbit".parse().unwrap()), ..link };
         assert!(slow.line(Change::Add).contains("{ \"hv1\" limit rate over 125000 bytes/second burst "));
-        assert_eq!(slow.line(Change::Delete), "delete element bridge ciao slow { \"hv1\" }\n");
+        assert_eq!(slow.line(Change::Delete), "delete element bridge ciao rate_limited { \"hv1\" }\n");
     }
 }

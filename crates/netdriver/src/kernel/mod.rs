@@ -1,15 +1,18 @@
-//! What the driver wants of Linux: a trait with just the operations used, its netlink, and a double for tests.
+//! The operations on Linux that the driver uses, a trait a subject; [`linux`] is the running kernel, `fake` a double for
+//! tests.
 //!
 //! A tenant is a network namespace. Its bridges, the host ends of its VNICs and its gateway addresses live there; only
-//! the container's end of a VNIC is in the host's namespace, until Docker takes it. So nothing of the host's firewall
-//! and no other tenant's address touches a tenant.
+//! the container's end of a VNIC is in the host's namespace, until Docker moves it. So neither the host's firewall nor
+//! another tenant's addresses affect a tenant.
+//!
+//! Each operation makes or removes a whole thing, or leaves nothing behind. An error is the kernel's, or that of the
+//! command that was run, with the link, address or namespace it is about.
 
 pub mod element;
-mod linux;
-pub(crate) mod ports;
-
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
+pub mod linux;
+mod port;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,7 +21,7 @@ use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
 
 use element::{Change, Element};
-pub use linux::Linux;
+pub use port::{HeldPort, Ports};
 
 /// Where a link is: a tenant's network namespace (`/run/netns/NAME`), or the host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,7 +79,7 @@ pub struct Veth {
     pub rate: Option<Rate>,
 }
 
-/// A namespace's way to the host: a veth pair, the host's end in the host's namespace.
+/// A namespace's uplink: a veth pair, the host's end in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkPair {
     /// Whose.
@@ -89,9 +92,9 @@ pub struct UplinkPair {
     pub pairs: Vec<Subnet>,
 }
 
-/// What the host's firewall is to let pass.
+/// What the host's firewall is to accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Passage {
+pub enum FirewallOpening {
     /// Frames between ports of an existing bridge of the host.
     Bridge(LinkName),
     /// What comes from and goes to tenants' uplinks; ciao's own table says what of it may.
@@ -111,200 +114,129 @@ pub enum HostLink {
 
 /// Where a VNIC's container end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum LinkLocation {
     /// In the host's namespace, with this MAC address: no container has it.
     Host(Option<MacAddr>),
-    /// In some other namespace: a container has it.
+    /// In another namespace: a container has it.
     Container,
-    /// Nowhere: the pair is gone.
-    Gone,
+    /// The pair does not exist.
+    Absent,
 }
 
-/// The operations. Each makes or removes a whole thing, or leaves nothing behind.
-pub trait Kernel: Send + Sync + 'static {
+/// Tenants' network namespaces.
+pub trait Namespaces {
     /// Makes a namespace that routes between its links, if it is not there. `true`: made.
-    ///
-    /// # Errors
-    /// The kernel's.
     fn ensure_namespace(&self, name: &str) -> Result<bool>;
 
-    /// Whether a namespace is there.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Whether a namespace exists.
     fn has_namespace(&self, name: &str) -> Result<bool>;
 
-    /// Removes a namespace with all that is in it. Not there: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Removes a namespace with all that is in it. Absent: nothing to do.
     fn delete_namespace(&self, name: &str) -> Result<()>;
 
     /// The namespaces that ciao-net made.
-    ///
-    /// # Errors
-    /// The kernel's.
     fn namespaces(&self) -> Result<Vec<String>>;
+}
 
-    /// What stands under a name in the host's namespace.
-    ///
-    /// # Errors
-    /// The kernel's.
+/// Bridges, VNICs and their addresses.
+pub trait Links {
+    /// What has this name in the host's namespace.
     fn host_link(&self, name: &LinkName) -> Result<HostLink>;
 
-    /// Makes a bridge that is up in a named namespace, if it is not there. `true`: made.
-    ///
-    /// # Errors
-    /// The kernel's; another kind of link has the name.
-    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool>;
+    /// The names of all links in a namespace.
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>>;
 
-    /// Whether a link is a bridge as [`Self::ensure_bridge`] makes it. What an administrator or a router puts beside it is
-    /// not.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool>;
-
-    /// Removes a link and, if it is a veth, its peer. Not there: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Removes a link and, if it is a veth, its peer. Absent: nothing to do.
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()>;
 
-    /// Gives a bridge a gateway's address. There already: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Makes a bridge that is up in a named namespace, if it is not there. `true`: made.
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool>;
+
+    /// Whether a link is a bridge as [`Self::ensure_bridge`] makes it, and not one of an administrator or a router.
+    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool>;
+
+    /// The addresses of every link of a namespace, without IPv6 link-local ones.
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>>;
+
+    /// Adds a gateway's address to a bridge. There already: nothing to do.
     fn add_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()>;
 
-    /// Takes a gateway's address from a bridge. Not there: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Removes a gateway's address from a bridge. Absent: nothing to do.
     fn remove_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()>;
 
     /// Makes a VNIC's pair: the container's end in the host's namespace and down, the other up and on its bridge.
-    ///
-    /// # Errors
-    /// The kernel's; no such bridge or namespace, a name that is taken.
     fn create_veth(&self, veth: &Veth) -> Result<()>;
 
-    /// Makes the host end of a VNIC, if it is there, a port of its bridge again, up and with all that the bridge knows of
-    /// it.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Makes the host end of a VNIC, if it exists, a port of its bridge again, up and with its static entries.
     fn attach(&self, veth: &Veth) -> Result<()>;
 
-    /// The addresses of every link of a namespace, link-local IPv6 ones left out.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>>;
-
-    /// Removes the pairs of many VNICs in one go. Pairs that are gone are no error.
-    ///
-    /// # Errors
-    /// The kernel's, after all were tried.
+    /// Removes the pairs of many VNICs in one go. Absent pairs are no error; all are tried before an error is returned.
     fn delete_veths(&self, veths: &[Veth]) -> Result<()>;
 
-    /// Removes permanent neighbours of a bridge. Those that are gone are no error.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Removes permanent neighbours of a bridge. Absent ones are no error.
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()>;
 
     /// Where a VNIC's container end is.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn place(&self, veth: &Veth) -> Result<Place>;
+    fn locate(&self, veth: &Veth) -> Result<LinkLocation>;
 
-    /// The index and the MAC address of a link in the host's namespace, told without waiting for whoever changes links;
-    /// `None` if it is not there, or if that cannot be told so.
+    /// The index and the MAC address of a link in the host's namespace, without waiting for the RTNL lock; `None` if it
+    /// is absent, or cannot be read so.
     fn peek(&self, name: &LinkName) -> Option<(u32, MacAddr)>;
 
-    /// Whether the link of an index that [`Self::peek`] told is in the host's namespace under this name still, told
-    /// without waiting too, in a microsecond.
-    fn is_still(&self, index: u32, name: &LinkName) -> bool;
+    /// Whether the link with an index from [`Self::peek`] is still in the host's namespace under this name, in a
+    /// microsecond and without the RTNL lock.
+    fn is_same_link(&self, index: u32, name: &LinkName) -> bool;
+}
 
-    /// The bridges of the host's namespace that lead out of the host.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn bridges_leading_out(&self) -> Result<Vec<LinkName>>;
-
-    /// The names of all links in a namespace.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>>;
-
-    /// Makes a namespace's way to the host: a pair of links with addresses, the namespace's default routes, and
-    /// forwarding on the host. There already: nothing to do. `true`: made.
-    ///
-    /// # Errors
-    /// The kernel's.
+/// Namespaces' uplinks to the host.
+pub trait Uplinks {
+    /// Makes a namespace's uplink: a pair of links with addresses, the namespace's default routes, and forwarding on the
+    /// host. There already: nothing to do. `true`: made.
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool>;
 
-    /// Leads an IPv6 subnet of a namespace from the host to it. Led there already: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's; the host leads it elsewhere.
+    /// Routes an IPv6 subnet of a namespace from the host to it. Routed there already: nothing to do.
     fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
 
-    /// Takes back what [`Self::route_to_uplink`] did. Taken back already: nothing to do.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Removes the route of [`Self::route_to_uplink`]. Absent: nothing to do.
     fn unroute_from_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
 
-    /// The addresses of the host's own links, and the subnets that they are in.
-    ///
-    /// # Errors
-    /// The kernel's.
-    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
+    /// The bridges of the host's namespace by which traffic leaves the host.
+    fn egress_bridges(&self) -> Result<Vec<LinkName>>;
 
+    /// The addresses of the host's own links, and the subnets that they are in.
+    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
+}
+
+/// nftables.
+pub trait Rules {
     /// Runs a script of nft in a namespace, all of it or nothing.
-    ///
-    /// # Errors
-    /// The script's; no such namespace; no nft.
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
 
-    /// Changes elements of ciao's tables in a namespace, all of them or none.
-    ///
-    /// # Errors
-    /// No such namespace, table or set; one that is to be deleted is not there, one that is to be added leads elsewhere.
+    /// Changes elements of ciao's tables in a namespace, all of them or none. It is an error to delete an element that is
+    /// absent, and to add one that is there with another value.
     fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()>;
 
-    /// Whether ciao's table of rules stands in a namespace.
-    ///
-    /// # Errors
-    /// No nft.
+    /// Whether ciao's tables exist in a namespace.
     fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
 
-    /// A number that changes with every change of the host's rules; `None` where some of them are of the older
-    /// iptables, whose changes nobody counts.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// A number that changes with every change of the host's rules; `None` where some of them are legacy iptables, which
+    /// count no changes.
     fn rules_generation(&self) -> Result<Option<u32>>;
 
-    /// All rules of a namespace, as nft shows them.
-    ///
-    /// # Errors
-    /// No such namespace; no nft.
+    /// All rules of a namespace, as nft lists them.
     fn list_rules(&self, namespace: &Namespace) -> Result<String>;
-
-    /// Lets traffic pass the FORWARD policy of the host's firewall. Lets it already: nothing to do.
-    ///
-    /// # Errors
-    /// The firewall's.
-    fn open_firewall(&self, passage: &Passage) -> Result<()>;
-
-    /// Takes that back. Not there: nothing to do.
-    ///
-    /// # Errors
-    /// The firewall's.
-    fn close_firewall(&self, passage: &Passage) -> Result<()>;
 }
+
+/// The host's own firewall.
+pub trait Firewall {
+    /// Accepts traffic in the FORWARD chain of the host's firewall. Accepted already: nothing to do.
+    fn open_firewall(&self, opening: &FirewallOpening) -> Result<()>;
+
+    /// Removes what [`Self::open_firewall`] added. Absent: nothing to do.
+    fn close_firewall(&self, opening: &FirewallOpening) -> Result<()>;
+}
+
+/// All of it.
+pub trait Kernel: Namespaces + Links + Uplinks + Rules + Firewall + Ports + Send + Sync + 'static {}
+
+impl<T: Namespaces + Links + Uplinks + Rules + Firewall + Ports + Send + Sync + 'static> Kernel for T {}

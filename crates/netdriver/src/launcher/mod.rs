@@ -8,27 +8,27 @@ use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic};
 use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde_json::json;
 
-use crate::docker::endpoint;
-use crate::kernel::{HostLink, Place};
+use crate::attachment::{self, Detached};
+use crate::kernel::{HostLink, LinkLocation};
 use crate::{Driver, fabric, names, undone};
-use plan::{Plan, plan};
+use plan::plan;
 
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
 
-/// What became of a request for a VNIC.
-pub enum Creation {
-    /// It was made.
-    Made(VnicReply),
-    /// It was there.
-    There(VnicReply),
-    /// Somebody else has its address or MAC address: a sentence.
-    Taken(String),
+/// The outcome of a request for a VNIC.
+pub enum Creation<T> {
+    /// It was created.
+    Created(T),
+    /// The same one exists.
+    Existing(T),
+    /// It contradicts something that exists: a sentence.
+    Conflict(String),
 }
 
-/// What became of a request to delete a VNIC.
+/// The outcome of a request to delete a VNIC.
 pub enum Deletion {
-    /// It is gone, now or before.
-    Gone(DeletionReply),
+    /// It is deleted, now or before.
+    Deleted(DeletionReply),
     /// A running container has it: a sentence.
     InUse(String),
 }
@@ -38,30 +38,30 @@ impl Driver {
     ///
     /// # Errors
     /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
-    pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation> {
+    pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation<VnicReply>> {
         let tenant = names::tenant_namespace(&request.tenant);
         if let Some(bridge) = &request.bridge
             && self.fabric.kernel.host_link(bridge)? == HostLink::Other
         {
-            return Ok(Creation::Taken(format!(
+            return Ok(Creation::Conflict(format!(
                 "{bridge} is a link of this host but not a bridge: give another bridge"
             )));
         }
-        let on_host = self.fabric.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
-        let (plan, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
-            Plan::New(vnic) => (vnic, true),
-            Plan::Same(vnic) => (vnic, false),
-            Plan::Taken(sentence) => return Ok(Creation::Taken(sentence)),
+        let on_host = self.fabric.bridges.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
+        let (vnic, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
+            Creation::Created(vnic) => (vnic, true),
+            Creation::Existing(vnic) => (vnic, false),
+            Creation::Conflict(sentence) => return Ok(Creation::Conflict(sentence)),
         };
         let made = {
-            let _lock = self.fabric.lock(plan.namespace.as_deref());
-            self.fabric.ensure_vnic(&plan)
+            let _lock = self.fabric.lock(vnic.namespace.as_deref());
+            self.fabric.vnics.ensure(&vnic)
         };
         if let Err(error) = made {
-            return Err(if is_new { undone(error, self.remove(&plan)) } else { error });
+            return Err(if is_new { undone(error, self.remove(&vnic)) } else { error });
         }
-        let reply = self.store.read(|tx| reply(tx, *plan))?;
-        Ok(if is_new { Creation::Made(reply) } else { Creation::There(reply) })
+        let reply = self.store.read(|tx| reply(tx, vnic))?;
+        Ok(if is_new { Creation::Created(reply) } else { Creation::Existing(reply) })
     }
 
     /// One VNIC.
@@ -91,9 +91,9 @@ impl Driver {
     /// The disk's or kernel's.
     pub fn delete_vnic(&self, id: &VnicId, force: bool) -> Result<Deletion> {
         let Some(vnic) = self.store.read(|tx| tx.vnic(id))? else {
-            return Ok(Deletion::Gone(DeletionReply::default()));
+            return Ok(Deletion::Deleted(DeletionReply::default()));
         };
-        if !force && self.fabric.kernel.place(&fabric::veth(&vnic))? == Place::Container {
+        if !force && self.fabric.kernel.locate(&fabric::veth(&vnic))? == LinkLocation::Container {
             let sentence = format!("VNIC {id} is in use by a running container: stop it first, or force the deletion");
             return Ok(Deletion::InUse(sentence));
         }
@@ -105,28 +105,28 @@ impl Driver {
             let remove = !launchers && tx.endpoints_of_network(&network.id)?.is_empty();
             Ok(Some(RemovableNetwork { id: network.id.into(), remove }))
         })?;
-        Ok(Deletion::Gone(DeletionReply { deleted: true, network }))
+        Ok(Deletion::Deleted(DeletionReply { deleted: true, network }))
     }
 
-    /// Takes a VNIC's record, its endpoint's, its links, and a bridge that nothing uses any more, away.
+    /// Deletes a VNIC's record, its endpoint's, its links, and a bridge that nothing uses any more.
     fn remove(&self, vnic: &Vnic) -> Result<()> {
         let id = vnic.id.clone();
-        let gone = self.store.write(move |tx| {
-            let gone = match tx.endpoint_of_vnic(&id)? {
+        let detached = self.store.write(move |tx| {
+            let detached = match tx.endpoint_of_vnic(&id)? {
                 Some(endpoint) => {
-                    log::info!("endpoint {} goes with its VNIC {id}", endpoint.id.short());
-                    endpoint::forget(tx, &endpoint)?
+                    log::info!("endpoint {} is deleted with its VNIC {id}", endpoint.id.short());
+                    attachment::detach(tx, &endpoint)?
                 }
-                None => endpoint::Gone::default(),
+                None => Detached::default(),
             };
             tx.set_vnic_deleting(&id)?;
-            Ok(gone)
+            Ok(detached)
         })?;
-        self.close_ports(&gone.ports)?;
-        self.fabric.delete_now(vnic.id.clone())?;
+        self.clean_up(detached);
+        self.fabric.vnics.delete(Some(std::slice::from_ref(&vnic.id)))?;
         let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match vnic.namespace.as_deref() {
-            Some(namespace) => self.fabric.tidy_bridge(namespace, &vnic.bridge).map(drop),
+            Some(namespace) => self.fabric.bridges.tidy(namespace, &vnic.bridge).map(drop),
             None => Ok(()),
         }
     }

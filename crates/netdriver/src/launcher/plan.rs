@@ -6,18 +6,11 @@ use anyhow::Result;
 use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
 use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
-use super::VnicRequest;
+use super::{Creation, VnicRequest};
 use crate::names;
 
-/// What the store says to a request.
-pub(super) enum Plan {
-    New(Box<Vnic>),
-    Same(Box<Vnic>),
-    Taken(String),
-}
-
 /// Records a VNIC, or finds it recorded.
-pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Plan> {
+pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Creation<Vnic>> {
     let (tenant, subnet) = (&request.tenant, request.subnet);
     if let Some(vnic) = tx.vnic_at(tenant, subnet, request.address)? {
         return Ok(same_or_taken(request, vnic));
@@ -26,17 +19,17 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<
     if let (Some((_, bridge)), Some(asked)) = (&place, &request.bridge)
         && bridge != asked
     {
-        return Ok(Plan::Taken(format!(
+        return Ok(Creation::Conflict(format!(
             "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
         )));
     }
     if let Some(sentence) = contradicts(tx, request)? {
-        return Ok(Plan::Taken(sentence));
+        return Ok(Creation::Conflict(sentence));
     }
     let vnic = draft(tx, request, on_host, place)?;
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     if let Some(other) = with_mac.first() {
-        return Ok(Plan::Taken(format!(
+        return Ok(Creation::Conflict(format!(
             "MAC address {} is {}'s on bridge {}: give another one",
             vnic.mac,
             holder(other),
@@ -45,14 +38,14 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<
     }
     for (subnet, address) in [vnic.v4, vnic.v6].into_iter().flatten() {
         if let Some(other) = tx.vnic_at(tenant, subnet, address)? {
-            return Ok(Plan::Taken(format!("address {address} is {}'s: give another one", holder(&other))));
+            return Ok(Creation::Conflict(format!("address {address} is {}'s: give another one", holder(&other))));
         }
         if let Some(sentence) = leased(tx, tenant, subnet, address)? {
-            return Ok(Plan::Taken(sentence));
+            return Ok(Creation::Conflict(sentence));
         }
     }
     tx.insert_vnic(&vnic)?;
-    Ok(Plan::New(Box::new(vnic)))
+    Ok(Creation::Created(vnic))
 }
 
 fn holder(vnic: &Vnic) -> String {
@@ -60,10 +53,10 @@ fn holder(vnic: &Vnic) -> String {
 }
 
 /// A VNIC with the address asked for: the same one, or another instance's.
-fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Plan {
+fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Creation<Vnic> {
     let address = request.address;
     if vnic.instance.as_ref() != Some(&request.instance) {
-        return Plan::Taken(format!("address {address} is {}'s: give another one", holder(&vnic)));
+        return Creation::Conflict(format!("address {address} is {}'s: give another one", holder(&vnic)));
     }
     let v6 = request.subnet6.zip(request.address6);
     let bridge = request.bridge.as_ref().is_none_or(|bridge| *bridge == vnic.bridge);
@@ -75,9 +68,9 @@ fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Plan {
         && vnic.rate == request.rate
         && bridge;
     if same {
-        Plan::Same(Box::new(vnic))
+        Creation::Existing(vnic)
     } else {
-        Plan::Taken(format!(
+        Creation::Conflict(format!(
             "instance {} has VNIC {} with address {address} and another MAC address ({}), MTU, gateway, bridge, rate, or further address: delete it first",
             request.instance, vnic.id, vnic.mac
         ))
@@ -123,7 +116,7 @@ fn contradicts(tx: &Tx<'_>, request: &VnicRequest) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Place>) -> Result<Vnic> {
+fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Location>) -> Result<Vnic> {
     let (tenant, subnet) = (&request.tenant, request.subnet);
     let ours = names::tenant_namespace(tenant);
     let (namespace, bridge) = match (place, &request.bridge) {
@@ -155,10 +148,10 @@ fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Place>
 }
 
 /// A namespace (`None`: the host's) and a bridge.
-type Place = (Option<String>, LinkName);
+type Location = (Option<String>, LinkName);
 
 /// Where the subnet's other VNICs, or its network, are.
-fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Place>> {
+fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Location>> {
     for network in tx.networks_of_tenant(tenant)? {
         if network.subnets.iter().any(|other| other.subnet == subnet) {
             return Ok(Some((network.namespace, network.bridge)));

@@ -71,17 +71,17 @@ impl Driver {
                 let what = format!("bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
-                    driver.fabric.tidy_bridge(name, &bridge).map(drop)
+                    driver.fabric.bridges.tidy(name, &bridge).map(drop)
                 });
             }
             bridges.insert(bridge);
         }
         for (bridge, subnet, address) in self.fabric.kernel.addresses(name)? {
-            if bridges.contains(&bridge) && !self.fabric.may_stay(name, &bridge, subnet, address)? {
+            if bridges.contains(&bridge) && !self.fabric.bridges.may_have(name, &bridge, subnet, address)? {
                 let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network there has it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
-                    let stays = driver.fabric.may_stay(name, &bridge, subnet, address)?;
+                    let stays = driver.fabric.bridges.may_have(name, &bridge, subnet, address)?;
                     if stays { Ok(()) } else { driver.fabric.kernel.remove_address(name, &bridge, subnet, address) }
                 });
             }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ciao_common::store::{Egress, Network, Owner, Vnic};
 
 use super::{Depth, Known, Repairs};
-use crate::kernel::{Namespace, Place};
+use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric, names};
 
 /// What is recorded of a namespace.
@@ -60,16 +60,18 @@ impl Driver {
         }
         for vnic in space.vnics {
             let veth = fabric::veth(&vnic);
-            let place = self.fabric.kernel.place(&veth)?;
+            let place = self.fabric.kernel.locate(&veth)?;
             let why = match place {
-                Place::Container if all_known && self.is_stuck(&vnic)? => "Docker knows nothing of who has its link",
-                Place::Container => continue,
-                Place::Host(Some(mac)) if mac == vnic.mac => continue,
-                Place::Host(_) => "its link has another MAC address",
-                Place::Gone => "its links are not there",
+                LinkLocation::Container if all_known && self.is_stuck(&vnic)? => {
+                    "Docker knows nothing of who has its link"
+                }
+                LinkLocation::Container => continue,
+                LinkLocation::Host(Some(mac)) if mac == vnic.mac => continue,
+                LinkLocation::Host(_) => "its link has another MAC address",
+                LinkLocation::Absent => "its links are not there",
             };
             repairs.repair("make", format!("VNIC {}", vnic.id), why, |driver| {
-                if place == Place::Container {
+                if place == LinkLocation::Container {
                     driver.fabric.kernel.delete_link(&veth.namespace, &veth.host_link)?;
                 }
                 driver.make_vnic(&vnic, depth)
@@ -90,7 +92,7 @@ impl Driver {
     /// goes, so a second look tells the two apart.
     fn is_stuck(&self, vnic: &Vnic) -> Result<bool> {
         let has_endpoint = self.store.read(|tx| tx.endpoint_of_vnic(&vnic.id))?.is_some();
-        Ok(!has_endpoint && self.fabric.kernel.place(&fabric::veth(vnic))? == Place::Container)
+        Ok(!has_endpoint && self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container)
     }
 
     /// Writes a namespace's rules, and the addresses of its networks that stand, anew.
@@ -101,11 +103,11 @@ impl Driver {
                 return Ok(());
             }
             self.fabric.kernel.ensure_namespace(name)?;
-            self.fabric.load_rules(name)?;
+            self.fabric.tenant_rules.load(name)?;
         }
         standing.iter().try_for_each(|network| {
-            self.fabric.build_network(network)?;
-            network.namespace.as_deref().map_or(Ok(()), |name| self.fabric.attach_all(name, &network.bridge))
+            self.fabric.ensure_network_links(network)?;
+            network.namespace.as_deref().map_or(Ok(()), |name| self.fabric.bridges.attach_vnics(name, &network.bridge))
         })
     }
 
@@ -113,7 +115,7 @@ impl Driver {
     fn make_network(&self, network: &Network, depth: Depth) -> Result<()> {
         let _lock = self.fabric.lock(network.namespace.as_deref());
         match self.store.read(|tx| tx.network(&network.id))? {
-            Some(network) if depth == Depth::Whole => self.fabric.build_network(&network),
+            Some(network) if depth == Depth::Whole => self.fabric.ensure_network_links(&network),
             Some(network) => self.fabric.ensure_network(&network),
             None => Ok(()),
         }
@@ -123,12 +125,8 @@ impl Driver {
     fn make_vnic(&self, vnic: &Vnic, depth: Depth) -> Result<()> {
         let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match self.store.read(|tx| tx.vnic(&vnic.id))? {
-            // The bridge of a launcher's VNIC may have no network yet, that would have made it.
-            Some(vnic) if depth == Depth::Whole => {
-                self.fabric.ensure_bridge(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
-                self.fabric.build_vnic(&vnic)
-            }
-            Some(vnic) => self.fabric.ensure_vnic(&vnic),
+            Some(vnic) if depth == Depth::Whole => self.fabric.vnics.ensure_links(&vnic),
+            Some(vnic) => self.fabric.vnics.ensure(&vnic),
             None => Ok(()),
         }
     }

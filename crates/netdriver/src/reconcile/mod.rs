@@ -91,7 +91,7 @@ impl Driver {
         let dry = depth == Depth::Dry;
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
-            self.fabric.delete_all_going()?;
+            self.fabric.vnics.delete(None)?;
         }
         self.forget_networks(&mut repairs, docker)?;
         self.forget_stale_endpoints(&mut repairs, docker)?;
@@ -110,10 +110,10 @@ impl Driver {
     fn tidy_uplinks(&self, depth: Depth) -> Result<()> {
         for uplink in self.store.read(|tx| tx.uplinks())? {
             let _lock = self.fabric.lock(Some(&uplink.namespace));
-            self.fabric.tidy_uplink(&uplink.namespace)?;
+            self.fabric.uplinks.tidy(&uplink.namespace)?;
         }
-        self.fabric.tidy_host_rules()?;
-        self.fabric.restore_host_rules(depth)
+        self.fabric.host_rules.tidy()?;
+        self.fabric.host_rules.restore(depth == Depth::Whole)
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.
@@ -121,7 +121,7 @@ impl Driver {
     /// # Errors
     /// The firewall's.
     pub fn watch_firewall(&self) -> Result<()> {
-        self.fabric.watch_host_rules()
+        self.fabric.host_rules.watch()
     }
 
     /// What only a start needs: the ports that are recorded are held again.
@@ -129,6 +129,6 @@ impl Driver {
     /// # Errors
     /// The disk's.
     pub fn resume(&self) -> Result<()> {
-        self.hold_recorded_ports()
+        self.fabric.ports.hold_recorded()
     }
 }

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use ciao_common::api::network::NetworkRef;
-use ciao_common::store::{Endpoint, Owner, now};
+use ciao_common::store::{Owner, now};
 
 use super::{Known, Repairs, SETTLED};
-use crate::docker::{endpoint, pairing};
-use crate::kernel::{Namespace, Place};
+use crate::docker::pairing;
+use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
 
 impl Driver {
@@ -42,7 +42,7 @@ impl Driver {
         })?;
         for (vnic, stale) in endpoints {
             let lives = match &vnic {
-                Some(vnic) => self.fabric.kernel.place(&fabric::veth(vnic))? == Place::Container,
+                Some(vnic) => self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container,
                 None => false,
             };
             let why = match known {
@@ -52,7 +52,7 @@ impl Driver {
             };
             let left = vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher);
             repairs.repair("forget", format!("endpoint {}", stale.id.short()), why, |driver| {
-                driver.forget_endpoint(stale)?;
+                driver.detach_same(stale)?;
                 // Made again with what is missing.
                 left.map_or(Ok(()), |vnic| {
                     let namespace = Namespace::of(vnic.namespace.as_deref());
@@ -77,11 +77,5 @@ impl Driver {
             }
             Ok(())
         })
-    }
-
-    fn forget_endpoint(&self, stale: Endpoint) -> Result<()> {
-        let gone = self.store.write(move |tx| endpoint::forget_same(tx, &stale))?;
-        self.clean_up(gone);
-        Ok(())
     }
 }

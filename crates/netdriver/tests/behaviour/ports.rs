@@ -82,7 +82,7 @@ fn two_tenants_cannot_have_one_port_and_the_error_names_who_has_it() {
     let error =
         b.call("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(6, (port, port), "")])).unwrap_err();
     let expected =
-        format!("port {port}/tcp is taken at 0.0.0.0 by endpoint red100000000 of tenant red: publish another one");
+        format!("port {port}/tcp is in use on 0.0.0.0 by endpoint red100000000 of tenant red: publish another one");
     assert_eq!(error, expected);
     assert_eq!(b.rows(), rows);
     b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(17, (port, port), "")]));
@@ -100,7 +100,7 @@ fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
     b.ok("ProgramExternalConnectivity", &both);
     assert_eq!(published(&b).len(), 2);
     let error = b.call("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is taken at 127.0.0.1 by endpoint red100000000")), "{error}");
+    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red100000000")), "{error}");
     b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.3")]));
     b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
     b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
@@ -108,20 +108,20 @@ fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
     let mut other = at("127.0.0.2");
     other["Port"] = json!(81);
     let error = b.call("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is taken at 127.0.0.1 by endpoint red1")), "{error}");
+    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red1")), "{error}");
     assert_eq!(b.rows(), rows);
 }
 
 #[test]
-fn a_port_of_another_program_is_refused_with_its_name_and_none_is_left_published() {
+fn a_port_of_another_program_is_refused_with_the_command_that_shows_it_and_none_is_left_published() {
     let b = two();
     let theirs = TcpListener::bind("0.0.0.0:0").unwrap();
     let (taken, free) = (theirs.local_addr().unwrap().port(), free_port());
     let rows = b.rows();
     let body = publish("red", "red1", &[binding(6, (free, free), ""), binding(6, (taken, taken), "")]);
     let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
-    let me = format!("process {}", std::process::id());
-    assert!(error.contains(&taken.to_string()) && error.contains(&me), "{error}");
+    let shown = format!("ss -ltnp 'sport = :{taken}'");
+    assert!(error.contains(&format!("port {taken}/tcp is in use on 0.0.0.0")) && error.contains(&shown), "{error}");
     assert_eq!(b.rows(), rows);
     TcpListener::bind(("0.0.0.0", free)).unwrap();
 }
@@ -177,7 +177,7 @@ fn a_port_that_cannot_be_published_is_refused() {
     let rows = b.rows();
     for (on, endpoint, binding, expected) in [
         ("n3", "e3", binding(6, (0, 0), ""), "egress=none"),
-        ("red", "red1", binding(6, (0, 0), "203.0.113.7"), "no address of this host"),
+        ("red", "red1", binding(6, (0, 0), "203.0.113.7"), "not an address of this host"),
         ("red", "red1", binding(6, (0, 0), "::1"), "no address of that family"),
         ("red", "red1", binding(1, (0, 0), ""), "protocol 1 has no ports"),
     ] {

@@ -4,7 +4,7 @@ use ciao_common::serve::server::ANSWER_WITHIN;
 use ciao_common::store::Owner;
 use ciao_netdriver::control::RECONCILE_WITHIN;
 use ciao_netdriver::kernel::fake::FakeLink;
-use ciao_netdriver::kernel::{Kernel, Namespace};
+use ciao_netdriver::kernel::{Links, Namespace, Namespaces};
 use serde_json::json;
 
 use crate::bench::{Bench, endpoint, network, vnic};

@@ -123,7 +123,7 @@ fn join_on_a_host_bridge_that_is_gone_says_so() {
     b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
     b.reboot();
     let error = b.call("Join", &names_of("n1", "e1")).unwrap_err();
-    assert!(error.contains("lan0 of this host is not there any more"), "{error}");
+    assert!(error.contains("lan0 of this host no longer exists"), "{error}");
     assert!(b.kernel.state().links.is_empty());
     b.kernel.change(|state| drop(state.links.insert(key, FakeLink::Bridge([].into()))));
     b.join("n1", "e1");

@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use ciao_common::types::LinkName;
-use ciao_netdriver::kernel::{Kernel, Linux, Namespace, Veth};
+use ciao_netdriver::kernel::linux::Linux;
+use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Veth};
 use nix::mount::{MsFlags, mount};
 
 pub(crate) const RED: &str = "ciao-red";
@@ -40,7 +41,7 @@ macro_rules! tests {
         $(
             #[test]
             fn $name() {
-                fn test($kernel: &ciao_netdriver::kernel::Linux) $body
+                fn test($kernel: &ciao_netdriver::kernel::linux::Linux) $body
                 $crate::apart::apart(concat!(module_path!(), "::", stringify!($name)), test);
             }
         )+

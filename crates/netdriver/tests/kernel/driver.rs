@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
-use ciao_netdriver::kernel::{Kernel, Linux, Namespace};
+use ciao_netdriver::kernel::linux::Linux;
+use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Rules};
 use ciao_netdriver::reconcile::Depth;
 use ciao_netdriver::{Config, Driver};
 use serde_json::{Value, json};

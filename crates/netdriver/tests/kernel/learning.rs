@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use ciao_netdriver::kernel::{Kernel, Linux, Veth};
+use ciao_netdriver::kernel::linux::Linux;
+use ciao_netdriver::kernel::{Links, Veth};
 
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};

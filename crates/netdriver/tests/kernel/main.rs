@@ -13,7 +13,7 @@ mod rules;
 use std::time::{Duration, Instant};
 
 use ciao_common::types::LinkName;
-use ciao_netdriver::kernel::{HostLink, Kernel, Namespace, Place, UplinkPair, Veth};
+use ciao_netdriver::kernel::{HostLink, LinkLocation, Links, Namespace, Namespaces, Rules, UplinkPair, Uplinks, Veth};
 
 use apart::{RED, answers, answers_once, gateway, inside, into_container, name, run, soon, tests, veth, with_bridge};
 
@@ -111,12 +111,12 @@ tests! {
         kernel.create_veth(&veth).unwrap();
         let (index, mac) = kernel.peek(&veth.container_link).unwrap();
         assert_eq!(mac, veth.mac);
-        assert!(kernel.is_still(index, &veth.container_link));
-        assert!(!kernel.is_still(index, &name("other")) && !kernel.is_still(index + 100, &veth.container_link));
+        assert!(kernel.is_same_link(index, &veth.container_link));
+        assert!(!kernel.is_same_link(index, &name("other")) && !kernel.is_same_link(index + 100, &veth.container_link));
         kernel.delete_veths(std::slice::from_ref(&veth)).unwrap();
-        assert!(!kernel.is_still(index, &veth.container_link));
+        assert!(!kernel.is_same_link(index, &veth.container_link));
         kernel.create_veth(&veth).unwrap();
-        assert!(!kernel.is_still(index, &veth.container_link), "made again, it is another link");
+        assert!(!kernel.is_same_link(index, &veth.container_link), "made again, it is another link");
     }
 
     fn a_veth_pair_has_mac_mtu_and_names_of_up_to_fifteen_bytes(kernel) {
@@ -156,18 +156,18 @@ tests! {
     fn a_container_end_is_at_the_host_in_a_container_or_gone(kernel) {
         with_bridge(kernel, RED);
         let veth = veth(RED, 1);
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Gone);
-        assert_eq!(kernel.place(&Veth { namespace: inside("ciao-none"), ..veth.clone() }).unwrap(), Place::Gone);
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Absent);
+        assert_eq!(kernel.locate(&Veth { namespace: inside("ciao-none"), ..veth.clone() }).unwrap(), LinkLocation::Absent);
         kernel.create_veth(&veth).unwrap();
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Host(Some(veth.mac)));
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Host(Some(veth.mac)));
         into_container(&veth.container_link, "sandbox", &[]);
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Container);
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Container);
         let back = format!("netns {} name {}", std::process::id(), veth.container_link);
         run(&format!("ip -n sandbox link set eth0 {back}"));
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Host(Some(veth.mac)));
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Host(Some(veth.mac)));
         run(&format!("ip link set {} netns sandbox", veth.container_link));
         run("ip netns del sandbox");
-        assert!(soon(|| kernel.place(&veth).unwrap() == Place::Gone), "the pair dies with the sandbox");
+        assert!(soon(|| kernel.locate(&veth).unwrap() == LinkLocation::Absent), "the pair dies with the sandbox");
     }
 
     fn twenty_pairs_go_at_once_wherever_they_are(kernel) {
@@ -180,7 +180,7 @@ tests! {
         let start = Instant::now();
         kernel.delete_veths(&veths).unwrap();
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        assert!(veths.iter().all(|veth| kernel.place(veth).unwrap() == Place::Gone));
+        assert!(veths.iter().all(|veth| kernel.locate(veth).unwrap() == LinkLocation::Absent));
         assert_eq!(kernel.links(&inside(RED)).unwrap(), [name("lo"), name("br0")]);
         assert!(kernel.links(&Namespace::Host).unwrap().contains(&name("other")));
         kernel.delete_veths(&veths).unwrap();
@@ -196,7 +196,7 @@ tests! {
                 scope.spawn(move || kernel.delete_veths(batch).unwrap());
             }
         });
-        let gone = veths.iter().filter(|veth| kernel.place(veth).unwrap() == Place::Gone).count();
+        let gone = veths.iter().filter(|veth| kernel.locate(veth).unwrap() == LinkLocation::Absent).count();
         assert_eq!(gone, 24);
     }
 
@@ -240,9 +240,9 @@ tests! {
         let veth = Veth { namespace: Namespace::Host, bridge: name("lan0"), ..veth(RED, 2) };
         let before = run("ip addr show lan0").lines().skip(1).collect::<String>();
         kernel.create_veth(&veth).unwrap();
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Host(Some(veth.mac)));
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Host(Some(veth.mac)));
         into_container(&veth.container_link, "box2", &["10.1.0.2/24"]);
-        assert_eq!(kernel.place(&veth).unwrap(), Place::Container);
+        assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Container);
         assert!(answers("box2", "10.1.0.1"));
         kernel.delete_veths(&[veth]).unwrap();
         let after = run("ip addr show lan0").lines().skip(1).collect::<String>();

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use ciao_common::store::Protocol;
 use ciao_netdriver::kernel::element::{self, Change, Element, Part, Table};
-use ciao_netdriver::kernel::{Kernel, Namespace, Passage};
+use ciao_netdriver::kernel::{Firewall, FirewallOpening, Namespace, Namespaces, Rules};
 
 use crate::apart::{RED, inside, name, tests};
 
@@ -35,7 +35,7 @@ tests! {
         kernel.ensure_namespace(RED).unwrap();
         kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\n").unwrap();
         assert_eq!(count(), second, "another namespace's do not count");
-        assert_eq!(kernel.open_firewall(&Passage::Uplinks).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(kernel.open_firewall(&FirewallOpening::Uplinks).map_err(|error| error.to_string()), Ok(()));
         assert_ne!(count(), second, "iptables' do");
     }
 
@@ -71,11 +71,11 @@ const SETS: &str = "table bridge ciao {
     set macs { typeof iifname . ether saddr; }
     set ips4 { typeof iifname . ip saddr; }
     set ips6 { typeof iifname . ip6 saddr; }
-    set targets { typeof iifname . @th,64,128; }
-    set open { type ifname; }
+    set nd_targets { typeof iifname . @th,64,128; }
+    set unfiltered { type ifname; }
 }
 table inet ciao {
-    set same { type ifname . ifname; }
+    set intra_bridge { type ifname . ifname; }
     map ports4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
     map ports6_on { type ipv6_addr . inet_proto . inet_service : ipv6_addr; }
 }
@@ -89,9 +89,9 @@ fn elements() -> Vec<Element> {
         Element::new(Table::Bridge, "macs", [link(), Part::Mac("02:00:c0:a8:6f:02".parse().unwrap())]),
         Element::new(Table::Bridge, "ips4", [link(), Part::Address([10, 0, 0, 2].into())]),
         Element::new(Table::Bridge, "ips6", [link(), Part::Address(v6.into())]),
-        Element::new(Table::Bridge, "targets", [link(), Part::Bytes(v6.octets())]),
-        Element::new(Table::Bridge, "open", [link()]),
-        Element::new(Table::Inet, "same", [Part::Link(name("br-45678901234b")), Part::Link(name("br0"))]),
+        Element::new(Table::Bridge, "nd_targets", [link(), Part::Bytes(v6.octets())]),
+        Element::new(Table::Bridge, "unfiltered", [link()]),
+        Element::new(Table::Inet, "intra_bridge", [Part::Link(name("br-45678901234b")), Part::Link(name("br0"))]),
         Element::new(Table::Inet, "ports4", tcp.clone())
             .leading_to([Part::Address([10, 0, 0, 2].into()), Part::Port(80)]),
         Element::new(Table::Inet, "ports6_on", [vec![Part::Address(v6.into())], tcp.to_vec()].concat())

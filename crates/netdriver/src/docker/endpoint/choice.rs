@@ -9,11 +9,11 @@ use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 use crate::docker::options::EndpointOptions;
 use crate::docker::pairing;
 use crate::names;
-use crate::rules::Walls;
+use crate::rules::Restrictions;
 
 /// What is asked for.
 #[derive(Clone)]
-pub(super) struct Wanted {
+pub(super) struct EndpointRequest {
     pub(super) id: EndpointId,
     pub(super) network: NetworkId,
     pub(super) v4: Option<IpAddr>,
@@ -23,11 +23,11 @@ pub(super) struct Wanted {
 }
 
 /// What the store says to it.
-pub(super) enum Found {
+pub(super) enum Outcome {
     /// Recorded.
     Recorded(Box<Recorded>),
     /// Another endpoint is recorded with something that is asked for. Whether it still lives, the kernel knows.
-    Occupied(Endpoint, Box<Vnic>, Clash),
+    Occupied(Endpoint, Box<Vnic>, Conflict),
 }
 
 /// An endpoint's network and VNIC.
@@ -35,7 +35,7 @@ pub(super) enum Found {
 pub(super) struct Recorded {
     pub(super) network: Network,
     pub(super) vnic: Vnic,
-    pub(super) walls: Walls,
+    pub(super) restrictions: Restrictions,
     pub(super) links: Links,
 }
 
@@ -52,68 +52,68 @@ pub(super) enum Links {
 
 /// What two endpoints cannot both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clash {
+pub(super) enum Conflict {
     /// A VNIC, or an address of a network.
-    Place,
+    VnicOrAddress,
     /// A MAC address on a bridge.
     Mac,
 }
 
-/// Records an endpoint with its VNIC, or finds it recorded. `tell` hears of it once it is decided, before it is written.
-pub(super) fn record(tx: &Tx<'_>, wanted: &Wanted, tell: impl FnOnce(Recorded)) -> Result<Found> {
-    let network = tx.network(&wanted.network)?.with_context(|| {
-        format!("network {} is unknown: it was deleted, or another ciao-net made it", wanted.network.short())
+/// Records an endpoint with its VNIC, or finds it recorded. `decided` is called before it is written.
+pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnce(Recorded)) -> Result<Outcome> {
+    let network = tx.network(&request.network)?.with_context(|| {
+        format!("network {} is unknown: it was deleted, or another ciao-net made it", request.network.short())
     })?;
-    if let Some(endpoint) = tx.endpoint(&wanted.id)? {
+    if let Some(endpoint) = tx.endpoint(&request.id)? {
         let same =
-            endpoint.network == wanted.network && endpoint.address == wanted.v4 && endpoint.address6 == wanted.v6;
-        let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && wanted.mac.is_none_or(|mac| mac == vnic.mac));
-        let vnic = vnic.with_context(|| format!("endpoint {} exists with other content", wanted.id.short()))?;
+            endpoint.network == request.network && endpoint.address == request.v4 && endpoint.address6 == request.v6;
+        let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && request.mac.is_none_or(|mac| mac == vnic.mac));
+        let vnic = vnic.with_context(|| format!("endpoint {} exists with other content", request.id.short()))?;
         let links = if vnic.owner == Owner::Docker { Links::Docker } else { Links::Launcher };
         let found = recorded(tx, network, vnic, links)?;
-        tell(found.clone());
-        return Ok(Found::Recorded(Box::new(found)));
+        decided(found.clone());
+        return Ok(Outcome::Recorded(Box::new(found)));
     }
-    let (vnic, is_new) = match find_vnic(tx, &network, wanted)? {
+    let (vnic, is_new) = match find_vnic(tx, &network, request)? {
         Some(vnic) => (vnic, false),
-        None => (new_vnic(&network, wanted)?, true),
+        None => (new_vnic(&network, request)?, true),
     };
-    if let Some((endpoint, clash)) = occupant(tx, wanted, &vnic, is_new)? {
+    if let Some((endpoint, clash)) = occupant(tx, request, &vnic, is_new)? {
         let vnic = tx.vnic(&endpoint.vnic)?.unwrap_or(vnic);
-        return Ok(Found::Occupied(endpoint, Box::new(vnic), clash));
+        return Ok(Outcome::Occupied(endpoint, Box::new(vnic), clash));
     }
-    for address in [wanted.v4, wanted.v6].into_iter().flatten() {
+    for address in [request.v4, request.v6].into_iter().flatten() {
         pairing::settle(tx, &network, address)?;
     }
     let found = recorded(tx, network, vnic, if is_new { Links::New } else { Links::Launcher })?;
-    tell(found.clone());
+    decided(found.clone());
     if is_new {
         tx.insert_vnic(&found.vnic)?;
     }
     tx.insert_endpoint(&Endpoint {
-        id: wanted.id.clone(),
-        network: wanted.network.clone(),
+        id: request.id.clone(),
+        network: request.network.clone(),
         vnic: found.vnic.id.clone(),
-        address: wanted.v4,
-        address6: wanted.v6,
+        address: request.v4,
+        address6: request.v6,
         created: now(),
     })?;
-    Ok(Found::Recorded(Box::new(found)))
+    Ok(Outcome::Recorded(Box::new(found)))
 }
 
 fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Recorded> {
-    let walls = Walls::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic);
-    Ok(Recorded { network, vnic, walls, links })
+    let restrictions = Restrictions::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic);
+    Ok(Recorded { network, vnic, restrictions, links })
 }
 
 /// The endpoint that is recorded with the VNIC, with one of the addresses, or with the MAC address: two links with one
 /// MAC address on a bridge would take each other's frames.
-fn occupant(tx: &Tx<'_>, wanted: &Wanted, vnic: &Vnic, is_new: bool) -> Result<Option<(Endpoint, Clash)>> {
+fn occupant(tx: &Tx<'_>, request: &EndpointRequest, vnic: &Vnic, is_new: bool) -> Result<Option<(Endpoint, Conflict)>> {
     if let Some(endpoint) = tx.endpoint_of_vnic(&vnic.id)? {
-        return Ok(Some((endpoint, Clash::Place)));
+        return Ok(Some((endpoint, Conflict::VnicOrAddress)));
     }
-    if let Some(endpoint) = tx.endpoint_at(&wanted.network, wanted.v4, wanted.v6)? {
-        return Ok(Some((endpoint, Clash::Place)));
+    if let Some(endpoint) = tx.endpoint_at(&request.network, request.v4, request.v6)? {
+        return Ok(Some((endpoint, Conflict::VnicOrAddress)));
     }
     if !is_new {
         return Ok(None);
@@ -123,12 +123,12 @@ fn occupant(tx: &Tx<'_>, wanted: &Wanted, vnic: &Vnic, is_new: bool) -> Result<O
     let endpoint = tx.endpoint_of_vnic(&other.id)?.with_context(|| {
         format!("MAC address {} is VNIC {}'s on bridge {}: give another --mac-address", vnic.mac, other.id, vnic.bridge)
     })?;
-    Ok(Some((endpoint, Clash::Mac)))
+    Ok(Some((endpoint, Conflict::Mac)))
 }
 
 /// The launcher's VNIC that is meant, by option, address, or MAC address.
-fn find_vnic(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic>> {
-    let Some(vnic) = search(tx, network, wanted)? else { return Ok(None) };
+fn find_vnic(tx: &Tx<'_>, network: &Network, request: &EndpointRequest) -> Result<Option<Vnic>> {
+    let Some(vnic) = search(tx, network, request)? else { return Ok(None) };
     ensure!(
         vnic.namespace == network.namespace && vnic.bridge == network.bridge,
         "VNIC {} is on bridge {}, but network {} is on bridge {}: run the container on the VNIC's network",
@@ -137,10 +137,10 @@ fn find_vnic(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<V
         network.id.short(),
         network.bridge
     );
-    if let Some(mac) = wanted.mac.filter(|mac| *mac != vnic.mac) {
+    if let Some(mac) = request.mac.filter(|mac| *mac != vnic.mac) {
         bail!("MAC address {mac} is asked for, but VNIC {} has {}: give --mac-address {}", vnic.id, vnic.mac, vnic.mac);
     }
-    for (asked, has) in [(wanted.v4, vnic.v4), (wanted.v6, vnic.v6)] {
+    for (asked, has) in [(request.v4, vnic.v4), (request.v6, vnic.v6)] {
         if let (Some(asked), Some((_, has))) = (asked, has) {
             ensure!(asked == has, "address {asked} is asked for, but VNIC {} has {has}: give --ip {has}", vnic.id);
         }
@@ -148,8 +148,8 @@ fn find_vnic(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<V
     Ok(Some(vnic))
 }
 
-fn search(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic>> {
-    if let Some(id) = &wanted.options.vnic {
+fn search(tx: &Tx<'_>, network: &Network, request: &EndpointRequest) -> Result<Option<Vnic>> {
+    if let Some(id) = &request.options.vnic {
         let vnic = tx.vnic(id)?.filter(|vnic| vnic.owner == Owner::Launcher && vnic.tenant == network.tenant);
         return vnic.map(Some).with_context(|| {
             let whose = network.tenant.as_ref().map_or("no tenant", |tenant| tenant.as_str());
@@ -157,13 +157,13 @@ fn search(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic
         });
     }
     let Some(tenant) = &network.tenant else { return Ok(None) };
-    for address in [wanted.v4, wanted.v6].into_iter().flatten() {
+    for address in [request.v4, request.v6].into_iter().flatten() {
         let Some(subnet) = subnet_of(network, address) else { continue };
         if let Some(vnic) = tx.vnic_at(tenant, subnet, address)? {
             return Ok(Some(vnic));
         }
     }
-    if let Some(instance) = &wanted.options.instance {
+    if let Some(instance) = &request.options.instance {
         let vnics = tx.vnics_of_instance(instance)?;
         let here = |vnic: &Vnic| {
             vnic.tenant == network.tenant && vnic.namespace == network.namespace && vnic.bridge == network.bridge
@@ -172,7 +172,7 @@ fn search(tx: &Tx<'_>, network: &Network, wanted: &Wanted) -> Result<Option<Vnic
             return Ok(Some(vnic));
         }
     }
-    let Some(mac) = wanted.mac else { return Ok(None) };
+    let Some(mac) = request.mac else { return Ok(None) };
     let with_mac = tx.vnics_with_mac(network.namespace.as_deref(), &network.bridge, mac)?;
     Ok(with_mac.into_iter().find(|vnic| vnic.owner == Owner::Launcher && vnic.tenant == network.tenant))
 }
@@ -182,8 +182,8 @@ fn subnet_of(network: &Network, address: IpAddr) -> Option<Subnet> {
 }
 
 /// A VNIC of Docker's own, for an endpoint that no launcher prepared.
-fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
-    let address = wanted.v4.or(wanted.v6);
+fn new_vnic(network: &Network, request: &EndpointRequest) -> Result<Vnic> {
+    let address = request.v4.or(request.v6);
     if network.vnics == VnicPolicy::Required {
         let words = |value: Option<String>, unknown: &str| value.unwrap_or_else(|| unknown.to_owned());
         let shown = words(address.map(|address| address.to_string()), "A");
@@ -193,10 +193,10 @@ fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
             network.bridge,
             words(network.tenant.as_ref().map(ToString::to_string), "T"),
             words(address.and_then(|address| subnet_of(network, address)).map(|subnet| subnet.to_string()), "S"),
-            words(wanted.mac.map(|mac| mac.to_string()), "M"),
+            words(request.mac.map(|mac| mac.to_string()), "M"),
         );
     }
-    for address in [wanted.v4, wanted.v6].into_iter().flatten() {
+    for address in [request.v4, request.v6].into_iter().flatten() {
         ensure!(
             subnet_of(network, address).is_some(),
             "address {address} is outside of network {}",
@@ -206,9 +206,9 @@ fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
     let owner = network.tenant.as_ref().map_or(network.id.as_str(), |tenant| tenant.as_str());
     let derived = || match address {
         Some(address) => MacAddr::derived(owner, address),
-        None => MacAddr::hashed(wanted.id.as_str().as_bytes()),
+        None => MacAddr::hashed(request.id.as_str().as_bytes()),
     };
-    let mac = wanted.mac.unwrap_or_else(derived);
+    let mac = request.mac.unwrap_or_else(derived);
     let id = VnicId::random();
     let (container_link, host_link) = names::links(&id)?;
     let place = |address: IpAddr| subnet_of(network, address).map(|subnet| (subnet, address));
@@ -217,16 +217,16 @@ fn new_vnic(network: &Network, wanted: &Wanted) -> Result<Vnic> {
         owner: Owner::Docker,
         tenant: network.tenant.clone(),
         network: Some(network.id.clone()),
-        instance: wanted.options.instance.clone(),
-        v4: wanted.v4.and_then(place),
-        v6: wanted.v6.and_then(place),
+        instance: request.options.instance.clone(),
+        v4: request.v4.and_then(place),
+        v6: request.v6.and_then(place),
         mac,
         gateway: None,
         mtu: network.mtu,
         namespace: network.namespace.clone(),
         bridge: network.bridge.clone(),
-        allowed: wanted.options.allowed_addresses.clone(),
-        rate: wanted.options.rate,
+        allowed: request.options.allowed_addresses.clone(),
+        rate: request.options.rate,
         network_name: None,
         container_link,
         host_link,

@@ -10,6 +10,7 @@ use ciao_common::api::network::{CreateNetwork, IpamData, NetworkRef};
 use ciao_common::store::{Egress, Network, NetworkSubnet, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
+use crate::attachment::detach;
 use crate::docker::options::NetworkOptions;
 use crate::docker::pairing;
 use crate::uplink_pool::UplinkPool;
@@ -20,7 +21,7 @@ use check::{check_route, refuse_overlap, refuse_routed_twice};
 const IPV6_MTU: u32 = 1280;
 
 /// A request for a network, read.
-struct Plan {
+struct NetworkRequest {
     id: NetworkId,
     options: NetworkOptions,
     /// What the request said, to know it again.
@@ -28,13 +29,13 @@ struct Plan {
     subnets: Vec<(IpamData, NetworkSubnet)>,
 }
 
-impl Plan {
-    fn of(request: &CreateNetwork) -> Result<Self> {
-        let options = NetworkOptions::parse(&request.options)?;
-        let subnets: Vec<_> = request
+impl NetworkRequest {
+    fn parse(call: &CreateNetwork) -> Result<Self> {
+        let options = NetworkOptions::parse(&call.options)?;
+        let subnets: Vec<_> = call
             .ipv4_data
             .iter()
-            .chain(&request.ipv6_data)
+            .chain(&call.ipv6_data)
             .map(|data| Ok((data.clone(), subnet(data)?)))
             .collect::<Result<_>>()?;
         for (index, (_, one)) in subnets.iter().enumerate() {
@@ -49,11 +50,11 @@ impl Plan {
         options.routes.iter().try_for_each(|route| check_route(route, &subnets))?;
         // The id is the key; the rest, whatever of it an engine sends, is what must be the same.
         let said = (
-            &request.options.generic(),
+            &call.options.generic(),
             options.internal,
             subnets.iter().map(|(_, s)| (s.subnet, s.gateway)).collect::<Vec<_>>(),
         );
-        Ok(Self { id: request.network_id.clone(), options, fingerprint: serde_json::to_string(&said)?, subnets })
+        Ok(Self { id: call.network_id.clone(), options, fingerprint: serde_json::to_string(&said)?, subnets })
     }
 }
 
@@ -71,11 +72,11 @@ impl Driver {
     /// # Errors
     /// Options that make no sense; an id that another network has; a subnet that overlaps another one of the tenant;
     /// a tenant that only one of the two drivers was told.
-    pub fn create_network(&self, request: CreateNetwork) -> Result<Empty> {
-        let plan = Plan::of(&request)?;
-        let on_host = self.fabric.namespace_for(plan.options.bridge.as_ref(), String::new())?.is_none();
-        let pools = self.fabric.pools;
-        let (network, made) = self.store.write(move |tx| record(tx, &plan, on_host, &pools))?;
+    pub fn create_network(&self, call: CreateNetwork) -> Result<Empty> {
+        let request = NetworkRequest::parse(&call)?;
+        let on_host = self.fabric.bridges.namespace_for(request.options.bridge.as_ref(), String::new())?.is_none();
+        let pool = self.fabric.uplinks.pool();
+        let (network, made) = self.store.write(move |tx| record(tx, &request, on_host, &pool))?;
         let _lock = self.fabric.lock(network.namespace.as_deref());
         let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
         Err(if made { undone(error, self.forget(&network)) } else { error })
@@ -101,72 +102,72 @@ impl Driver {
     /// namespace's lock.
     fn forget(&self, network: &Network) -> Result<()> {
         let id = network.id.clone();
-        let gone = self.store.write(move |tx| {
-            let mut gone = Vec::new();
+        let detached = self.store.write(move |tx| {
+            let mut detached = Vec::new();
             for endpoint in tx.endpoints_of_network(&id)? {
-                log::info!("endpoint {} was left on network {}: removed with it", endpoint.id.short(), id.short());
-                gone.push(crate::docker::endpoint::forget(tx, &endpoint)?);
+                log::info!("endpoint {} was left on network {}: deleted with it", endpoint.id.short(), id.short());
+                detached.push(detach(tx, &endpoint)?);
             }
             tx.delete_network(&id)?;
-            Ok(gone)
+            Ok(detached)
         })?;
-        gone.into_iter().for_each(|gone| self.clean_up(gone));
+        detached.into_iter().for_each(|detached| self.clean_up(detached));
         self.fabric.tidy(network)
     }
 }
 
 /// Records a network, or finds it recorded. `true`: it is new.
-fn record(tx: &Tx<'_>, plan: &Plan, on_host: bool, pools: &UplinkPool) -> Result<(Network, bool)> {
-    if let Some(network) = tx.network(&plan.id)? {
+fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPool) -> Result<(Network, bool)> {
+    if let Some(network) = tx.network(&request.id)? {
         ensure!(
-            network.options == plan.fingerprint,
+            network.options == request.fingerprint,
             "network {} exists with other options or subnets",
-            plan.id.short()
+            request.id.short()
         );
         return Ok((network, false));
     }
-    let subnets: Vec<Subnet> = plan.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
-    let tenant = match (&plan.options.tenant, &plan.options.bridge) {
+    let subnets: Vec<Subnet> = request.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
+    let tenant = match (&request.options.tenant, &request.options.bridge) {
         (Some(tenant), _) => Some(tenant.clone()),
         (None, Some(bridge)) => launcher_of(tx, bridge, &subnets)?,
         (None, None) => None,
     };
     ensure!(
-        tenant.is_some() || plan.options.vnics == VnicPolicy::Auto,
+        tenant.is_some() || request.options.vnics == VnicPolicy::Auto,
         "--opt vnics=required needs a tenant, whose launcher makes the VNICs: give -o tenant=T --ipam-opt tenant=T"
     );
-    let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&plan.id), names::tenant_namespace);
-    let bridge = plan.options.bridge.clone().map_or_else(|| names::network_bridge(&plan.id), Ok)?;
+    let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
+    let bridge = request.options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
     // A bridge that the tenant has already is meant, whatever else has its name by now.
     let namespace = (!on_host || tx.is_bridge_used(&ours, &bridge)?).then_some(ours);
     ensure!(
-        namespace.is_some() || plan.options.icc,
+        namespace.is_some() || request.options.icc,
         "--opt icc=false needs a bridge that ciao-net makes, and {bridge} exists on the host: give another --opt bridge"
     );
-    let egress = plan.options.egress(namespace.is_some())?;
+    let egress = request.options.egress(namespace.is_some())?;
     if egress == Egress::Nat {
-        subnets.iter().try_for_each(|subnet| pools.check_apart(*subnet))?;
+        subnets.iter().try_for_each(|subnet| pool.check_disjoint(*subnet))?;
     }
     let mut network = Network {
-        id: plan.id.clone(),
+        id: request.id.clone(),
         tenant,
         namespace,
         bridge,
-        mtu: plan.options.mtu,
+        mtu: request.options.mtu,
         egress,
-        vnics: plan.options.vnics,
-        dst_prefix: plan.options.dst_prefix.clone(),
-        egress6: plan.options.egress6,
-        secured: plan.options.port_security,
-        icc: plan.options.icc,
-        options: plan.fingerprint.clone(),
+        vnics: request.options.vnics,
+        dst_prefix: request.options.dst_prefix.clone(),
+        egress6: request.options.egress6,
+        secured: request.options.port_security,
+        icc: request.options.icc,
+        options: request.fingerprint.clone(),
         subnets: Vec::new(),
-        routes: plan.options.routes.clone(),
+        routes: request.options.routes.clone(),
     };
     refuse_overlap(tx, &network, &subnets)?;
     refuse_routed_twice(tx, &network, &subnets)?;
-    for (data, subnet) in &plan.subnets {
-        let set_id = pairing::find_set(tx, &plan.options, network.tenant.as_ref(), data)?;
+    for (data, subnet) in &request.subnets {
+        let set_id = pairing::find_set(tx, &request.options, network.tenant.as_ref(), data)?;
         network.subnets.push(NetworkSubnet { set_id, ..subnet.clone() });
     }
     tx.insert_network(&network)?;

@@ -1,4 +1,4 @@
-//! What a user may say of a network (`docker network create -o`) and of an endpoint (`--network name=…,driver-opt=…`).
+//! The options of a network (`docker network create -o`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,15 +7,14 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
-use ciao_common::types::{InstanceId, LinkName, Mtu, Rate, Subnet, TenantId, VnicId, parse_address};
+use ciao_common::types::{LinkName, Mtu, Subnet, TenantId, parse_address};
 
+use super::{parsed, refuse_unknown};
 use crate::names;
 
 /// The options of a network that ciao-net knows.
 const KNOWN: [&str; 11] =
     ["tenant", "bridge", "cnci", "vnics", "egress", "egress6", "dst_prefix", "routes", "port_security", "icc", MTU];
-/// The options of an endpoint that ciao-net knows.
-const KNOWN_OF_ENDPOINT: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
 
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,57 +118,6 @@ impl NetworkOptions {
             None => Ok(Egress::Nat),
         }
     }
-}
-
-/// The options of an endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointOptions {
-    /// `instance`: the launcher's instance.
-    pub instance: Option<InstanceId>,
-    /// `vnic`: the launcher's VNIC.
-    pub vnic: Option<VnicId>,
-    /// `allowed_addresses`: further addresses that the container may send with, such as a virtual IP.
-    pub allowed_addresses: Vec<IpAddr>,
-    /// `rate`: how fast it may be, each way, such as `100mbit`.
-    pub rate: Option<Rate>,
-}
-
-impl EndpointOptions {
-    /// Reads `CreateEndpoint`'s options, the engine's own keys passed over.
-    ///
-    /// # Errors
-    /// An unknown option; a value that is no name.
-    pub fn parse(options: &Options) -> Result<Self> {
-        let texts = options.texts();
-        let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
-        refuse_unknown(user, &KNOWN_OF_ENDPOINT, "driver-opt")?;
-        let value = |key: &str| texts.get(key).map(String::as_str);
-        let allowed = value("allowed_addresses").unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty());
-        Ok(Self {
-            instance: parsed(value("instance"), "instance")?,
-            vnic: parsed(value("vnic"), "vnic")?,
-            rate: parsed(value("rate"), "rate")?,
-            allowed_addresses: allowed
-                .map(parse_address)
-                .collect::<Result<_>>()
-                .context("driver-opt allowed_addresses")?,
-        })
-    }
-}
-
-fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str], flag: &str) -> Result<()> {
-    for key in keys {
-        ensure!(known.contains(&key.as_str()), "unknown option {flag} {key}: ciao-net knows {}", known.join(", "));
-    }
-    Ok(())
-}
-
-fn parsed<T>(text: Option<&str>, key: &str) -> Result<Option<T>>
-where
-    T: std::str::FromStr,
-    T::Err: Into<anyhow::Error>,
-{
-    text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
 }
 
 /// On, unless it is said to be off.

@@ -7,7 +7,6 @@ use ciao_common::api::network::PortBinding;
 use ciao_common::store::{Endpoint, Network, Port, Protocol};
 
 use crate::Driver;
-use crate::kernel::ports::process_with;
 
 /// How often a port that the kernel chose for one family is tried for the other one.
 const EPHEMERAL_TRIES: usize = 16;
@@ -61,14 +60,14 @@ impl<'a> Publishing<'a> {
             if matches!(taken, Ok(Some(_))) {
                 return Ok(());
             }
-            self.ports.drain(begun..).for_each(|port| self.driver.held.release(&port));
+            self.ports.drain(begun..).for_each(|port| self.driver.fabric.ports.release(&port));
             taken?;
         }
         let range = match (low, high) {
             (low, high) if low < high => format!("ports {low}-{high}/{} are all", first.protocol),
             _ => format!("port {low}/{} is", first.protocol),
         };
-        bail!("{range} taken at {}: publish another one", self.holder(&places, low)?)
+        bail!("{range} in use on {}: publish another one", self.holder(first, &places, low)?)
     }
 
     /// What a binding asks for at each of the container's addresses, without a number yet.
@@ -98,7 +97,7 @@ impl<'a> Publishing<'a> {
         loop {
             let clash = self.clash(&port).map(|other| other.endpoint.clone());
             if clash.is_none()
-                && let Some(number) = self.driver.held.take(port.protocol, port.host_address, port.host_port)?
+                && let Some(number) = self.driver.fabric.ports.hold(port.protocol, port.host_address, port.host_port)?
             {
                 self.ports.push(Port { host_port: number, ..port });
                 return Ok(Some(number));
@@ -108,7 +107,7 @@ impl<'a> Publishing<'a> {
                 None => self.recorded(&port)?.map(|port| port.endpoint),
             };
             let Some(holder) = holder.filter(|holder| *holder != self.endpoint.id) else { return Ok(None) };
-            if !self.driver.forget_stale(&holder)? {
+            if !self.driver.detach_stale(&holder)? {
                 return Ok(None);
             }
             self.others.retain(|other| other.endpoint != holder);
@@ -128,7 +127,7 @@ impl<'a> Publishing<'a> {
     }
 
     /// Where a port is taken and by whom, as the end of a sentence.
-    fn holder(&self, places: &[Port], number: u16) -> Result<String> {
+    fn holder(&self, first: &Port, places: &[Port], number: u16) -> Result<String> {
         for place in places {
             let port = Port { host_port: number, ..place.clone() };
             let at = port.host_address;
@@ -142,11 +141,14 @@ impl<'a> Publishing<'a> {
             if let Some(other) = self.recorded(&port)? {
                 return Ok(format!("{at} by endpoint {}{}", other.endpoint.short(), self.tenant_of(&other)?));
             }
-            if let Some(process) = process_with(port.protocol, number) {
-                return Ok(format!("{at} by {process}"));
-            }
         }
-        Ok(places.first().map(|port| port.host_address.to_string()).unwrap_or_default())
+        let sockets = match first.protocol {
+            Protocol::Tcp => 't',
+            Protocol::Udp => 'u',
+            Protocol::Sctp => 'S',
+        };
+        let at = first.host_address;
+        Ok(format!("{at} by another program, which \"ss -l{sockets}np 'sport = :{number}'\" shows"))
     }
 
     fn tenant_of(&self, port: &Port) -> Result<String> {

@@ -5,20 +5,15 @@
 
 mod choice;
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
-use ciao_common::store::{Egress, Endpoint, Network, Port};
-use ciao_common::types::{EndpointId, NetworkId};
+use ciao_common::store::{Egress, Endpoint, Network};
+use ciao_common::types::NetworkId;
 
-use crate::docker::endpoint::lookup;
-use crate::kernel::Namespace;
-use crate::kernel::element::Change;
-use crate::undone;
-use crate::{Driver, rules};
+use crate::attachment::lookup;
+use crate::{Driver, undone};
 use choice::Publishing;
 
 impl Driver {
@@ -76,12 +71,12 @@ impl Driver {
                 let rows = ports.clone();
                 self.store.write(move |tx| rows.iter().try_for_each(|port| tx.insert_port(port)))
             })
-            .and_then(|()| self.set_elements(&ports, Change::Add));
+            .and_then(|()| self.fabric.ports.open(&ports));
         let Err(error) = published else { return Ok(()) };
-        // Whatever the disk says: what was taken is given back.
+        // Even if the records cannot be deleted, what was taken is released.
         let id = endpoint.id.clone();
         let forgotten = self.store.write(move |tx| tx.delete_ports_of(&id));
-        Err(undone(error, self.close_ports(&ports).and(forgotten)))
+        Err(undone(error, self.fabric.ports.close(&ports).and(forgotten)))
     }
 
     /// `NetworkDriver.RevokeExternalConnectivity`: takes an endpoint's ports back. None: nothing to do.
@@ -90,59 +85,12 @@ impl Driver {
     /// The disk's or the firewall's.
     pub fn revoke_external_connectivity(&self, request: EndpointRef) -> Result<Empty> {
         let ports = self.store.read(|tx| tx.ports_of(&request.endpoint_id))?;
-        if !ports.is_empty() {
-            self.unpublish(&request.endpoint_id, &ports)?;
+        if ports.is_empty() {
+            return Ok(Empty {});
         }
+        self.store.write(move |tx| tx.delete_ports_of(&request.endpoint_id))?;
+        self.fabric.ports.close(&ports)?;
         Ok(Empty {})
-    }
-
-    fn unpublish(&self, endpoint: &EndpointId, ports: &[Port]) -> Result<()> {
-        let id = endpoint.clone();
-        self.store.write(move |tx| tx.delete_ports_of(&id))?;
-        self.close_ports(ports)
-    }
-
-    /// Takes the elements and the sockets of ports away, whose records are gone already.
-    pub(crate) fn close_ports(&self, ports: &[Port]) -> Result<()> {
-        let gone = self.set_elements(ports, Change::Delete);
-        // Only now: whoever takes the port next adds elements with the same keys.
-        ports.iter().for_each(|port| self.held.release(port));
-        gone
-    }
-
-    /// Puts the elements of ports into the maps of the host and of the tenant's namespace, or takes them out.
-    fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
-        let Some(first) = ports.first() else { return Ok(()) };
-        // One port at two of the host's addresses is one inside.
-        let mut seen = BTreeSet::new();
-        let inside = ports.iter().filter(|port| seen.insert((port.protocol, port.host_port, port.address)));
-        let inner: Vec<_> = inside.map(rules::inner_port).collect();
-        let kernel = &self.fabric.kernel;
-        if kernel.has_namespace(&first.namespace)? {
-            self.fabric
-                .change_rules(&first.namespace, &inner, change)
-                .context("lead published ports to the container")?;
-        }
-        let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
-        let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, &uplink, &self.fabric.pools)).collect();
-        if change == Change::Add || kernel.has_rules(&Namespace::Host)? {
-            self.fabric.change_host_rules(&outer, change).context("publish ports on the host")?;
-        }
-        Ok(())
-    }
-
-    /// Holds the ports that are recorded, after a start. One that another program took meanwhile is said.
-    pub(crate) fn hold_recorded_ports(&self) -> Result<()> {
-        for port in self.store.read(|tx| tx.ports())? {
-            match self.held.take(port.protocol, port.host_address, port.host_port) {
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    log::warn!("published port {}/{} is taken by another program too", port.host_port, port.protocol);
-                }
-                Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
-            }
-        }
-        Ok(())
     }
 }
 

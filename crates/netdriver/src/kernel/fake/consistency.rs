@@ -17,14 +17,14 @@ use crate::names;
 /// The disk's.
 pub fn differences(store: &Store, state: &State) -> Result<Vec<String>> {
     let records = store.read(Records::read)?;
-    let mut found = Found::default();
-    found.missing(&records, state);
-    found.left_over(&records, state);
-    Ok(found.0)
+    let mut differences = Differences::default();
+    differences.missing(&records, state);
+    differences.left_over(&records, state);
+    Ok(differences.0)
 }
 
 /// A bridge in a namespace of ours.
-type Place = (String, LinkName);
+type BridgeKey = (String, LinkName);
 
 /// All records that the kernel has to do with.
 struct Records {
@@ -47,7 +47,7 @@ impl Records {
     }
 
     /// Every bridge of ours that a network or VNIC is on.
-    fn places(&self) -> BTreeSet<Place> {
+    fn places(&self) -> BTreeSet<BridgeKey> {
         let networks = self.networks.iter().map(|network| (network.namespace.clone(), network.bridge.clone()));
         let vnics = self.vnics.iter().map(|vnic| (vnic.namespace.clone(), vnic.bridge.clone()));
         networks.chain(vnics).filter_map(|(namespace, bridge)| Some((namespace?, bridge))).collect()
@@ -57,7 +57,7 @@ impl Records {
         self.networks.iter().filter(|network| network.egress == Egress::Nat)
     }
 
-    fn gateways_on(&self, (namespace, bridge): &Place) -> BTreeSet<IpAddr> {
+    fn gateways_on(&self, (namespace, bridge): &BridgeKey) -> BTreeSet<IpAddr> {
         let here = self.leads_out().filter(|n| n.namespace.as_ref() == Some(namespace) && n.bridge == *bridge);
         here.flat_map(|network| network.subnets.iter().filter_map(|subnet| subnet.gateway)).collect()
     }
@@ -71,9 +71,9 @@ fn neighbours(vnic: &Vnic) -> impl Iterator<Item = ((String, LinkName, IpAddr), 
 
 /// What was found wrong.
 #[derive(Default)]
-struct Found(Vec<String>);
+struct Differences(Vec<String>);
 
-impl Found {
+impl Differences {
     fn wrong(&mut self, wrong: bool, text: impl FnOnce() -> String) {
         if wrong {
             self.0.push(text());

@@ -1,4 +1,4 @@
-//! A kernel in memory, for tests: it remembers what stands where, and fails when it is told to.
+//! A kernel in memory, for tests: it records what exists where, and fails on request.
 
 pub mod consistency;
 
@@ -11,7 +11,10 @@ use anyhow::{Result, bail, ensure};
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 
 use crate::kernel::element::{Change, Element};
-use crate::kernel::{HostLink, Kernel, Namespace, Passage, Place, UplinkPair, Veth};
+use crate::kernel::{
+    Firewall, FirewallOpening, HostLink, LinkLocation, Links, Namespace, Namespaces, Ports, Rules, UplinkPair, Uplinks,
+    Veth,
+};
 use crate::names;
 
 /// What stands in a namespace under a name.
@@ -23,7 +26,7 @@ pub enum FakeLink {
     HostEnd(LinkName, LinkName),
     /// The container end of a VNIC.
     ContainerEnd(MacAddr),
-    /// A namespace's end of its way to the host, and the host's end's name.
+    /// A namespace's end of its uplink, and the host end's name.
     Uplink(LinkName),
     /// Something else.
     Other,
@@ -78,7 +81,7 @@ impl Fake {
         *self.passes.lock().expect("no test panics in it") = count;
     }
 
-    /// A container takes, or gives back, a container's end.
+    /// A container takes, or returns, a container's end.
     pub fn move_link(&self, link: &LinkName, from: &Namespace, to: &Namespace) {
         let mut state = self.lock();
         if let Some(found) = state.links.remove(&(from.clone(), link.clone())) {
@@ -94,7 +97,7 @@ impl Fake {
         self.generation.fetch_add(1, Ordering::Relaxed);
         let mut passes = self.passes.lock().expect("no test panics in it");
         match passes.as_mut() {
-            Some(0) => bail!("the kernel fails, as it was told"),
+            Some(0) => bail!("the kernel fails, as requested"),
             Some(left) => *left -= 1,
             None => {}
         }
@@ -123,7 +126,7 @@ fn index_of(mac: MacAddr) -> u32 {
     mac.octets().into_iter().fold(0, |sum: u32, octet| sum.wrapping_mul(31).wrapping_add(octet.into()))
 }
 
-impl Kernel for Fake {
+impl Namespaces for Fake {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         Ok(self.changing()?.namespaces.insert(name.to_owned()))
     }
@@ -146,7 +149,9 @@ impl Kernel for Fake {
         let ours = |name: &&String| names::NAMESPACE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         Ok(self.lock().namespaces.iter().filter(ours).cloned().collect())
     }
+}
 
+impl Links for Fake {
     fn host_link(&self, name: &LinkName) -> Result<HostLink> {
         Ok(match self.lock().links.get(&(Namespace::Host, name.clone())) {
             None => HostLink::Absent,
@@ -155,9 +160,18 @@ impl Kernel for Fake {
         })
     }
 
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
+        Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
+    }
+
+    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
+        remove(&mut *self.changing()?, namespace, link);
+        Ok(())
+    }
+
     fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, _mtu: Option<Mtu>) -> Result<bool> {
         let mut state = self.changing()?;
-        ensure!(state.namespaces.contains(namespace), "network namespace {namespace} is not there");
+        ensure!(state.namespaces.contains(namespace), "network namespace {namespace} does not exist");
         let key = (Namespace::Named(namespace.to_owned()), bridge.clone());
         if state.links.contains_key(&key) {
             return Ok(false);
@@ -171,16 +185,27 @@ impl Kernel for Fake {
         Ok(matches!(self.lock().links.get(&place), Some(FakeLink::Bridge(_))))
     }
 
-    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
-        remove(&mut *self.changing()?, namespace, link);
-        Ok(())
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
+        let mut found = Vec::new();
+        for ((inside, link), kind) in &self.lock().links {
+            if let (true, FakeLink::Bridge(addresses)) = (inside.name() == Some(namespace), kind) {
+                for address in addresses {
+                    found.push((
+                        link.clone(),
+                        Subnet::new(*address, if address.is_ipv4() { 32 } else { 128 })?,
+                        *address,
+                    ));
+                }
+            }
+        }
+        Ok(found)
     }
 
     fn add_address(&self, namespace: &str, bridge: &LinkName, _subnet: Subnet, address: IpAddr) -> Result<()> {
         let mut state = self.changing()?;
         match state.links.get_mut(&(Namespace::Named(namespace.to_owned()), bridge.clone())) {
             Some(FakeLink::Bridge(addresses)) => addresses.insert(address),
-            _ => bail!("bridge {bridge} is not there"),
+            _ => bail!("bridge {bridge} does not exist"),
         };
         Ok(())
     }
@@ -198,7 +223,7 @@ impl Kernel for Fake {
     fn create_veth(&self, veth: &Veth) -> Result<()> {
         let mut state = self.changing()?;
         let bridge = state.links.get(&(veth.namespace.clone(), veth.bridge.clone()));
-        ensure!(matches!(bridge, Some(FakeLink::Bridge(_))), "bridge {} is not there", veth.bridge);
+        ensure!(matches!(bridge, Some(FakeLink::Bridge(_))), "bridge {} does not exist", veth.bridge);
         let ends = [(veth.namespace.clone(), veth.host_link.clone()), (Namespace::Host, veth.container_link.clone())];
         ensure!(!ends.iter().any(|end| state.links.contains_key(end)), "link {} exists", veth.container_link);
         let [host, container] = ends;
@@ -227,22 +252,6 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
-        let mut found = Vec::new();
-        for ((inside, link), kind) in &self.lock().links {
-            if let (true, FakeLink::Bridge(addresses)) = (inside.name() == Some(namespace), kind) {
-                for address in addresses {
-                    found.push((
-                        link.clone(),
-                        Subnet::new(*address, if address.is_ipv4() { 32 } else { 128 })?,
-                        *address,
-                    ));
-                }
-            }
-        }
-        Ok(found)
-    }
-
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
         let mut state = self.changing()?;
         for veth in veths {
@@ -251,13 +260,15 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn place(&self, veth: &Veth) -> Result<Place> {
+    fn locate(&self, veth: &Veth) -> Result<LinkLocation> {
         let state = self.lock();
         Ok(match state.links.get(&(Namespace::Host, veth.container_link.clone())) {
-            Some(FakeLink::ContainerEnd(mac)) => Place::Host(Some(*mac)),
-            Some(_) => Place::Host(None),
-            None if state.links.contains_key(&(veth.namespace.clone(), veth.host_link.clone())) => Place::Container,
-            None => Place::Gone,
+            Some(FakeLink::ContainerEnd(mac)) => LinkLocation::Host(Some(*mac)),
+            Some(_) => LinkLocation::Host(None),
+            None if state.links.contains_key(&(veth.namespace.clone(), veth.host_link.clone())) => {
+                LinkLocation::Container
+            }
+            None => LinkLocation::Absent,
         })
     }
 
@@ -268,25 +279,16 @@ impl Kernel for Fake {
         }
     }
 
-    fn is_still(&self, index: u32, name: &LinkName) -> bool {
+    fn is_same_link(&self, index: u32, name: &LinkName) -> bool {
         self.peek(name).is_some_and(|(found, _)| found == index)
     }
+}
 
-    fn bridges_leading_out(&self) -> Result<Vec<LinkName>> {
-        let state = self.lock();
-        let bridges =
-            state.links.iter().filter(|((ns, _), link)| *ns == Namespace::Host && matches!(link, FakeLink::Bridge(_)));
-        Ok(bridges.map(|((_, name), _)| name.clone()).collect())
-    }
-
-    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
-        Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
-    }
-
+impl Uplinks for Fake {
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
         let mut state = self.changing()?;
         let inside = Namespace::Named(uplink.namespace.clone());
-        ensure!(state.namespaces.contains(&uplink.namespace), "network namespace {inside} is not there");
+        ensure!(state.namespaces.contains(&uplink.namespace), "network namespace {inside} does not exist");
         let made = state.links.insert((inside, uplink.inner_link.clone()), FakeLink::Uplink(uplink.host_link.clone()));
         state.links.insert((Namespace::Host, uplink.host_link.clone()), FakeLink::Other);
         Ok(made.is_none())
@@ -300,10 +302,19 @@ impl Kernel for Fake {
         self.changing().map(drop)
     }
 
+    fn egress_bridges(&self) -> Result<Vec<LinkName>> {
+        let state = self.lock();
+        let bridges =
+            state.links.iter().filter(|((ns, _), link)| *ns == Namespace::Host && matches!(link, FakeLink::Bridge(_)));
+        Ok(bridges.map(|((_, name), _)| name.clone()).collect())
+    }
+
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         Ok(Vec::new())
     }
+}
 
+impl Rules for Fake {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
         let mut state = self.changing()?;
         if script.ends_with("delete table inet ciao\n") {
@@ -331,12 +342,16 @@ impl Kernel for Fake {
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
         Ok(String::new())
     }
+}
 
-    fn open_firewall(&self, _passage: &Passage) -> Result<()> {
+impl Firewall for Fake {
+    fn open_firewall(&self, _opening: &FirewallOpening) -> Result<()> {
         self.changing().map(drop)
     }
 
-    fn close_firewall(&self, _passage: &Passage) -> Result<()> {
+    fn close_firewall(&self, _opening: &FirewallOpening) -> Result<()> {
         self.changing().map(drop)
     }
 }
+
+impl Ports for Fake {}

@@ -1,4 +1,4 @@
-//! Which bridges of the host lead out of it, and are not only between containers or virtual machines of its own.
+//! The bridges by which traffic leaves the host, unlike those between containers or virtual machines of its own.
 //!
 //! Docker's bridges have any name that a user gives them; what they have in common is what is on them.
 
@@ -16,10 +16,10 @@ use super::netlink::Netlink;
 pub(super) fn bridges() -> Result<Vec<LinkName>> {
     let links = Netlink::open()?.dump(message::get_all(), message::read).context("list links")?;
     let outward: BTreeSet<u32> =
-        links.iter().filter(|link| !link.is_inward).filter_map(|link| link.controller).collect();
+        links.iter().filter(|link| !link.is_local).filter_map(|link| link.controller).collect();
     let routed = default_routes();
-    let leads_out = |link: &&message::Link| outward.contains(&link.index) || routed.contains(&link.name);
-    let found = links.iter().filter(|link| link.is_bridge).filter(leads_out);
+    let is_egress = |link: &&message::Link| outward.contains(&link.index) || routed.contains(&link.name);
+    let found = links.iter().filter(|link| link.is_bridge).filter(is_egress);
     Ok(found.filter_map(|link| link.name.parse().ok()).collect())
 }
 

@@ -13,14 +13,14 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-/// What is known of a link.
+/// A link.
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) mac: Option<MacAddr>,
     pub(super) is_bridge: bool,
-    /// A veth's end or a tap: what is behind it is on this host.
-    pub(super) is_inward: bool,
+    /// A veth's end or a tap: its other end is on this host.
+    pub(super) is_local: bool,
     /// The bridge that it is a port of.
     pub(super) controller: Option<u32>,
 }
@@ -33,7 +33,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         name: String::new(),
         mac: None,
         is_bridge: false,
-        is_inward: false,
+        is_local: false,
         controller: None,
     };
     for attribute in &link.attributes {
@@ -45,7 +45,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
                 let kind =
                     infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
                 read.is_bridge = matches!(kind, Some(InfoKind::Bridge));
-                read.is_inward = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
+                read.is_local = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
             }
             _ => {}
         }
@@ -174,7 +174,7 @@ pub(super) fn new_veth(
     RouteNetlinkMessage::NewLink(link)
 }
 
-/// A new veth pair for a namespace's way to the host, sent in that namespace.
+/// A new veth pair for a namespace's uplink, sent in that namespace.
 pub(super) fn new_uplink(inner: &LinkName, host: &LinkName, host_side: BorrowedFd<'_>) -> RouteNetlinkMessage {
     let mut peer = named(host);
     peer.attributes.push(LinkAttribute::NetNsFd(host_side.as_raw_fd()));

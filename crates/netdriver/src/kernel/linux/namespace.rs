@@ -93,7 +93,7 @@ pub(super) fn enter<T>(namespace: &File, host: &File, action: impl FnOnce() -> R
     scopeguard::defer! {
         if let Err(error) = setns(host.as_fd(), CloneFlags::CLONE_NEWNET) {
             // This thread would go on making tenants' links in the wrong place.
-            log::error!("leave a network namespace: {error}: ending");
+            log::error!("leave a network namespace: {error}: aborting");
             std::process::abort();
         }
     }
@@ -141,15 +141,14 @@ fn configure() -> Result<()> {
     apply_settings()?;
     let mut netlink = Netlink::open()?;
     let lo: LinkName = "lo".parse()?;
-    let replies = netlink.ask(message::get(&lo), 0)?.map_err(std::io::Error::from)?;
-    let lo = replies.iter().find_map(message::read).context("find lo")?;
-    netlink.tell(message::set_up(lo.index), 0).context("set lo up")
+    let lo = netlink.required(&lo)?;
+    netlink.execute(message::set_up(lo.index), 0).context("set lo up")
 }
 
 /// Runs `action` on a thread of its own, which ends with it.
 pub(super) fn in_thread<T: Send + 'static>(action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let thread = std::thread::Builder::new().name("namespace".into()).spawn(action).context("start a thread")?;
-    thread.join().map_err(|_| anyhow!("a defect in ciao: a thread panicked, see the log"))?
+    thread.join().map_err(|_| anyhow!("internal error (please report): a thread panicked, see the log"))?
 }
 
 #[cfg(test)]

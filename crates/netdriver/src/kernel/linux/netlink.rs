@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use ciao_common::types::LinkName;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
@@ -15,6 +16,8 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
+
+use super::message::{self, Link};
 
 /// The kernel answers in microseconds, unless its RTNL lock is held: deleting a link takes some 20 ms of it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -30,7 +33,7 @@ pub(super) struct Netlink {
 /// NLMSG_GOODSIZE grows with the page size, and a dump's datagrams up to 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
-/// How often a list is asked for that changes meanwhile. One of a thousand links takes a few milliseconds.
+/// How often a list that changes meanwhile is requested. One of a thousand links takes a few milliseconds.
 const DUMPS: usize = 20;
 
 /// How a reply ended.
@@ -41,8 +44,8 @@ enum End {
     Interrupted,
 }
 
-/// What the kernel said to a request.
-pub(super) type Answer = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
+/// The kernel's reply to a request.
+pub(super) type Response = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
 
 impl Netlink {
     /// Opens a socket in the calling thread's network namespace.
@@ -54,20 +57,43 @@ impl Netlink {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
-    /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; only a broken
-    /// conversation is an error.
-    pub(super) fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer> {
+    /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; an error is that
+    /// request or reply could not be read or written.
+    pub(super) fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Response> {
         self.send(message, NLM_F_ACK | flags)?;
         let mut replies = Vec::new();
         Ok(self.receive(|reply| replies.push(reply))?.map(|_| replies))
     }
 
     /// Sends a request whose refusal is an error.
-    pub(super) fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        self.ask(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
+    pub(super) fn execute(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        self.request(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
     }
 
-    /// Asks for everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB. What
+    /// As [`Self::execute`], but a refusal with `harmless`, which means that it is so already, is `false`.
+    pub(super) fn execute_unless(&mut self, message: RouteNetlinkMessage, flags: u16, harmless: Errno) -> Result<bool> {
+        match self.request(message, flags)? {
+            Ok(_) => Ok(true),
+            Err(errno) if errno == harmless => Ok(false),
+            Err(errno) => Err(io::Error::from(errno).into()),
+        }
+    }
+
+    /// A link of the socket's namespace.
+    pub(super) fn find(&mut self, name: &LinkName) -> Result<Option<Link>> {
+        match self.request(message::get(name), 0)? {
+            Ok(replies) => Ok(replies.iter().find_map(message::read)),
+            Err(Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("look up link {name}")),
+        }
+    }
+
+    /// A link that must exist.
+    pub(super) fn required(&mut self, name: &LinkName) -> Result<Link> {
+        self.find(name)?.with_context(|| format!("link {name} does not exist"))
+    }
+
+    /// Requests everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB. What
     /// changed while it was listed is listed again.
     pub(super) fn dump<T>(
         &mut self,
@@ -87,11 +113,11 @@ impl Netlink {
 
     /// Sends requests in one datagram. The kernel carries out all of them, whatever becomes of those before; the first
     /// refusal is the error.
-    pub(super) fn tell_all(&mut self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<()> {
+    pub(super) fn execute_all(&mut self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<()> {
         let mut bytes = Vec::new();
         let first = self.sequence + 1;
         for (message, flags) in requests {
-            bytes.extend(self.request(message, NLM_F_ACK | flags));
+            bytes.extend(self.encode(message, NLM_F_ACK | flags));
         }
         self.socket.send(&bytes, 0).context("send to the kernel")?;
         let mut refusal = None;
@@ -105,13 +131,13 @@ impl Netlink {
     }
 
     fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        let bytes = self.request(message, flags);
+        let bytes = self.encode(message, flags);
         self.socket.send(&bytes, 0).context("send to the kernel")?;
         Ok(())
     }
 
     /// The bytes of the next request.
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+    fn encode(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
         self.sequence += 1;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
@@ -136,7 +162,7 @@ impl Netlink {
     }
 }
 
-/// Reads the messages of a datagram that belong to the request of that number. Answers the request's outcome if one of
+/// Reads the messages of a datagram that belong to the request of that number. Returns the request's outcome if one of
 /// them ends it.
 fn read(
     datagram: &[u8],
@@ -153,7 +179,7 @@ fn read(
             bail!("read the kernel's reply: a message without length");
         }
         rest = &rest[length..];
-        // What came too late for an earlier request is nobody's any more.
+        // What came too late for an earlier request is passed over.
         if message.header.sequence_number != sequence {
             continue;
         }

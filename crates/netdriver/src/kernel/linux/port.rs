@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
 use super::netlink::Netlink;
-use super::{ignore, message, rate};
+use super::{message, rate};
 use crate::kernel::{Namespace, Veth};
 
 /// Creates a VNIC's pair in the calling thread's namespace, which is the bridge's, or nothing.
@@ -28,14 +28,14 @@ pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
     let mut netlink = Netlink::open()?;
     // An index costs a microsecond; the bridge's whole description, 40.
     let bridge = index(&veth.bridge)
-        .with_context(|| format!("bridge {} in network namespace {} is not there", veth.bridge, veth.namespace))?;
+        .with_context(|| format!("bridge {} in network namespace {} does not exist", veth.bridge, veth.namespace))?;
     let message = message::new_veth((&veth.host_link, bridge), (&veth.container_link, veth.mac), veth.mtu, host);
     netlink
-        .tell(message, NLM_F_CREATE | NLM_F_EXCL)
+        .execute(message, NLM_F_CREATE | NLM_F_EXCL)
         .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;
     let configured = configure(&mut netlink, veth, bridge).and_then(|()| limit(&mut netlink, veth));
     if configured.is_err() {
-        ignore(netlink.ask(message::delete(&veth.host_link), 0)?, &[Errno::ENODEV])?;
+        netlink.execute_unless(message::delete(&veth.host_link), 0, Errno::ENODEV)?;
     }
     configured
 }
@@ -44,7 +44,8 @@ pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
 pub(super) fn attach(veth: &Veth) -> Result<()> {
     let mut netlink = Netlink::open()?;
     let Some(bridge) = index(&veth.bridge) else { return Ok(()) };
-    let attached = ignore(netlink.ask(message::set_controller(&veth.host_link, bridge), 0)?, &[Errno::ENODEV])
+    let attached = netlink
+        .execute_unless(message::set_controller(&veth.host_link, bridge), 0, Errno::ENODEV)
         .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))?;
     if attached { configure(&mut netlink, veth, bridge) } else { Ok(()) }
 }
@@ -54,7 +55,7 @@ fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     if veth.namespace == Namespace::Host {
         return Ok(());
     }
-    let port = index(&veth.host_link).with_context(|| format!("link {} is not there", veth.host_link))?;
+    let port = index(&veth.host_link).with_context(|| format!("link {} does not exist", veth.host_link))?;
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
     let mut requests = vec![
         (settings(port, veth.learns), 0),
@@ -63,15 +64,17 @@ fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     for address in &veth.addresses {
         requests.push((RouteNetlinkMessage::NewNeighbour(neighbour(bridge, *address, veth.mac)), replace));
     }
-    netlink.tell_all(requests).with_context(|| format!("configure link {} on bridge {}", veth.host_link, veth.bridge))
+    netlink
+        .execute_all(requests)
+        .with_context(|| format!("configure link {} on bridge {}", veth.host_link, veth.bridge))
 }
 
 /// Limits what a VNIC receives, if it has a rate.
 fn limit(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     let Some(rate) = veth.rate else { return Ok(()) };
-    let port = index(&veth.host_link).with_context(|| format!("link {} is not there", veth.host_link))?;
+    let port = index(&veth.host_link).with_context(|| format!("link {} does not exist", veth.host_link))?;
     netlink
-        .tell(rate::new_filter(port, rate), NLM_F_CREATE | NLM_F_REPLACE)
+        .execute(rate::new_filter(port, rate), NLM_F_CREATE | NLM_F_REPLACE)
         .with_context(|| format!("limit link {} to {rate}", veth.container_link))
 }
 
@@ -81,7 +84,7 @@ pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Resu
     let mut netlink = Netlink::open()?;
     for address in addresses {
         let entry = RouteNetlinkMessage::DelNeighbour(destination(bridge, *address));
-        ignore(netlink.ask(entry, 0)?, &[Errno::ENOENT]).with_context(|| format!("remove neighbour {address}"))?;
+        netlink.execute_unless(entry, 0, Errno::ENOENT).with_context(|| format!("remove neighbour {address}"))?;
     }
     Ok(())
 }

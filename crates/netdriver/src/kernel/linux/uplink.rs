@@ -1,4 +1,4 @@
-//! A namespace's way to the host: links, addresses, routes, forwarding.
+//! Namespaces' uplinks to the host: links, addresses, routes, forwarding.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,8 +13,8 @@ use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
-use super::{Linux, find, ignore, message, port};
-use crate::kernel::{Namespace, UplinkPair};
+use super::{Linux, egress, message, port};
+use crate::kernel::{UplinkPair, Uplinks};
 
 /// The host's and the namespace's address of a pair.
 fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
@@ -22,107 +22,108 @@ fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
     (family.address(range.first), family.address(range.last))
 }
 
-/// Makes the uplink, if it is not there. `true`: made.
-pub(super) fn ensure(linux: &Linux, uplink: &UplinkPair) -> Result<bool> {
-    let mut inside = linux.required(&Namespace::Named(uplink.namespace.clone()))?;
-    let mut host = Netlink::open()?;
-    let there = find(&mut host, &uplink.host_link)?.is_some() && find(&mut inside, &uplink.inner_link)?.is_some();
-    if !there {
-        // One end alone is never left, but a crash may have left a pair half configured.
-        ignore(host.ask(message::delete(&uplink.host_link), 0)?, &[Errno::ENODEV])?;
-        ignore(inside.ask(message::delete(&uplink.inner_link), 0)?, &[Errno::ENODEV])?;
-        let message = message::new_uplink(&uplink.inner_link, &uplink.host_link, linux.host().as_fd());
-        inside.tell(message, NLM_F_CREATE | NLM_F_EXCL).context("create uplink")?;
+impl Uplinks for Linux {
+    fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
+        let mut inside = self.required(Some(&uplink.namespace))?;
+        let mut host = Netlink::open()?;
+        let exists = host.find(&uplink.host_link)?.is_some() && inside.find(&uplink.inner_link)?.is_some();
+        if !exists {
+            // One end alone never exists, but a crash may have left a pair half configured.
+            host.execute_unless(message::delete(&uplink.host_link), 0, Errno::ENODEV)?;
+            inside.execute_unless(message::delete(&uplink.inner_link), 0, Errno::ENODEV)?;
+            let message = message::new_uplink(&uplink.inner_link, &uplink.host_link, self.host.as_fd());
+            inside.execute(message, NLM_F_CREATE | NLM_F_EXCL).context("create uplink")?;
+        }
+        forward(&uplink.host_link, uplink.pairs.iter().any(|pair| pair.network().is_ipv6()))?;
+        configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0)?;
+        let index = configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1)?;
+        introduce(&mut host, &mut inside, uplink)?;
+        for pair in &uplink.pairs {
+            let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
+            inside.execute_unless(route, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST).context("route to the host")?;
+        }
+        Ok(!exists)
     }
-    forward(&uplink.host_link, uplink.pairs.iter().any(|pair| pair.network().is_ipv6()))?;
-    configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0).context("configure uplink")?;
-    let index =
-        configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1).context("configure uplink")?;
-    introduce(&mut host, &uplink.host_link, &mut inside, &uplink.inner_link, &uplink.pairs)?;
-    for pair in &uplink.pairs {
-        let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
-        ignore(inside.ask(route, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST]).context("route to the host")?;
+
+    fn route_to_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+        let mut host = Netlink::open()?;
+        let route = route_of(&mut host, uplink, subnet)?
+            .with_context(|| format!("link {} does not exist", uplink.host_link))?;
+        host.execute_unless(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)
+            .map(drop)
+            .with_context(|| format!("route {subnet} to its tenant: does the host route it elsewhere?"))
     }
-    Ok(!there)
+
+    fn unroute_from_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
+        let mut host = Netlink::open()?;
+        let Some(route) = route_of(&mut host, uplink, subnet)? else { return Ok(()) };
+        host.execute_unless(RouteNetlinkMessage::DelRoute(route), 0, Errno::ESRCH)
+            .map(drop)
+            .with_context(|| format!("remove the route of {subnet} to its tenant"))
+    }
+
+    fn egress_bridges(&self) -> Result<Vec<LinkName>> {
+        egress::bridges()
+    }
+
+    fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
+        let found = Netlink::open()?.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+        found.into_iter().map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
+    }
 }
 
-/// Leads a subnet from the host to the uplink's namespace.
-pub(super) fn route(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
-    let mut host = Netlink::open()?;
-    let route =
-        route_of(&mut host, uplink, subnet)?.with_context(|| format!("link {} is not there", uplink.host_link))?;
-    ignore(host.ask(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])
-        .map(drop)
-        .with_context(|| format!("route {subnet} to its tenant: does the host route it elsewhere?"))
-}
-
-/// Leads it there no more.
-pub(super) fn unroute(uplink: &UplinkPair, subnet: Subnet) -> Result<()> {
-    let mut host = Netlink::open()?;
-    let Some(route) = route_of(&mut host, uplink, subnet)? else { return Ok(()) };
-    ignore(host.ask(RouteNetlinkMessage::DelRoute(route), 0)?, &[Errno::ESRCH])
-        .map(drop)
-        .with_context(|| format!("route {subnet} to its tenant no more"))
-}
-
-/// The route to a subnet by an uplink; `None` if the uplink's link is gone, and its routes with it.
+/// The route to a subnet by an uplink; `None` if the uplink's link does not exist, and so no route by it.
 fn route_of(host: &mut Netlink, uplink: &UplinkPair, subnet: Subnet) -> Result<Option<RouteMessage>> {
-    let Some(link) = find(host, &uplink.host_link)? else { return Ok(None) };
+    let Some(link) = host.find(&uplink.host_link)? else { return Ok(None) };
     let mut pairs = uplink.pairs.iter().copied();
     let pair = pairs.find(|pair| pair.family() == subnet.family()).context("no uplink address of its family")?;
     Ok(Some(message::route_to(link.index, subnet, ends(pair).1)))
 }
 
-/// A link up with its addresses. Answers its index.
+/// Sets a link up, with its addresses. Returns its index.
 fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl Fn(Subnet) -> IpAddr) -> Result<u32> {
-    let index = find(netlink, link)?.with_context(|| format!("link {link} is not there"))?.index;
-    netlink.tell(message::set_up(index), 0)?;
+    let index = netlink.required(link).context("configure uplink")?.index;
+    netlink.execute(message::set_up(index), 0).context("set uplink up")?;
     for pair in pairs {
         let message = RouteNetlinkMessage::NewAddress(message::address(index, *pair, end(*pair)));
-        ignore(netlink.ask(message, NLM_F_CREATE | NLM_F_EXCL)?, &[Errno::EEXIST])?;
+        netlink
+            .execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)
+            .with_context(|| format!("add address {} to uplink {link}", end(*pair)))?;
     }
     Ok(index)
 }
 
 /// Makes each end of an uplink the other's permanent neighbour: the kernel's one table for all tenants may be full.
-fn introduce(
-    host: &mut Netlink,
-    host_link: &LinkName,
-    inside: &mut Netlink,
-    inner_link: &LinkName,
-    pairs: &[Subnet],
-) -> Result<()> {
-    let gone = |link| format!("link {link} is not there");
-    let outer = find(host, host_link)?.with_context(|| gone(host_link))?;
-    let inner = find(inside, inner_link)?.with_context(|| gone(inner_link))?;
+fn introduce(host: &mut Netlink, inside: &mut Netlink, uplink: &UplinkPair) -> Result<()> {
+    let (outer, inner) = (host.required(&uplink.host_link)?, inside.required(&uplink.inner_link)?);
     let (Some(outer_mac), Some(inner_mac)) = (outer.mac, inner.mac) else { bail!("an uplink has no MAC address") };
     let entry = |link, address, mac| {
         let entry = port::neighbour(link, address, mac);
         (RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE)
     };
-    let ends = || pairs.iter().map(|pair| ends(*pair));
-    host.tell_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect())
-        .and_then(|()| inside.tell_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect()))
+    let ends = || uplink.pairs.iter().map(|pair| ends(*pair));
+    host.execute_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect())
+        .and_then(|()| inside.execute_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect()))
         .context("make the ends of an uplink neighbours")
 }
 
-/// Switches forwarding on, where it is off, and says so; and lets 127.0.0.1 be answered by a published port.
+/// Enables forwarding, with a line in the log, and published ports on 127.0.0.1.
 fn forward(host_link: &LinkName, v6: bool) -> Result<()> {
-    switch_on("net/ipv4/ip_forward", true)?;
+    enable("net/ipv4/ip_forward", true)?;
     if v6 {
-        switch_on("net/ipv6/conf/all/forwarding", true)?;
+        enable("net/ipv6/conf/all/forwarding", true)?;
     }
-    switch_on(&format!("net/ipv4/conf/{host_link}/route_localnet"), false)
+    enable(&format!("net/ipv4/conf/{host_link}/route_localnet"), false)
 }
 
-fn switch_on(key: &str, say: bool) -> Result<()> {
+fn enable(key: &str, log: bool) -> Result<()> {
     let path = Path::new("/proc/sys").join(key);
     // A kernel without IPv6 has no such file.
     let Ok(value) = fs::read_to_string(&path) else { return Ok(()) };
     if value.trim() != "0" {
         return Ok(());
     }
-    if say {
+    if log {
         log::info!("{} was 0: set to 1, because networks with egress=nat need it", path.display());
     }
     fs::write(&path, "1").with_context(|| format!("set {} to 1", path.display()))

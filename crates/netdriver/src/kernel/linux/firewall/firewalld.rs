@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const UPLINKS: (&str, &str) = ("cu+", "\"cu*\"");
 
 /// Lets the uplinks pass, if firewalld runs and has them in no zone.
-pub(in crate::kernel) fn open() -> Result<()> {
+pub(super) fn open() -> Result<()> {
     if knows_uplinks() != Some(false) {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub(in crate::kernel) fn open() -> Result<()> {
 }
 
 /// Takes it back.
-pub(in crate::kernel) fn close() -> Result<()> {
+pub(super) fn close() -> Result<()> {
     if knows_uplinks() == Some(true) {
         // Refused where an administrator has them in another zone.
         ask("removeInterface")?;

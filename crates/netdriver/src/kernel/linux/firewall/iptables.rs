@@ -9,8 +9,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
-use super::firewalld;
-use crate::kernel::Passage;
+use crate::kernel::FirewallOpening;
 
 /// The two protocol families have a command each.
 const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
@@ -18,11 +17,11 @@ const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
 /// Waits for whoever else changes rules now, for so many seconds: a call has an end.
 const PATIENCE: [&str; 2] = ["-w", "3"];
 
-/// Lets a passage pass.
-pub(in crate::kernel) fn open(passage: &Passage) -> Result<()> {
+/// Lets a opening pass.
+pub(super) fn open(opening: &FirewallOpening) -> Result<()> {
     for command in COMMANDS {
         let Some(chain) = chain(command) else { continue };
-        for rule in rules(passage) {
+        for rule in rules(opening) {
             if !run(command, "-C", chain, &rule)?.status.success() {
                 let output = run(command, "-I", chain, &rule)?;
                 if !output.status.success() {
@@ -31,34 +30,34 @@ pub(in crate::kernel) fn open(passage: &Passage) -> Result<()> {
             }
         }
     }
-    if *passage == Passage::Uplinks { firewalld::open() } else { Ok(()) }
+    Ok(())
 }
 
 /// Takes it back.
-pub(in crate::kernel) fn close(passage: &Passage) -> Result<()> {
+pub(super) fn close(opening: &FirewallOpening) -> Result<()> {
     for command in COMMANDS {
         for chain in ["DOCKER-USER", "FORWARD"] {
-            for rule in rules(passage) {
+            for rule in rules(opening) {
                 if has_chain(command, chain) {
                     run(command, "-D", chain, &rule)?;
                 }
             }
         }
     }
-    if *passage == Passage::Uplinks { firewalld::close() } else { Ok(()) }
+    Ok(())
 }
 
 /// Whether tables of the older iptables are in use, beside nftables.
-pub(in crate::kernel) fn is_legacy() -> bool {
+pub(in crate::kernel::linux) fn is_legacy() -> bool {
     let used = |file| std::fs::read_to_string(file).is_ok_and(|tables| !tables.trim().is_empty());
     used("/proc/net/ip_tables_names") || used("/proc/net/ip6_tables_names")
 }
 
-fn rules(passage: &Passage) -> Vec<Vec<String>> {
+fn rules(opening: &FirewallOpening) -> Vec<Vec<String>> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-    match passage {
-        Passage::Bridge(bridge) => vec![words(&format!("-i {bridge} -o {bridge} -j ACCEPT"))],
-        Passage::Uplinks => vec![words("-i cu+ -j ACCEPT"), words("-o cu+ -j ACCEPT")],
+    match opening {
+        FirewallOpening::Bridge(bridge) => vec![words(&format!("-i {bridge} -o {bridge} -j ACCEPT"))],
+        FirewallOpening::Uplinks => vec![words("-i cu+ -j ACCEPT"), words("-o cu+ -j ACCEPT")],
     }
 }
 

@@ -1,42 +1,34 @@
-//! nftables, by its own command: a script is one transaction. It starts in some 2 ms, of which a container's start has
-//! hundreds, and its language is what an administrator reads in `nft list ruleset`.
+//! nft's command: a script is one transaction. It takes some 2 ms, of the hundreds of a container's start, and its
+//! language is what an administrator reads in `nft list ruleset`.
 
-use std::fs::File;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::kernel::linux::namespace;
+const MISSING: &str = "run nft (Debian: apt install nftables)";
 
-/// Runs a script in the calling thread's namespace, or another one.
-pub(in crate::kernel) fn run(inside: Option<&File>, host: &File, script: &str) -> Result<()> {
-    // A child is in the namespace that its parent's thread is in when it forks.
-    let spawn = || {
-        let mut command = Command::new("nft");
-        command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.spawn().context("run nft (Debian: apt install nftables)")
-    };
-    let mut child = match inside {
-        Some(file) => namespace::enter(file, host, spawn)?,
-        None => spawn()?,
-    };
-    // When nft ends early its own words say why.
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
-    let output = child.wait_with_output().context("wait for nft")?;
+/// Starts nft in the calling thread's namespace, for [`finish`].
+pub(super) fn start() -> Result<Child> {
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.spawn().context(MISSING)
+}
+
+/// Runs a script in an nft that was started.
+pub(super) fn finish(mut nft: Child, script: &str) -> Result<()> {
+    // When nft ends early, its own error is the cause.
+    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
+    let output = nft.wait_with_output().context("wait for nft")?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        bail!("nft: {}", words.lines().next().unwrap_or("no reason given"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("nft: {}", error.lines().next().unwrap_or("no reason given"));
     }
     written.context("write to nft")
 }
 
-/// What `nft list` shows.
-pub(in crate::kernel) fn list(inside: Option<&File>, host: &File, what: &[&str]) -> Result<String> {
-    let list = || Command::new("nft").arg("list").args(what).output().context("run nft (Debian: apt install nftables)");
-    let output = match inside {
-        Some(file) => namespace::enter(file, host, list)?,
-        None => list()?,
-    };
+/// Runs `nft list` in the calling thread's namespace.
+pub(super) fn list(what: &[&str]) -> Result<String> {
+    let output = Command::new("nft").arg("list").args(what).output().context(MISSING)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -27,13 +27,13 @@ const LINK_NAME: usize = 16;
 /// Larger than any answer to one transaction: an error repeats the message that it is about.
 const DATAGRAM: usize = 64 << 10;
 
-/// Whether elements can be told in netlink messages; ranges and limits need nft's own translation.
-pub(in crate::kernel) fn understands(elements: &[Element]) -> bool {
+/// Whether elements can be changed by netlink messages; ranges and limits need nft's own translation.
+pub(super) fn supports(elements: &[Element]) -> bool {
     elements.iter().all(|element| matches!(element.key, Key::Parts(_)) && element.limit.is_none())
 }
 
 /// Opens a socket in the calling thread's network namespace.
-pub(in crate::kernel) fn open() -> Result<Socket> {
+pub(super) fn open() -> Result<Socket> {
     let mut socket = Socket::new(NETLINK_NETFILTER).context("open a netfilter socket")?;
     socket.bind_auto().context("bind a netfilter socket")?;
     let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
@@ -42,28 +42,28 @@ pub(in crate::kernel) fn open() -> Result<Socket> {
 }
 
 /// Puts elements in, or takes them out, all of them or none, in the namespace of a new socket.
-pub(in crate::kernel) fn change(socket: &Socket, elements: &[Element], change: Change) -> Result<()> {
+pub(super) fn change(socket: &Socket, elements: &[Element], change: Change) -> Result<()> {
     let last = u32::try_from(elements.len())?;
     let control = |message| inner(NetfilterProtoFamily::Unspec, NFTABLES, message);
     let mut bytes = Vec::new();
     write(&mut bytes, control(ControlMessage::BatchBegin.into()), 0, 0);
     for (number, element) in (1..).zip(elements) {
-        // An error is told in any case; of successes, the last one's is enough.
+        // An error is reported in any case; of acknowledgements, the last one's is enough.
         let acknowledge = if number == last { NLM_F_ACK } else { 0 };
         let create = if change == Change::Add { NLM_F_CREATE } else { 0 };
         write(&mut bytes, message(element, change), number, acknowledge | create);
     }
     write(&mut bytes, control(ControlMessage::BatchEnd.into()), last + 1, 0);
     socket.send(&bytes, 0).context("send to the kernel")?;
-    hear(socket, elements, last)
+    receive(socket, elements, last)
 }
 
 /// Waits for the last message's acknowledgement, or for an error of any.
-fn hear(socket: &Socket, elements: &[Element], last: u32) -> Result<()> {
+fn receive(socket: &Socket, elements: &[Element], last: u32) -> Result<()> {
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         buffer.clear();
-        socket.recv(&mut buffer, 0).context("hear from the kernel")?;
+        socket.recv(&mut buffer, 0).context("receive from the kernel")?;
         let reply = NetlinkMessage::<NetfilterMessage>::deserialize(&buffer).context("read the kernel's reply")?;
         let number = reply.header.sequence_number;
         match reply.payload {
@@ -107,13 +107,13 @@ fn message(element: &Element, change: Change) -> NetfilterMessage {
 }
 
 /// A number that the kernel changes with every change of the namespace's rules.
-pub(in crate::kernel) fn generation(socket: &Socket) -> Result<u32> {
+pub(super) fn generation(socket: &Socket) -> Result<u32> {
     let question = NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() });
     let mut bytes = Vec::new();
     write(&mut bytes, inner(NetfilterProtoFamily::Unspec, 0, question.into()), 1, 0);
     socket.send(&bytes, 0).context("send to the kernel")?;
     let mut buffer = Vec::with_capacity(DATAGRAM);
-    socket.recv(&mut buffer, 0).context("hear from the kernel")?;
+    socket.recv(&mut buffer, 0).context("receive from the kernel")?;
     let reply = NetlinkMessage::<NetfilterMessage>::deserialize(&buffer).context("read the kernel's reply")?;
     let NetlinkPayload::InnerMessage(NetfilterMessage {
         inner: NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(GenMessage { attributes })),

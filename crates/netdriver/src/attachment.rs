@@ -1,0 +1,99 @@
+//! A container's attachment to a network: an endpoint with its VNIC and published ports, and how it ends, whoever ends it.
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic, now};
+use ciao_common::types::{EndpointId, VnicId};
+
+use crate::kernel::LinkLocation;
+use crate::{Driver, fabric};
+
+/// How long, in milliseconds, a new endpoint takes at most until it has joined.
+const JOINS_WITHIN: i64 = 15_000;
+
+/// What is still to be removed when the record of an endpoint is deleted.
+#[derive(Default)]
+pub(crate) struct Detached {
+    endpoint: Option<EndpointId>,
+    /// Its VNIC, if that is Docker's.
+    vnic: Option<VnicId>,
+    ports: Vec<Port>,
+}
+
+/// Whether an endpoint was made so recently that its container may not have its link yet.
+pub(crate) fn is_joining(endpoint: &Endpoint) -> bool {
+    now() - endpoint.created < JOINS_WITHIN
+}
+
+/// An endpoint and its VNIC.
+pub(crate) fn lookup(tx: &Tx<'_>, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
+    let endpoint = tx.endpoint(id)?.with_context(|| {
+        format!(
+            "endpoint {} is unknown: it was deleted, or another ciao-net made it; start the container again",
+            id.short()
+        )
+    })?;
+    let missing = || format!("VNIC {} of endpoint {} is deleted: start the container again", endpoint.vnic, id.short());
+    let vnic = tx.vnic(&endpoint.vnic)?.with_context(missing)?;
+    Ok((endpoint, vnic))
+}
+
+/// Deletes an endpoint's record; a VNIC of Docker's goes to state `deleting` with it.
+pub(crate) fn detach(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Detached> {
+    let ports = tx.ports_of(&endpoint.id)?;
+    tx.delete_endpoint(&endpoint.id)?;
+    let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
+    if let Some(id) = &vnic {
+        tx.set_vnic_deleting(id)?;
+    }
+    Ok(Detached { endpoint: Some(endpoint.id.clone()), vnic, ports })
+}
+
+impl Driver {
+    /// Removes what an endpoint had. Its record is deleted already, so a failure is logged, and the next reconcile
+    /// repeats it.
+    pub(crate) fn clean_up(&self, detached: Detached) {
+        if let Some(endpoint) = &detached.endpoint {
+            self.ready.forget(endpoint);
+        }
+        if let Err(error) = self.fabric.ports.close(&detached.ports) {
+            log::warn!("close published ports: {error:#}");
+        }
+        if let Some(vnic) = detached.vnic {
+            self.fabric.vnics.delete_later(vnic);
+        }
+    }
+
+    /// Detaches an endpoint. `false`: it is not recorded.
+    pub(crate) fn detach(&self, id: EndpointId) -> Result<bool> {
+        let detached =
+            self.store.write(move |tx| tx.endpoint(&id)?.map(|endpoint| detach(tx, &endpoint)).transpose())?;
+        Ok(detached.map(|detached| self.clean_up(detached)).is_some())
+    }
+
+    /// Detaches an endpoint, unless its record has changed since it was read.
+    pub(crate) fn detach_same(&self, endpoint: Endpoint) -> Result<()> {
+        let detached = self.store.write(move |tx| match tx.endpoint(&endpoint.id)? {
+            Some(found) if found == endpoint => detach(tx, &found),
+            _ => Ok(Detached::default()),
+        })?;
+        self.clean_up(detached);
+        Ok(())
+    }
+
+    /// Detaches an endpoint, unless a container has its link or is about to. `true`: detached.
+    pub(crate) fn detach_stale(&self, id: &EndpointId) -> Result<bool> {
+        let found = self.store.read(|tx| match tx.endpoint(id)? {
+            Some(endpoint) => Ok(tx.vnic(&endpoint.vnic)?.zip(Some(endpoint))),
+            None => Ok(None),
+        })?;
+        let Some((vnic, endpoint)) = found else { return Ok(false) };
+        match self.fabric.kernel.locate(&fabric::veth(&vnic))? {
+            LinkLocation::Container => return Ok(false),
+            LinkLocation::Host(_) if is_joining(&endpoint) => return Ok(false),
+            LinkLocation::Host(_) | LinkLocation::Absent => {}
+        }
+        log::info!("endpoint {} is stale, its container is gone: its ports are assigned to another one", id.short());
+        self.detach_same(endpoint)?;
+        Ok(true)
+    }
+}

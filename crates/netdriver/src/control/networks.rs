@@ -1,0 +1,26 @@
+//! `/v1/networks`.
+
+use ciao_common::serve::server::Reply;
+
+use super::reply::{Failure, json};
+use super::show::describe;
+use crate::Driver;
+
+/// The network whose id begins with `prefix`.
+pub(super) fn show(driver: &Driver, prefix: &str) -> Result<Reply, Failure> {
+    let mut networks = driver.store.read(|tx| tx.networks())?;
+    networks.retain(|network| network.id.as_str().starts_with(prefix));
+    if networks.len() > 1 {
+        return Err(Failure(404, format!("several networks' ids begin with {prefix}: give more of the id")));
+    }
+    let Some(network) = networks.pop() else {
+        return Err(Failure(
+            404,
+            format!(
+                "no network of ciao-net has an id that begins with {prefix}: see \"ciao-net network list\". A name is \
+                 not enough, because Docker sends drivers only ids: \"docker network ls\" shows both"
+            ),
+        ));
+    };
+    json(200, &describe(driver, network)?)
+}

@@ -1,0 +1,48 @@
+//! The options of an endpoint (`docker run --network name=…,driver-opt=…`).
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use ciao_common::api::go::Options;
+use ciao_common::types::{InstanceId, Rate, VnicId, parse_address};
+
+use super::{parsed, refuse_unknown};
+
+/// The options of an endpoint that ciao-net knows.
+const KNOWN: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
+
+/// The options of an endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointOptions {
+    /// `instance`: the launcher's instance.
+    pub instance: Option<InstanceId>,
+    /// `vnic`: the launcher's VNIC.
+    pub vnic: Option<VnicId>,
+    /// `allowed_addresses`: further addresses that the container may send with, such as a virtual IP.
+    pub allowed_addresses: Vec<IpAddr>,
+    /// `rate`: how fast it may be, each way, such as `100mbit`.
+    pub rate: Option<Rate>,
+}
+
+impl EndpointOptions {
+    /// Reads `CreateEndpoint`'s options, the engine's own keys passed over.
+    ///
+    /// # Errors
+    /// An unknown option; a value that is no name.
+    pub fn parse(options: &Options) -> Result<Self> {
+        let texts = options.texts();
+        let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
+        refuse_unknown(user, &KNOWN, "driver-opt")?;
+        let value = |key: &str| texts.get(key).map(String::as_str);
+        let allowed = value("allowed_addresses").unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty());
+        Ok(Self {
+            instance: parsed(value("instance"), "instance")?,
+            vnic: parsed(value("vnic"), "vnic")?,
+            rate: parsed(value("rate"), "rate")?,
+            allowed_addresses: allowed
+                .map(parse_address)
+                .collect::<Result<_>>()
+                .context("driver-opt allowed_addresses")?,
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Bridges and the namespaces they are in: made for the first record, removed with the last.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use ciao_common::store::{Egress, Network, Store};
+use ciao_common::types::{LinkName, Mtu, Subnet};
+
+use super::restricted;
+use super::tenant_rules::TenantRules;
+use crate::kernel::{FirewallOpening, HostLink, Kernel, Namespace};
+use crate::rules::Restrictions;
+
+/// All bridges that networks and VNICs are on.
+pub(crate) struct Bridges {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    tenant_rules: Arc<TenantRules>,
+}
+
+impl Bridges {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, tenant_rules: Arc<TenantRules>) -> Self {
+        Self { store, kernel, tenant_rules }
+    }
+
+    /// Where a network's or VNIC's bridge is: `None` for one that exists in the host's namespace and is not ours.
+    pub(crate) fn namespace_for(&self, bridge: Option<&LinkName>, ours: String) -> Result<Option<String>> {
+        let Some(bridge) = bridge else { return Ok(Some(ours)) };
+        match self.kernel.host_link(bridge)? {
+            HostLink::Absent => Ok(Some(ours)),
+            HostLink::Bridge => Ok(None),
+            HostLink::Other => bail!("{bridge} is a link of this host but not a bridge: give another --opt bridge"),
+        }
+    }
+
+    /// Makes namespace and bridge, if they do not exist. The caller has the namespace's lock.
+    pub(crate) fn ensure(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<Mtu>) -> Result<()> {
+        let Some(name) = namespace else {
+            return match self.kernel.host_link(bridge)? {
+                HostLink::Bridge => self.kernel.open_firewall(&FirewallOpening::Bridge(bridge.clone())),
+                _ => bail!("bridge {bridge} of this host no longer exists, and is not ciao-net's: create it again"),
+            };
+        };
+        if self.kernel.ensure_namespace(name)? {
+            self.tenant_rules.load(name)?;
+        }
+        if self.kernel.ensure_bridge(name, bridge, mtu)? {
+            // It may have been deleted under its ports.
+            self.attach_vnics(name, bridge)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the VNICs of a bridge its ports again, with the settings and static entries of each.
+    pub(crate) fn attach_vnics(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
+        let networks = self.networks(namespace, bridge)?;
+        let vnics = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), bridge))?;
+        vnics
+            .iter()
+            .try_for_each(|vnic| self.kernel.attach(&restricted(vnic, Restrictions::on_bridge(&networks, vnic))))
+    }
+
+    /// The networks on a bridge of ours.
+    pub(super) fn networks(&self, namespace: &str, bridge: &LinkName) -> Result<Vec<Network>> {
+        self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))
+    }
+
+    /// Adds a network's gateways to its bridge.
+    pub(super) fn add_gateways(&self, namespace: &str, network: &Network) -> Result<()> {
+        for subnet in &network.subnets {
+            if let Some(gateway) = subnet.gateway {
+                self.kernel.add_address(namespace, &network.bridge, subnet.subnet, gateway)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the gateways of a deleted network from its bridge, unless another network there has them.
+    pub(super) fn remove_gateways(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        let left = self.networks(namespace, &deleted.bridge)?;
+        let is_gateway = |address| {
+            let mut nat = left.iter().filter(|network| network.egress == Egress::Nat);
+            nat.any(|network| network.subnets.iter().any(|subnet| subnet.gateway == Some(address)))
+        };
+        for subnet in &deleted.subnets {
+            if let Some(gateway) = subnet.gateway.filter(|gateway| !is_gateway(*gateway)) {
+                self.kernel.remove_address(namespace, &deleted.bridge, subnet.subnet, gateway)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an address on a bridge of ours is a network's gateway, or somebody else's on a network whose gateway is not
+    /// ours.
+    pub(crate) fn may_have(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<bool> {
+        let networks = self.networks(namespace, bridge)?;
+        Ok(networks.iter().any(|network| {
+            let ours = network.egress == Egress::Nat;
+            network.subnets.iter().any(|own| if ours { own.gateway == Some(address) } else { own.subnet == subnet })
+        }))
+    }
+
+    /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller
+    /// has the namespace's lock.
+    pub(crate) fn tidy(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
+        let (in_use, namespace_in_use) =
+            self.store.read(|tx| Ok((tx.is_bridge_used(namespace, bridge)?, tx.is_namespace_used(namespace)?)))?;
+        if !namespace_in_use {
+            self.kernel.delete_namespace(namespace)?;
+        } else if !in_use {
+            self.kernel.delete_link(&Namespace::Named(namespace.to_owned()), bridge)?;
+        }
+        Ok(!in_use)
+    }
+
+    /// Closes the host's firewall for a bridge of the host that nothing uses.
+    pub(super) fn tidy_on_host(&self, bridge: &LinkName) -> Result<()> {
+        let used = self.store.read(|tx| {
+            Ok(!tx.networks_on_bridge(None, bridge)?.is_empty() || !tx.vnics_on_bridge(None, bridge)?.is_empty())
+        })?;
+        if used { Ok(()) } else { self.kernel.close_firewall(&FirewallOpening::Bridge(bridge.clone())) }
+    }
+}

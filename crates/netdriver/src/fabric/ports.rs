@@ -1,0 +1,101 @@
+//! Published ports: each held on the host, and forwarded by an element of a map there and one in the tenant's namespace.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Port, Protocol, Store};
+
+use super::host_rules::HostRules;
+use super::tenant_rules::TenantRules;
+use crate::kernel::element::Change;
+use crate::kernel::{HeldPort, Kernel};
+use crate::rules;
+use crate::uplink_pool::UplinkPool;
+
+/// All published ports.
+pub(crate) struct PublishedPorts {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    tenant_rules: Arc<TenantRules>,
+    host_rules: Arc<HostRules>,
+    pool: UplinkPool,
+    held: Mutex<BTreeMap<(Protocol, IpAddr, u16), HeldPort>>,
+}
+
+impl PublishedPorts {
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        tenant_rules: Arc<TenantRules>,
+        host_rules: Arc<HostRules>,
+        pool: UplinkPool,
+    ) -> Self {
+        Self { store, kernel, tenant_rules, host_rules, pool, held: Mutex::default() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<(Protocol, IpAddr, u16), HeldPort>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds a port of the host; 0: any free one. Returns its number; `None`: it is in use.
+    pub(crate) fn hold(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
+        let Some(port) = self.kernel.hold_port(protocol, address, number)? else { return Ok(None) };
+        let number = port.number;
+        self.held().insert((protocol, address, number), port);
+        Ok(Some(number))
+    }
+
+    /// Holds the recorded ports, after a start. One that another program took meanwhile is logged.
+    pub(crate) fn hold_recorded(&self) -> Result<()> {
+        for port in self.store.read(|tx| tx.ports())? {
+            match self.hold(port.protocol, port.host_address, port.host_port) {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    log::warn!("published port {}/{} is also used by another program", port.host_port, port.protocol);
+                }
+                Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets another program use a port.
+    pub(crate) fn release(&self, port: &Port) {
+        self.held().remove(&(port.protocol, port.host_address, port.host_port));
+    }
+
+    /// Forwards ports of one endpoint, which are held.
+    pub(crate) fn open(&self, ports: &[Port]) -> Result<()> {
+        self.set_elements(ports, Change::Add)
+    }
+
+    /// Stops forwarding ports of one endpoint, whose records are deleted, and releases them.
+    pub(crate) fn close(&self, ports: &[Port]) -> Result<()> {
+        let closed = self.set_elements(ports, Change::Delete);
+        // Only now: whoever gets the port next adds elements with the same keys.
+        ports.iter().for_each(|port| self.release(port));
+        closed
+    }
+
+    fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
+        let Some(first) = ports.first() else { return Ok(()) };
+        // One port on two addresses of the host is one element in the namespace.
+        let mut seen = BTreeSet::new();
+        let inside = ports.iter().filter(|port| seen.insert((port.protocol, port.host_port, port.address)));
+        let inner: Vec<_> = inside.map(rules::inner_port).collect();
+        if self.kernel.has_namespace(&first.namespace)? {
+            self.tenant_rules
+                .change(&first.namespace, &inner, change)
+                .context("forward published ports to the container")?;
+        }
+        let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
+        let address = |port: &Port| self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
+        let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, address(port))).collect();
+        if change == Change::Add || self.host_rules.exist()? {
+            self.host_rules.change(&outer, change).context("publish ports on the host")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! VNICs' links and rules: made at once or when missing, deleted in batches in the background.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Store, Vnic};
+use ciao_common::types::{LinkName, VnicId};
+
+use super::bridges::Bridges;
+use super::locks::Locks;
+use super::tenant_rules::TenantRules;
+use super::{restricted, veth};
+use crate::kernel::element::Change;
+use crate::kernel::{Kernel, LinkLocation, Namespace};
+use crate::rules::{self, Restrictions};
+
+/// All VNICs.
+pub(crate) struct Vnics {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    bridges: Arc<Bridges>,
+    tenant_rules: Arc<TenantRules>,
+    locks: Arc<Locks>,
+    deletions: Mutex<Sender<VnicId>>,
+}
+
+impl Vnics {
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        bridges: Arc<Bridges>,
+        tenant_rules: Arc<TenantRules>,
+        locks: Arc<Locks>,
+    ) -> Result<Arc<Self>> {
+        let (deletions, waiting) = channel();
+        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, locks, deletions: Mutex::new(deletions) });
+        vnics.start_deleting(waiting)?;
+        Ok(vnics)
+    }
+
+    /// Starts the thread that deletes links in the background, until `self` is dropped.
+    fn start_deleting(self: &Arc<Self>, waiting: Receiver<VnicId>) -> Result<()> {
+        let vnics = Arc::downgrade(self);
+        let serve = move || {
+            while let Ok(first) = waiting.recv() {
+                let ids: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                let Some(vnics) = vnics.upgrade() else { return };
+                if let Err(error) = vnics.delete(Some(&ids)) {
+                    log::warn!("delete links: {error:#}: the next reconcile tries again");
+                }
+            }
+        };
+        std::thread::Builder::new().name("links".into()).spawn(serve).context("start a thread")?;
+        Ok(())
+    }
+
+    /// Makes the links and rules of a VNIC that was recorded just now. Its bridge and the rules normally exist, so they are
+    /// only checked when something fails. The caller has the namespace's lock.
+    pub(crate) fn create(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
+        let made =
+            self.restrict(vnic, restrictions).and_then(|()| self.kernel.create_veth(&restricted(vnic, restrictions)));
+        made.or_else(|error| {
+            log::info!("links of VNIC {} cannot be made at once ({error:#}): checking its bridge", vnic.id);
+            self.ensure(vnic)
+        })
+    }
+
+    /// Reverts [`Self::create`]: its record could not be written.
+    pub(crate) fn revert(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
+        self.kernel.delete_veths(&[veth(vnic)])?;
+        let Some(namespace) = &vnic.namespace else { return Ok(()) };
+        self.forget_neighbours(namespace, &vnic.bridge, vnic.addresses().collect())?;
+        self.tenant_rules.change(namespace, &rules::vnic_elements(vnic, restrictions), Change::Delete)
+    }
+
+    /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is made again. The caller
+    /// has the namespace's lock.
+    pub(crate) fn ensure(&self, vnic: &Vnic) -> Result<()> {
+        if !self.is_missing(vnic)? {
+            return Ok(());
+        }
+        self.bridges.ensure(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+        let restrictions = self.restrictions(vnic)?;
+        self.restrict(vnic, restrictions)?;
+        self.kernel.create_veth(&restricted(vnic, restrictions))
+    }
+
+    fn restrictions(&self, vnic: &Vnic) -> Result<Restrictions> {
+        let networks = self.store.read(|tx| tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge))?;
+        Ok(Restrictions::on_bridge(&networks, vnic))
+    }
+
+    /// The links of [`Self::ensure`], where the rules exist already.
+    pub(crate) fn ensure_links(&self, vnic: &Vnic) -> Result<()> {
+        // The bridge of a launcher's VNIC may have no network yet, which would have made it.
+        self.bridges.ensure(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
+        if !self.is_missing(vnic)? {
+            return Ok(());
+        }
+        self.kernel.create_veth(&restricted(vnic, self.restrictions(vnic)?))
+    }
+
+    /// Adds a VNIC's rules. Done before its link is made, which so never exists without them.
+    fn restrict(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
+        let Some(namespace) = &vnic.namespace else { return Ok(()) };
+        let elements = rules::vnic_elements(vnic, restrictions);
+        self.tenant_rules.change(namespace, &elements, Change::Add).context("add a VNIC's rules")
+    }
+
+    /// Whether a VNIC's pair is to be made. One with another MAC address is deleted.
+    fn is_missing(&self, vnic: &Vnic) -> Result<bool> {
+        match self.kernel.locate(&veth(vnic))? {
+            LinkLocation::Container => Ok(false),
+            LinkLocation::Host(Some(mac)) if mac == vnic.mac => Ok(false),
+            LinkLocation::Host(_) => self.kernel.delete_link(&Namespace::Host, &vnic.container_link).map(|()| true),
+            LinkLocation::Absent => Ok(true),
+        }
+    }
+
+    /// Deletes a VNIC, whose record is in state `deleting`, in the background: the kernel takes some 20 ms.
+    pub(crate) fn delete_later(&self, vnic: VnicId) {
+        let sender = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.send(vnic).is_err() {
+            log::warn!("the thread that deletes links has ended: the next start deletes what is left");
+        }
+    }
+
+    /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller has no
+    /// namespace's lock.
+    pub(crate) fn delete(&self, only: Option<&[VnicId]>) -> Result<()> {
+        let mut deleting = self.store.read(|tx| tx.vnics_deleting())?;
+        deleting.retain(|vnic| only.is_none_or(|ids| ids.contains(&vnic.id)));
+        if deleting.is_empty() {
+            return Ok(());
+        }
+        self.kernel.delete_veths(&deleting.iter().map(veth).collect::<Vec<_>>())?;
+        let mut bridges = BTreeMap::<(&str, &LinkName), Vec<&Vnic>>::new();
+        for vnic in &deleting {
+            if let Some(namespace) = &vnic.namespace {
+                bridges.entry((namespace, &vnic.bridge)).or_default().push(vnic);
+            }
+        }
+        for ((namespace, bridge), vnics) in bridges {
+            // The namespace may have been deleted with its last VNIC, and its rules with it.
+            if self.kernel.has_namespace(namespace)? {
+                self.delete_rules(namespace, bridge, &vnics)?;
+            }
+        }
+        self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
+    }
+
+    fn delete_rules(&self, namespace: &str, bridge: &LinkName, vnics: &[&Vnic]) -> Result<()> {
+        let networks = self.bridges.networks(namespace, bridge)?;
+        let elements =
+            vnics.iter().flat_map(|vnic| rules::vnic_elements(vnic, Restrictions::on_bridge(&networks, vnic)));
+        self.tenant_rules
+            .change(namespace, &elements.collect::<Vec<_>>(), Change::Delete)
+            .context("delete a VNIC's rules")?;
+        self.forget_neighbours(namespace, bridge, vnics.iter().flat_map(|vnic| vnic.addresses()).collect())
+    }
+
+    /// Removes the neighbours of a bridge that were deleted VNICs'. An address may be another VNIC's by now.
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, mut addresses: Vec<IpAddr>) -> Result<()> {
+        // Whoever makes that other VNIC's links has the lock, and its record may not be written yet.
+        let _lock = self.locks.lock(namespace);
+        self.store.settle()?;
+        let live = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), bridge))?;
+        let kept: BTreeSet<_> = live.iter().flat_map(Vnic::addresses).collect();
+        addresses.retain(|address| !kept.contains(address));
+        if addresses.is_empty() || !self.kernel.has_namespace(namespace)? {
+            return Ok(());
+        }
+        self.kernel.forget_neighbours(namespace, bridge, &addresses)
+    }
+}

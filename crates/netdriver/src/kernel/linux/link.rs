@@ -1,0 +1,176 @@
+//! Bridges, VNICs and their addresses, over rtnetlink.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result, bail};
+use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use super::netlink::Netlink;
+use super::{Linux, message, port};
+use crate::kernel::{HostLink, LinkLocation, Links, Namespace, Veth};
+
+/// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
+/// above those that administrators choose.
+const FIRST_GROUP: u32 = 0x6369_0000;
+const GROUPS: u32 = 0x1000;
+
+impl Linux {
+    /// A link in the host's namespace.
+    fn find_on_host(&self, name: &LinkName) -> Result<Option<message::Link>> {
+        let idle = self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut netlink = idle.map_or_else(Netlink::open, Ok)?;
+        // After an error requests and replies may be out of step: the socket is not used again.
+        let found = netlink.find(name)?;
+        self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).push(netlink);
+        Ok(found)
+    }
+
+    /// Moves links into one group and deletes the group: the kernel waits for an RCU grace period once for all of them,
+    /// some 20 ms, and not once for each. Returns which of the links existed.
+    fn delete_together(&self, netlink: &mut Netlink, links: &[&LinkName]) -> Result<Vec<bool>> {
+        let group = FIRST_GROUP + self.batch.fetch_add(1, Ordering::Relaxed) % GROUPS;
+        let mut found = Vec::new();
+        for link in links {
+            let marked = netlink.execute_unless(message::set_group(link, group), 0, Errno::ENODEV);
+            found.push(marked.with_context(|| format!("mark link {link}"))?);
+        }
+        if found.contains(&true) {
+            netlink.execute_unless(message::delete_group(group), 0, Errno::ENODEV).context("delete links")?;
+        }
+        Ok(found)
+    }
+}
+
+/// A bridge's MAC address, which so does not change with its ports, and shows whose bridge it is.
+fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
+    MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
+}
+
+impl Links for Linux {
+    fn host_link(&self, name: &LinkName) -> Result<HostLink> {
+        let link = self.find_on_host(name)?;
+        Ok(link.map_or(HostLink::Absent, |link| if link.is_bridge { HostLink::Bridge } else { HostLink::Other }))
+    }
+
+    fn ensure_bridge(&self, namespace: &str, bridge: &LinkName, mtu: Option<Mtu>) -> Result<bool> {
+        let mut netlink = self.required(Some(namespace))?;
+        match netlink.find(bridge)? {
+            Some(link) if link.is_bridge => {
+                if link.mac == Some(bridge_mac(namespace, bridge)) {
+                    netlink.execute(message::configure_bridge(link.index), 0).context("configure a bridge")?;
+                }
+                return Ok(false);
+            }
+            Some(_) => {
+                bail!("{bridge} in network namespace {namespace} is a link of another kind: give another --opt bridge")
+            }
+            None => {}
+        }
+        let mac = bridge_mac(namespace, bridge);
+        netlink
+            .execute(message::new_bridge(bridge, mac, mtu), NLM_F_CREATE | NLM_F_EXCL)
+            .with_context(|| format!("create bridge {bridge} in network namespace {namespace}"))?;
+        Ok(true)
+    }
+
+    fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
+        let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(false) };
+        let found = netlink.find(link)?;
+        Ok(found.is_some_and(|found| found.is_bridge && found.mac == Some(bridge_mac(namespace, link))))
+    }
+
+    fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
+        let Some(mut netlink) = self.netlink(namespace.name())? else { return Ok(()) };
+        netlink
+            .execute_unless(message::delete(link), 0, Errno::ENODEV)
+            .map(drop)
+            .with_context(|| format!("delete link {link} in network namespace {namespace}"))
+    }
+
+    fn add_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
+        let mut netlink = self.required(Some(namespace))?;
+        let link = netlink.required(bridge)?;
+        let message = RouteNetlinkMessage::NewAddress(message::address(link.index, subnet, address));
+        netlink
+            .execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)
+            .map(drop)
+            .with_context(|| format!("add gateway address {address} to bridge {bridge}"))
+    }
+
+    fn remove_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
+        let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(()) };
+        let Some(link) = netlink.find(bridge)? else { return Ok(()) };
+        let message = RouteNetlinkMessage::DelAddress(message::address(link.index, subnet, address));
+        netlink
+            .execute_unless(message, 0, Errno::EADDRNOTAVAIL)
+            .map(drop)
+            .with_context(|| format!("remove gateway address {address} from bridge {bridge}"))
+    }
+
+    fn create_veth(&self, veth: &Veth) -> Result<()> {
+        self.within(veth.namespace.name(), || port::create(veth, self.host.as_fd()))
+    }
+
+    fn attach(&self, veth: &Veth) -> Result<()> {
+        self.within(veth.namespace.name(), || port::attach(veth))
+    }
+
+    fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
+        self.within(Some(namespace), || port::forget_neighbours(bridge, addresses))
+    }
+
+    fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
+        let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(Vec::new()) };
+        let links = netlink.dump(message::get_all(), message::read).context("list links")?;
+        let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+        let named = addresses.into_iter().filter_map(|(index, prefix, address)| {
+            let link = links.iter().find(|link| link.index == index)?;
+            Some((link.name.parse().ok()?, Subnet::new(address, prefix).ok()?, address))
+        });
+        Ok(named.filter(|(_, _, address)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
+    }
+
+    fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
+        let ends: Vec<_> = veths.iter().map(|veth| &veth.container_link).collect();
+        let found = self.delete_together(&mut Netlink::open()?, &ends)?;
+        // The container's end may still be inside a container: then deleting the other end removes it.
+        let inside = veths.iter().zip(found).filter(|(_, found)| !found);
+        inside.map(|(veth, _)| self.delete_link(&veth.namespace, &veth.host_link)).fold(Ok(()), Result::and)
+    }
+
+    fn locate(&self, veth: &Veth) -> Result<LinkLocation> {
+        if let Some(link) = self.find_on_host(&veth.container_link)? {
+            return Ok(LinkLocation::Host(link.mac));
+        }
+        let Some(mut netlink) = self.netlink(veth.namespace.name())? else { return Ok(LinkLocation::Absent) };
+        Ok(netlink.find(&veth.host_link)?.map_or(LinkLocation::Absent, |_| LinkLocation::Container))
+    }
+
+    fn peek(&self, name: &LinkName) -> Option<(u32, MacAddr)> {
+        // A netlink request would take the RTNL lock, which deleting links holds for some 20 ms.
+        let mut file = File::open(format!("/sys/devices/virtual/net/{name}/address")).ok()?;
+        let mut text = [0; 32];
+        let length = file.read(&mut text).ok()?;
+        let mac = std::str::from_utf8(&text[..length]).ok()?.trim_end().parse().ok()?;
+        Some((if_nametoindex(name.as_str()).ok()?, mac))
+    }
+
+    fn is_same_link(&self, index: u32, name: &LinkName) -> bool {
+        if_indextoname(index).is_ok_and(|found| found.as_bytes() == name.as_str().as_bytes())
+    }
+
+    fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
+        let Some(mut netlink) = self.netlink(namespace.name())? else { return Ok(Vec::new()) };
+        let name = |reply: &RouteNetlinkMessage| message::read(reply)?.name.parse().ok();
+        netlink.dump(message::get_all(), name).context("list links")
+    }
+}

@@ -1,0 +1,125 @@
+//! The elements of networks, VNICs and published ports.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ciao_common::store::{Egress, Egress6, Network, Port, Vnic};
+use ciao_common::types::{MacAddr, Subnet};
+
+use crate::kernel::element::{Element, Key, Part, Table};
+
+/// What a VNIC may do on its bridge.
+#[derive(Clone, Copy)]
+pub(crate) struct Restrictions {
+    /// Anti-spoofing: it sends with its own addresses only.
+    pub(crate) secured: bool,
+    /// It reaches no other one on its bridge.
+    pub(crate) isolated: bool,
+}
+
+impl Restrictions {
+    /// As the networks on a VNIC's bridge say.
+    pub(crate) fn on_bridge(networks: &[Network], vnic: &Vnic) -> Self {
+        let mut here = networks.iter().filter(|network| network.bridge == vnic.bridge);
+        let secured = here.clone().all(|network| network.secured);
+        Self { secured, isolated: here.any(|network| !network.icc) }
+    }
+}
+
+/// Whether a network's containers have egress, and reach each other.
+pub(crate) fn network_elements(network: &Network) -> Vec<Element> {
+    let bridge = || Part::Link(network.bridge.clone());
+    let element = |set, parts: Vec<Part>| Element::new(Table::Inet, set, parts);
+    let mut elements = Vec::new();
+    if network.egress == Egress::Nat {
+        elements.push(element("nat", vec![bridge()]));
+        match network.egress6 {
+            Egress6::Nat => {}
+            Egress6::Route => elements.push(element("routed6", vec![bridge()])),
+            Egress6::None => elements.push(element("no_egress6", vec![bridge()])),
+        }
+    }
+    elements.push(element("same_bridge", vec![bridge(), bridge()]));
+    if network.icc {
+        elements.push(element("intra_bridge", vec![bridge(), bridge()]));
+    }
+    elements
+}
+
+/// The subnets of a network that leave with their own addresses.
+pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
+    let routed = network.egress == Egress::Nat && network.egress6 == Egress6::Route;
+    network.subnets.iter().map(|subnet| subnet.subnet).filter(move |subnet| routed && subnet.network().is_ipv6())
+}
+
+/// The host's step of [`routed6`].
+pub(crate) fn host_elements(network: &Network) -> Vec<Element> {
+    routed6(network).map(routed6_element).collect()
+}
+
+/// The host's step of one subnet of [`routed6`].
+pub(crate) fn routed6_element(subnet: Subnet) -> Element {
+    Element { key: Key::Range(subnet), ..Element::new(Table::Inet, "routed6", []) }
+}
+
+/// The addresses that a VNIC may use, its rate, and its restrictions.
+pub(crate) fn vnic_elements(vnic: &Vnic, restrictions: Restrictions) -> Vec<Element> {
+    let link = || Part::Link(vnic.host_link.clone());
+    let element = |set, parts: Vec<Part>| Element::new(Table::Bridge, set, parts);
+    let mut elements = vec![element("macs", vec![link(), Part::Mac(vnic.mac)])];
+    let link_local = IpAddr::from(link_local(vnic.mac));
+    for address in vnic.addresses().chain(vnic.allowed.iter().copied()).chain([link_local]) {
+        let set = if address.is_ipv4() { "ips4" } else { "ips6" };
+        elements.push(element(set, vec![link(), Part::Address(address)]));
+        if let IpAddr::V6(v6) = address {
+            elements.push(element("nd_targets", vec![link(), Part::Bytes(v6.octets())]));
+        }
+    }
+    if vnic.rate.is_some() {
+        elements.push(Element { limit: vnic.rate, ..element("rate_limited", vec![link()]) });
+    }
+    for (set, is_in) in [("unfiltered", !restrictions.secured), ("isolated", restrictions.isolated)] {
+        if is_in {
+            elements.push(element(set, vec![link()]));
+        }
+    }
+    elements
+}
+
+/// The link-local address that a container's kernel makes of its MAC address (RFC 4291, appendix A).
+fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.octets();
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, word(a ^ 2, b), word(c, 0xff), word(0xfe, d), word(e, f))
+}
+
+/// A published port's step from the tenant's uplink to the container.
+pub(crate) fn inner_port(port: &Port) -> Element {
+    let set = if port.address.is_ipv4() { "ports4" } else { "ports6" };
+    let key = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
+    Element::new(Table::Inet, set, key).leading_to([Part::Address(port.address), Part::Port(port.container_port)])
+}
+
+/// A published port's step from the host to the tenant's uplink, which has that address.
+pub(crate) fn outer_port(port: &Port, uplink: IpAddr) -> Element {
+    let key = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
+    let (set, key) = match port.host_address {
+        IpAddr::V4(v4) if v4.is_unspecified() => ("ports4", key.to_vec()),
+        IpAddr::V6(v6) if v6.is_unspecified() => ("ports6", key.to_vec()),
+        address => {
+            let set = if address.is_ipv4() { "ports4_on" } else { "ports6_on" };
+            (set, [Part::Address(address)].into_iter().chain(key).collect())
+        }
+    };
+    Element::new(Table::Inet, set, key).leading_to([Part::Address(uplink)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_is_the_mac_s_eui_64() {
+        let mac: MacAddr = "02:00:c0:a8:6f:02".parse().unwrap();
+        assert_eq!(link_local(mac).to_string(), "fe80::c0ff:fea8:6f02");
+    }
+}

@@ -1,0 +1,27 @@
+//! The ruleset of a tenant's namespace.
+
+use ciao_common::store::{Network, Port, Vnic};
+
+use super::elements::{Restrictions, inner_port, network_elements, vnic_elements};
+use crate::kernel::element::{Change, script};
+
+const RULESET: &str = include_str!("tenant.nft");
+
+/// What a tenant's namespace has.
+pub(crate) struct Tenant<'a> {
+    pub(crate) networks: &'a [Network],
+    pub(crate) vnics: &'a [Vnic],
+    pub(crate) ports: &'a [Port],
+}
+
+impl Tenant<'_> {
+    /// The whole ruleset of its namespace.
+    pub(crate) fn script(&self) -> String {
+        let mut elements: Vec<_> = self.networks.iter().flat_map(network_elements).collect();
+        for vnic in self.vnics {
+            elements.extend(vnic_elements(vnic, Restrictions::on_bridge(self.networks, vnic)));
+        }
+        elements.extend(self.ports.iter().map(inner_port));
+        RULESET.to_owned() + &script(&elements, Change::Add)
+    }
+}
