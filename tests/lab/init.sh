@@ -39,11 +39,16 @@ mount --bind "$dir/ciao" "$root/var/lib/ciao"
 mount --bind "$workspace" "$root$workspace"
 mount -o remount,bind,ro "$root$workspace"
 
-# A stock engine, whatever the machine's configuration.
-rm -rf "$root/etc/docker"
+# A stock engine, whatever the machine's configuration, and no resolver of the machine's.
+rm -rf "$root/etc/docker" "$root/root/.docker" "$root/etc/resolv.conf"
 mkdir -p "$root/etc/docker/plugins"
+echo 'nameserver 192.0.2.53' >"$root/etc/resolv.conf" # TEST-NET-1: nobody
+printf '127.0.0.1 localhost\n::1 localhost\n127.0.1.1 %s\n' "$name" >"$root/etc/hosts"
 
 echo "$name" >/proc/sys/kernel/hostname
+# For tests: settings as if inherited from a machine that has them, such as `ipv4/ip_forward=1`.
+for setting in ${CIAO_LAB_INHERITED:-}; do echo "${setting#*=}" >"$root/proc/sys/net/${setting%%=*}"; done
+sh "$dir/settings.sh" "$root/proc"
 ip link set lo up
 cd "$root"
 pivot_root . .

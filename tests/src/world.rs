@@ -29,7 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The host's link to the internet, and a machine there whose web server returns `internet`.
 const INTERNET: &str = "
-    ip netns add inet
     ip link add ext0 type veth peer name eth0 netns inet
     ip address add 203.0.113.1/24 dev ext0
     ip address add 2001:db8::1/64 dev ext0 nodad
@@ -68,6 +67,7 @@ impl Place {
     /// Gives a host an uplink `ext0` (203.0.113.1, 2001:db8::1) and returns the machine at its other end (203.0.113.2,
     /// 2001:db8::2), whose web server returns `internet`.
     pub fn internet(host: &Host) -> Result<Self> {
+        host.add_namespace("inet")?;
         host.sh(INTERNET)?;
         Self::named(host, "inet")
     }

@@ -123,6 +123,34 @@ fn the_machine_is_unchanged_while_a_host_lives_and_after() {
     assert!(!Path::new("/etc/trace").exists());
 }
 
+/// What a machine may have that a host is not to inherit.
+const MACHINE: &str = "ipv4/ip_forward=1 ipv4/conf/all/rp_filter=1 ipv4/conf/default/rp_filter=1 \
+    ipv4/conf/all/route_localnet=1 ipv4/conf/default/arp_ignore=2 ipv4/conf/lo/accept_local=1 \
+    ipv6/conf/all/forwarding=1 ipv6/conf/default/accept_ra=0 \
+    ipv6/conf/all/disable_ipv6=1 ipv6/conf/default/disable_ipv6=1";
+
+#[test]
+fn a_host_has_the_settings_and_limits_of_a_boot_whatever_the_machines_are() {
+    const STATE: &str = "cd /proc/sys/net; grep -rs . ipv4/ip_forward ipv[46]/conf bridge | sort
+        ulimit -Sn; ulimit -Sl; ulimit -Sc; umask; nft list ruleset; iptables -S; ip6tables -S
+        cat /etc/resolv.conf; [ ! -e /root/.docker ]";
+    let state = |inherited: &str, limits: &str| {
+        let lab = format!("{limits}; exec {} run --no-docker --no-ciao -- sh -c \"$0\"", env!("CARGO_BIN_EXE_lab"));
+        let output =
+            Command::new("sh").args(["-c", &lab, STATE]).env("CIAO_LAB_INHERITED", inherited).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (plain, other) = (state("", "true"), state(MACHINE, "ulimit -Sn 900; ulimit -Sl 64; umask 077"));
+    let different: Vec<_> = plain.lines().zip(other.lines()).filter(|(one, two)| one != two).collect();
+    assert_eq!(different, []);
+    for line in MACHINE.split_whitespace() {
+        let (name, value) = line.split_once('=').unwrap();
+        let own = other.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
+        assert_ne!(own, value, "{name}");
+    }
+}
+
 #[test]
 fn a_host_ends_with_the_process_that_opened_it() {
     const FOLDERS: &str = "ls -d ${TMPDIR:-/tmp}/ciao-lab-orphan-* 2>/dev/null";

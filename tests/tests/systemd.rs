@@ -179,8 +179,8 @@ fn the_units_are_right_and_closed() {
         fs::write(host.path(format!("/run/units/{name}.service")), service.replace("@PREFIX@", "/usr/local")).unwrap();
         fs::copy(deploy.join(format!("{name}.socket")), host.path(format!("/run/units/{name}.socket"))).unwrap();
     }
-    // It may also complain of units of the machine.
-    let printed = host.try_sh("cd /run/units && systemd-analyze verify ./*.service ./*.socket 2>&1").unwrap();
+    // A minimal machine has no man pages. It may also complain of units of the machine.
+    let printed = host.try_sh("cd /run/units && systemd-analyze verify --man=no ./*.service ./*.socket 2>&1").unwrap();
     assert!(!format!("{printed:?}").contains("ciao-"), "{printed:?}");
     for (name, most) in EXPOSURE {
         let offline = "systemd-analyze security --no-pager --offline=true";

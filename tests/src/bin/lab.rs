@@ -41,6 +41,9 @@ struct Options {
     /// The hostname
     #[arg(long, default_value = "lab")]
     name: String,
+    /// Leave dockerd out
+    #[arg(long)]
+    no_docker: bool,
     /// Leave ciao-net and ciao-ipam out
     #[arg(long)]
     no_ciao: bool,
@@ -65,7 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
 }
 
 fn open(options: Options) -> Result<Host> {
-    let mut builder = Host::builder().name(options.name).ciao(!options.no_ciao);
+    let mut builder = Host::builder().name(options.name).docker(!options.no_docker).ciao(!options.no_ciao);
     if let Some(engine) = options.engine {
         builder = builder.engine(engine);
     }

@@ -15,6 +15,7 @@ pub struct Builder {
     name: String,
     engine: Option<Engine>,
     dockerd_args: Vec<OsString>,
+    docker: bool,
     ciao: bool,
     ciao_net_args: Vec<OsString>,
     ciao_ipam_args: Vec<OsString>,
@@ -26,6 +27,7 @@ impl Default for Builder {
             name: "host".to_owned(),
             engine: None,
             dockerd_args: Vec::new(),
+            docker: true,
             ciao: true,
             ciao_net_args: Vec::new(),
             ciao_ipam_args: Vec::new(),
@@ -49,6 +51,12 @@ impl Builder {
     /// More arguments for dockerd, which is stock without.
     pub fn dockerd_args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.dockerd_args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether dockerd runs; yes without it. Otherwise a test may start it later, and import the image `busybox` itself.
+    pub fn docker(mut self, docker: bool) -> Self {
+        self.docker = docker;
         self
     }
 
@@ -81,9 +89,11 @@ impl Builder {
         let ciao = self.ciao.then(|| Ciao::start(inside, &self.ciao_net_args, &self.ciao_ipam_args)).transpose()?;
         let argv = [OsString::from("dockerd")].into_iter().chain(self.dockerd_args).collect();
         let dockerd = Daemon::new(inside.clone(), "dockerd", argv, docker_answers);
-        dockerd.start()?;
         let host = Host { dockerd, ciao, namespaces };
-        image::import_busybox(&host)?;
+        if self.docker {
+            host.dockerd().start()?;
+            image::import_busybox(&host)?;
+        }
         Ok(host)
     }
 }

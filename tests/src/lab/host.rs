@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::ciao::Ciao;
 use super::namespaces::{Inside, Namespaces};
-use super::{Builder, Daemon, Output, Process};
+use super::{Builder, Daemon, Output, Process, workspace};
 
 /// How long one script may take, in seconds: a plugin that hangs, hangs dockerd, and should not hang the test.
 const SCRIPT_LIMIT: &str = "180";
@@ -58,6 +58,12 @@ impl Host {
     /// Starts a command inside that keeps running; its output goes to the host's log `name`.
     pub fn spawn<S: AsRef<OsStr>>(&self, name: &str, argv: impl IntoIterator<Item = S>) -> Result<Process> {
         Process::spawn(self.inside(), name, argv)
+    }
+
+    /// Makes a network namespace as `ip netns add`, with the kernel's settings after a boot in place of the machine's.
+    pub fn add_namespace(&self, name: &str) -> Result<()> {
+        let settings = workspace().join("tests/lab/settings.sh");
+        self.sh(&format!("ip netns add {name}; ip netns exec {name} sh {}", settings.display())).map(drop)
     }
 
     /// The engine. Its `start` waits until `docker info` answers.

@@ -1,4 +1,4 @@
-//! `Namespaces`, an empty host without any daemon, and `Inside`, the way into it. The work is done by four short shell
+//! `Namespaces`, an empty host without any daemon, and `Inside`, the way into it. The work is done by a few short shell
 //! scripts in `tests/lab/`, because it is all mount, unshare and nsenter; here they are started and, in the end, let go.
 
 use std::ffi::OsStr;
@@ -14,10 +14,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::workspace;
 
-const SCRIPTS: [(&str, &str); 4] = [
+const SCRIPTS: [(&str, &str); 5] = [
     ("host.sh", include_str!("../../lab/host.sh")),
     ("leaf.sh", include_str!("../../lab/leaf.sh")),
     ("init.sh", include_str!("../../lab/init.sh")),
+    ("settings.sh", include_str!("../../lab/settings.sh")),
     ("enter.sh", include_str!("../../lab/enter.sh")),
 ];
 
@@ -106,10 +107,13 @@ impl Namespaces {
             BufReader::new(stdout).read_line(&mut pid)?;
         }
         let Ok(pid) = pid.trim().parse() else {
-            let log = fs::read_to_string(dir.join("log/host.log")).unwrap_or_default();
+            // The folder goes with the script, the open log does not.
+            let mut log = File::open(dir.join("log/host.log")).context("open the host's log")?;
             drop(lifeline);
             script.wait()?;
-            bail!("make the namespaces of host {name}: {}", log.trim());
+            let mut printed = String::new();
+            log.read_to_string(&mut printed)?;
+            bail!("make the namespaces of host {name}: {}", printed.trim());
         };
         fs::write(dir.join("pid"), format!("{pid}\n"))?;
         Ok(Self { inside: Inside { dir, pid }, script, lifeline })

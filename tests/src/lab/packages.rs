@@ -11,6 +11,12 @@ use super::{Host, engine};
 /// Nothing that comes with a package is to be started by its installation.
 const NO_SERVICES: &str = "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d";
 
+/// By apt, which brings pre-dependencies into order. Nothing is downloaded: what the machine lacks is in the files.
+const INSTALL: &str = "set -- /run/*.deb; [ -e \"$1\" ] || exit 0
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
+        -o APT::Sandbox::User=root \"$@\" 2>&1
+    rm -f /run/*.deb";
+
 impl Host {
     /// Installs packages inside a host whose engine is the machine's, with all that the machine lacks for them. They are
     /// downloaded once, from where the machine's own apt gets its packages.
@@ -25,16 +31,14 @@ impl Host {
                 fs::copy(&path, &inside).with_context(|| format!("copy {}", path.display()))?;
             }
         }
-        self.sh(
-            "set -- /run/*.deb; [ ! -e \"$1\" ] || DEBIAN_FRONTEND=noninteractive dpkg -i \"$@\"; rm -f /run/*.deb",
-        )?;
+        self.sh(INSTALL)?;
         Ok(())
     }
 }
 
 /// The folder with the packages that the machine lacks.
 fn downloaded(packages: &[&str]) -> Result<PathBuf> {
-    let (cache, name) = (engine::cache(), packages.join("+"));
+    let (cache, name) = (engine::cache(), format!("{}-{}", packages.join("+"), release()?));
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     // Two tests may want the same at once; the second waits and finds it there.
     let lock = File::create(cache.join(format!("{name}.lock")))?;
@@ -49,6 +53,16 @@ fn downloaded(packages: &[&str]) -> Result<PathBuf> {
         fs::rename(&partial, &folder)?;
     }
     Ok(folder)
+}
+
+/// The machine's release, since packages of another one do not fit: `debian-13`.
+fn release() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
+    let field = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().trim_matches('"').to_owned()
+    };
+    Ok(format!("{}-{}", field("ID"), field("VERSION_ID")))
 }
 
 fn fetch(folder: &Path, packages: &[&str]) -> Result<()> {

@@ -7,7 +7,6 @@ use crate::scene::{assert_nothing_left, network, refused, wait_until};
 
 /// A machine outside at 192.0.2.2, whose web server returns `outside`.
 const OUTSIDE: &str = "
-    ip netns add outside
     ip link add wan type veth peer name eth0 netns outside
     ip address add 192.0.2.1/24 dev wan
     ip link set wan up
@@ -68,6 +67,7 @@ fn a_tenant_never_reaches_a_network_of_dockers_own_that_was_made_while_ciao_net_
 #[test]
 fn published_ports_lead_to_the_tenant_that_published_them() {
     let host = own("ports");
+    host.add_namespace("outside").unwrap();
     host.sh(OUTSIDE).unwrap();
     serve(&host, "red", "8080:80");
     serve(&host, "blue", "8081:80");
@@ -102,6 +102,7 @@ fn published_ports_lead_to_the_tenant_that_published_them() {
 #[test]
 fn a_tenant_reaches_the_outside_and_neither_the_host_nor_another_tenant() {
     let host = own("nat");
+    host.add_namespace("outside").unwrap();
     host.sh(OUTSIDE).unwrap();
     serve(&host, "red", "8080:80");
     serve(&host, "blue", "8081:80");

@@ -9,7 +9,6 @@ const LAN: &str = "
     ip link set lan addrgenmode none
     ip address add 10.7.0.1/24 dev lan
     ip link set lan up
-    ip netns add neighbour
     ip link add port type veth peer name eth0 netns neighbour
     ip link set port master lan up
     ip -n neighbour address add 10.7.0.9/24 dev eth0
@@ -23,6 +22,7 @@ const STATE: &str =
 #[test]
 fn containers_on_an_existing_bridge_reach_each_other_and_the_lan() {
     let host = own("lan");
+    host.add_namespace("neighbour").unwrap();
     host.sh(LAN).unwrap();
     assert!(host.sh("iptables -S FORWARD").unwrap().contains("-P FORWARD DROP"), "the engine's policy is the point");
     let before = host.sh(STATE).unwrap();
@@ -51,6 +51,7 @@ fn containers_on_an_existing_bridge_reach_each_other_and_the_lan() {
 #[test]
 fn a_launchers_vnic_goes_onto_an_existing_bridge() {
     let host = own("lan-vnic");
+    host.add_namespace("neighbour").unwrap();
     host.sh(LAN).unwrap();
     for (instance, last) in [("web", 2), ("db", 3)] {
         let place = format!("--tenant red --instance {instance} --subnet 10.7.0.0/24 --bridge lan");

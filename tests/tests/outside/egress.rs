@@ -92,8 +92,9 @@ fn egress_docker_is_a_second_interface_on_docker_gwbridge() {
 #[test]
 fn egress_gateway_leaves_by_a_router_of_ones_own() {
     let (host, itself, _) = open("router");
+    host.add_namespace("router").unwrap();
     // A router on a bridge of the host's, with a world of its own behind it.
-    host.sh("ip link add lan type bridge; ip link set lan up; ip netns add router
+    host.sh("ip link add lan type bridge; ip link set lan up
         ip link add port type veth peer name lan0 netns router; ip link set port master lan up
         ip -n router address add 10.7.0.1/24 dev lan0; ip -n router link set lan0 up
         ip -n router link set lo up; ip -n router address add 198.51.100.1/32 dev lo
