@@ -1,33 +1,72 @@
-//! A Compose file with a network of both drivers. Compose is the machine's, and so is the engine that it talks to.
-
-use std::path::Path;
+//! Compose files with networks of both drivers. Compose is the machine's, and so is the engine that it talks to: version 1
+//! on Debian 12, version 2 from 13 on. Version 2 drops `ipam.options`, so there a project's own network has no tenant,
+//! and a tenant's network is created before the project.
 
 use ciao_tests::lab::{Engine, Host};
 
-use crate::scene::{addresses, assert_nothing_left, mac_and_mtu, reaches, sql};
+use crate::scene::{addresses, assert_nothing_left, mac_and_mtu, network, reaches, sql};
 
-const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/compose.yml");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/compose");
+
+/// The machine's Compose.
+struct Compose {
+    command: &'static str,
+    /// Whether ciao-ipam gets the `options` of a network's `ipam`.
+    passes_ipam_options: bool,
+}
+
+impl Compose {
+    fn find(host: &Host) -> Self {
+        let version = |command: &&str| host.sh(&format!("{command} version --short")).ok();
+        let (command, version) = ["docker-compose", "docker compose"]
+            .into_iter()
+            .find_map(|command| version(&command).map(|version| (command, version)))
+            .expect("there is no Compose: apt-get install docker-compose");
+        let passes_ipam_options = version.trim_start_matches('v').starts_with("1.");
+        println!("{command} {version}: ipam.options {}", if passes_ipam_options { "passed" } else { "dropped" });
+        Self { command, passes_ipam_options }
+    }
+
+    /// Brings the project up on the network of a file, restarts a service, and takes the project down.
+    fn up_and_down(&self, host: &Host, file: &str, tenant: &str) {
+        let compose = format!("{} -f {FOLDER}/project.yml -f {FOLDER}/{file}.yml -p shop", self.command);
+        host.sh(&format!("{compose} up -d")).unwrap();
+        let web = host.sh(&format!("{compose} ps -q web")).unwrap();
+        let db = host.sh(&format!("{compose} ps -q db")).unwrap();
+        assert_eq!(addresses(host, &db, "eth0"), ["10.5.0.7/24"]);
+        assert_eq!(mac_and_mtu(host, &db, "eth0"), ("02:00:0a:05:00:07".into(), "1400".into()));
+        for target in ["db", "10.5.0.7", "10.5.0.1"] {
+            assert!(reaches(host, &web, target), "web reaches {target}");
+        }
+        assert_eq!(sql(host, "SELECT DISTINCT ifnull(tenant, '') FROM lease"), tenant);
+        host.sh(&format!("{compose} restart db")).unwrap();
+        assert!(reaches(host, &web, "db"));
+        host.sh(&format!("{compose} down")).unwrap();
+    }
+}
+
+fn open(name: &str) -> (Host, Compose) {
+    let host = Host::builder().name(name).engine(Engine::Machine).start().unwrap();
+    let compose = Compose::find(&host);
+    (host, compose)
+}
 
 #[test]
 fn compose_brings_a_tenants_project_up_and_down() {
-    let host = Host::builder().name("compose").engine(Engine::Machine).start().unwrap();
-    let compose = ["docker-compose", "docker compose"]
-        .into_iter()
-        .find(|command| host.try_sh(&format!("{command} version")).unwrap().code == 0)
-        .expect("there is no Compose: apt-get install docker-compose");
-    assert!(Path::new(PROJECT).exists());
-    let compose = format!("{compose} -f {PROJECT} -p shop");
-    host.sh(&format!("{compose} up -d")).unwrap();
-    let web = host.sh(&format!("{compose} ps -q web")).unwrap();
-    let db = host.sh(&format!("{compose} ps -q db")).unwrap();
-    assert_eq!(addresses(&host, &db, "eth0"), ["10.5.0.7/24"]);
-    assert_eq!(mac_and_mtu(&host, &db, "eth0"), ("02:00:0a:05:00:07".into(), "1400".into()));
-    for target in ["db", "10.5.0.7", "10.5.0.1"] {
-        assert!(reaches(&host, &web, target), "web reaches {target}");
-    }
-    assert_eq!(sql(&host, "SELECT DISTINCT tenant FROM lease"), "shop");
-    host.sh(&format!("{compose} restart db")).unwrap();
-    assert!(reaches(&host, &web, "db"));
-    host.sh(&format!("{compose} down")).unwrap();
+    let (host, compose) = open("compose");
+    let (file, tenant) = if compose.passes_ipam_options { ("tenant", "shop") } else { ("plain", "") };
+    compose.up_and_down(&host, file, tenant);
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn compose_uses_a_tenants_network_that_exists() {
+    let (host, compose) = open("external");
+    let mtu = "com.docker.network.driver.mtu=1400";
+    let tenant = ["-o", "tenant=shop", "--ipam-opt", "tenant=shop", "-o", mtu];
+    network(&host, "shared", &[&tenant[..], &["--subnet", "10.5.0.0/24", "--gateway", "10.5.0.1"]].concat());
+    compose.up_and_down(&host, "external", "shop");
+    assert_eq!(sql(&host, "SELECT count(*) FROM network"), "1", "it outlives the project");
+    host.docker(&["network", "rm", "shared"]).unwrap();
     assert_nothing_left(&host, &[]);
 }
