@@ -187,13 +187,30 @@ fn an_engine_that_does_not_start_reports_why() {
 
 #[test]
 fn missing_binaries_are_named_with_what_builds_them() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lab"))
-        .args(["run", "--", "true"])
-        .env("CIAO_BIN_DIR", "/nowhere")
-        .output()
-        .unwrap();
-    let printed = String::from_utf8(output.stderr).unwrap();
-    assert!(printed.contains("/nowhere/ciao-net is missing: run `cargo build --release`"), "{printed}");
+    let folder = tempfile::tempdir().unwrap();
+    let lab = folder.path().join("lab");
+    std::fs::copy(env!("CARGO_BIN_EXE_lab"), &lab).unwrap();
+    let refused = |binaries: Option<&str>| {
+        let mut command = Command::new(&lab);
+        command.args(["run", "--no-docker", "--", "true"]).env_remove("CIAO_BIN_DIR");
+        let output = command.envs(binaries.map(|folder| ("CIAO_BIN_DIR", folder))).output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let printed = refused(Some("/nowhere"));
+    assert!(printed.contains("/nowhere/ciao-net is missing: CIAO_BIN_DIR names"), "{printed}");
+    let net = folder.path().join("ciao-net");
+    let printed = refused(None);
+    assert!(printed.contains(&format!("{} is missing: run `cargo build", net.display())), "{printed}");
+
+    // Older than what it was built from.
+    let source = folder.path().join("main.rs");
+    std::fs::write(folder.path().join("ciao-net.d"), format!("{}: {}", net.display(), source.display())).unwrap();
+    std::fs::write(&net, "").unwrap();
+    std::fs::write(&source, "").unwrap();
+    std::fs::File::options().write(true).open(&net).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let printed = refused(None);
+    assert!(printed.contains(&format!("ciao-net is older than {}: run `cargo build", source.display())), "{printed}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::daemon::Daemon;
 use super::namespaces::Inside;
@@ -43,19 +43,41 @@ fn serve(name: &str, args: &[OsString]) -> Vec<OsString> {
 
 /// Copies a binary, and does not bind it, so that a test of an upgrade can replace it.
 fn install(inside: &Inside, name: &str) -> Result<()> {
-    let binary = binaries().join(name);
-    ensure!(
-        binary.exists(),
-        "{} is missing: run `cargo build --release`, or name the folder of the binaries in CIAO_BIN_DIR",
-        binary.display()
-    );
+    let binary = built(name)?;
     copy(&binary, &inside.path("/usr/local/bin").join(name))?;
     let spec = format!("{name}.spec");
     copy(&workspace().join("deploy").join(&spec), &inside.path("/etc/docker/plugins").join(&spec))
 }
 
-fn binaries() -> PathBuf {
-    env::var_os("CIAO_BIN_DIR").map_or_else(|| workspace().join("target/release"), PathBuf::from)
+/// The binary of the build that this program is of, so that a test runs what was built with it; or that in the folder
+/// `CIAO_BIN_DIR`.
+fn built(name: &str) -> Result<PathBuf> {
+    const BUILD: &str = "run `cargo build -p ciao-netdriver -p ciao-ipam`, for a release with --release";
+    if let Some(folder) = env::var_os("CIAO_BIN_DIR") {
+        let binary = Path::new(&folder).join(name);
+        ensure!(binary.exists(), "{} is missing: CIAO_BIN_DIR names the folder of the binaries", binary.display());
+        return Ok(binary);
+    }
+    let program = env::current_exe().context("find this program's folder")?;
+    // Cargo puts tests one folder deeper than programs.
+    let folders = program.ancestors().skip(1);
+    let folder = folders.into_iter().find(|folder| !folder.ends_with("deps")).context("find the build's folder")?;
+    let binary = folder.join(name);
+    ensure!(binary.exists(), "{} is missing: {BUILD}", binary.display());
+    if let Some(source) = newer_source(&binary)? {
+        bail!("{} is older than {source}: {BUILD}", binary.display());
+    }
+    Ok(binary)
+}
+
+/// A source of a binary that was changed after it was built, by the list that cargo leaves beside it.
+fn newer_source(binary: &Path) -> Result<Option<String>> {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let built = modified(binary).with_context(|| format!("look at {}", binary.display()))?;
+    let Ok(list) = fs::read_to_string(binary.with_extension("d")) else { return Ok(None) };
+    let mut sources = list.split_whitespace().skip(1);
+    let newer = sources.find(|source| modified(Path::new(source)).is_ok_and(|modified| modified > built));
+    Ok(newer.map(str::to_owned))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
