@@ -5,28 +5,36 @@ PREFIX ?= /usr/local
 
 FUZZ_SECONDS ?= 60
 
-.PHONY: demo test check test-engines fuzz bench build install uninstall deps
+# What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
+ALL = --locked --workspace --exclude ciao-bench
+# Tests with an engine mostly wait, so more of them run than there are processors.
+TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
+
+.PHONY: demo test check lint test-engines fuzz bench build install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
 	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
 
-## Run every test: formatting, lints, units, replays, kernel, real engine.
-test: check
-	$(CARGO) build --release --locked --workspace --exclude ciao-bench
-	$(CARGO) test --locked --no-fail-fast -p ciao-tests
+## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same build.
+test: lint
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test $(ALL) --no-fail-fast
 
 ## The tests that need no engine.
-check: deps
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+check: lint
 	$(CARGO) test --locked -p ciao-common -p ciao-ipam -p ciao-netdriver -p ciao-fuzz
 
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
 ## The tests on a real engine, once for each engine of three Debian suites. Longer than in `test`: each call meets three
-## kills, and random operations a hundred faults. Prints what happened to each call, and what took how long.
+## kills, and random operations a hundred faults; the daemons are release builds. Prints what happened to each call, and what
+## took how long.
 test-engines: build
 	for engine in bookworm trixie forky; do \
-		CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 $(CARGO) test --locked -p ciao-tests -- --show-output || exit 1; \
+		CIAO_BIN_DIR=$(CURDIR)/target/release CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 \
+			RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked -p ciao-tests -- --show-output || exit 1; \
 	done
 
 ## Fuzz each target for FUZZ_SECONDS, with an eye on the code that is reached. Findings are in fuzz/artifacts.

@@ -15,7 +15,8 @@ need() { # need COMMAND PACKAGE
 	command -v "$1" >/dev/null || missing="$missing $2"
 }
 PATH="$PATH:/usr/sbin:/sbin"
-need cc gcc
+# A linker needs the C library's files too, which gcc only recommends.
+echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing="$missing gcc libc6-dev"
 need dockerd docker.io
 need iptables iptables
 need ip iproute2
