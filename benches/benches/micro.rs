@@ -36,7 +36,7 @@ fn leases(criterion: &mut Criterion) {
         let pool = store
             .write(move |tx| {
                 let set = tx.insert_pool_set(Scope::Local, None, subnet)?;
-                tx.insert_pool(&set, None, false)
+                tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)
             })
             .unwrap();
         let filled = pool.clone();

@@ -13,7 +13,8 @@ use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
 use ciao_common::types::{AddressRange, Family};
 
 use crate::lease::{free, is_abandoned, is_reserved, reclaim};
-use crate::{Config, Ipam};
+use crate::pool::known;
+use crate::{Config, Ipam, lost, term};
 
 impl Ipam {
     /// `IpamDriver.RequestAddress`: grants the address asked for, or any free one.
@@ -22,9 +23,10 @@ impl Ipam {
     /// An unknown pool; an address outside of it, of the other family, or in use; no address left.
     pub fn request_address(&self, request: RequestAddress) -> Answer<AddressReply> {
         let config = self.config.clone();
-        self.store.begin(move |tx| {
-            let Some(pool) = tx.pool_by_id(&request.pool_id)? else {
-                bail!("pool {} is unknown: it was released, or another ciao-ipam made it", request.pool_id);
+        self.store.begin_while_awaited(move |tx| {
+            let pool = match tx.pool_by_id(&request.pool_id)? {
+                Some(pool) => pool,
+                None => lost::found_again(tx, &request.pool_id)?,
             };
             let is_gateway = request.options.text(ADDRESS_TYPE).as_deref() == Some(GATEWAY);
             let kind = if is_gateway { AddressKind::Gateway } else { AddressKind::Lease };
@@ -45,9 +47,12 @@ impl Ipam {
     /// The disk's. An unknown pool or address is none: the engine would forget it in any case.
     pub fn release_address(&self, request: ReleaseAddress) -> Answer<Empty> {
         self.store.begin(move |tx| {
-            match tx.pool_by_id(&request.pool_id)? {
-                Some(pool) => release(tx, &pool.set, request.address)?,
-                None => log::info!("pool {} is unknown: {} need not be released", request.pool_id, request.address),
+            match known(tx, &request.pool_id)? {
+                Some(pool) => {
+                    term::heed_release(tx, &pool, request.address)?;
+                    release(tx, &pool.set, request.address)?;
+                }
+                None => log::info!("pool {:?} is unknown: {} need not be released", request.pool_id, request.address),
             }
             Ok(Empty {})
         })
@@ -63,11 +68,14 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
         ensure!(tx.take(set, address)?, "a defect in ciao: {address} of {subnet} is neither free nor taken");
         return tx.grant(pool, address, kind);
     };
+    if term::grant_again(tx, pool, address, kind)? {
+        return Ok(());
+    }
     match (held.kind, kind) {
         (AddressKind::Reserved, _) | (AddressKind::Gateway, AddressKind::Gateway) => tx.grant(pool, address, kind),
         (AddressKind::Lease, AddressKind::Lease) if is_abandoned(tx, set, address, held.granted, config.takeover)? => {
             log::info!("lease {address} of {subnet} waited for its endpoint in vain: granted anew");
-            tx.regrant(pool, address)
+            tx.regrant(pool, address, kind)
         }
         (AddressKind::Gateway, _) => bail!("address {address} of pool {subnet} is in use: it is the gateway's"),
         (AddressKind::Lease, _) if tx.is_bound(set, address)? => {
@@ -81,6 +89,7 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
 
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
     let set = &pool.set;
+    ensure!(!pool.incomplete, lost::incomplete(pool));
     if kind == AddressKind::Gateway
         && let Some(gateway) = tx.gateway_of(set)?
     {
@@ -92,7 +101,11 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
         Some(number) => number,
         None => {
             reclaim(tx, config, set)?;
-            lowest_unreserved(tx, pool, range, serial)?.with_context(|| full(pool))?
+            let number = match lowest_unreserved(tx, pool, range, serial)? {
+                None if term::make_room(tx, pool)? => lowest_unreserved(tx, pool, range, serial)?,
+                number => number,
+            };
+            number.with_context(|| full(pool))?
         }
     };
     let address = set.subnet.family().address(number);

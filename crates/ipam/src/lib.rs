@@ -4,7 +4,8 @@
 //! - [`address`]: granting and releasing;
 //! - `lease`: whether an address is reserved or abandoned, and how it becomes free;
 //! - [`reclaim`]: giving back what nobody claimed;
-//! - [`range`]: where a free default pool lies, as arithmetic;
+//! - `vacancy`: where a free default pool lies;
+//! - `term`: what a swarm's new leader requests again; `lost`: pools whose record was lost;
 //! - [`reconcile`]: references of pools put right;
 //! - [`options`]: what a user may say;
 //! - [`routes`]: which call goes where;
@@ -13,12 +14,14 @@
 pub mod address;
 pub mod cli;
 mod lease;
+mod lost;
 pub mod options;
 pub mod pool;
-pub mod range;
 pub mod reclaim;
 pub mod reconcile;
 pub mod routes;
+mod term;
+mod vacancy;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -35,6 +38,7 @@ pub struct Ipam {
     config: Config,
     /// Where the last look for abandoned leases stopped.
     looked_at: Mutex<(i64, IpAddr)>,
+    hints: Arc<vacancy::Hints>,
 }
 
 /// What an administrator may set.
@@ -68,6 +72,6 @@ impl Ipam {
         let fresh = options::random_ula();
         let ula = store.write(move |tx| tx.setting_or("ula", &fresh))?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
-        Ok(Self { store, config, looked_at: Mutex::new(reclaim::START) })
+        Ok(Self { store, config, looked_at: Mutex::new(reclaim::START), hints: Arc::default() })
     }
 }

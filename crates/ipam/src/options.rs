@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::ipam::SERIAL;
-use ciao_common::types::{PoolId, Subnet, TenantId};
+use ciao_common::types::{Subnet, TenantId, VnicId};
 
 /// The options of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,13 +29,15 @@ impl PoolOptions {
                 "unknown option --ipam-opt {key}: ciao-ipam knows tenant and {SERIAL}"
             );
         }
+        let empty = options.value("tenant").is_some_and(|value| value == "");
+        ensure!(!empty, "--ipam-opt tenant= is empty: give the tenant's name, or omit the option");
         let tenant = options.text("tenant").map(|text| text.parse()).transpose().context("--ipam-opt tenant")?;
         Ok(Self { tenant, serial: options.flag(SERIAL) })
     }
 }
 
 /// A subnet that is cut into pools of one size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DefaultPool {
     base: Subnet,
     size: u8,
@@ -54,6 +56,15 @@ impl DefaultPool {
             base.family().bits()
         );
         Ok(Self { base, size })
+    }
+
+    /// The lowest of its pools that begins at `start` or above.
+    pub(crate) fn first_from(self, start: u128) -> Option<Subnet> {
+        let (family, base) = (self.base.family(), self.base.range());
+        let hosts = 1_u128.checked_shl(u32::from(family.bits() - self.size)).map_or(u128::MAX, |count| count - 1);
+        let first = if start & hosts == 0 { start } else { (start | hosts).checked_add(1)? };
+        let within = (base.first..=base.last).contains(&first);
+        within.then(|| Subnet::new(family.address(first), self.size).ok()).flatten()
     }
 
     /// What it is cut from.
@@ -94,8 +105,8 @@ pub fn builtin_pools() -> Vec<DefaultPool> {
 /// A random /48 of `fd00::/8` (RFC 4193, 3.2).
 #[must_use]
 pub fn random_ula() -> String {
-    let random = PoolId::random();
-    let digits = u64::from_str_radix(&random.as_str()[..10], 16).expect("an id is hexadecimal");
+    let random = VnicId::random();
+    let digits = u64::from_str_radix(random.as_str(), 16).expect("an id is hexadecimal");
     let address = Ipv6Addr::from((0xfd_u128 << 120) | (u128::from(digits) << 80));
     format!("{address}/48")
 }

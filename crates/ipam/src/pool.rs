@@ -4,24 +4,26 @@
 //! on it. A pool that names no tenant gets a set of its own each time, so two networks of two users may have the same
 //! subnet on one host without knowing of each other.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{PoolReply, ReleasePool, RequestPool};
-use ciao_common::store::{PoolSet, Scope, Tx};
-use ciao_common::types::{Family, Subnet, TenantId};
+use ciao_common::store::{Answer, Pool, PoolSet, Tx};
+use ciao_common::types::{AddressSpace, Family, PoolId, Scope, Subnet, TenantId};
 
-use crate::Ipam;
-use crate::options::{DefaultPool, PoolOptions};
-use crate::range::first_gap;
+use crate::options::PoolOptions;
+use crate::vacancy::Hints;
+use crate::{Config, Ipam, term, vacancy};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
     /// This subnet.
     Exactly(Subnet),
     /// Any of this size (`0.0.0.0/24`; engine 28 and newer).
     OfSize(Family, u8),
-    /// Any.
+    /// Any (`""`, `0.0.0.0/0`, `::/0`).
     Any(Family),
 }
 
@@ -41,9 +43,9 @@ impl Wanted {
                 "sub-pool {sub_pool} is not inside pool {pool}: give an --ip-range within --subnet"
             );
         }
-        if pool.network().is_unspecified() && pool.prefix() > 0 {
+        if pool.network().is_unspecified() {
             ensure!(request.sub_pool.is_none(), "a sub-pool needs a pool with an address, not {pool}");
-            return Ok(Self::OfSize(family, pool.prefix()));
+            return Ok(if pool.prefix() == 0 { Self::Any(family) } else { Self::OfSize(family, pool.prefix()) });
         }
         Ok(Self::Exactly(pool))
     }
@@ -54,26 +56,26 @@ impl Ipam {
     ///
     /// # Errors
     /// What is asked for makes no sense, overlaps another pool of the tenant, or the default pools are used up.
-    pub fn request_pool(&self, request: RequestPool) -> Result<PoolReply> {
-        let space = request.address_space.as_str();
-        let scope = if space.is_empty() { Ok(Scope::Local) } else { space.parse() };
-        let scope = scope.with_context(|| format!("unknown address space {space:?}"))?;
-        let options = PoolOptions::parse(&request.options)?;
-        let wanted = Wanted::of(&request)?;
-        let default_pools = self.config.default_pools.clone();
-        self.store.write(move |tx| {
-            let tenant = options.tenant.as_ref();
-            let set = match wanted {
-                Wanted::Exactly(subnet) => exact_set(tx, scope, tenant, subnet)?,
-                Wanted::OfSize(family, size) => free_set(tx, scope, tenant, family, &resized(&default_pools, size))?,
-                Wanted::Any(family) => free_set(tx, scope, tenant, family, &default_pools)?,
+    pub fn request_pool(&self, request: RequestPool) -> Answer<PoolReply> {
+        let (config, hints) = (self.config.clone(), Arc::clone(&self.hints));
+        self.store.begin_while_awaited(move |tx| {
+            let text = request.address_space.as_str();
+            let space = if text.is_empty() { Ok(AddressSpace::of(Scope::Local)) } else { text.parse() };
+            let space = space.with_context(|| format!("unknown address space {text:?}"))?;
+            let options = PoolOptions::parse(&request.options)?;
+            let wanted = Wanted::of(&request)?;
+            let set = match space.scope() {
+                Scope::Global => term::set(tx, &config, &hints, &options, wanted)?,
+                Scope::Local => wanted_set(tx, &config, &hints, Scope::Local, options.tenant.as_ref(), wanted)?.0,
             };
-            let pool = match tx.pool_alike(&set, request.sub_pool, options.serial)? {
+            // On a swarm's leader serial is a request's property: a restore has it, and the first request has not.
+            let serial = Some(options.serial).filter(|_| !set.is_global());
+            let pool = match tx.pool_alike(&set, request.sub_pool, serial)? {
                 Some(pool) => {
-                    tx.add_pool_ref(&pool)?;
+                    tx.add_pool_ref(&pool, &space)?;
                     pool
                 }
-                None => tx.insert_pool(&set, request.sub_pool, options.serial)?,
+                None => tx.insert_pool(&set, &space, options.tenant.as_ref(), request.sub_pool, options.serial)?,
             };
             Ok(PoolReply { pool_id: pool.pool_id, pool: set.subnet, data: Default::default() })
         })
@@ -84,17 +86,20 @@ impl Ipam {
     ///
     /// # Errors
     /// The disk's. An unknown pool is none: the engine would forget the pool in any case.
-    pub fn release_pool(&self, request: ReleasePool) -> Result<Empty> {
-        self.store.write(move |tx| {
-            let Some(pool) = tx.pool_by_id(&request.pool_id)? else {
-                log::info!("pool {} is unknown: nothing to release", request.pool_id);
+    pub fn release_pool(&self, request: ReleasePool) -> Answer<Empty> {
+        let hints = Arc::clone(&self.hints);
+        self.store.begin(move |tx| {
+            let Some(pool) = known(tx, &request.pool_id)? else {
+                log::info!("pool {:?} is unknown: nothing to release", request.pool_id);
                 return Ok(Empty {});
             };
+            let Some(pool) = term::to_release(tx, pool)? else { return Ok(Empty {}) };
             if pool.refs > 1 {
                 tx.drop_pool_refs(&pool, 1)?;
                 return Ok(Empty {});
             }
             let leases = tx.delete_pool(&pool)?;
+            hints.lower(pool.set.scope, pool.set.tenant.as_ref(), pool.set.subnet);
             if leases > 0 {
                 log::info!(
                     "pool {} ({}) is released with {leases} leases, which are free now",
@@ -107,42 +112,48 @@ impl Ipam {
     }
 }
 
-/// The set with that subnet: the tenant's, or a new one.
-fn exact_set(tx: &Tx<'_>, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<PoolSet> {
-    if let Some(tenant) = tenant {
-        let touching = tx.pool_sets_touching(scope, Some(tenant), subnet)?;
-        if let Some(same) = touching.iter().find(|set| set.subnet == subnet) {
-            return Ok(same.clone());
-        }
-        if let Some(other) = touching.first() {
-            bail!(
-                "pool {subnet} overlaps pool {} of tenant {tenant}: give another subnet, or another tenant",
-                other.subnet
-            );
-        }
+/// The recorded pool of a PoolID that may be anything.
+pub(crate) fn known(tx: &Tx<'_>, id: &str) -> Result<Option<Pool>> {
+    match id.parse::<PoolId>() {
+        Ok(id) => tx.pool_by_id(&id),
+        Err(_) => Ok(None),
     }
-    tx.insert_pool_set(scope, tenant, subnet)
 }
 
-/// A new set out of the default pools, apart from every pool of that tenant (or of those who named none).
-fn free_set(
+/// The set that is asked for, and whether it is new.
+pub(crate) fn wanted_set(
     tx: &Tx<'_>,
+    config: &Config,
+    hints: &Hints,
     scope: Scope,
     tenant: Option<&TenantId>,
-    family: Family,
-    pools: &[DefaultPool],
-) -> Result<PoolSet> {
-    for pool in pools.iter().filter(|pool| pool.base().family() == family) {
-        let touching = tx.pool_sets_touching(scope, tenant, pool.base())?;
-        let taken: Vec<_> = touching.iter().map(|set| set.subnet.range()).collect();
-        if let Some(subnet) = first_gap(pool.base(), pool.size(), &taken) {
-            return tx.insert_pool_set(scope, tenant, subnet);
+    wanted: Wanted,
+) -> Result<(PoolSet, bool)> {
+    let subnet = match wanted {
+        Wanted::Exactly(subnet) => match same_set(tx, scope, tenant, subnet)? {
+            Some(set) => return Ok((set, false)),
+            None => subnet,
+        },
+        Wanted::OfSize(family, size) => {
+            vacancy::find(tx, hints, (scope, tenant), (family, Some(size)), &config.default_pools)?
         }
-    }
-    bail!("all {family} default pools are used up: name a --subnet, or give ciao-ipam more with --default-pool")
+        Wanted::Any(family) => vacancy::find(tx, hints, (scope, tenant), (family, None), &config.default_pools)?,
+    };
+    Ok((tx.insert_pool_set(scope, tenant, subnet)?, true))
 }
 
-/// The default pools cut to another size, as far as they are large enough.
-fn resized(pools: &[DefaultPool], size: u8) -> Vec<DefaultPool> {
-    pools.iter().filter_map(|pool| DefaultPool::new(pool.base(), size).ok()).collect()
+/// The tenant's set with that subnet.
+pub(crate) fn same_set(tx: &Tx<'_>, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Option<PoolSet>> {
+    let Some(tenant) = tenant else { return Ok(None) };
+    let touching = tx.pool_sets_touching(scope, Some(tenant), subnet)?;
+    if let Some(same) = touching.iter().find(|set| set.subnet == subnet) {
+        return Ok(Some(same.clone()));
+    }
+    match touching.first() {
+        None => Ok(None),
+        Some(other) => bail!(
+            "pool {subnet} overlaps pool {} of tenant {tenant}: give another subnet, or another tenant",
+            other.subnet
+        ),
+    }
 }

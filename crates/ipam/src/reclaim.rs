@@ -31,7 +31,10 @@ impl Ipam {
     /// The disk's.
     pub fn reclaim(&self) -> Result<usize> {
         self.mark_abandoned()?;
-        let reclaimed = self.reclaim_leases()? + self.reclaim_reservations()? + self.reclaim_gateways()?;
+        let reclaimed = self.reclaim_leases()?
+            + self.reclaim_reservations()?
+            + self.reclaim_gateways()?
+            + self.reclaim_former()?;
         self.hold_gateways()?;
         Ok(reclaimed)
     }

@@ -1,8 +1,8 @@
 //! Which call goes where. The set of paths is the driver's whole plugin interface.
 
-use ciao_common::api::ipam::{AddressSpaces, Capabilities};
+use ciao_common::api::ipam::AddressSpaces;
 use ciao_common::serve::plugin::Plugin;
-use ciao_common::store::Scope;
+use ciao_common::types::{AddressSpace, Scope};
 
 use crate::Ipam;
 
@@ -10,16 +10,13 @@ use crate::Ipam;
 #[must_use]
 pub fn plugin(driver: Ipam) -> Plugin<Ipam> {
     Plugin::new("IpamDriver", driver)
-        .constant("/IpamDriver.GetCapabilities", |_| Capabilities {
-            requires_mac_address: false,
-            requires_request_replay: false,
-        })
+        .change_without_argument("/IpamDriver.GetCapabilities", Ipam::capabilities)
         .constant("/IpamDriver.GetDefaultAddressSpaces", |_| AddressSpaces {
-            local_default_address_space: Scope::Local.to_string(),
-            global_default_address_space: Scope::Global.to_string(),
+            local_default_address_space: AddressSpace::fresh().to_string(),
+            global_default_address_space: AddressSpace::of(Scope::Global).to_string(),
         })
-        .call("/IpamDriver.RequestPool", Ipam::request_pool)
-        .call("/IpamDriver.ReleasePool", Ipam::release_pool)
+        .change("/IpamDriver.RequestPool", Ipam::request_pool)
+        .change("/IpamDriver.ReleasePool", Ipam::release_pool)
         .change("/IpamDriver.RequestAddress", Ipam::request_address)
         .change("/IpamDriver.ReleaseAddress", Ipam::release_address)
 }

@@ -98,7 +98,7 @@ impl World {
         };
         let overlaps =
             tenant > 0 && self.pools.iter().any(|p| p.set.0 == tenant && p.set.1 != pool && p.set.1.overlaps(pool));
-        let reply = self.ipam.request_pool(request);
+        let reply = self.ipam.request_pool(request).wait();
         assert_eq!(reply.is_err(), overlaps, "{reply:?}");
         let Ok(reply) = reply else { return };
         self.made += 1;
@@ -117,7 +117,7 @@ impl World {
 
     fn release_pool(&mut self, index: usize) {
         let id = self.pools[index].id.clone();
-        self.ipam.release_pool(ReleasePool { pool_id: id.clone() }).unwrap();
+        self.ipam.release_pool(ReleasePool { pool_id: id.to_string() }).wait().unwrap();
         self.pools[index].refs -= 1;
         if self.pools[index].refs == 0 {
             let gone = self.pools.remove(index);
@@ -167,7 +167,7 @@ impl World {
         let (key, pool_id) = ((*set, *number), pool.clone());
         let address: IpAddr = set.1.family().address(*number);
         for _ in 0..times {
-            self.ipam.release_address(ReleaseAddress { pool_id: pool_id.clone(), address }).wait().unwrap();
+            self.ipam.release_address(ReleaseAddress { pool_id: pool_id.to_string(), address }).wait().unwrap();
         }
         self.held.remove(&key);
     }

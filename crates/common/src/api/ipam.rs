@@ -74,9 +74,9 @@ pub struct PoolReply {
 /// Argument of `IpamDriver.ReleasePool`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleasePool {
-    /// The pool.
-    #[serde(rename = "PoolID")]
-    pub pool_id: PoolId,
+    /// The pool. A swarm's leader that does not know it any more sends `""`.
+    #[serde(rename = "PoolID", default, deserialize_with = "go::nullable")]
+    pub pool_id: String,
 }
 
 /// Argument of `IpamDriver.RequestAddress`.
@@ -109,9 +109,9 @@ pub struct AddressReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ReleaseAddress {
-    /// The pool.
-    #[serde(rename = "PoolID")]
-    pub pool_id: PoolId,
+    /// The pool. A swarm's leader that does not know it any more sends `""`.
+    #[serde(rename = "PoolID", default, deserialize_with = "go::nullable")]
+    pub pool_id: String,
     /// The address, bare.
     #[serde(deserialize_with = "go::required_address")]
     pub address: IpAddr,

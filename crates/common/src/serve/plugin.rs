@@ -88,6 +88,22 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
+    /// As [`Self::change`], for a method whose argument does not matter.
+    #[must_use]
+    pub fn change_without_argument<R, F>(mut self, path: &'static str, method: fn(&D) -> F) -> Self
+    where
+        R: Serialize + Send + 'static,
+        F: Future<Output = Result<R>> + Send + 'static,
+    {
+        let call: Call<D> = Box::new(move |driver, _| wait(method(driver)));
+        let begin: Begin<D> = Box::new(move |driver, _| {
+            let answer = method(driver);
+            Begun::Waiting(Box::pin(async { render(answer.await) }))
+        });
+        self.methods.insert(path, Method { call, begin });
+        self
+    }
+
     /// Adds a method whose argument does not matter and whose answer needs neither disk nor kernel.
     #[must_use]
     pub fn constant<R: Serialize>(

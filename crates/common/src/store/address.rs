@@ -61,6 +61,8 @@ pub struct Held {
     pub granted: i64,
     /// Since when it is known to be nobody's.
     pub unclaimed: Option<i64>,
+    /// The leadership that granted it, if its set is global.
+    pub term: i64,
 }
 
 /// A line of the list of leases. All text is as view `lease` shows it.
@@ -72,7 +74,7 @@ pub struct LeaseRow {
     pub subnet: String,
     /// The address.
     pub address: IpAddr,
-    /// `gateway`, `pending`, `bound`, `aux`, `granted` or `reserved`.
+    /// `gateway`, `pending`, `bound`, `aux`, `granted`, `reserved` or `former`.
     pub state: String,
     /// The instance that a launcher assigned it to.
     pub instance: Option<InstanceId>,
@@ -103,11 +105,11 @@ impl Tx<'_> {
     /// The disk's.
     pub fn address(&self, set: &PoolSet, address: IpAddr) -> Result<Option<Held>> {
         self.first(
-            "SELECT kind, held, granted, unclaimed FROM address_record WHERE set_id = ?1 AND key = ?2",
+            "SELECT kind, held, granted, unclaimed, term FROM address_record WHERE set_id = ?1 AND key = ?2",
             params![set.id, Key::of(address)],
             |row| {
                 let kind = row.get::<_, Text<_>>(0)?.0;
-                Ok(Held { kind, held: row.get(1)?, granted: row.get(2)?, unclaimed: row.get(3)? })
+                Ok(Held { kind, held: row.get(1)?, granted: row.get(2)?, unclaimed: row.get(3)?, term: row.get(4)? })
             },
         )
     }
@@ -119,21 +121,22 @@ impl Tx<'_> {
     /// The disk's; a lease that is granted already.
     pub fn grant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
-            "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)
-             ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted, unclaimed = NULL",
-            params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), now()],
+            "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted, term) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
+             ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted,
+             unclaimed = NULL, term = excluded.term",
+            params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), now(), pool.term],
         )
         .map(drop)
     }
 
-    /// Grants an abandoned lease anew.
+    /// Grants an address again whose holder is gone, as a lease or a gateway, once.
     ///
     /// # Errors
     /// The disk's.
-    pub fn regrant(&self, pool: &Pool, address: IpAddr) -> Result<()> {
+    pub fn regrant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
-            "UPDATE address_record SET pool = ?3, granted = ?4, unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
-            params![pool.set.id, Key::of(address), pool.id, now()],
+            "UPDATE address_record SET pool = ?3, kind = ?4, held = 1, granted = ?5, unclaimed = NULL, term = ?6 WHERE set_id = ?1 AND key = ?2",
+            params![pool.set.id, Key::of(address), pool.id, Text(kind), now(), pool.term],
         )
         .map(drop)
     }

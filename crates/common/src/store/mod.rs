@@ -16,6 +16,7 @@
 //! (the daemon's lock refuses that), foreign keys between the tables of the two daemons.
 
 mod address;
+mod claim;
 mod connection;
 mod endpoint;
 mod free;
@@ -23,10 +24,13 @@ mod gateway;
 mod network;
 mod pool;
 mod readers;
+mod route;
 mod schema;
 mod setting;
+mod term;
 mod unclaimed;
 mod uplink;
+mod vacancy;
 mod value;
 mod vnic;
 mod words;
@@ -41,7 +45,9 @@ use rusqlite::Connection;
 pub use address::{AddressKind, Held, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
 pub use network::{Network, NetworkRow, NetworkSubnet, Route};
-pub use pool::{Pool, PoolRow, PoolSet, Scope};
+pub use crate::types::Scope;
+pub use pool::{Pool, PoolRow, PoolSet};
+pub use term::Term;
 pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
 pub use words::{Egress, Egress6, VnicPolicy};
@@ -109,7 +115,17 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.begin(change)
+        self.writer.begin(change, false)
+    }
+
+    /// As [`Self::begin`], but a change whose turn has not come when nobody awaits it any more is not made: its caller
+    /// would never learn of it.
+    pub fn begin_while_awaited<T, F>(&self, change: F) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.begin(change, true)
     }
 
     /// Waits until every change that was begun before is on the disk, or has failed, so that a reader sees it.

@@ -1,27 +1,12 @@
 //! Tables `pool_set` and `pool_record`: a subnet's one set of addresses in a tenant's space, and the pools on it.
 
-use std::fmt;
-use std::str::FromStr;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rusqlite::{Row, params};
 use serde::Serialize;
 
 use super::value::{Key, Text, get, get_optional, text};
-use super::words::words;
 use super::{Tx, now};
-use crate::types::{PoolId, Subnet, TenantId};
-
-/// Docker's two address spaces. What is in one is apart from the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Networks of one engine.
-    Local,
-    /// Networks of a swarm, as its leader allocates them.
-    Global,
-}
-
-words!(Scope, "scope", Local = "local", Global = "global");
+use crate::types::{AddressSpace, PoolDescription, PoolId, Scope, Subnet, TenantId};
 
 /// One set of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +38,18 @@ pub struct Pool {
     pub cursor: Option<u128>,
     /// How many requests have not been released.
     pub refs: i64,
+    /// Of the local address space that it was last requested in.
+    pub nonce: String,
+    /// When it was made, in milliseconds since 1970.
+    pub created: i64,
+    /// When it was last requested.
+    pub requested: i64,
+    /// The leadership of a global set.
+    pub term: i64,
+    /// Whether a new leader is restoring the set.
+    pub restoring: bool,
+    /// Whether the set was made again from a PoolID: who has which address is not known.
+    pub incomplete: bool,
 }
 
 /// A line of the list of pools.
@@ -79,7 +76,8 @@ pub struct PoolRow {
 }
 
 const POOL: &str =
-    "SELECT p.id, p.pool_id, p.set_id, p.sub_pool, p.serial, p.cursor, p.refs, s.scope, s.tenant, s.subnet
+    "SELECT p.id, p.pool_id, p.set_id, p.sub_pool, p.serial, p.cursor, p.refs, p.nonce, p.created, p.requested,
+            s.scope, s.tenant, s.subnet, s.term, s.restoring IS NOT NULL AS restoring, s.incomplete
      FROM pool_record p JOIN pool_set s ON s.id = p.set_id";
 
 pub(super) fn pool_set(row: &Row<'_>, id: &str) -> rusqlite::Result<PoolSet> {
@@ -105,6 +103,12 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
         serial: row.get("serial")?,
         cursor: row.get::<_, Option<Key>>("cursor")?.map(Key::number),
         refs: row.get("refs")?,
+        nonce: row.get("nonce")?,
+        created: row.get("created")?,
+        requested: row.get("requested")?,
+        term: row.get("term")?,
+        restoring: row.get("restoring")?,
+        incomplete: row.get("incomplete")?,
     })
 }
 
@@ -117,15 +121,41 @@ impl Tx<'_> {
         self.first(&format!("{POOL} WHERE p.pool_id = ?1"), [Text(id)], pool)
     }
 
-    /// The pool on that set with the same sub-pool and order, if somebody asked for it before.
+    /// The oldest pool on that set with the same sub-pool and, if it matters, order.
     ///
     /// # Errors
     /// The disk's.
-    pub fn pool_alike(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: bool) -> Result<Option<Pool>> {
+    pub fn pool_alike(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: Option<bool>) -> Result<Option<Pool>> {
         let sub_pool = sub_pool.map_or_else(String::new, |s| s.to_string());
         self.first(
-            &format!("{POOL} WHERE p.set_id = ?1 AND p.sub_pool = ?2 AND p.serial = ?3"),
+            &format!("{POOL} WHERE p.set_id = ?1 AND p.sub_pool = ?2 AND (?3 IS NULL OR p.serial = ?3) ORDER BY p.id LIMIT 1"),
             params![set.id, sub_pool, serial],
+            pool,
+        )
+    }
+
+    /// The pools on a set, oldest first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn pools_of_set(&self, set: &PoolSet) -> Result<Vec<Pool>> {
+        self.all(&format!("{POOL} WHERE p.set_id = ?1 ORDER BY p.id"), [set.id], pool)
+    }
+
+    /// The local pools of that subnet that were requested more often than networks of ciao-net are on them, newest
+    /// request first; those without tenant only while no network is on their set.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn pools_without_network(&self, scope: Scope, subnet: Subnet) -> Result<Vec<Pool>> {
+        self.all(
+            &format!(
+                "{POOL} WHERE s.scope = ?1 AND s.subnet = ?2
+                 AND (SELECT count(*) FROM network_subnet n WHERE n.set_id = s.id AND (n.pool IS NULL OR n.pool = p.pool_id)) < p.refs
+                 AND (s.tenant IS NOT NULL OR NOT EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id))
+                 ORDER BY p.requested DESC, p.id DESC"
+            ),
+            params![Text(scope), Text(subnet)],
             pool,
         )
     }
@@ -156,19 +186,6 @@ impl Tx<'_> {
         )
     }
 
-    /// Every set with exactly that subnet that no network of ciao-net is on, newest first.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn pool_sets_without_network(&self, scope: Scope, subnet: Subnet) -> Result<Vec<PoolSet>> {
-        self.all(
-            "SELECT id, scope, tenant, subnet FROM pool_set s WHERE scope = ?1 AND subnet = ?2
-             AND NOT EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id) ORDER BY id DESC",
-            params![Text(scope), Text(subnet)],
-            |row| pool_set(row, "id"),
-        )
-    }
-
     /// Makes a set whose addresses are all free.
     ///
     /// # Errors
@@ -185,35 +202,104 @@ impl Tx<'_> {
         Ok(PoolSet { id, scope, tenant: tenant.cloned(), subnet })
     }
 
-    /// Makes a pool on a set, with one reference.
+    /// Makes a pool on a set, with one reference, that was requested in `space`. `tenant`: what the request named.
     ///
     /// # Errors
     /// The disk's.
-    pub fn insert_pool(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: bool) -> Result<Pool> {
-        let pool_id = PoolId::random();
-        self.change(
-            "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, created, requested) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-            params![Text(&pool_id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, now()],
-        )?;
-        self.pool_by_id(&pool_id)?.context("the pool just made is not there")
+    pub fn insert_pool(
+        &self,
+        set: &PoolSet,
+        space: &AddressSpace,
+        tenant: Option<&TenantId>,
+        sub_pool: Option<Subnet>,
+        serial: bool,
+    ) -> Result<Pool> {
+        let described = PoolDescription {
+            space: space.clone(),
+            subnet: set.subnet,
+            sub_pool,
+            serial,
+            tenant: tenant.cloned(),
+            database: self.database()?,
+            row: self.last_pool_row()? + 1,
+        };
+        self.insert_pool_as(set, &PoolId::describing(&described), space, sub_pool, serial)
     }
 
-    /// Counts a reference more, as of now.
+    /// The highest row that a pool of this database ever had.
     ///
     /// # Errors
     /// The disk's.
-    pub fn add_pool_ref(&self, pool: &Pool) -> Result<()> {
+    pub fn last_pool_row(&self) -> Result<i64> {
+        let last = self.first("SELECT seq FROM sqlite_sequence WHERE name = 'pool_record'", [], |row| row.get(0))?;
+        Ok(last.unwrap_or(0))
+    }
+
+    /// The pools of that subnet whose own PoolID was lost.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn lost_pools(&self, scope: Scope, subnet: Subnet) -> Result<Vec<Pool>> {
+        let pools = self.all(
+            &format!("{POOL} WHERE s.scope = ?1 AND s.subnet = ?2 ORDER BY p.id"),
+            params![Text(scope), Text(subnet)],
+            pool,
+        )?;
+        Ok(pools.into_iter().filter(|pool| pool.pool_id.is_lost()).collect())
+    }
+
+    /// Records whether it is known who has which address of a set.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
+        self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete]).map(drop)
+    }
+
+    /// Makes a pool on a set that Docker has an id of already, with one reference.
+    ///
+    /// # Errors
+    /// The disk's; the id is another pool's.
+    pub fn insert_pool_as(
+        &self,
+        set: &PoolSet,
+        id: &PoolId,
+        space: &AddressSpace,
+        sub_pool: Option<Subnet>,
+        serial: bool,
+    ) -> Result<Pool> {
         self.change(
-            "UPDATE pool_record SET refs = refs + 1, requested = max(requested, ?2) WHERE id = ?1",
-            params![pool.id, now()],
+            "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, nonce, created, requested) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
+            params![Text(id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, space.nonce(), now()],
+        )?;
+        self.pool_by_id(id)?.context("the pool just made is not there")
+    }
+
+    /// Gives a pool whose own PoolID was lost the one that Docker has.
+    ///
+    /// # Errors
+    /// The disk's; the id is another pool's.
+    pub fn set_pool_id(&self, pool: &Pool, id: &PoolId) -> Result<()> {
+        self.change("UPDATE network_subnet SET pool = ?2 WHERE pool = ?1", params![Text(&pool.pool_id), Text(id)])?;
+        self.change("UPDATE pool_record SET pool_id = ?2 WHERE id = ?1", params![pool.id, Text(id)]).map(drop)
+    }
+
+    /// Counts a reference more, as of now and of a request in `space`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn add_pool_ref(&self, pool: &Pool, space: &AddressSpace) -> Result<()> {
+        self.change(
+            "UPDATE pool_record SET refs = refs + 1, nonce = ?3, requested = max(requested, ?2) WHERE id = ?1",
+            params![pool.id, now(), space.nonce()],
         )
         .map(drop)
     }
 
-    /// Counts `less` references less. The caller keeps the count above zero.
+    /// Counts `less` references less.
     ///
     /// # Errors
-    /// The disk's, or a count of zero.
+    /// The disk's, or a count below zero.
     pub fn drop_pool_refs(&self, pool: &Pool, less: i64) -> Result<()> {
         self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less]).map(drop)
     }

@@ -40,3 +40,56 @@ CREATE INDEX vnic_by_mac ON vnic_record (namespace, bridge, mac);
 CREATE INDEX vnic_by_instance ON vnic_record (instance);
 CREATE INDEX vnic_by_network ON vnic_record (network);
 CREATE INDEX vnic_by_state ON vnic_record (state) WHERE state = 'deleting';
+
+-- A pool is known by the address space that it was last requested in; several pools of a tenant may be alike, since
+-- one that was requested without the tenant is merged into its set; and a leader's set may wait for its requests.
+CREATE TABLE pool_record_4 (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    pool_id   TEXT NOT NULL UNIQUE,  -- Docker's PoolID; lost-…: Docker has one that is not known
+    set_id    INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
+    sub_pool  TEXT NOT NULL DEFAULT '',  -- where dynamic addresses come from, '' = the whole subnet
+    serial    INTEGER NOT NULL DEFAULT 0 CHECK (serial IN (0, 1)),  -- 1: the next address, not the lowest free one
+    cursor    BLOB,                  -- key of the last address given in serial mode
+    refs      INTEGER NOT NULL DEFAULT 1 CHECK (refs >= 0),  -- RequestPool less ReleasePool; 0: nobody's since a new leader
+    former    INTEGER NOT NULL DEFAULT 0 CHECK (former >= 0),  -- refs of before a new leader restored the set
+    nonce     TEXT NOT NULL DEFAULT '',  -- of the local address space that it was last requested in
+    created   INTEGER NOT NULL,
+    requested INTEGER NOT NULL DEFAULT 0  -- last; 0: before this was recorded
+) STRICT;
+INSERT INTO pool_record_4 (id, pool_id, set_id, sub_pool, serial, cursor, refs, created, requested)
+    SELECT id, pool_id, set_id, sub_pool, serial, cursor, refs, created, requested FROM pool_record;
+INSERT OR REPLACE INTO sqlite_sequence (name, seq) SELECT 'pool_record_4', seq FROM sqlite_sequence WHERE name = 'pool_record';
+DROP TABLE pool_record;
+ALTER TABLE pool_record_4 RENAME TO pool_record;
+CREATE INDEX pool_by_set ON pool_record (set_id, sub_pool, serial);
+
+-- Of global sets: the leadership that they are of, the one that last asked for them, and how far a new leader is in
+-- restoring them.
+ALTER TABLE pool_set ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pool_set ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pool_set ADD COLUMN restoring INTEGER;  -- since when; NULL: not
+ALTER TABLE pool_set ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1));  -- 1: a lease was asked for again
+-- 1: made again from a PoolID, so who has which address is not known until ciao-net reconcile --docker.
+ALTER TABLE pool_set ADD COLUMN incomplete INTEGER NOT NULL DEFAULT 0 CHECK (incomplete IN (0, 1));
+DROP INDEX pool_set_by_place;
+CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, length(last), last);
+CREATE INDEX pool_set_by_end ON pool_set (scope, length(last), last);
+CREATE INDEX pool_set_by_subnet ON pool_set (scope, subnet);
+
+-- Of a global set: the leadership that granted it.
+ALTER TABLE address_record ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
+
+-- The PoolID that the network's subnet was requested with.
+ALTER TABLE network_subnet ADD COLUMN pool TEXT;
+CREATE INDEX network_subnet_by_pool ON network_subnet (pool);
+
+-- Since when a container was seen to have the endpoint's link; NULL: it is still under way.
+ALTER TABLE endpoint_record ADD COLUMN attached INTEGER;
+
+-- The subnets that the host itself routes, as ciao-net last saw them: no pool is chosen there.
+CREATE TABLE host_route (
+    subnet TEXT PRIMARY KEY,
+    first  BLOB NOT NULL,            -- key of its lowest address
+    last   BLOB NOT NULL             -- key of its highest address
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_route_by_end ON host_route (length(last), last);

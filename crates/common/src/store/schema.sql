@@ -15,25 +15,37 @@ CREATE TABLE pool_set (
     subnet  TEXT NOT NULL,           -- canonical CIDR
     first   BLOB NOT NULL,           -- key of its lowest address
     last    BLOB NOT NULL,           -- key of its highest address
+    -- Of global sets: the leadership that they are of, and the last one that requested them.
+    term    INTEGER NOT NULL DEFAULT 0,
+    asked   INTEGER NOT NULL DEFAULT 0,
+    restoring INTEGER,               -- since when a new leader requests its addresses again; NULL: it does not
+    confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1)),  -- 1: that leader requested a lease again
+    -- 1: made again from a PoolID, so who has which address is not known until ciao-net reconcile --docker.
+    incomplete INTEGER NOT NULL DEFAULT 0 CHECK (incomplete IN (0, 1)),
     UNIQUE (scope, tenant, subnet),  -- NULLs differ: any number of spaces of their own
     CHECK (length(first) = length(last) AND length(first) IN (4, 16) AND first <= last)
 ) STRICT;
-CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, last);
+CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, length(last), last);
+CREATE INDEX pool_set_by_end ON pool_set (scope, length(last), last);
+CREATE INDEX pool_set_by_subnet ON pool_set (scope, subnet);
 
--- A pool, as Docker names it by its PoolID.
+-- A pool, as Docker names it by its PoolID. Several of a tenant may be alike: one that was requested without the tenant is
+-- merged into its set.
 CREATE TABLE pool_record (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID
+    pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID; lost-…: Docker has one that is not known
     set_id   INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
     sub_pool TEXT NOT NULL DEFAULT '',  -- where dynamic addresses come from, '' = the whole subnet
     serial   INTEGER NOT NULL DEFAULT 0 CHECK (serial IN (0, 1)),  -- 1: the next address, not the lowest free one
     cursor   BLOB,                   -- key of the last address given in serial mode
-    refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs > 0),  -- RequestPool less ReleasePool
+    refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs >= 0),  -- RequestPool less ReleasePool; 0: nobody's since a new leader
+    former   INTEGER NOT NULL DEFAULT 0 CHECK (former >= 0),  -- refs of before a new leader restored the set
+    nonce    TEXT NOT NULL DEFAULT '',  -- of the local address space that it was last requested in
     created  INTEGER NOT NULL,
     -- The last RequestPool. A list of Docker's networks that is older may lack that network. 0: before this was recorded.
-    requested INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (set_id, sub_pool, serial)
+    requested INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX pool_by_set ON pool_record (set_id, sub_pool, serial);
 
 -- An address that a dynamic request does not get.
 CREATE TABLE address_record (
@@ -47,6 +59,7 @@ CREATE TABLE address_record (
     -- Since when no endpoint claims this lease; NULL: one does, as far as is known. The engine may try for 15 seconds to
     -- release the address of an endpoint that it has deleted, and would release the next holder's.
     unclaimed INTEGER,
+    term    INTEGER NOT NULL DEFAULT 0,  -- of a global set: the leadership that granted it
     PRIMARY KEY (set_id, key),
     CHECK ((kind = 'reserved') = (held = 0)),
     CHECK ((pool IS NULL) = (held = 0)),
@@ -92,10 +105,12 @@ CREATE TABLE network_subnet (
     gateway TEXT,                    -- bare address
     aux     TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(aux)),  -- --aux-address, bare
     set_id  INTEGER,                 -- pool_set.id at ciao-ipam; NULL: another IPAM driver's
+    pool    TEXT,                    -- the PoolID that it was requested with
     PRIMARY KEY (network, subnet)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX network_subnet_by_set ON network_subnet (set_id);
 CREATE INDEX network_subnet_by_subnet ON network_subnet (subnet);
+CREATE INDEX network_subnet_by_pool ON network_subnet (pool);
 
 -- A route that containers of a network get beside the gateway's.
 CREATE TABLE network_route (
@@ -144,7 +159,8 @@ CREATE TABLE endpoint_record (
     vnic     TEXT NOT NULL UNIQUE,   -- vnic_record.id
     address  TEXT,
     address6 TEXT,
-    created  INTEGER NOT NULL
+    created  INTEGER NOT NULL,
+    attached INTEGER                 -- since when a container was seen to have its link; NULL: it is still under way
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
 CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);
@@ -169,6 +185,14 @@ CREATE TABLE port_record (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX port_by_endpoint ON port_record (endpoint);
 CREATE INDEX port_by_namespace ON port_record (namespace);
+
+-- The subnets that the host itself routes, as ciao-net last saw them: no pool is chosen there.
+CREATE TABLE host_route (
+    subnet TEXT PRIMARY KEY,
+    first  BLOB NOT NULL,            -- key of its lowest address
+    last   BLOB NOT NULL             -- key of its highest address
+) STRICT, WITHOUT ROWID;
+CREATE INDEX host_route_by_end ON host_route (length(last), last);
 
 -- Facts of this host and of this file:
 --   ula         the IPv6 prefix for default pools

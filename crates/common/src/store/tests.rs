@@ -10,7 +10,7 @@ use anyhow::bail;
 use tempfile::TempDir;
 
 use super::*;
-use crate::types::{AddressRange, Subnet};
+use crate::types::{AddressRange, AddressSpace, Subnet};
 
 fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -102,7 +102,7 @@ fn taking_and_giving_keep_the_runs_whole() {
     store
         .write(|tx| {
             let set = tx.insert_pool_set(Scope::Local, None, subnet("10.0.0.0/29"))?;
-            let pool = tx.insert_pool(&set, None, false)?;
+            let pool = tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)?;
             for text in ["10.0.0.0", "10.0.0.7", "10.0.0.3", "10.0.0.4", "10.0.0.2"] {
                 assert!(tx.take(&set, address(text))?);
                 assert!(!tx.take(&set, address(text))?, "{text} is taken once");

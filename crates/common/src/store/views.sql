@@ -13,12 +13,13 @@ ORDER BY s.tenant, s.first, p.sub_pool;
 --   pending   granted, no endpoint yet       bound    an endpoint of ciao-net has it
 --   granted   granted to another network driver's endpoint, which is not recorded here
 --   reserved  a launcher's VNIC has it and no container runs on it
+--   former    granted under an earlier leadership of a swarm and not requested again since
 CREATE VIEW lease AS
 WITH network_of AS (
     SELECT ns.set_id, ns.network, ns.aux, n.tenant FROM network_subnet ns JOIN network_record n ON n.id = ns.network
 ), held AS (
     SELECT s.id AS set_id, s.scope, coalesce(s.tenant, (SELECT w.tenant FROM network_of w WHERE w.set_id = s.id LIMIT 1)) AS tenant,
-           s.subnet, a.key, a.address, a.kind, a.granted,
+           s.subnet, a.key, a.address, a.kind, a.granted, a.term < s.term AS former,
            EXISTS (SELECT 1 FROM network_of w WHERE w.set_id = s.id) AS known,
            EXISTS (SELECT 1 FROM network_of w, json_each(w.aux) x WHERE w.set_id = s.id AND x.value = a.address) AS aux
     FROM address_record a JOIN pool_set s ON s.id = a.set_id
@@ -31,7 +32,7 @@ WITH network_of AS (
     FROM held h
 )
 SELECT tenant, subnet, address,
-       CASE WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
+       CASE WHEN former THEN 'former' WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
             WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
        (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, substr(endpoint, 1, 12) AS endpoint,
        substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space,

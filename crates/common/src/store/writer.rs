@@ -68,6 +68,7 @@ trait Request: Send {
 struct Pending<T, F> {
     change: Option<F>,
     since: Instant,
+    only_while_awaited: bool,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
@@ -79,8 +80,10 @@ where
 {
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let (change, since) = (self.change.take(), self.since);
+        let left = self.only_while_awaited && self.answer.is_closed();
         // A panic in a change is that request's error: the thread goes on for the others.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            ensure!(!left, "nobody awaits the change any more");
             ensure!(
                 since.elapsed() < PATIENCE,
                 "the disk is slow: the change waited for {PATIENCE:?} and was not made"
@@ -120,13 +123,13 @@ impl Writer {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    pub(super) fn begin<T, F>(&self, change: F) -> Answer<T>
+    pub(super) fn begin<T, F>(&self, change: F, only_while_awaited: bool) -> Answer<T>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let request = Box::new(Pending { change: Some(change), since: Instant::now(), result: None, answer });
+        let request = Box::new(Pending { change: Some(change), since: Instant::now(), only_while_awaited, result: None, answer });
         if let Some(requests) = &self.requests {
             // To a writer that has ended nothing is sent: the answer says so.
             drop(requests.send(request));

@@ -1,4 +1,4 @@
-//! Names of things: Docker's (network, endpoint, pool) and ours (tenant, instance, VNIC).
+//! Names of things: Docker's (network, endpoint) and ours (tenant, instance, VNIC).
 //!
 //! They become rows, file names and log words, so each refuses what could not be one: nothing empty, no blanks or
 //! slashes, a bounded length. Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
@@ -77,10 +77,6 @@ id!(
     EndpointId, "endpoint id", 64
 );
 id!(
-    /// ciao-ipam's id of a pool, the only thing of it that Docker keeps.
-    PoolId, "pool id", 64
-);
-id!(
     /// A tenant: whose addresses and links are apart from everybody else's. It names a network namespace.
     TenantId, "tenant", 63
 );
@@ -117,15 +113,8 @@ impl VnicId {
     }
 }
 
-impl PoolId {
-    /// A fresh one. Never given twice, because Docker releases a pool long after it was forgotten here.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(random_hex::<12>())
-    }
-}
-
-fn random_hex<const N: usize>() -> String {
+/// As many random bytes of the kernel's, in hexadecimal digits.
+pub(crate) fn random_hex<const N: usize>() -> String {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the kernel has random numbers");
     bytes.iter().map(|b| format!("{b:02x}")).collect()

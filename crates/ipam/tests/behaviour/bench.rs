@@ -41,7 +41,7 @@ impl Bench {
     }
 
     pub(crate) fn request(&self, request: RequestPool) -> Result<(PoolId, String)> {
-        let reply = self.ipam.request_pool(request)?;
+        let reply = self.ipam.request_pool(request).wait()?;
         Ok((reply.pool_id, reply.pool.to_string()))
     }
 
@@ -64,11 +64,11 @@ impl Bench {
 
     pub(crate) fn release(&self, pool: &PoolId, address: &str) {
         let address: IpAddr = address.parse().unwrap();
-        self.ipam.release_address(ReleaseAddress { pool_id: pool.clone(), address }).wait().unwrap();
+        self.ipam.release_address(ReleaseAddress { pool_id: pool.to_string(), address }).wait().unwrap();
     }
 
     pub(crate) fn release_pool(&self, pool: &PoolId) {
-        self.ipam.release_pool(ReleasePool { pool_id: pool.clone() }).unwrap();
+        self.ipam.release_pool(ReleasePool { pool_id: pool.to_string() }).wait().unwrap();
     }
 
     /// What the store holds, as text, after checking that it makes sense.

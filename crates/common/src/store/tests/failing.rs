@@ -9,6 +9,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::*;
+use crate::types::AddressSpace;
 
 /// What an error says, whole.
 fn said<T>(result: Result<T>) -> String {
@@ -57,7 +58,7 @@ fn filled() -> (TempDir, PathBuf) {
         .write(|tx| {
             for third in 0..200 {
                 let set = tx.insert_pool_set(Scope::Local, None, subnet(&format!("10.0.{third}.0/24")))?;
-                tx.insert_pool(&set, None, false)?;
+                tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)?;
             }
             Ok(())
         })

@@ -1,0 +1,108 @@
+//! What is in the way of a new pool. CIDRs lie inside each other or apart, so each question is a search of an index,
+//! whatever number of pools there is.
+
+use anyhow::Result;
+use rusqlite::{Row, params};
+
+use super::value::{Key, Text, get};
+use super::Tx;
+use crate::types::{AddressRange, Scope, Subnet, TenantId};
+
+fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
+    Ok(AddressRange { first: row.get::<_, Key>("first")?.number(), last: row.get::<_, Key>("last")?.number() })
+}
+
+impl Tx<'_> {
+    /// Addresses that a new pool may not have and `candidate` has: of a set of the tenant (of anybody, if the request
+    /// names no tenant, because the network may turn out to be any tenant's), or of a route of the host.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn obstacle(
+        &self,
+        scope: Scope,
+        tenant: Option<&TenantId>,
+        candidate: Subnet,
+    ) -> Result<Option<AddressRange>> {
+        let of_set = match tenant {
+            // A tenant's sets do not overlap, so the first one that ends late enough tells.
+            Some(tenant) => self.first_end(
+                "SELECT first, last FROM pool_set WHERE scope = ?1 AND tenant = ?2 AND length(last) = ?3 AND last >= ?4 ORDER BY last LIMIT 1",
+                (scope, Some(tenant)),
+                candidate,
+            )?,
+            None => self.set_of_anybody(scope, candidate)?,
+        };
+        if of_set.is_some() {
+            return Ok(of_set);
+        }
+        let above = self.covering("SELECT first, last FROM host_route WHERE subnet = ?1", candidate, None)?;
+        if above.is_some() {
+            return Ok(above);
+        }
+        self.first_end(
+            "SELECT first, last FROM host_route WHERE ?1 <> '' AND ?2 IS NULL AND length(last) = ?3 AND last >= ?4 ORDER BY last LIMIT 1",
+            (scope, None),
+            candidate,
+        )
+    }
+
+    fn set_of_anybody(&self, scope: Scope, candidate: Subnet) -> Result<Option<AddressRange>> {
+        let above =
+            self.covering("SELECT first, last FROM pool_set WHERE scope = ?2 AND subnet = ?1 LIMIT 1", candidate, Some(scope))?;
+        if above.is_some() {
+            return Ok(above);
+        }
+        self.first_end(
+            "SELECT first, last FROM pool_set WHERE scope = ?1 AND ?2 IS NULL AND length(last) = ?3 AND last >= ?4 ORDER BY last LIMIT 1",
+            (scope, None),
+            candidate,
+        )
+    }
+
+    /// The first range that ends in `candidate` or above, if the two share an address.
+    fn first_end(
+        &self,
+        sql: &str,
+        (scope, tenant): (Scope, Option<&TenantId>),
+        candidate: Subnet,
+    ) -> Result<Option<AddressRange>> {
+        let (family, wanted) = (candidate.family(), candidate.range());
+        let bytes = family.bits() / 8;
+        let found = self.first(
+            sql,
+            params![Text(scope), super::value::text(tenant), bytes, Key::new(family, wanted.first)],
+            range,
+        )?;
+        Ok(found.filter(|found| found.overlaps(wanted)))
+    }
+
+    /// The largest subnet that `candidate` is a part of, among those that `sql` finds.
+    fn covering(&self, sql: &str, candidate: Subnet, scope: Option<Scope>) -> Result<Option<AddressRange>> {
+        for prefix in 0..=candidate.prefix() {
+            let above = Subnet::new(candidate.network(), prefix)?;
+            let found = match scope {
+                Some(scope) => self.first(sql, params![Text(above), Text(scope)], range)?,
+                None => self.first(sql, params![Text(above)], range)?,
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The subnets of launchers' VNICs: of a tenant's, or of everybody's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn subnets_of_launchers(&self, tenant: Option<&TenantId>) -> Result<Vec<Subnet>> {
+        self.all(
+            "SELECT DISTINCT subnet FROM vnic_record WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet <> ''
+             UNION SELECT DISTINCT subnet6 FROM vnic_record
+             WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet6 IS NOT NULL",
+            params![super::value::text(tenant)],
+            |row| get(row, "subnet"),
+        )
+    }
+}

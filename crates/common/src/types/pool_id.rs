@@ -1,0 +1,201 @@
+//! [`PoolId`]: the only thing of a pool that Docker keeps, and so all that is left of one when a database is lost.
+//!
+//! It therefore describes its pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.
+//! The id names the database that gave it, the row there, and six random digits, so no PoolID is given twice, also
+//! after an older copy of a database was restored. PoolIDs of earlier versions are 24 hexadecimal digits and describe
+//! nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{AddressSpace, Subnet, TenantId, random_hex};
+
+/// The longest that is taken: a tenant, two IPv6 subnets and the rest fit.
+const LONGEST: usize = 255;
+
+/// How the PoolID of a pool begins that was found without it.
+const LOST: &str = "lost-";
+
+/// ciao-ipam's id of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PoolId(String);
+
+/// What a PoolID tells of its pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolDescription {
+    /// The address space that it was requested in, the first time.
+    pub space: AddressSpace,
+    /// All of its addresses.
+    pub subnet: Subnet,
+    /// Where dynamic addresses come from, if not from all of them.
+    pub sub_pool: Option<Subnet>,
+    /// Whether dynamic addresses come one after the other.
+    pub serial: bool,
+    /// The tenant, if the request named one.
+    pub tenant: Option<TenantId>,
+    /// The database that gave it.
+    pub database: String,
+    /// Its row there.
+    pub row: i64,
+}
+
+impl PoolId {
+    /// The PoolID of a described pool.
+    #[must_use]
+    pub fn describing(pool: &PoolDescription) -> Self {
+        let mut text = format!("{}/{}", pool.space, pool.subnet);
+        if let Some(range) = pool.sub_pool {
+            text += &format!(",range={range}");
+        }
+        if pool.serial {
+            text += ",serial";
+        }
+        if let Some(tenant) = &pool.tenant {
+            text += &format!(",tenant={tenant}");
+        }
+        Self(format!("{text},id={}-{}-{}", pool.database, pool.row, random_hex::<3>()))
+    }
+
+    /// The PoolID of a pool whose own is not known: Docker has one that is not recorded here.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self(format!("{LOST}{}", random_hex::<12>()))
+    }
+
+    /// Whether Docker's own PoolID of this pool is not known.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.starts_with(LOST)
+    }
+
+    /// The text, as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What it tells of its pool; `None`: it has another form.
+    #[must_use]
+    pub fn description(&self) -> Option<PoolDescription> {
+        let (space, rest) = self.0.split_once('/')?;
+        let mut fields = rest.split(',');
+        let mut pool = PoolDescription {
+            space: space.parse().ok()?,
+            subnet: fields.next()?.parse().ok()?,
+            sub_pool: None,
+            serial: false,
+            tenant: None,
+            database: String::new(),
+            row: 0,
+        };
+        for field in fields {
+            match field.split_once('=').unwrap_or((field, "")) {
+                ("range", range) => pool.sub_pool = Some(range.parse().ok()?),
+                ("serial", "") => pool.serial = true,
+                ("tenant", tenant) => pool.tenant = Some(tenant.parse().ok()?),
+                ("id", id) => {
+                    let mut parts = id.split('-');
+                    pool.database = parts.next()?.to_owned();
+                    pool.row = parts.next()?.parse().ok()?;
+                    parts.next()?;
+                }
+                _ => return None,
+            }
+        }
+        let within = pool.sub_pool.is_none_or(|range| pool.subnet.covers(range));
+        (within && !pool.database.is_empty()).then_some(pool)
+    }
+}
+
+impl FromStr for PoolId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        ensure!(!text.is_empty(), "pool id is empty: give its name");
+        ensure!(text.len() <= LONGEST, "pool id {text:?} has {} bytes: give at most {LONGEST}", text.len());
+        let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:,=".contains(&b);
+        ensure!(
+            text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
+            "pool id {text:?} may hold letters, digits and '_.-/:,=' only, and starts with a letter or digit"
+        );
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for PoolId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<PoolId> for String {
+    fn from(id: PoolId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(sub_pool: Option<&str>, serial: bool, tenant: Option<&str>, subnet: &str) -> PoolDescription {
+        PoolDescription {
+            space: "local.0123456789ab".parse().unwrap(),
+            subnet: subnet.parse().unwrap(),
+            sub_pool: sub_pool.map(|text| text.parse().unwrap()),
+            serial,
+            tenant: tenant.map(|text| text.parse().unwrap()),
+            database: "9f3a7c21".to_owned(),
+            row: 17,
+        }
+    }
+
+    #[test]
+    fn a_pool_id_tells_what_it_was_made_of() {
+        let pools = [
+            pool(None, false, None, "10.5.0.0/24"),
+            pool(Some("10.5.1.0/25"), true, Some("acme-1.eu_x"), "10.5.0.0/16"),
+            pool(Some("fd00::8/126"), false, Some(&"t".repeat(63)), "fd00:1111:2222:3333:4444:5555:6666:0/112"),
+        ];
+        for mut described in pools {
+            if described.sub_pool.is_some_and(|range| !described.subnet.covers(range)) {
+                described.sub_pool = None;
+            }
+            let id = PoolId::describing(&described);
+            assert!(id.as_str().len() <= LONGEST);
+            assert_eq!(id.as_str().parse::<PoolId>().unwrap().description(), Some(described));
+        }
+        let one = pool(None, false, None, "10.5.0.0/24");
+        assert_ne!(PoolId::describing(&one), PoolId::describing(&one));
+    }
+
+    #[test]
+    fn other_forms_tell_nothing() {
+        for text in ["9bcbf369d2afaa304dbbf7bf", "local/10.5.0.0/24", "local/10.5.0.0/24,id=a", "local/10.5.0.0/24,size=9,id=a-1-b"] {
+            assert_eq!(text.parse::<PoolId>().unwrap().description(), None, "{text}");
+        }
+        let outside = "local/10.5.0.0/24,range=10.6.0.0/25,id=9f3a7c21-17-5b2f0e";
+        assert_eq!(outside.parse::<PoolId>().unwrap().description(), None);
+        let lost = PoolId::lost();
+        assert!(lost.is_lost() && lost.description().is_none());
+    }
+
+    #[test]
+    fn a_pool_id_is_never_empty_blank_or_a_path() {
+        for wrong in ["", " ", "a b", "../x", "/a", "-x", "ä"] {
+            assert!(wrong.parse::<PoolId>().is_err(), "{wrong}");
+        }
+    }
+}

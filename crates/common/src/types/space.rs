@@ -1,0 +1,115 @@
+//! Docker's address spaces: one engine's own, and a swarm's.
+//!
+//! `GetDefaultAddressSpaces` answers a fresh local one each time. It comes back in the `RequestPool` and the
+//! `CreateNetwork` of the same network: the one id that both drivers get.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Error, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+/// Whose networks are meant. What is in one scope is isolated from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Networks of one engine.
+    Local,
+    /// Networks of a swarm, as its leader allocates them.
+    Global,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "local",
+            Self::Global => "global",
+        })
+    }
+}
+
+impl FromStr for Scope {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "local" => Ok(Self::Local),
+            "global" => Ok(Self::Global),
+            _ => bail!("scope {text:?} is not local or global"),
+        }
+    }
+}
+
+/// An address space: `global`, `local`, or `local.` and a nonce of up to 32 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AddressSpace {
+    scope: Scope,
+    nonce: String,
+}
+
+impl AddressSpace {
+    /// The scope's space without a nonce.
+    #[must_use]
+    pub fn of(scope: Scope) -> Self {
+        Self { scope, nonce: String::new() }
+    }
+
+    /// A local space that was never answered before.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self { scope: Scope::Local, nonce: super::random_hex::<6>() }
+    }
+
+    /// Local or global.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// What tells one network's requests from another's; empty where the engine was never given one.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
+impl fmt::Display for AddressSpace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.scope)?;
+        if self.nonce.is_empty() { Ok(()) } else { write!(f, ".{}", self.nonce) }
+    }
+}
+
+impl FromStr for AddressSpace {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((scope, nonce)) = text.split_once('.') else { return Ok(Self::of(text.parse()?)) };
+        let scope = scope.parse()?;
+        let is_nonce = (1..=32).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_hexdigit());
+        ensure!(scope == Scope::Local && is_nonce, "{text:?} is not an address space of ciao-ipam");
+        Ok(Self { scope, nonce: nonce.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_is_the_same_after_its_text() {
+        for text in ["local", "global", "local.0123456789ab"] {
+            assert_eq!(text.parse::<AddressSpace>().unwrap().to_string(), text);
+        }
+        let fresh = AddressSpace::fresh();
+        assert_eq!(fresh.to_string().parse::<AddressSpace>().unwrap(), fresh);
+        assert_ne!(AddressSpace::fresh(), AddressSpace::fresh());
+    }
+
+    #[test]
+    fn anything_else_is_not_one() {
+        for wrong in ["", "LocalDefault", "mars", "local.", "local.xyz", "global.01", "local.0 1", &format!("local.{}", "0".repeat(33))] {
+            assert!(wrong.parse::<AddressSpace>().is_err(), "{wrong}");
+        }
+    }
+}

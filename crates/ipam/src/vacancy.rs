@@ -1,0 +1,118 @@
+//! Which subnet a pool gets that names none: the lowest of the default pools with nothing in its way.
+//!
+//! Where the lowest one may lie is remembered, so that a request costs the same whatever number of pools there is
+//! before it. What is remembered is a hint: it may be too high after a change by another process, and then the search
+//! begins from the start once nothing is found.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, bail};
+use ciao_common::store::Tx;
+use ciao_common::types::{AddressRange, Family, Scope, Subnet, TenantId};
+
+use crate::options::DefaultPool;
+
+/// Tenants with hints at most: more do not ask at the same time.
+const MOST: usize = 10_000;
+
+/// Whose pools.
+type Whose = (Scope, Option<TenantId>);
+
+/// Below which address each default pool has nothing left.
+#[derive(Default)]
+pub(crate) struct Hints(Mutex<BTreeMap<Whose, BTreeMap<DefaultPool, u128>>>);
+
+impl Hints {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Whose, BTreeMap<DefaultPool, u128>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, whose: &Whose, pool: DefaultPool) -> u128 {
+        self.lock().get(whose).and_then(|hints| hints.get(&pool)).copied().unwrap_or(0)
+    }
+
+    fn set(&self, whose: Whose, pool: DefaultPool, lowest: u128) {
+        let mut hints = self.lock();
+        if hints.len() >= MOST {
+            hints.clear();
+        }
+        hints.entry(whose).or_default().insert(pool, lowest);
+    }
+
+    /// A pool is gone: its subnet is free for its tenant, and for requests that name none.
+    pub(crate) fn lower(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) {
+        let mut hints = self.lock();
+        for whose in [tenant.cloned(), None] {
+            for (pool, lowest) in hints.get_mut(&(scope, whose)).into_iter().flatten() {
+                if pool.base().overlaps(subnet) {
+                    *lowest = (*lowest).min(subnet.range().first);
+                }
+            }
+        }
+    }
+}
+
+/// A free subnet out of the default pools, or of prefix length `size` out of those that are as large.
+///
+/// # Errors
+/// There is none. The disk's.
+pub(crate) fn find(
+    tx: &Tx<'_>,
+    hints: &Hints,
+    whose: (Scope, Option<&TenantId>),
+    (family, size): (Family, Option<u8>),
+    pools: &[DefaultPool],
+) -> Result<Subnet> {
+    let pools: Vec<_> = pools.iter().filter(|pool| pool.base().family() == family).copied().collect();
+    let resized: Vec<_> = match size {
+        Some(size) => pools.iter().filter_map(|pool| DefaultPool::new(pool.base(), size).ok()).collect(),
+        None => pools.clone(),
+    };
+    if let (Some(size), true, Some(largest)) = (size, resized.is_empty(), pools.iter().map(|pool| pool.base().prefix()).min()) {
+        bail!(
+            "no {family} default pool is as large as a /{size}, the largest is a /{largest}: name a --subnet, or give \
+             ciao-ipam a larger one with --default-pool"
+        );
+    }
+    let (scope, tenant) = whose;
+    let owner = (scope, tenant.cloned());
+    let launchers = if scope == Scope::Local { tx.subnets_of_launchers(tenant)? } else { Vec::new() };
+    for pool in resized {
+        let bottom = pool.base().range().first;
+        let start = hints.get(&owner, pool).max(bottom);
+        let mut found = lowest(tx, whose, pool, start, &launchers)?;
+        if found.is_none() && start > bottom {
+            found = lowest(tx, whose, pool, bottom, &launchers)?;
+        }
+        hints.set(owner.clone(), pool, found.map_or(u128::MAX, |subnet| subnet.range().last.saturating_add(1)));
+        if let Some(subnet) = found {
+            return Ok(subnet);
+        }
+    }
+    bail!("all {family} default pools are used up: name a --subnet, or give ciao-ipam more with --default-pool")
+}
+
+/// The lowest free one from `start` on.
+fn lowest(
+    tx: &Tx<'_>,
+    (scope, tenant): (Scope, Option<&TenantId>),
+    pool: DefaultPool,
+    start: u128,
+    launchers: &[Subnet],
+) -> Result<Option<Subnet>> {
+    let family = pool.base().family();
+    let mut next = Some(start);
+    loop {
+        let Some(candidate) = next.and_then(|start| pool.first_from(start)) else { return Ok(None) };
+        let vnics = launchers.iter().find(|subnet| subnet.family() == family && subnet.overlaps(candidate));
+        let obstacle = match vnics {
+            Some(subnet) => Some(subnet.range()),
+            None => tx.obstacle(scope, tenant, candidate)?,
+        };
+        match obstacle {
+            None => return Ok(Some(candidate)),
+            Some(AddressRange { last, .. }) => next = last.max(candidate.range().last).checked_add(1),
+        }
+    }
+}
