@@ -70,7 +70,10 @@ impl Ipam {
     /// The disk's.
     pub fn new(store: Arc<Store>, mut config: Config) -> Result<Self> {
         let fresh = options::random_ula();
-        let ula = store.write(move |tx| tx.setting_or("ula", &fresh))?;
+        let ula = store.write(move |tx| {
+            tx.rename_database()?;
+            tx.setting_or("ula", &fresh)
+        })?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
         Ok(Self { store, config, looked_at: Mutex::new(reclaim::START), hints: Arc::default() })
     }

@@ -3,7 +3,7 @@
 //! A PoolID describes its pool, so the record can be made again. Which addresses containers have cannot be read from it:
 //! until ciao-net has rebuilt the records from Docker's list, such a pool grants what is asked for by name alone.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::store::{Pool, Tx};
 use ciao_common::types::{PoolDescription, PoolId, Scope};
 
@@ -16,9 +16,7 @@ use crate::pool::same_set;
 pub(crate) fn found_again(tx: &Tx<'_>, id: &PoolId) -> Result<Pool> {
     let unknown = || format!("pool {id} is unknown: it was released, or another ciao-ipam made it");
     let described = id.description().with_context(unknown)?;
-    if described.database == tx.database()? && described.row <= tx.last_pool_row()? {
-        bail!(unknown());
-    }
+    ensure!(!tx.was_released(&described)?, unknown());
     let alike = |pool: &Pool| {
         pool.sub_pool == described.sub_pool
             && pool.serial == described.serial

@@ -143,7 +143,12 @@ pub(crate) fn wanted_set(
 }
 
 /// The tenant's set with that subnet.
-pub(crate) fn same_set(tx: &Tx<'_>, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Option<PoolSet>> {
+pub(crate) fn same_set(
+    tx: &Tx<'_>,
+    scope: Scope,
+    tenant: Option<&TenantId>,
+    subnet: Subnet,
+) -> Result<Option<PoolSet>> {
     let Some(tenant) = tenant else { return Ok(None) };
     let touching = tx.pool_sets_touching(scope, Some(tenant), subnet)?;
     if let Some(same) = touching.iter().find(|set| set.subnet == subnet) {

@@ -31,10 +31,8 @@ impl Ipam {
     /// The disk's.
     pub fn reclaim(&self) -> Result<usize> {
         self.mark_abandoned()?;
-        let reclaimed = self.reclaim_leases()?
-            + self.reclaim_reservations()?
-            + self.reclaim_gateways()?
-            + self.reclaim_former()?;
+        let reclaimed =
+            self.reclaim_leases()? + self.reclaim_reservations()? + self.reclaim_gateways()? + self.reclaim_former()?;
         self.hold_gateways()?;
         Ok(reclaimed)
     }

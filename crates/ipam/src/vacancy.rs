@@ -69,7 +69,9 @@ pub(crate) fn find(
         Some(size) => pools.iter().filter_map(|pool| DefaultPool::new(pool.base(), size).ok()).collect(),
         None => pools.clone(),
     };
-    if let (Some(size), true, Some(largest)) = (size, resized.is_empty(), pools.iter().map(|pool| pool.base().prefix()).min()) {
+    if let (Some(size), true, Some(largest)) =
+        (size, resized.is_empty(), pools.iter().map(|pool| pool.base().prefix()).min())
+    {
         bail!(
             "no {family} default pool is as large as a /{size}, the largest is a /{largest}: name a --subnet, or give \
              ciao-ipam a larger one with --default-pool"

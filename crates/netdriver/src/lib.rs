@@ -33,6 +33,7 @@ pub struct Driver {
     store: Arc<Store>,
     fabric: Fabric,
     ready: ready::Ready,
+    contests: docker::network::contest::Contests,
     config: Config,
 }
 
@@ -64,7 +65,8 @@ impl Driver {
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
         let fabric = Fabric::new(store.clone(), kernel, pool)?;
-        Ok(Self { store, fabric, ready: ready::Ready::default(), config })
+        let contests = docker::network::contest::Contests::default();
+        Ok(Self { store, fabric, ready: ready::Ready::default(), contests, config })
     }
 }
 

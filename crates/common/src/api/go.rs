@@ -128,6 +128,13 @@ impl Options {
         self.0.get(GENERIC).and_then(Value::as_object).map(texts).unwrap_or_default()
     }
 
+    /// The user's own options of a network that were given without a value.
+    #[must_use]
+    pub fn empty_generic(&self) -> Vec<&str> {
+        let user = self.0.get(GENERIC).and_then(Value::as_object).into_iter().flatten();
+        user.filter(|(_, value)| *value == "").map(|(key, _)| key.as_str()).collect()
+    }
+
     /// Every option that has a text.
     #[must_use]
     pub fn texts(&self) -> BTreeMap<String, String> {

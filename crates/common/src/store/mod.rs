@@ -42,10 +42,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use rusqlite::Connection;
 
+pub use crate::types::Scope;
 pub use address::{AddressKind, Held, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
 pub use network::{Network, NetworkRow, NetworkSubnet, Route};
-pub use crate::types::Scope;
 pub use pool::{Pool, PoolRow, PoolSet};
 pub use term::Term;
 pub use uplink::{Port, Protocol, Uplink};

@@ -7,8 +7,8 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::value::{Key, Text, get, get_optional, text};
-use super::{Egress, Egress6, Tx, VnicPolicy, now};
-use crate::types::{LinkName, Mtu, NetworkId, Subnet, TenantId};
+use super::{Egress, Egress6, Pool, Tx, VnicPolicy, now};
+use crate::types::{LinkName, Mtu, NetworkId, PoolId, Subnet, TenantId};
 
 /// A network.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub struct NetworkSubnet {
     pub aux: Vec<IpAddr>,
     /// ciao-ipam's set of addresses; `None`: another IPAM driver's.
     pub set_id: Option<i64>,
+    /// The PoolID that it was requested with.
+    pub pool: Option<PoolId>,
 }
 
 /// A route that a network's containers get.
@@ -186,7 +188,7 @@ impl Tx<'_> {
 
     fn with_subnets(&self, mut network: Network) -> Result<Network> {
         network.subnets = self.all(
-            "SELECT subnet, gateway, aux, set_id FROM network_subnet WHERE network = ?1 ORDER BY instr(subnet, ':'), subnet",
+            "SELECT subnet, gateway, aux, set_id, pool FROM network_subnet WHERE network = ?1 ORDER BY instr(subnet, ':'), subnet",
             [Text(&network.id)],
             |row| {
                 let aux: String = row.get("aux")?;
@@ -195,6 +197,7 @@ impl Tx<'_> {
                     gateway: get_optional(row, "gateway")?,
                     aux: serde_json::from_str(&aux).unwrap_or_default(),
                     set_id: row.get("set_id")?,
+                    pool: get_optional(row, "pool")?,
                 })
             },
         )?;
@@ -232,13 +235,14 @@ impl Tx<'_> {
         )?;
         for subnet in &network.subnets {
             self.change(
-                "INSERT INTO network_subnet (network, subnet, gateway, aux, set_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO network_subnet (network, subnet, gateway, aux, set_id, pool) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
                     Text(&network.id),
                     Text(subnet.subnet),
                     text(subnet.gateway),
                     serde_json::to_string(&subnet.aux)?,
-                    subnet.set_id
+                    subnet.set_id,
+                    text(subnet.pool.as_ref())
                 ],
             )?;
         }
@@ -251,16 +255,36 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Says which set of addresses a network's subnet is on.
+    /// Records which set of addresses a network's subnet is on, and its first pool.
     ///
     /// # Errors
     /// The disk's.
-    pub fn set_network_set(&self, network: &NetworkId, subnet: Subnet, set_id: Option<i64>) -> Result<()> {
+    pub fn set_network_set(&self, network: &NetworkId, subnet: Subnet, set_id: i64) -> Result<()> {
         self.change(
-            "UPDATE network_subnet SET set_id = ?3 WHERE network = ?1 AND subnet = ?2",
+            "UPDATE network_subnet SET set_id = ?3, pool = (SELECT pool_id FROM pool_record WHERE set_id = ?3 ORDER BY id LIMIT 1)
+             WHERE network = ?1 AND subnet = ?2",
             params![Text(network), Text(subnet), set_id],
         )
         .map(drop)
+    }
+
+    /// Whether a network of another set of that subnet and nonce was recorded while this pool had none, and has no
+    /// endpoint yet that shows which set is its own.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn is_paired_by_time_alone(&self, pool: &Pool) -> Result<bool> {
+        let found = self.first(
+            "SELECT 1 FROM pool_record o JOIN pool_set s ON s.id = o.set_id
+             JOIN network_subnet n ON n.set_id = s.id JOIN network_record r ON r.id = n.network
+             WHERE s.scope = ?1 AND s.subnet = ?2 AND s.tenant IS NULL AND s.id <> ?3 AND o.nonce = ?4 AND r.created >= ?5
+               AND NOT EXISTS (SELECT 1 FROM endpoint_record e JOIN address_record a
+                               ON a.set_id = s.id AND a.kind = 'lease' AND a.address IN (e.address, e.address6) WHERE e.network = r.id)
+             LIMIT 1",
+            params![Text(pool.set.scope), Text(pool.set.subnet), pool.set.id, pool.nonce, pool.created],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
     }
 
     /// Whether a network or live VNIC uses a bridge.
@@ -306,7 +330,7 @@ impl Tx<'_> {
             "SELECT s.id, (SELECT n.network FROM network_subnet n WHERE n.set_id = s.id) AS network
              FROM pool_set s JOIN address_record a ON a.set_id = s.id AND a.key = ?3 AND a.kind = 'lease'
              WHERE s.scope = 'local' AND s.tenant IS NULL AND s.subnet = ?2 AND s.id <> ?1
-               AND EXISTS (SELECT 1 FROM pool_set m WHERE m.id = ?1 AND m.tenant IS NULL)
+               AND NOT EXISTS (SELECT 1 FROM pool_set m WHERE m.id = ?1 AND m.tenant IS NOT NULL)
                AND NOT EXISTS (SELECT 1 FROM address_record h WHERE h.set_id = ?1 AND h.key = ?3)
              ORDER BY a.granted DESC LIMIT 1",
             params![mine, Text(subnet), Key::of(address)],

@@ -128,7 +128,9 @@ impl Tx<'_> {
     pub fn pool_alike(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: Option<bool>) -> Result<Option<Pool>> {
         let sub_pool = sub_pool.map_or_else(String::new, |s| s.to_string());
         self.first(
-            &format!("{POOL} WHERE p.set_id = ?1 AND p.sub_pool = ?2 AND (?3 IS NULL OR p.serial = ?3) ORDER BY p.id LIMIT 1"),
+            &format!(
+                "{POOL} WHERE p.set_id = ?1 AND p.sub_pool = ?2 AND (?3 IS NULL OR p.serial = ?3) ORDER BY p.id LIMIT 1"
+            ),
             params![set.id, sub_pool, serial],
             pool,
         )

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use rusqlite::params;
 
-use super::value::{Key, Text, get};
 use super::Tx;
+use super::value::{Key, Text, get};
 use crate::types::Subnet;
 
 impl Tx<'_> {

@@ -81,6 +81,7 @@ ALTER TABLE address_record ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
 
 -- The PoolID that the network's subnet was requested with.
 ALTER TABLE network_subnet ADD COLUMN pool TEXT;
+UPDATE network_subnet SET pool = (SELECT min(p.pool_id) FROM pool_record p WHERE p.set_id = network_subnet.set_id HAVING count(*) = 1);
 CREATE INDEX network_subnet_by_pool ON network_subnet (pool);
 
 -- Since when a container was seen to have the endpoint's link; NULL: it is still under way.

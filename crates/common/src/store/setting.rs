@@ -4,7 +4,10 @@ use anyhow::{Context, Result};
 use rusqlite::params;
 
 use super::Tx;
-use crate::types::random_hex;
+use crate::types::{PoolDescription, random_hex};
+
+/// The setting with this database's name, and, with a name of before behind it, the last row under that.
+const DATABASE: &str = "database";
 
 impl Tx<'_> {
     /// The value of a setting, which is `fresh` from now on if it was not there.
@@ -33,11 +36,36 @@ impl Tx<'_> {
         self.change("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)", params![name, value]).map(drop)
     }
 
-    /// What this database calls itself in PoolIDs: another one, made after this was lost, has another name.
+    /// What this database calls itself in the PoolIDs that are made now.
     ///
     /// # Errors
     /// The disk's.
     pub fn database(&self) -> Result<String> {
-        self.setting_or("database", &random_hex::<4>())
+        self.setting_or(DATABASE, &random_hex::<4>())
+    }
+
+    /// Takes another name from now on, as at every start: this may be an older copy, and what was made after it was
+    /// taken has names that are not known here. How far the rows went under the name of before is kept.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn rename_database(&self) -> Result<()> {
+        if let Some(before) = self.setting(DATABASE)? {
+            self.set_setting(&format!("{DATABASE} {before}"), &self.last_pool_row()?.to_string())?;
+        }
+        self.set_setting(DATABASE, &random_hex::<4>())
+    }
+
+    /// Whether a pool was made here that is not recorded any more, because it was released.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn was_released(&self, pool: &PoolDescription) -> Result<bool> {
+        let last = match self.setting(&format!("{DATABASE} {}", pool.database))? {
+            Some(last) => last.parse().unwrap_or(i64::MAX),
+            None if pool.database == self.database()? => self.last_pool_row()?,
+            None => 0,
+        };
+        Ok(pool.row <= last)
     }
 }

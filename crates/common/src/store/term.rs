@@ -108,7 +108,10 @@ impl Tx<'_> {
     /// # Errors
     /// The disk's.
     pub fn cancel_restore(&self, set: &PoolSet) -> Result<()> {
-        self.change("UPDATE address_record SET term = (SELECT term FROM pool_set WHERE id = ?1) WHERE set_id = ?1", [set.id])?;
+        self.change(
+            "UPDATE address_record SET term = (SELECT term FROM pool_set WHERE id = ?1) WHERE set_id = ?1",
+            [set.id],
+        )?;
         self.change("UPDATE pool_record SET refs = refs + former, former = 0 WHERE set_id = ?1", [set.id])?;
         self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id]).map(drop)
     }

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use rusqlite::{Row, params};
 
-use super::value::{Key, Text, get};
 use super::Tx;
+use super::value::{Key, Text, get};
 use crate::types::{AddressRange, Scope, Subnet, TenantId};
 
 fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
@@ -18,12 +18,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The disk's.
-    pub fn obstacle(
-        &self,
-        scope: Scope,
-        tenant: Option<&TenantId>,
-        candidate: Subnet,
-    ) -> Result<Option<AddressRange>> {
+    pub fn obstacle(&self, scope: Scope, tenant: Option<&TenantId>, candidate: Subnet) -> Result<Option<AddressRange>> {
         let of_set = match tenant {
             // A tenant's sets do not overlap, so the first one that ends late enough tells.
             Some(tenant) => self.first_end(
@@ -48,8 +43,11 @@ impl Tx<'_> {
     }
 
     fn set_of_anybody(&self, scope: Scope, candidate: Subnet) -> Result<Option<AddressRange>> {
-        let above =
-            self.covering("SELECT first, last FROM pool_set WHERE scope = ?2 AND subnet = ?1 LIMIT 1", candidate, Some(scope))?;
+        let above = self.covering(
+            "SELECT first, last FROM pool_set WHERE scope = ?2 AND subnet = ?1 LIMIT 1",
+            candidate,
+            Some(scope),
+        )?;
         if above.is_some() {
             return Ok(above);
         }

@@ -129,7 +129,8 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let request = Box::new(Pending { change: Some(change), since: Instant::now(), only_while_awaited, result: None, answer });
+        let request =
+            Box::new(Pending { change: Some(change), since: Instant::now(), only_while_awaited, result: None, answer });
         if let Some(requests) = &self.requests {
             // To a writer that has ended nothing is sent: the answer says so.
             drop(requests.send(request));

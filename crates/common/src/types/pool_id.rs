@@ -1,8 +1,8 @@
 //! [`PoolId`]: the only thing of a pool that Docker keeps, and so all that is left of one when a database is lost.
 //!
 //! It therefore describes its pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.
-//! The id names the database that gave it, the row there, and six random digits, so no PoolID is given twice, also
-//! after an older copy of a database was restored. PoolIDs of earlier versions are 24 hexadecimal digits and describe
+//! The id names the database that gave it (by a name that every start of ciao-ipam makes up), the row there, and six
+//! random digits, so no PoolID is given twice, also after an older copy of a database was restored. PoolIDs of earlier versions are 24 hexadecimal digits and describe
 //! nothing.
 
 use std::fmt;
@@ -183,7 +183,12 @@ mod tests {
 
     #[test]
     fn other_forms_tell_nothing() {
-        for text in ["9bcbf369d2afaa304dbbf7bf", "local/10.5.0.0/24", "local/10.5.0.0/24,id=a", "local/10.5.0.0/24,size=9,id=a-1-b"] {
+        for text in [
+            "9bcbf369d2afaa304dbbf7bf",
+            "local/10.5.0.0/24",
+            "local/10.5.0.0/24,id=a",
+            "local/10.5.0.0/24,size=9,id=a-1-b",
+        ] {
             assert_eq!(text.parse::<PoolId>().unwrap().description(), None, "{text}");
         }
         let outside = "local/10.5.0.0/24,range=10.6.0.0/25,id=9f3a7c21-17-5b2f0e";

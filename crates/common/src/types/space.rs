@@ -108,7 +108,16 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_one() {
-        for wrong in ["", "LocalDefault", "mars", "local.", "local.xyz", "global.01", "local.0 1", &format!("local.{}", "0".repeat(33))] {
+        for wrong in [
+            "",
+            "LocalDefault",
+            "mars",
+            "local.",
+            "local.xyz",
+            "global.01",
+            "local.0 1",
+            &format!("local.{}", "0".repeat(33)),
+        ] {
             assert!(wrong.parse::<AddressSpace>().is_err(), "{wrong}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ciao_common::api::go::Options;
-use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, ReleasePool, RequestAddress, RequestPool};
+use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, ReleasePool, RequestAddress, RequestPool, SERIAL};
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Owner, Scope, Store, Vnic, VnicPolicy};
 use ciao_common::types::{PoolId, TenantId, VnicId};
 use ciao_ipam::{Config, Ipam};
@@ -14,7 +14,8 @@ use tempfile::TempDir;
 pub(crate) struct Bench {
     pub(crate) ipam: Ipam,
     pub(crate) store: Arc<Store>,
-    _folder: TempDir,
+    config: Config,
+    folder: TempDir,
 }
 
 impl Bench {
@@ -25,8 +26,56 @@ impl Bench {
     pub(crate) fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
-        let ipam = Ipam::new(Arc::clone(&store), config).unwrap();
-        Self { ipam, store, _folder: folder }
+        let ipam = Ipam::new(Arc::clone(&store), config.clone()).unwrap();
+        Self { ipam, store, config, folder }
+    }
+
+    /// The daemon ends and starts again.
+    pub(crate) fn restarted(self) -> Self {
+        let Self { ipam, store, config, folder } = self;
+        drop((ipam, store));
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        let ipam = Ipam::new(Arc::clone(&store), config.clone()).unwrap();
+        Self { ipam, store, config, folder }
+    }
+
+    /// The database lost, and the daemon started again.
+    pub(crate) fn without_database(self) -> Self {
+        let Self { ipam, store, config, folder } = self;
+        drop((ipam, store, folder));
+        Self::with(config)
+    }
+
+    /// Another driver on a copy of the database.
+    pub(crate) fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("ciao.db");
+        let database = rusqlite::Connection::open(self.store.path()).unwrap();
+        database.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        let store = Arc::new(Store::open(&copy).unwrap());
+        let ipam = Ipam::new(Arc::clone(&store), self.config.clone()).unwrap();
+        Self { ipam, store, config: self.config.clone(), folder }
+    }
+
+    /// A swarm's leader's request for a pool of a tenant, or of none.
+    pub(crate) fn global(&self, tenant: &str, pool: &str, serial: bool) -> PoolId {
+        let mut options = Vec::new();
+        options.extend((!tenant.is_empty()).then_some(("tenant", tenant)));
+        options.extend(serial.then_some((SERIAL, "true")));
+        let pool = pool.parse().ok();
+        let options = options.as_slice().into();
+        self.request(RequestPool { address_space: "global".into(), pool, options, ..RequestPool::default() }).unwrap().0
+    }
+
+    /// The engine starts, becomes a swarm's leader, or finds the plugin enabled again.
+    pub(crate) fn capabilities(&self) {
+        self.ipam.capabilities().wait().unwrap();
+    }
+
+    /// Moves all times of global sets into the past, as if as much time had gone by.
+    pub(crate) fn age_restores(&self, by: i64) {
+        let database = rusqlite::Connection::open(self.store.path()).unwrap();
+        database.execute("UPDATE pool_set SET restoring = restoring - ?1", [by]).unwrap();
     }
 
     pub(crate) fn pool(&self, pool: &str, sub: &str, options: &[(&str, &str)]) -> Result<(PoolId, String)> {
@@ -127,7 +176,7 @@ impl Bench {
                     secured: true,
                     icc: true,
                     options: "[]".to_owned(),
-                    subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id }],
+                    subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id, pool: None }],
                     routes: Vec::new(),
                 })
             })

@@ -5,8 +5,10 @@
 mod addresses;
 mod bench;
 mod leases;
+mod lost;
 mod pools;
 mod reconcile;
+mod terms;
 
 use bench::Bench;
 

@@ -53,7 +53,7 @@ fn a_pool_that_overlaps_another_of_its_tenant_is_refused_with_both_names() {
     let b = Bench::new();
     b.tenant_pool("acme", "10.5.0.0/16");
     let before = b.state();
-    for overlapping in ["10.5.3.0/24", "10.0.0.0/8", "0.0.0.0/0"] {
+    for overlapping in ["10.5.3.0/24", "10.0.0.0/8"] {
         let error = sentence(b.pool(overlapping, "", &[("tenant", "acme")]));
         assert!(error.contains(overlapping) && error.contains("10.5.0.0/16"), "{error}");
     }
@@ -70,8 +70,103 @@ fn default_pools_never_overlap_and_run_out_with_an_error() {
     assert_eq!(any(&[("tenant", "acme")]).unwrap(), "10.200.2.0/24");
     assert_eq!(any(&[("tenant", "acme")]).unwrap(), "10.200.3.0/24");
     assert!(sentence(any(&[("tenant", "acme")])).contains("used up"));
-    assert_eq!(any(&[]).unwrap(), "10.200.0.0/24", "who names no tenant is apart from acme");
-    assert_eq!(any(&[]).unwrap(), "10.200.1.0/24");
+    assert!(sentence(any(&[])).contains("used up"), "who names no tenant may turn out to be acme");
+    assert_eq!(any(&[("tenant", "blue")]).unwrap(), "10.200.0.0/24");
+}
+
+#[test]
+fn a_pool_of_no_tenant_overlaps_nobody_s_set_and_no_launcher_s_subnet() {
+    let config = Config { default_pools: vec!["10.200.0.0/21,24".parse().unwrap()], ..Config::default() };
+    let b = Bench::with(config);
+    let any = |tenant: &[(&str, &str)]| b.pool("", "", tenant).map(|(_, pool)| pool);
+    b.tenant_pool("acme", "10.200.0.0/23");
+    b.tenant_pool("blue", "10.200.1.128/25");
+    b.vnic("red", "10.200.3.0/24", "10.200.3.9");
+    assert_eq!(any(&[]).unwrap(), "10.200.2.0/24");
+    assert_eq!(any(&[]).unwrap(), "10.200.4.0/24");
+    assert_eq!(any(&[("tenant", "red")]).unwrap(), "10.200.0.0/24");
+    assert_eq!(any(&[("tenant", "red")]).unwrap(), "10.200.1.0/24");
+    assert_eq!(any(&[("tenant", "red")]).unwrap(), "10.200.2.0/24", "a tenant is apart from others");
+    assert_eq!(any(&[("tenant", "red")]).unwrap(), "10.200.4.0/24", "its launcher's subnet is passed over");
+}
+
+#[test]
+fn a_released_pool_is_the_lowest_again() {
+    let config = Config { default_pools: vec!["10.200.0.0/16,24".parse().unwrap()], ..Config::default() };
+    let b = Bench::with(config);
+    let any = || b.pool("", "", &[("tenant", "acme")]).unwrap();
+    let pools: Vec<_> = (0..5).map(|_| any()).collect();
+    b.release_pool(&pools[1].0);
+    b.release_pool(&pools[3].0);
+    assert_eq!([any().1, any().1, any().1], [pools[1].1.as_str(), pools[3].1.as_str(), "10.200.5.0/24"]);
+}
+
+#[test]
+fn what_the_host_routes_is_passed_over_at_once() {
+    let config = Config { default_pools: vec!["10.0.0.0/8,24".parse().unwrap()], ..Config::default() };
+    let b = Bench::with(config);
+    let route = |routes: &[&str]| {
+        let routes: Vec<_> = routes.iter().map(|text| text.parse().unwrap()).collect();
+        b.store.write(move |tx| tx.set_host_routes(&routes)).unwrap();
+    };
+    route(&["10.0.0.0/9", "10.128.0.0/24", "10.128.2.7/32", "fd00::/8"]);
+    assert_eq!(b.pool("", "", &[]).unwrap().1, "10.128.1.0/24");
+    assert_eq!(b.pool("", "", &[("tenant", "acme")]).unwrap().1, "10.128.1.0/24");
+    assert_eq!(b.pool("", "", &[("tenant", "acme")]).unwrap().1, "10.128.3.0/24");
+    assert_eq!(b.pool("10.0.0.0/24", "", &[]).unwrap().1, "10.0.0.0/24", "who names a subnet means it");
+    route(&["10.0.0.0/8"]);
+    let since = std::time::Instant::now();
+    assert!(sentence(b.pool("", "", &[("tenant", "acme")])).contains("used up"));
+    assert!(since.elapsed() < std::time::Duration::from_millis(500));
+    route(&[]);
+    assert_eq!(b.pool("", "", &[("tenant", "acme")]).unwrap().1, "10.0.0.0/24");
+}
+
+/// The middle one of some times that a dynamic pool takes.
+fn cost(b: &Bench) -> std::time::Duration {
+    let mut costs: Vec<_> = (0..15)
+        .map(|_| {
+            let since = std::time::Instant::now();
+            b.store.read(|_| Ok(())).unwrap();
+            b.pool("", "", &[("tenant", "acme")]).unwrap();
+            since.elapsed()
+        })
+        .collect();
+    costs.sort();
+    costs[7]
+}
+
+#[test]
+fn a_dynamic_pool_costs_the_same_beside_many() {
+    let config = Config { default_pools: vec!["10.0.0.0/8,28".parse().unwrap()], ..Config::default() };
+    let b = Bench::with(config);
+    let few = cost(&b);
+    b.store
+        .write(|tx| {
+            let tenant = "acme".parse()?;
+            (0..20_000_u32).try_for_each(|n| {
+                let subnet = format!("10.{}.{}.{}/28", 1 + (n >> 12), (n >> 4) & 255, (n & 15) << 4).parse()?;
+                tx.insert_pool_set(ciao_common::store::Scope::Local, Some(&tenant), subnet).map(drop)
+            })
+        })
+        .unwrap();
+    let many = cost(&b);
+    assert!(many < few * 4 + std::time::Duration::from_millis(3), "{few:?} beside 15 pools, {many:?} beside 20,000");
+}
+
+#[test]
+fn a_size_that_no_default_pool_has_says_so() {
+    let b = Bench::new();
+    let error = sentence(b.pool("0.0.0.0/12", "", &[]));
+    assert!(error.contains("no IPv4 default pool is as large as a /12, the largest is a /16"), "{error}");
+}
+
+#[test]
+fn everything_is_any_pool_and_never_a_literal_one() {
+    let b = Bench::new();
+    assert_eq!(b.pool("0.0.0.0/0", "", &[("tenant", "acme")]).unwrap().1, "172.31.0.0/16");
+    assert!(b.pool("::/0", "", &[("tenant", "acme")]).unwrap().1.starts_with("fd"));
+    assert!(sentence(b.pool("0.0.0.0/0", "10.0.0.0/24", &[])).contains("sub-pool"));
 }
 
 #[test]
@@ -113,6 +208,11 @@ fn a_senseless_pool_is_refused_and_changes_nothing() {
         (b.pool("", "10.5.1.0/24", &[]), "needs a pool"),
         (b.pool("10.5.0.0/16", "", &[("tenat", "x")]), "unknown option"),
         (b.pool("10.5.0.0/16", "", &[("tenant", "../x")]), "tenant"),
+        (b.pool("10.5.0.0/16", "", &[("tenant", "")]), "--ipam-opt tenant= is empty"),
+        (
+            b.request(RequestPool { address_space: "local.xyz".into(), ..RequestPool::default() }),
+            "unknown address space",
+        ),
         (b.request(RequestPool { address_space: "mars".into(), ..RequestPool::default() }), "unknown address space"),
         (b.request(RequestPool { pool: "10.0.0.0/8".parse().ok(), v6: true, ..RequestPool::default() }), "IPv6 pool"),
         (b.request(RequestPool { pool: "fd00::/64".parse().ok(), ..RequestPool::default() }), "IPv4 pool"),

@@ -1,7 +1,7 @@
 //! Which call goes where. The set of paths is the driver's whole plugin interface.
 
 pub(crate) mod endpoint;
-mod network;
+pub(crate) mod network;
 pub mod options;
 pub(crate) mod pairing;
 mod ports;

@@ -1,57 +1,119 @@
-//! Which of ciao-ipam's sets of addresses a network is on.
+//! Which of ciao-ipam's pools a network is on.
 //!
-//! Docker gives the two drivers no common id. A tenant's set is found by tenant and subnet. A set without tenant is
-//! found by time: it is the newest one with that subnet and gateway that no network is on yet, because the engine asks
-//! for the pool right before it makes the network. Two networks made at the same moment may so be paired crosswise;
-//! both sets are empty then, and the first endpoint, whose address was granted in one of them alone, sets it right.
+//! ciao-ipam answers a fresh local address space for every network, and Docker hands it to both drivers: the pool and
+//! the network with one nonce belong together. An engine that asks for address spaces once, such as 20.10, gives one
+//! nonce to all its networks. There a pool is found by tenant, subnet and gateway, and by time: the engine requests it
+//! right before it makes the network. Where two could be meant, and one of the networks has a tenant, the network is
+//! refused. Networks without tenant may be paired crosswise: both sets are empty then, and the first endpoint, whose
+//! address was granted in one of them alone, corrects that.
+//!
+//! A pool that was requested without a tenant becomes the tenant's by [`Tx::claim`].
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ciao_common::api::network::IpamData;
-use ciao_common::store::{Network, Scope, Tx};
-use ciao_common::types::TenantId;
+use ciao_common::store::{Network, Pool, Tx};
+use ciao_common::types::{AddressSpace, PoolId, TenantId};
 
-use crate::docker::options::NetworkOptions;
+/// Requests that are further apart, in milliseconds, are not of networks that are made at the same moment: the older
+/// one's network came to nothing.
+const AT_ONCE: i64 = 60_000;
 
-/// The set of one subnet of a new network; `None`: another IPAM driver's.
+/// What is found for one subnet of a new network.
+pub(crate) enum Pairing {
+    /// A pool, of the network's tenant or of none.
+    Pool(Box<Pool>),
+    /// Another IPAM driver's.
+    Foreign,
+    /// One of several, of which another one may be a network's that is made at the same moment.
+    Contested,
+}
+
+/// Finds the pool of one subnet of a new network.
 ///
 /// # Errors
-/// The tenant was told to one of the two drivers only.
-pub(crate) fn find_set(
-    tx: &Tx<'_>,
-    options: &NetworkOptions,
-    tenant: Option<&TenantId>,
-    data: &IpamData,
-) -> Result<Option<i64>> {
+/// The pool is another tenant's; there is none.
+pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> Result<Pairing> {
     // Other IPAM drivers call their address spaces otherwise: Docker's own is "LocalDefault".
-    let Ok(scope) = data.address_space.parse::<Scope>() else { return Ok(None) };
+    let Ok(space) = data.address_space.parse::<AddressSpace>() else { return Ok(Pairing::Foreign) };
     let subnet = data.pool;
-    if let Some(tenant) = tenant
-        && let Some(set) = tx.pool_set_of(scope, tenant, subnet)?
-    {
-        return Ok(Some(set.id));
+    let free = tx.pools_without_network(space.scope(), subnet)?;
+    let mut fitting = Vec::new();
+    for pool in &free {
+        if is_fitting(tx, pool, tenant, &space, data)? {
+            fitting.push(pool);
+        }
     }
-    let free = tx.pool_sets_without_network(scope, subnet)?;
-    let gateway = data.gateway.map(|cidr| cidr.ip());
-    let mut own = free.iter().filter(|set| set.tenant.is_none());
-    let paired =
-        own.find(|set| gateway.is_none_or(|gateway| tx.address(set, gateway).is_ok_and(|held| held.is_some())));
-    match (paired, &options.tenant) {
-        (Some(_), Some(tenant)) => bail!(
-            "ciao-ipam holds subnet {subnet}, but not for tenant {tenant}: give --ipam-opt tenant={tenant} with -o tenant={tenant}"
-        ),
-        (Some(set), None) => Ok(Some(set.id)),
-        (None, _) => match free.iter().find_map(|set| set.tenant.as_ref()) {
-            Some(other) => bail!(
-                "ciao-ipam holds subnet {subnet} for tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}"
-            ),
-            None => Ok(None),
-        },
+    if fitting.iter().any(|pool| pool.nonce == space.nonce()) {
+        fitting.retain(|pool| pool.nonce == space.nonce());
+    }
+    // The newest request comes first.
+    if let Some(newest) = fitting.first().copied() {
+        let contested = tenant.is_some() && is_contested(tx, newest, &fitting)?;
+        return Ok(if contested { Pairing::Contested } else { Pairing::Pool(Box::new(newest.clone())) });
+    }
+    if let Some(tenant) = tenant
+        && let Some(set) = tx.pool_set_of(space.scope(), tenant, subnet)?
+        && let Some(pool) = tx.pools_of_set(&set)?.pop()
+    {
+        return Ok(Pairing::Pool(Box::new(pool)));
+    }
+    if let Some(other) = free.iter().find_map(|pool| pool.set.tenant.as_ref()) {
+        bail!(
+            "ciao-ipam holds subnet {subnet} for tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}"
+        );
+    }
+    if space.nonce().is_empty() {
+        return Ok(Pairing::Foreign);
+    }
+    bail!("ciao-ipam has no pool {subnet} in address space {space}: create the network again")
+}
+
+/// Whether the pool can be the one that the engine requested for the network.
+fn is_fitting(
+    tx: &Tx<'_>,
+    pool: &Pool,
+    tenant: Option<&TenantId>,
+    space: &AddressSpace,
+    data: &IpamData,
+) -> Result<bool> {
+    let same_tenant = pool.set.tenant.as_ref() == tenant;
+    let unclaimed = pool.set.tenant.is_none() && (space.nonce().is_empty() || pool.nonce == space.nonce());
+    if pool.set.tenant.is_some() && !same_tenant || pool.set.tenant.is_none() && !unclaimed {
+        return Ok(false);
+    }
+    match data.gateway {
+        Some(gateway) => Ok(tx.address(&pool.set, gateway.ip())?.is_some()),
+        None => Ok(true),
     }
 }
 
-/// Sets a crosswise pairing right, when an endpoint with `address` comes to `network`.
+/// Whether a network that is made at the same moment may be on `newest`, or already is on the one that is meant.
+fn is_contested(tx: &Tx<'_>, newest: &Pool, fitting: &[&Pool]) -> Result<bool> {
+    let others = fitting.iter().filter(|other| other.set.id != newest.set.id);
+    if others.into_iter().any(|other| newest.requested - other.requested < AT_ONCE) {
+        return Ok(true);
+    }
+    Ok(newest.set.tenant.is_none() && tx.is_paired_by_time_alone(newest)?)
+}
+
+/// The set of addresses of a pool that was found, which is the tenant's from now on.
+///
+/// # Errors
+/// Something of the pool is in the way of the tenant's own addresses.
+pub(crate) fn take(tx: &Tx<'_>, tenant: Option<&TenantId>, pairing: Pairing) -> Result<Option<(i64, PoolId)>> {
+    let Pairing::Pool(pool) = pairing else { return Ok(None) };
+    let set = match tenant.filter(|_| pool.set.tenant.is_none()) {
+        Some(tenant) => {
+            tx.claim(&pool, tenant).with_context(|| format!("make pool {} tenant {tenant}'s", pool.set.subnet))?
+        }
+        None => pool.set,
+    };
+    Ok(Some((set.id, pool.pool_id)))
+}
+
+/// Corrects a crosswise pairing, when an endpoint with `address` comes to `network`.
 ///
 /// # Errors
 /// The disk's.
@@ -59,9 +121,34 @@ pub(crate) fn settle(tx: &Tx<'_>, network: &Network, address: IpAddr) -> Result<
     let Some(subnet) = network.subnets.iter().find(|subnet| subnet.subnet.contains(address)) else { return Ok(()) };
     let Some(mine) = subnet.set_id else { return Ok(()) };
     let Some((right, paired_with)) = tx.own_set_holding(mine, subnet.subnet, address)? else { return Ok(()) };
-    log::info!("network {} is on another set of addresses of {}: set right", network.id.short(), subnet.subnet);
+    log::info!("network {} is on another set of addresses of {}: corrected", network.id.short(), subnet.subnet);
     if let Some(other) = paired_with {
-        tx.set_network_set(&other, subnet.subnet, Some(mine))?;
+        tx.set_network_set(&other, subnet.subnet, mine)?;
     }
-    tx.set_network_set(&network.id, subnet.subnet, Some(right))
+    tx.set_network_set(&network.id, subnet.subnet, right)
+}
+
+/// Gives a network without tenant, whose pool was released for another one that was made at the same moment, the pool
+/// that is left of the two.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn settle_released(tx: &Tx<'_>, network: &Network) -> Result<()> {
+    if network.tenant.is_some() {
+        return Ok(());
+    }
+    for subnet in &network.subnets {
+        let Some(gone) = &subnet.pool else { continue };
+        let Some(described) = gone.description().filter(|_| subnet.set_id.is_some()) else { continue };
+        if tx.pool_by_id(gone)?.is_some() {
+            continue;
+        }
+        let left = tx.pools_without_network(described.space.scope(), subnet.subnet)?;
+        if let Some(pool) = left.iter().find(|pool| pool.set.tenant.is_none() && pool.nonce == described.space.nonce())
+        {
+            log::info!("network {} is on another set of addresses of {}: corrected", network.id.short(), subnet.subnet);
+            tx.set_network_set(&network.id, subnet.subnet, pool.set.id)?;
+        }
+    }
+    Ok(())
 }

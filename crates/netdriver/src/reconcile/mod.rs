@@ -92,12 +92,10 @@ impl Driver {
         let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
         if !dry {
             self.fabric.vnics.delete(None)?;
+            self.settle_pairings()?;
         }
         self.forget_networks(&mut repairs, docker)?;
         self.forget_stale_endpoints(&mut repairs, docker)?;
-        if !dry {
-            self.settle_pairings()?;
-        }
         self.make_missing(&mut repairs, depth, docker)?;
         self.delete_foreign(&mut repairs)?;
         if !dry {

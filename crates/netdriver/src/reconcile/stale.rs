@@ -67,6 +67,7 @@ impl Driver {
     pub(super) fn settle_pairings(&self) -> Result<()> {
         self.store.write(|tx| {
             for network in tx.networks()?.into_iter().filter(|network| network.tenant.is_none()) {
+                pairing::settle_released(tx, &network)?;
                 for endpoint in tx.endpoints_of_network(&network.id)? {
                     for address in [endpoint.address, endpoint.address6].into_iter().flatten() {
                         // The one before may have changed it.

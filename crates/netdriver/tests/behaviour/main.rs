@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod launcher;
 mod networks;
+mod pairing;
 mod ports;
 mod reconcile;
 mod refusals;

@@ -1,8 +1,10 @@
 //! `CreateNetwork` and `DeleteNetwork`.
 
 mod check;
+pub(crate) mod contest;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
@@ -12,7 +14,7 @@ use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::attachment::detach;
 use crate::docker::options::NetworkOptions;
-use crate::docker::pairing;
+use crate::docker::pairing::{self, Pairing};
 use crate::uplink_pool::UplinkPool;
 use crate::{Driver, names, undone};
 use check::{check_route, refuse_overlap, refuse_routed_twice};
@@ -63,7 +65,7 @@ fn subnet(data: &IpamData) -> Result<NetworkSubnet> {
     data.pool.check_for_hosts(gateway)?;
     let mut aux: Vec<IpAddr> = data.aux_addresses.values().map(|cidr| cidr.ip()).collect();
     aux.sort_unstable();
-    Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None })
+    Ok(NetworkSubnet { subnet: data.pool, gateway, aux, set_id: None, pool: None })
 }
 
 impl Driver {
@@ -76,10 +78,23 @@ impl Driver {
         let request = NetworkRequest::parse(&call)?;
         let on_host = self.fabric.bridges.namespace_for(request.options.bridge.as_ref(), String::new())?.is_none();
         let pool = self.fabric.uplinks.pool();
-        let (network, made) = self.store.write(move |tx| record(tx, &request, on_host, &pool))?;
+        let (network, made) = self.record_network(request, on_host, pool)?;
         let _lock = self.fabric.lock(network.namespace.as_deref());
         let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
         Err(if made { undone(error, self.forget(&network)) } else { error })
+    }
+
+    /// Records a network, or finds it recorded. `true`: it is new.
+    fn record_network(&self, request: NetworkRequest, on_host: bool, pool: UplinkPool) -> Result<(Network, bool)> {
+        let request = Arc::new(request);
+        let mut contest = None;
+        loop {
+            let again = Arc::clone(&request);
+            match self.store.write(move |tx| record(tx, &again, on_host, &pool))? {
+                Recorded::Done(network, made) => return Ok((*network, made)),
+                Recorded::Contested(subnet) => contest = Some(self.contests.wait(contest, subnet)?),
+            }
+        }
     }
 
     /// `NetworkDriver.DeleteNetwork`: forgets the network; its bridge goes unless it is not ours or still carries
@@ -116,15 +131,22 @@ impl Driver {
     }
 }
 
-/// Records a network, or finds it recorded. `true`: it is new.
-fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPool) -> Result<(Network, bool)> {
+/// What became of recording a network.
+enum Recorded {
+    /// It is recorded; `true`: just now.
+    Done(Box<Network>, bool),
+    /// Nothing was changed, as it is not known which pool of this subnet is the network's.
+    Contested(Subnet),
+}
+
+fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPool) -> Result<Recorded> {
     if let Some(network) = tx.network(&request.id)? {
         ensure!(
             network.options == request.fingerprint,
             "network {} exists with other options or subnets",
             request.id.short()
         );
-        return Ok((network, false));
+        return Ok(Recorded::Done(Box::new(network), false));
     }
     let subnets: Vec<Subnet> = request.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
     let tenant = match (&request.options.tenant, &request.options.bridge) {
@@ -134,7 +156,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPoo
     };
     ensure!(
         tenant.is_some() || request.options.vnics == VnicPolicy::Auto,
-        "--opt vnics=required needs a tenant, whose launcher makes the VNICs: give -o tenant=T --ipam-opt tenant=T"
+        "--opt vnics=required needs a tenant, whose launcher makes the VNICs: give -o tenant=T"
     );
     let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
     let bridge = request.options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
@@ -166,12 +188,19 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPoo
     };
     refuse_overlap(tx, &network, &subnets)?;
     refuse_routed_twice(tx, &network, &subnets)?;
+    let mut pairings = Vec::new();
     for (data, subnet) in &request.subnets {
-        let set_id = pairing::find_set(tx, &request.options, network.tenant.as_ref(), data)?;
-        network.subnets.push(NetworkSubnet { set_id, ..subnet.clone() });
+        match pairing::find(tx, network.tenant.as_ref(), data)? {
+            Pairing::Contested => return Ok(Recorded::Contested(subnet.subnet)),
+            pairing => pairings.push(pairing),
+        }
+    }
+    for ((_, subnet), pairing) in request.subnets.iter().zip(pairings) {
+        let (set_id, pool) = pairing::take(tx, network.tenant.as_ref(), pairing)?.unzip();
+        network.subnets.push(NetworkSubnet { set_id, pool, ..subnet.clone() });
     }
     tx.insert_network(&network)?;
-    Ok((network, true))
+    Ok(Recorded::Done(Box::new(network), true))
 }
 
 /// The tenant whose launcher has VNICs on that bridge with one of those subnets.

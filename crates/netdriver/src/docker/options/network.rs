@@ -51,6 +51,8 @@ impl NetworkOptions {
     /// # Errors
     /// An unknown option, named with the known ones; a value that makes no sense.
     pub fn parse(options: &Options) -> Result<Self> {
+        let empty = options.empty_generic();
+        ensure!(empty.is_empty(), "--opt {}= is empty: give a value, or omit the option", empty.join("=, --opt "));
         Self::parse_generic(&options.generic(), options.flag(INTERNAL))
     }
 

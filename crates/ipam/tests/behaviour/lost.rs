@@ -1,0 +1,92 @@
+//! PoolIDs that Docker has and the database has not.
+
+use ciao_common::types::PoolId;
+
+use crate::bench::{Bench, sentence};
+
+#[test]
+fn a_pool_id_describes_its_pool() {
+    let b = Bench::new();
+    let id = b.pool("10.5.0.0/16", "10.5.1.0/24", &[("tenant", "acme")]).unwrap().0;
+    let described = id.description().unwrap();
+    assert_eq!(described.subnet.to_string(), "10.5.0.0/16");
+    assert_eq!(described.sub_pool.unwrap().to_string(), "10.5.1.0/24");
+    assert_eq!(described.tenant.unwrap().as_str(), "acme");
+}
+
+#[test]
+fn a_pool_that_was_lost_with_the_database_is_recorded_again_and_grants_what_is_named_alone() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    let b = b.without_database();
+    assert_eq!(b.ask(&pool, "10.5.0.7").unwrap(), "10.5.0.7/16");
+    assert!(sentence(b.ask(&pool, "10.5.0.7")).contains("in use"));
+    let error = sentence(b.ask(&pool, ""));
+    assert!(error.contains("lost with the database") && error.contains("reconcile --docker"), "{error}");
+    assert_eq!(b.tenant_pool("acme", "10.5.0.0/16"), pool, "it is the tenant's pool as before");
+    b.release(&pool, "10.5.0.7");
+    b.release_pool(&pool);
+    b.release_pool(&pool);
+    assert!(
+        sentence(b.pool("10.5.3.0/24", "", &[("tenant", "acme")]).and_then(|(id, _)| b.ask(&id, "10.5.0.1")))
+            .contains("outside")
+    );
+}
+
+#[test]
+fn a_pool_that_was_released_is_not_taken_for_a_lost_one() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    b.release_pool(&pool);
+    let before = b.state();
+    assert!(sentence(b.ask(&pool, "10.5.0.7")).contains("is unknown"));
+    assert_eq!(b.state(), before);
+}
+
+#[test]
+fn a_pool_id_is_not_given_again_after_an_older_copy_was_restored() {
+    let b = Bench::new();
+    b.tenant_pool("acme", "10.5.0.0/16");
+    let copy = b.copied();
+    let newer = b.tenant_pool("blue", "10.5.0.0/16");
+    let b = copy;
+    assert_ne!(b.tenant_pool("red", "10.5.0.0/16"), newer);
+    assert_eq!(b.ask(&newer, "10.5.0.9").unwrap(), "10.5.0.9/16", "made after the copy, so known to Docker alone");
+}
+
+#[test]
+fn a_rebuilt_pool_whose_id_was_lost_takes_the_one_that_docker_has() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    let b = b.without_database();
+    b.store
+        .write(|tx| {
+            let set =
+                tx.insert_pool_set(ciao_common::store::Scope::Local, Some(&"acme".parse()?), "10.5.0.0/16".parse()?)?;
+            tx.insert_pool_as(&set, &PoolId::lost(), &"local".parse()?, None, false).map(drop)
+        })
+        .unwrap();
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/16");
+    assert_eq!(b.store.read(|tx| tx.pools()).unwrap()[0].pool_id, pool);
+}
+
+#[test]
+fn releases_of_what_is_unknown_or_has_no_name_succeed() {
+    let b = Bench::new();
+    for id in ["", "gone", "not an id", "local/10.5.0.0/24,id=0-1-2"] {
+        b.ipam.release_pool(ciao_common::api::ipam::ReleasePool { pool_id: id.to_owned() }).wait().unwrap();
+        let address = "10.77.0.2".parse().unwrap();
+        b.ipam
+            .release_address(ciao_common::api::ipam::ReleaseAddress { pool_id: id.to_owned(), address })
+            .wait()
+            .unwrap();
+    }
+    let plugin = ciao_ipam::routes::plugin(b.ipam);
+    use ciao_common::serve::server::{Handler, Request};
+    for (path, body) in [
+        ("/IpamDriver.ReleaseAddress", &br#"{"PoolID":"","Address":"10.77.0.39"}"#[..]),
+        ("/IpamDriver.ReleasePool", br#"{"PoolID":""}"#),
+    ] {
+        assert_eq!(plugin.handle(Request { method: "POST", path, query: "", body }).status, 200);
+    }
+}

@@ -1,0 +1,143 @@
+//! A swarm's leaders: what is requested again after a change, and what is not.
+
+use ciao_common::types::PoolId;
+
+use crate::bench::{Bench, sentence};
+
+const SUBNET: &str = "10.77.0.0/24";
+const TEN_MINUTES: i64 = 600_000;
+
+/// The first leader with a network of three tasks.
+fn led() -> (Bench, PoolId) {
+    let b = Bench::new();
+    b.capabilities();
+    let pool = b.global("acme", SUBNET, false);
+    b.gateway(&pool, "").unwrap();
+    for _ in 0..3 {
+        b.ask(&pool, "").unwrap();
+    }
+    (b, pool)
+}
+
+/// The same leader, chosen again: it requests the pool, its gateway, and these addresses.
+fn restore(b: &Bench, addresses: &[&str]) -> PoolId {
+    b.capabilities();
+    let pool = b.global("acme", SUBNET, true);
+    b.gateway(&pool, "10.77.0.1").unwrap();
+    for address in addresses {
+        b.ask(&pool, address).unwrap();
+    }
+    pool
+}
+
+fn states(b: &Bench) -> Vec<String> {
+    let leases = b.store.read(|tx| tx.leases()).unwrap();
+    leases.iter().map(|lease| format!("{} {}", lease.state, lease.address)).collect()
+}
+
+#[test]
+fn a_new_leader_is_granted_what_exists_and_nothing_of_it_is_given_twice() {
+    let (b, pool) = led();
+    assert_eq!(restore(&b, &["10.77.0.2", "10.77.0.4"]), pool, "serial is the request's, not the pool's");
+    assert!(states(&b).contains(&"former 10.77.0.3".to_owned()), "{:?}", states(&b));
+    assert!(sentence(b.ask(&pool, "10.77.0.2")).contains("in use"), "docker run --ip of a taken address fails");
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.5/24");
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    b.age_restores(TEN_MINUTES);
+    assert_eq!(b.ipam.reclaim().unwrap(), 1);
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.3/24");
+}
+
+#[test]
+fn a_daemon_killed_at_any_step_of_a_restore_knows_it_afterwards() {
+    let (b, pool) = led();
+    b.capabilities();
+    let b = b.restarted();
+    assert_eq!(b.global("acme", SUBNET, true), pool);
+    let b = b.restarted();
+    b.gateway(&pool, "10.77.0.1").unwrap();
+    b.ask(&pool, "10.77.0.3").unwrap();
+    let b = b.restarted();
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.5/24");
+}
+
+#[test]
+fn what_nobody_confirmed_is_kept_until_the_pool_is_full() {
+    let (b, pool) = led();
+    restore(&b, &[]);
+    b.age_restores(TEN_MINUTES);
+    assert_eq!(b.ipam.reclaim().unwrap(), 0, "it may be the same leader, with a user's own serial option");
+    let mut given: Vec<_> = (0..250).map(|_| b.ask(&pool, "").unwrap()).collect();
+    given.sort();
+    given.dedup();
+    assert_eq!(given.len(), 250);
+    assert!(!given.contains(&"10.77.0.3/24".to_owned()));
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.2/24");
+}
+
+#[test]
+fn a_leader_that_goes_on_keeps_what_it_has() {
+    let (b, pool) = led();
+    // The plugin is enabled again, and a user gives a second network the serial option.
+    b.capabilities();
+    b.global("acme", SUBNET, true);
+    assert!(states(&b).contains(&"former 10.77.0.3".to_owned()));
+    b.release(&pool, "10.77.0.4");
+    assert_eq!(states(&b).iter().filter(|state| state.starts_with("former")).count(), 0, "{:?}", states(&b));
+    b.release_pool(&pool);
+    assert_eq!(b.ask(&pool, "10.77.0.9").unwrap(), "10.77.0.9/24", "the first network is on it still");
+}
+
+#[test]
+fn a_second_network_that_goes_does_not_take_the_first_one_s_addresses_along() {
+    let (b, pool) = led();
+    b.capabilities();
+    b.global("acme", SUBNET, true);
+    b.release_pool(&pool);
+    assert_eq!(states(&b).len(), 4, "{:?}", states(&b));
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.5/24");
+}
+
+#[test]
+fn networks_without_tenant_are_restored_too() {
+    let b = Bench::new();
+    b.capabilities();
+    let pools = [b.global("", SUBNET, false), b.global("", SUBNET, false)];
+    assert_ne!(pools[0], pools[1]);
+    for pool in &pools {
+        b.gateway(pool, "").unwrap();
+        b.ask(pool, "").unwrap();
+    }
+    b.capabilities();
+    assert_eq!([b.global("", SUBNET, true), b.global("", SUBNET, true)], pools);
+    for pool in &pools {
+        b.gateway(pool, "10.77.0.1").unwrap();
+        b.ask(pool, "10.77.0.2").unwrap();
+        assert_eq!(b.ask(pool, "").unwrap(), "10.77.0.3/24");
+    }
+    assert_ne!(b.global("", SUBNET, true), pools[0], "a third one is new");
+}
+
+#[test]
+fn a_pool_that_no_later_leader_asks_for_goes() {
+    let (b, _) = led();
+    let gone = b.global("acme", "10.88.0.0/24", false);
+    b.ask(&gone, "").unwrap();
+    restore(&b, &["10.77.0.2", "10.77.0.3", "10.77.0.4"]);
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    b.age_restores(TEN_MINUTES);
+    b.ipam.reclaim().unwrap();
+    b.ipam.reclaim().unwrap();
+    let pools = b.store.read(|tx| tx.pools()).unwrap();
+    assert_eq!(pools.iter().map(|pool| pool.subnet.to_string()).collect::<Vec<_>>(), [SUBNET]);
+}
+
+#[test]
+fn a_leader_s_lost_database_grants_what_is_named_until_it_is_restored() {
+    let (b, pool) = led();
+    let b = b.without_database();
+    assert!(sentence(b.ask(&pool, "")).contains("restart the engine of the swarm's leader"));
+    b.ask(&pool, "10.77.0.9").unwrap();
+    assert_eq!(restore(&b, &["10.77.0.2", "10.77.0.9"]), pool);
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.3/24");
+}
