@@ -6,8 +6,7 @@ use std::hint::black_box;
 
 use ciao_common::api::network::CreateEndpoint;
 use ciao_common::store::{AddressKind, Pool, Scope, Store};
-use ciao_common::types::{AddressRange, Family, Subnet, key_address};
-use ciao_ipam::range::first_gap;
+use ciao_common::types::{AddressSpace, Family, Subnet, TenantId};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 
 const ENDPOINT: &str = r#"{"NetworkID":"0f4f1a9c6b2e8d7735aa10ce90b5f4d2e8c61b7a3d5f9e04c2b8a7d6e1f03952",
@@ -16,14 +15,23 @@ const ENDPOINT: &str = r#"{"NetworkID":"0f4f1a9c6b2e8d7735aa10ce90b5f4d2e8c61b7a
 "Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],
 "com.docker.network.portmap":[{"Proto":6,"IP":"","Port":80,"HostIP":"","HostPort":8080,"HostPortEnd":8080}]}}"#;
 
-fn gaps(criterion: &mut Criterion) {
-    let base: Subnet = "10.0.0.0/8".parse().unwrap();
+fn vacancies(criterion: &mut Criterion) {
     for count in [0_u32, 16, 1000] {
-        let subnet = |number: u32| format!("10.{}.{}.0/24", number / 256, number % 256);
-        let taken: Vec<AddressRange> =
-            (0..count).map(|number| subnet(number).parse::<Subnet>().unwrap().range()).collect();
-        criterion.bench_function(&format!("first_gap/{count}"), |bencher| {
-            bencher.iter(|| first_gap(black_box(base), 24, black_box(&taken)));
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("ciao.db")).unwrap();
+        let tenant: TenantId = "bench".parse().unwrap();
+        let owner = tenant.clone();
+        store
+            .write(move |tx| {
+                (0..count).try_for_each(|number| {
+                    let subnet = format!("10.{}.{}.0/24", number / 256, number % 256).parse()?;
+                    tx.insert_pool_set(Scope::Local, Some(&owner), subnet).map(drop)
+                })
+            })
+            .unwrap();
+        let candidate: Subnet = "10.200.0.0/24".parse().unwrap();
+        criterion.bench_function(&format!("store: what is in a new pool's way, {count} pools"), |bencher| {
+            bencher.iter(|| store.read(|tx| tx.obstacle(Scope::Local, Some(&tenant), black_box(candidate))).unwrap());
         });
     }
 }
@@ -59,7 +67,7 @@ fn leases(criterion: &mut Criterion) {
 
 fn lease(tx: &ciao_common::store::Tx<'_>, pool: &Pool) -> anyhow::Result<std::net::IpAddr> {
     let number = tx.lowest_free(&pool.set, pool.set.subnet.usable())?.unwrap();
-    let address = key_address(Family::V4, number);
+    let address = Family::V4.address(number);
     assert!(tx.take(&pool.set, address)?);
     tx.grant(pool, address, AddressKind::Lease)?;
     Ok(address)
@@ -71,5 +79,5 @@ fn json(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(micro, gaps, leases, json);
+criterion_group!(micro, vacancies, leases, json);
 criterion_main!(micro);

@@ -8,6 +8,7 @@
 
 mod engine;
 mod host;
+mod leader;
 mod wire;
 
 use std::collections::BTreeSet;

@@ -268,20 +268,20 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Whether a network of another set of that subnet and nonce was recorded while this pool had none, and has no
+    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and has no
     /// endpoint yet that shows which set is its own.
     ///
     /// # Errors
     /// The disk's.
-    pub fn is_paired_by_time_alone(&self, pool: &Pool) -> Result<bool> {
+    pub fn is_paired_by_time_alone(&self, pool: &Pool, nonce: Option<&str>) -> Result<bool> {
         let found = self.first(
             "SELECT 1 FROM pool_record o JOIN pool_set s ON s.id = o.set_id
              JOIN network_subnet n ON n.set_id = s.id JOIN network_record r ON r.id = n.network
-             WHERE s.scope = ?1 AND s.subnet = ?2 AND s.tenant IS NULL AND s.id <> ?3 AND o.nonce = ?4 AND r.created >= ?5
+             WHERE s.scope = ?1 AND s.subnet = ?2 AND s.tenant IS NULL AND s.id <> ?3 AND (?4 IS NULL OR o.nonce = ?4) AND r.created >= ?5
                AND NOT EXISTS (SELECT 1 FROM endpoint_record e JOIN address_record a
                                ON a.set_id = s.id AND a.kind = 'lease' AND a.address IN (e.address, e.address6) WHERE e.network = r.id)
              LIMIT 1",
-            params![Text(pool.set.scope), Text(pool.set.subnet), pool.set.id, pool.nonce, pool.created],
+            params![Text(pool.set.scope), Text(pool.set.subnet), pool.set.id, nonce, pool.created],
             |_| Ok(()),
         )?;
         Ok(found.is_some())

@@ -41,16 +41,19 @@ pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> R
     let free = tx.pools_without_network(space.scope(), subnet)?;
     let mut fitting = Vec::new();
     for pool in &free {
-        if is_fitting(tx, pool, tenant, &space, data)? {
+        if is_fitting(tx, pool, tenant, data)? {
             fitting.push(pool);
         }
     }
-    if fitting.iter().any(|pool| pool.nonce == space.nonce()) {
+    // An engine may ask for address spaces once more between the two families of a network.
+    let known = fitting.iter().any(|pool| pool.nonce == space.nonce());
+    if known {
         fitting.retain(|pool| pool.nonce == space.nonce());
     }
     // The newest request comes first.
     if let Some(newest) = fitting.first().copied() {
-        let contested = tenant.is_some() && is_contested(tx, newest, &fitting)?;
+        let nonce = known.then_some(space.nonce());
+        let contested = tenant.is_some() && is_contested(tx, newest, &fitting, nonce)?;
         return Ok(if contested { Pairing::Contested } else { Pairing::Pool(Box::new(newest.clone())) });
     }
     if let Some(tenant) = tenant
@@ -71,16 +74,8 @@ pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> R
 }
 
 /// Whether the pool can be the one that the engine requested for the network.
-fn is_fitting(
-    tx: &Tx<'_>,
-    pool: &Pool,
-    tenant: Option<&TenantId>,
-    space: &AddressSpace,
-    data: &IpamData,
-) -> Result<bool> {
-    let same_tenant = pool.set.tenant.as_ref() == tenant;
-    let unclaimed = pool.set.tenant.is_none() && (space.nonce().is_empty() || pool.nonce == space.nonce());
-    if pool.set.tenant.is_some() && !same_tenant || pool.set.tenant.is_none() && !unclaimed {
+fn is_fitting(tx: &Tx<'_>, pool: &Pool, tenant: Option<&TenantId>, data: &IpamData) -> Result<bool> {
+    if pool.set.tenant.is_some() && pool.set.tenant.as_ref() != tenant {
         return Ok(false);
     }
     match data.gateway {
@@ -90,12 +85,12 @@ fn is_fitting(
 }
 
 /// Whether a network that is made at the same moment may be on `newest`, or already is on the one that is meant.
-fn is_contested(tx: &Tx<'_>, newest: &Pool, fitting: &[&Pool]) -> Result<bool> {
-    let others = fitting.iter().filter(|other| other.set.id != newest.set.id);
-    if others.into_iter().any(|other| newest.requested - other.requested < AT_ONCE) {
+fn is_contested(tx: &Tx<'_>, newest: &Pool, fitting: &[&Pool], nonce: Option<&str>) -> Result<bool> {
+    let mut others = fitting.iter().filter(|other| other.set.id != newest.set.id);
+    if others.any(|other| newest.requested - other.requested < AT_ONCE) {
         return Ok(true);
     }
-    Ok(newest.set.tenant.is_none() && tx.is_paired_by_time_alone(newest)?)
+    Ok(newest.set.tenant.is_none() && tx.is_paired_by_time_alone(newest, nonce)?)
 }
 
 /// The set of addresses of a pool that was found, which is the tenant's from now on.
