@@ -1,12 +1,11 @@
 //! What is promised of every call: it is answered in time; an error is a sentence in the driver's own form and changes
 //! nothing; the store's invariants hold; records and kernel agree; no address is given twice.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ciao_common::api::{self, ipam};
 use ciao_common::serve::server::Reply;
-use ciao_common::types::PoolId;
 use ciao_netdriver::kernel::fake::consistency::differences;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
@@ -96,10 +95,10 @@ impl Records {
     }
 
     /// The set of addresses that a pool is on.
-    fn set_of(&self, pool: &PoolId) -> Option<i64> {
+    fn set_of(&self, pool: &str) -> Option<i64> {
         let mut statement =
             self.conn().prepare_cached("SELECT set_id FROM pool_record WHERE pool_id = ?1").expect("a table");
-        statement.query_row([pool.as_str()], |row| row.get(0)).optional().expect("a row")
+        statement.query_row([pool], |row| row.get(0)).optional().expect("a row")
     }
 
     /// Whether a network or VNIC is on a bridge of the host's.
@@ -109,15 +108,26 @@ impl Records {
         self.conn().prepare_cached(query).expect("tables").exists([bridge]).expect("rows")
     }
 
+    fn is_global(&self, set: i64) -> bool {
+        let query = "SELECT 1 FROM pool_set WHERE id = ?1 AND scope = 'global'";
+        self.conn().prepare_cached(query).expect("a table").exists([set]).expect("rows")
+    }
+
+    fn is_restored(&self, set: i64) -> bool {
+        let query = "SELECT 1 FROM pool_set WHERE id = ?1 AND (restoring IS NOT NULL OR confirmed = 1)";
+        self.conn().prepare_cached(query).expect("a table").exists([set]).expect("rows")
+    }
+
     fn is_held(&self, set: i64, address: &str) -> bool {
         let query = "SELECT 1 FROM address_record WHERE set_id = ?1 AND address = ?2 AND held > 0";
         self.conn().prepare_cached(query).expect("a table").exists((set, address)).expect("rows")
     }
 }
 
-/// The addresses that were answered and not released: by set, the address, and the pool that it was granted through.
+/// The addresses that were answered and not released, each with the pool that it was granted through. Sets are no key:
+/// one that was requested without its tenant is merged into the tenant's.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(BTreeMap<(i64, String), PoolId>);
+pub(crate) struct Ledger(BTreeSet<(String, String)>);
 
 impl Ledger {
     /// Takes down what a call to ciao-ipam changed, and that it gave nothing that somebody holds.
@@ -128,24 +138,28 @@ impl Ledger {
         match target {
             "/IpamDriver.RequestAddress" => {
                 let request: ipam::RequestAddress = api::parse(body).expect("it was answered");
-                let set = records.set_of(&request.pool_id).expect("an address is of a pool");
+                let pool = request.pool_id.to_string();
+                let set = records.set_of(&pool).expect("an address is of a pool");
                 let address = reply["Address"].as_str().and_then(|cidr| cidr.split('/').next()).expect("an address");
                 // A gateway is shared, and the schema knows how often.
                 if request.options.text(ipam::ADDRESS_TYPE).as_deref() != Some(ipam::GATEWAY) {
-                    let before = self.0.insert((set, address.to_owned()), request.pool_id);
-                    assert_eq!(before, None, "address {address} of set {set} is given twice");
+                    // A swarm's leader requests again what earlier ones were granted.
+                    let again = request.address.is_some() && records.is_global(set);
+                    let twice = |(pool, held): &(String, String)| held == address && records.set_of(pool) == Some(set);
+                    assert!(again || !self.0.iter().any(twice), "address {address} of set {set} is given twice");
+                    self.0.insert((pool, address.to_owned()));
                 }
             }
             "/IpamDriver.ReleaseAddress" => {
                 let request: ipam::ReleaseAddress = api::parse(body).expect("it was answered");
-                if let Some(set) = records.set_of(&request.pool_id) {
-                    self.0.remove(&(set, request.address.to_string()));
-                }
+                let set = records.set_of(&request.pool_id);
+                let address = request.address.to_string();
+                self.0.retain(|(pool, held)| *held != address || set.is_none() || records.set_of(pool) != set);
             }
             "/IpamDriver.ReleasePool" => {
                 let request: ipam::ReleasePool = api::parse(body).expect("it was answered");
                 if records.set_of(&request.pool_id).is_none() {
-                    self.0.retain(|_, through| *through != request.pool_id);
+                    self.0.retain(|(pool, _)| *pool != request.pool_id);
                 }
             }
             _ => {}
@@ -154,8 +168,11 @@ impl Ledger {
 
     /// What was answered is held.
     pub(crate) fn check(&self, records: &Records) {
-        for ((set, address), pool) in &self.0 {
-            assert!(records.is_held(*set, address), "{address} of set {set} was answered for pool {pool} and is free");
+        for (pool, address) in &self.0 {
+            // What a new leader does not request again goes in the end.
+            let held =
+                records.set_of(pool).is_some_and(|set| records.is_held(set, address) || records.is_restored(set));
+            assert!(held, "{address} was answered for pool {pool} and is free");
         }
     }
 }
