@@ -190,7 +190,7 @@ impl Host {
     /// Brings records and kernel together. What did not differ needs no repair.
     pub(crate) fn reconcile(&mut self, depth: Depth) {
         self.recover();
-        let repairs = self.driver().reconcile(depth).expect("reconcile");
+        let repairs = self.driver().reconcile(depth);
         assert!(self.disturbed || repairs.is_empty(), "nothing was wrong, but reconcile says {repairs:?}");
         self.ipam().reclaim().expect("reclaim");
         self.failed &= depth == Depth::Dry;

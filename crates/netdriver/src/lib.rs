@@ -34,6 +34,7 @@ pub struct Driver {
     fabric: Fabric,
     ready: ready::Ready,
     contests: docker::network::contest::Contests,
+    failures: reconcile::Failures,
     config: Config,
 }
 
@@ -65,8 +66,14 @@ impl Driver {
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
         let fabric = Fabric::new(store.clone(), kernel, pool)?;
-        let contests = docker::network::contest::Contests::default();
-        Ok(Self { store, fabric, ready: ready::Ready::default(), contests, config })
+        Ok(Self {
+            store,
+            fabric,
+            ready: ready::Ready::default(),
+            contests: docker::network::contest::Contests::default(),
+            failures: reconcile::Failures::default(),
+            config,
+        })
     }
 }
 

@@ -60,7 +60,7 @@ impl Host {
 
     /// What each daemon does at its start and on a timer. The recorded calls follow each other faster than anything is given up.
     pub(crate) fn reconcile(&self, depth: Depth) {
-        let repairs = self.daemons().net.driver().reconcile(depth).unwrap();
+        let repairs = self.daemons().net.driver().reconcile(depth);
         assert!(repairs.is_empty(), "records and kernel agree all the time, but {repairs:?}");
         assert_eq!(self.daemons().ipam.driver().reclaim().unwrap(), 0);
     }

@@ -7,7 +7,7 @@ mod serve;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table::{self, List};
 use ciao_common::types::{
     InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId, parse_address,
@@ -280,5 +280,8 @@ fn reconcile(args: &Reconcile) -> Result<()> {
     let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
     let done = args.control.server()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's answer")?;
-    table::print(&repairs, args.json)
+    table::print(&repairs, args.json)?;
+    let failed = repairs.iter().filter(|repair| repair.error.is_some()).count();
+    ensure!(failed == 0, "{failed} of {} repairs could not be made: see the column error", repairs.len());
+    Ok(())
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ciao_common::cli::table::Database;
-use ciao_common::serve::every::{Timer, every};
+use ciao_common::serve::every::every;
 use ciao_common::serve::server::{self, Handler};
 use ciao_common::serve::{claim, daemon};
 use ciao_common::store::{Scope, Store};
@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::control::Control;
 use crate::kernel::linux::Linux;
-use crate::reconcile::Depth;
+use crate::reconcile::{Depth, Watcher};
 use crate::{Config, Driver, docker};
 
 #[derive(Args)]
@@ -52,27 +52,15 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         Config { scope: args.scope, uplink_pool: args.uplink_pool },
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
-    driver.reconcile(Depth::Whole).context("bring records and kernel together")?;
+    // What fails of one tenant is logged, and tried again; the others have their network.
+    driver.reconcile(Depth::Whole);
     driver.resume().context("hold published ports")?;
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
         (plugin, Arc::new(docker::plugin(Arc::clone(&driver)))),
         (control, Arc::new(Control::new(Arc::clone(&driver)))),
     ];
-    let _timer = watch(driver, Duration::from_secs(args.reconcile_every))?;
+    let mut watcher = Watcher::new(driver, Duration::from_secs(args.reconcile_every));
+    // It waits by itself.
+    let _timer = every("reconcile", Duration::from_millis(1), move || watcher.step())?;
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)
-}
-
-/// How often the host's firewall is looked at.
-const WATCH: Duration = Duration::from_secs(2);
-
-/// Looks at the host's firewall, and each `period` at all of the records.
-fn watch(driver: Arc<Driver>, period: Duration) -> Result<Timer> {
-    let mut due = Instant::now() + period;
-    every("reconcile", WATCH.min(period), move || {
-        if Instant::now() < due {
-            return driver.watch_firewall();
-        }
-        due = Instant::now() + period;
-        driver.reconcile(Depth::Glance).map(drop)
-    })
 }

@@ -10,5 +10,5 @@ pub(super) fn run(driver: &Driver, body: &[u8], dry_run: bool) -> Result<Reply, 
     let depth = if dry_run { Depth::Dry } else { Depth::Whole };
     let known: Option<Known> =
         if body.is_empty() { None } else { ciao_common::api::parse(body).map_err(Failure::bad_request)? };
-    json(200, &driver.reconcile_with(depth, known.as_ref())?)
+    json(200, &driver.reconcile_with(depth, known.as_ref()))
 }

@@ -11,6 +11,7 @@ use super::restricted;
 use super::tenant_rules::TenantRules;
 use crate::kernel::{FirewallOpening, HostLink, Kernel, Namespace};
 use crate::rules::Restrictions;
+use crate::undone;
 
 /// All bridges that networks and VNICs are on.
 pub(crate) struct Bridges {
@@ -42,14 +43,27 @@ impl Bridges {
                 _ => bail!("bridge {bridge} of this host no longer exists, and is not ciao-net's: create it again"),
             };
         };
-        if self.kernel.ensure_namespace(name)? {
-            self.tenant_rules.load(name)?;
-        }
+        self.ensure_namespace(name)?;
         if self.kernel.ensure_bridge(name, bridge, mtu)? {
             // It may have been deleted under its ports.
             self.attach_vnics(name, bridge)?;
         }
         Ok(())
+    }
+
+    /// Makes a namespace with its rules, if it does not exist. One whose rules cannot be loaded is deleted again. The caller
+    /// has its lock.
+    pub(super) fn ensure_namespace(&self, name: &str) -> Result<()> {
+        if !self.kernel.ensure_namespace(name)? {
+            return Ok(());
+        }
+        self.tenant_rules.load(name).map_err(|error| undone(error, self.delete_namespace(name)))
+    }
+
+    /// Deletes a namespace with all that is in it. The caller has its lock.
+    pub(crate) fn delete_namespace(&self, name: &str) -> Result<()> {
+        self.tenant_rules.forget(name);
+        self.kernel.delete_namespace(name)
     }
 
     /// Makes the VNICs of a bridge its ports again, with the settings and static entries of each.
@@ -107,7 +121,7 @@ impl Bridges {
         let (in_use, namespace_in_use) =
             self.store.read(|tx| Ok((tx.is_bridge_used(namespace, bridge)?, tx.is_namespace_used(namespace)?)))?;
         if !namespace_in_use {
-            self.kernel.delete_namespace(namespace)?;
+            self.delete_namespace(namespace)?;
         } else if !in_use {
             self.kernel.delete_link(&Namespace::Named(namespace.to_owned()), bridge)?;
         }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 
-use crate::kernel::element::{Change, Element};
+use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::{FirewallOpening, Kernel, Namespace};
 use crate::rules;
 use crate::uplink_pool::UplinkPool;
@@ -58,7 +58,7 @@ impl HostRules {
     /// Changes elements. Where one is not as expected, all are written again from the records.
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.writing();
-        self.kernel.change_elements(&Namespace::Host, elements, change).or_else(|error| {
+        self.kernel.change_elements(&Namespace::Host, elements, change).map(drop).or_else(|error| {
             log::info!("rules of the host differ from the records ({error:#}): written again");
             self.write()
         })
@@ -95,20 +95,44 @@ impl HostRules {
     }
 
     fn write(&self) -> Result<()> {
+        self.kernel.load_rules(&Namespace::Host, &self.ruleset()?).context("load the host's rules").map(drop)
+    }
+
+    /// As recorded, and as the host's bridges are.
+    fn ruleset(&self) -> Result<Ruleset> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
         let forwarded = ports.into_iter().filter_map(|port| {
             let uplink = uplinks.iter().find(|uplink| uplink.namespace == port.namespace)?;
             let address = self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
             Some((port, address))
         });
-        let script = rules::host_script(&networks, &forwarded.collect::<Vec<_>>())
-            + &rules::egress_bridges_script(&self.kernel.egress_bridges()?);
-        self.kernel.run_nft(&Namespace::Host, &script).context("load the host's rules")
+        Ok(rules::host_ruleset(&networks, &forwarded.collect::<Vec<_>>(), &self.kernel.egress_bridges()?))
     }
 
-    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it. `rewrite`: besides, the
-    /// whole ruleset is written again.
-    pub(crate) fn restore(&self, rewrite: bool) -> Result<()> {
+    /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not
+    /// compared where nobody changed a rule since [`Self::watch`] found them loaded.
+    pub(super) fn difference(&self, closely: bool) -> Result<Option<String>> {
+        if self.store.read(|tx| tx.uplinks())?.is_empty() {
+            return Ok(None);
+        }
+        let _lock = self.writing();
+        let generation = self.kernel.rules_generation(&Namespace::Host)?;
+        if !closely && generation.is_some() && generation == self.state().generation {
+            return Ok(None);
+        }
+        self.kernel.rules_difference(&Namespace::Host, &self.ruleset()?)
+    }
+
+    /// Writes them again. Where that fails, the tenants' uplinks are set down until it does not.
+    pub(super) fn repair(&self) -> Result<()> {
+        let Err(error) = self.load() else { return Ok(()) };
+        let links: Vec<_> = self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link).collect();
+        self.kernel.set_down(&Namespace::Host, &links).context("set uplinks down while the host has no rules")?;
+        Err(error.context(format!("{} uplinks are set down until the host's rules are restored", links.len())))
+    }
+
+    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it.
+    pub(crate) fn restore(&self) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
         let on_host = networks.into_iter().filter(|network| network.namespace.is_none());
         for bridge in on_host.map(|network| network.bridge).collect::<BTreeSet<_>>() {
@@ -118,23 +142,20 @@ impl HostRules {
             return Ok(());
         }
         self.state().loaded = false;
-        if rewrite {
-            self.load()?;
-        }
         self.ensure()
     }
 
     /// [`Self::restore`], if a rule of the host or a bridge has changed since the last call.
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
-        let generation = self.kernel.rules_generation()?;
+        let generation = self.kernel.rules_generation(&Namespace::Host)?;
         let unchanged = generation.is_some() && self.state().generation == generation;
         let known = self.state().egress_bridges.clone();
         let same = |known: Vec<LinkName>| self.kernel.egress_bridges().is_ok_and(|now| now == known);
         if unchanged && known.is_none_or(same) {
             return Ok(());
         }
-        self.restore(false)?;
+        self.restore()?;
         self.state().generation = generation;
         Ok(())
     }

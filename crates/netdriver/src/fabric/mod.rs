@@ -7,6 +7,7 @@ mod bridges;
 mod host_rules;
 mod locks;
 mod ports;
+pub(crate) mod standing;
 mod tenant_rules;
 mod uplinks;
 mod vnics;
@@ -30,6 +31,7 @@ use vnics::Vnics;
 
 /// Namespaces, bridges, links and rules of all records.
 pub(crate) struct Fabric {
+    store: Arc<Store>,
     pub(crate) kernel: Arc<dyn Kernel>,
     pub(crate) bridges: Arc<Bridges>,
     pub(crate) vnics: Arc<Vnics>,
@@ -68,8 +70,8 @@ impl Fabric {
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(store.clone(), kernel.clone(), bridges.clone(), tenant_rules.clone(), locks.clone())?;
         let uplinks = Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool);
-        let ports = PublishedPorts::new(store, kernel.clone(), tenant_rules.clone(), host_rules.clone(), pool);
-        Ok(Self { kernel, bridges, vnics, uplinks, ports, tenant_rules, host_rules, locks })
+        let ports = PublishedPorts::new(store.clone(), kernel.clone(), tenant_rules.clone(), host_rules.clone(), pool);
+        Ok(Self { store, kernel, bridges, vnics, uplinks, ports, tenant_rules, host_rules, locks })
     }
 
     /// Until the guard is dropped, nobody else changes links of the namespace; other namespaces are not affected.

@@ -1,12 +1,17 @@
-//! The rules of tenants' namespaces: whole rulesets from the records, and elements that come and go.
+//! Tenants' rules: loaded with a namespace, changed with its networks, VNICs and ports, compared with the records, and
+//! restored after somebody's change.
+//!
+//! The kernel counts the changes of a namespace's rules. As long as only ciao-net's own were counted, the rules are as
+//! recorded and need no look.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use ciao_common::store::Store;
 
 use super::locks::Locks;
-use crate::kernel::element::{Change, Element};
+use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::{Kernel, Namespace};
 use crate::rules::Tenant;
 
@@ -17,11 +22,40 @@ pub(crate) struct TenantRules {
     /// Held while a namespace's rules are written, so that a ruleset read from the records is never older than an element
     /// that another thread just wrote. No other lock is taken inside.
     locks: Locks,
+    generations: Generations,
+}
+
+/// The generations of the namespaces' rules that are known to be as recorded.
+#[derive(Default)]
+struct Generations(Mutex<BTreeMap<String, u32>>);
+
+impl Generations {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, namespace: &str) -> Option<u32> {
+        self.lock().get(namespace).copied()
+    }
+
+    fn set(&self, namespace: &str, generation: Option<u32>) {
+        match generation {
+            Some(generation) => self.lock().insert(namespace.to_owned(), generation),
+            None => self.lock().remove(namespace),
+        };
+    }
+
+    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: somebody else's.
+    fn advance(&self, namespace: &str, now: Option<u32>) {
+        let before = self.get(namespace);
+        let is_own = |now: &u32| before.is_some_and(|before| *now == before || *now == before.wrapping_add(1));
+        self.set(namespace, now.filter(is_own));
+    }
 }
 
 impl TenantRules {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel, locks: Locks::default() }
+        Self { store, kernel, locks: Locks::default(), generations: Generations::default() }
     }
 
     /// Writes a namespace's whole ruleset from the records.
@@ -31,24 +65,70 @@ impl TenantRules {
     }
 
     fn write(&self, namespace: &str) -> Result<()> {
-        // A new VNIC's elements may be in the kernel before its record is in the store.
+        self.forget(namespace);
+        let ruleset = self.ruleset(namespace)?;
+        let generation = self.kernel.load_rules(&named(namespace), &ruleset).context("load a tenant's rules")?;
+        self.generations.set(namespace, generation);
+        Ok(())
+    }
+
+    /// As recorded. A new VNIC's elements may be in the kernel before its record is in the store.
+    fn ruleset(&self, namespace: &str) -> Result<Ruleset> {
         self.store.settle()?;
         let (networks, vnics, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
             Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
         })?;
-        let script = Tenant { networks: &networks, vnics: &vnics, ports: &ports }.script();
-        self.kernel.run_nft(&Namespace::Named(namespace.to_owned()), &script).context("load a tenant's rules")
+        Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports }.ruleset())
     }
 
     /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or a manual change, all are
     /// written again from the records.
     pub(crate) fn change(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.locks.lock(namespace);
-        let changed = self.kernel.change_elements(&Namespace::Named(namespace.to_owned()), elements, change);
-        changed.or_else(|error| {
-            log::info!("rules of {namespace} differ from the records ({error:#}): written again");
-            self.write(namespace)
-        })
+        match self.kernel.change_elements(&named(namespace), elements, change) {
+            Ok(generation) => {
+                self.generations.advance(namespace, generation);
+                Ok(())
+            }
+            Err(error) => {
+                log::info!("rules of {namespace} differ from the records ({error:#}): written again");
+                self.write(namespace)
+            }
+        }
     }
+
+    /// How a namespace's rules differ from the records; `None`: not at all. Unless `closely`, rules that only ciao-net
+    /// changed since they were last compared are not compared again.
+    pub(crate) fn difference(&self, namespace: &str, closely: bool) -> Result<Option<String>> {
+        let _lock = self.locks.lock(namespace);
+        // Read first: a change during the comparison is noticed by the next one.
+        let generation = self.kernel.rules_generation(&named(namespace))?;
+        if !closely && generation.is_some() && generation == self.generations.get(namespace) {
+            return Ok(None);
+        }
+        let ruleset = self.ruleset(namespace)?;
+        let difference = self.kernel.rules_difference(&named(namespace), &ruleset)?;
+        self.generations.set(namespace, generation.filter(|_| difference.is_none()));
+        Ok(difference)
+    }
+
+    /// Restores a namespace's rules. Where that fails, its VNICs are set down, so that nothing is up without rules, until
+    /// a later comparison finds the rules restored.
+    pub(crate) fn restore(&self, namespace: &str) -> Result<()> {
+        let Err(error) = self.load(namespace) else { return Ok(()) };
+        let vnics = self.store.read(|tx| tx.vnics_in_namespace(namespace))?;
+        let links: Vec<_> = vnics.into_iter().map(|vnic| vnic.host_link).collect();
+        self.kernel.set_down(&named(namespace), &links).context("set VNICs without rules down")?;
+        Err(error.context(format!("{} VNICs are set down until their rules are restored", links.len())))
+    }
+
+    /// The namespace is deleted.
+    pub(super) fn forget(&self, namespace: &str) {
+        self.generations.set(namespace, None);
+    }
+}
+
+fn named(namespace: &str) -> Namespace {
+    Namespace::Named(namespace.to_owned())
 }

@@ -12,6 +12,7 @@ use ciao_common::store::{Egress, Network, Store, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use super::host_rules::HostRules;
+use super::standing::has_v6;
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, Namespace, UplinkPair};
 use crate::uplink_pool::UplinkPool;
@@ -44,15 +45,14 @@ impl Uplinks {
     pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
         let uplink = self.record(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
-        let v6 = networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
-        let pair = self.pair(&uplink, v6)?;
+        let pair = self.pair(&uplink, has_v6(&networks))?;
         self.host_rules.ensure()?;
         self.kernel.ensure_uplink(&pair)?;
         rules::routed6(network).try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
     }
 
     /// With IPv6 only where a network has it: the host must forward IPv6 then, and accepts no router advertisements.
-    fn pair(&self, uplink: &Uplink, v6: bool) -> Result<UplinkPair> {
+    pub(super) fn pair(&self, uplink: &Uplink, v6: bool) -> Result<UplinkPair> {
         let mut pairs = self.pool.pairs(uplink.number)?.to_vec();
         pairs.retain(|pair| v6 || pair.network().is_ipv4());
         Ok(UplinkPair {

@@ -64,7 +64,7 @@ impl Vnics {
             self.restrict(vnic, restrictions).and_then(|()| self.kernel.create_veth(&restricted(vnic, restrictions)));
         made.or_else(|error| {
             log::info!("links of VNIC {} cannot be made at once ({error:#}): checking its bridge", vnic.id);
-            self.ensure(vnic)
+            self.ensure(vnic).map(drop)
         })
     }
 
@@ -77,30 +77,25 @@ impl Vnics {
     }
 
     /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is made again. The caller
-    /// has the namespace's lock.
-    pub(crate) fn ensure(&self, vnic: &Vnic) -> Result<()> {
+    /// has the namespace's lock. `true`: made.
+    pub(crate) fn ensure(&self, vnic: &Vnic) -> Result<bool> {
         if !self.is_missing(vnic)? {
-            return Ok(());
+            return Ok(false);
         }
         self.bridges.ensure(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
         let restrictions = self.restrictions(vnic)?;
         self.restrict(vnic, restrictions)?;
-        self.kernel.create_veth(&restricted(vnic, restrictions))
+        self.kernel.create_veth(&restricted(vnic, restrictions)).map(|()| true)
+    }
+
+    /// Makes a VNIC's link a port of its bridge again, up and with its static entries. The caller has the namespace's lock.
+    pub(super) fn attach(&self, vnic: &Vnic) -> Result<()> {
+        self.kernel.attach(&restricted(vnic, self.restrictions(vnic)?))
     }
 
     fn restrictions(&self, vnic: &Vnic) -> Result<Restrictions> {
         let networks = self.store.read(|tx| tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge))?;
         Ok(Restrictions::on_bridge(&networks, vnic))
-    }
-
-    /// The links of [`Self::ensure`], where the rules exist already.
-    pub(crate) fn ensure_links(&self, vnic: &Vnic) -> Result<()> {
-        // The bridge of a launcher's VNIC may have no network yet, which would have made it.
-        self.bridges.ensure(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
-        if !self.is_missing(vnic)? {
-            return Ok(());
-        }
-        self.kernel.create_veth(&restricted(vnic, self.restrictions(vnic)?))
     }
 
     /// Adds a VNIC's rules. Done before its link is made, which so never exists without them.

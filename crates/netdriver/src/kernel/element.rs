@@ -10,7 +10,7 @@ use ciao_common::store::Protocol;
 use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
 
 /// Which of the two tables named `ciao` an element is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
     /// Frames of a tenant's bridges.
     Bridge,
@@ -59,6 +59,15 @@ pub struct Element {
     pub limit: Option<Rate>,
 }
 
+/// All of ciao's rules in a namespace: its tables, whose chains and sets are fixed, and what is in the sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// In nft's language; it replaces tables of these names.
+    pub tables: &'static str,
+    /// Of every set.
+    pub elements: Vec<Element>,
+}
+
 /// What happens to an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -83,6 +92,12 @@ impl Element {
     /// The line of nft's language that makes the change.
     #[must_use]
     pub fn line(&self, change: Change) -> String {
+        self.line_in("ciao", change)
+    }
+
+    /// The same in another table of that family, with a set of the same name.
+    #[must_use]
+    pub fn line_in(&self, name: &str, change: Change) -> String {
         let verb = match change {
             Change::Add => "add",
             Change::Delete => "delete",
@@ -105,7 +120,7 @@ impl Element {
                 limit = format!(" limit rate over {} bytes/second burst {} bytes", rate.bytes(), rate.burst());
             }
         }
-        format!("{verb} element {table} ciao {} {{ {key}{limit}{value} }}\n", self.set)
+        format!("{verb} element {table} {name} {} {{ {key}{limit}{value} }}\n", self.set)
     }
 }
 
@@ -113,6 +128,27 @@ impl Element {
 #[must_use]
 pub fn script(elements: &[Element], change: Change) -> String {
     elements.iter().map(|element| element.line(change)).collect()
+}
+
+impl Part {
+    /// Whether nft's language has a word for it: it knows no way to write a quotation mark within quotation marks, and
+    /// reads an asterisk as a wildcard.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Link(link) => link.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
+            _ => true,
+        }
+    }
+}
+
+impl Element {
+    /// Whether [`Self::line`] says what is meant.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let Key::Parts(key) = &self.key else { return true };
+        key.iter().chain(&self.value).all(Part::is_plain)
+    }
 }
 
 fn join(parts: &[Part]) -> String {

@@ -13,6 +13,7 @@ pub mod element;
 pub mod fake;
 pub mod linux;
 mod port;
+pub mod state;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,8 +21,9 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
 
-use element::{Change, Element};
+use element::{Change, Element, Ruleset};
 pub use port::{HeldPort, Ports};
+use state::{Seen, Watch};
 
 /// Where a link is: a tenant's network namespace (`/run/netns/NAME`), or the host's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,6 +92,16 @@ pub struct UplinkPair {
     pub inner_link: LinkName,
     /// Subnets of two addresses, the host's first: IPv4 (/31), and IPv6 (/127) if a network there has it.
     pub pairs: Vec<Subnet>,
+}
+
+impl UplinkPair {
+    /// The addresses of the host's end and of the namespace's, pair by pair.
+    pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        self.pairs.iter().map(|pair| {
+            let (family, range) = (pair.family(), pair.range());
+            (family.address(range.first), family.address(range.last))
+        })
+    }
 }
 
 /// What the host's firewall is to accept.
@@ -170,6 +182,12 @@ pub trait Links {
     /// Makes the host end of a VNIC, if it exists, a port of its bridge again, up and with its static entries.
     fn attach(&self, veth: &Veth) -> Result<()>;
 
+    /// Sets a link of a named namespace up.
+    fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()>;
+
+    /// Sets links down. Absent ones are no error; all are tried before an error is returned.
+    fn set_down(&self, namespace: &Namespace, links: &[LinkName]) -> Result<()>;
+
     /// Removes the pairs of many VNICs in one go. Absent pairs are no error; all are tried before an error is returned.
     fn delete_veths(&self, veths: &[Veth]) -> Result<()>;
 
@@ -212,16 +230,23 @@ pub trait Rules {
     /// Runs a script of nft in a namespace, all of it or nothing.
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
 
+    /// Replaces ciao's tables in a namespace, all of them or nothing. Returns the generation afterwards, as of
+    /// [`Self::rules_generation`], unless somebody else changed rules at the same time.
+    fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>>;
+
+    /// How ciao's tables in a namespace differ from what [`Self::load_rules`] loads; `None`: not at all.
+    fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>>;
+
     /// Changes elements of ciao's tables in a namespace, all of them or none. It is an error to delete an element that is
-    /// absent, and to add one that is there with another value.
-    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()>;
+    /// absent, and to add one that is there with another value. Returns the generation afterwards.
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>>;
 
     /// Whether ciao's tables exist in a namespace.
     fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
 
-    /// A number that changes with every change of the host's rules; `None` where some of them are legacy iptables, which
-    /// count no changes.
-    fn rules_generation(&self) -> Result<Option<u32>>;
+    /// A number that grows by one with every change of a namespace's rules; `None` where some of them are legacy iptables,
+    /// which count no changes.
+    fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>>;
 
     /// All rules of a namespace, as nft lists them.
     fn list_rules(&self, namespace: &Namespace) -> Result<String>;
@@ -236,7 +261,19 @@ pub trait Firewall {
     fn close_firewall(&self, opening: &FirewallOpening) -> Result<()>;
 }
 
-/// All of it.
-pub trait Kernel: Namespaces + Links + Uplinks + Rules + Firewall + Ports + Send + Sync + 'static {}
+/// What exists, and what changes.
+pub trait Inspection {
+    /// What exists in a namespace; `None`: the namespace does not.
+    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>>;
 
-impl<T: Namespaces + Links + Uplinks + Rules + Firewall + Ports + Send + Sync + 'static> Kernel for T {}
+    /// Subscribes to reports of changes, in the host's namespace and all of ciao's.
+    fn watch(&self) -> Result<Box<dyn Watch>>;
+}
+
+/// All of it.
+pub trait Kernel: Namespaces + Links + Uplinks + Rules + Firewall + Inspection + Ports + Send + Sync + 'static {}
+
+impl<T> Kernel for T where
+    T: Namespaces + Links + Uplinks + Rules + Firewall + Inspection + Ports + Send + Sync + 'static
+{
+}

@@ -21,11 +21,12 @@ impl Driver {
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
             repairs.repair("delete", format!("link {link}"), "no record stands for it", |driver| {
-                driver.fabric.kernel.delete_link(&Namespace::Host, &link)
+                driver.fabric.kernel.delete_link(&Namespace::Host, &link).map(|()| true)
             });
         }
         for name in namespaces {
-            self.delete_foreign_in(repairs, &name, &known)?;
+            let deleted = self.delete_foreign_in(repairs, &name, &known);
+            repairs.step(format!("network namespace {name}"), deleted);
         }
         Ok(())
     }
@@ -53,7 +54,7 @@ impl Driver {
         repairs.repair("delete", what, "no network and no VNIC is in it", |driver| {
             let _lock = driver.fabric.lock(Some(name));
             let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
-            if used { Ok(()) } else { driver.fabric.kernel.delete_namespace(name) }
+            if used { Ok(false) } else { driver.fabric.bridges.delete_namespace(name).map(|()| true) }
         });
         Ok(())
     }
@@ -71,7 +72,7 @@ impl Driver {
                 let what = format!("bridge {bridge} in network namespace {name}");
                 repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
-                    driver.fabric.bridges.tidy(name, &bridge).map(drop)
+                    driver.fabric.bridges.tidy(name, &bridge)
                 });
             }
             bridges.insert(bridge);
@@ -82,7 +83,10 @@ impl Driver {
                 repairs.repair("delete", what, "no network there has it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
                     let stays = driver.fabric.bridges.may_have(name, &bridge, subnet, address)?;
-                    if stays { Ok(()) } else { driver.fabric.kernel.remove_address(name, &bridge, subnet, address) }
+                    if stays {
+                        return Ok(false);
+                    }
+                    driver.fabric.kernel.remove_address(name, &bridge, subnet, address).map(|()| true)
                 });
             }
         }

@@ -1,83 +1,127 @@
-//! What records stand for and is not there: it is made.
+//! What must stand for records and does not: it is repaired, a namespace at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::Result;
-use ciao_common::store::{Egress, Network, Owner, Vnic};
+use anyhow::{Context, Error, Result, anyhow};
+use ciao_common::store::{Owner, Vnic, now};
+use ciao_common::types::{LinkName, VnicId};
 
 use super::{Depth, Known, Repairs};
+use crate::fabric::standing::{Fault, Space, Subject};
+use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
-use crate::{Driver, fabric, names};
+use crate::{Driver, fabric};
 
-/// What is recorded of a namespace.
-#[derive(Default)]
-struct Space {
-    networks: Vec<Network>,
-    vnics: Vec<Vnic>,
-}
+/// How long a container's link may be gone before its endpoint is, in milliseconds.
+const ENDING: i64 = 15_000;
 
 impl Driver {
-    /// Networks' bridges, gateways and ways out, and launchers' VNICs, a namespace at a time.
-    pub(super) fn make_missing(&self, repairs: &mut Repairs<'_>, depth: Depth, docker: Option<&Known>) -> Result<()> {
+    /// The host's part, and each namespace's.
+    pub(super) fn restore_all(&self, repairs: &mut Repairs<'_>, depth: Depth, docker: Option<&Known>) -> Result<()> {
+        let closely = depth != Depth::Glance;
+        let host = self.look_at_host()?;
+        self.restore_host(repairs, &host, closely);
         let all_known = self.are_all_known_recorded(docker)?;
-        let (networks, vnics) = self.store.read(|tx| Ok((tx.networks()?, tx.vnics(None)?)))?;
-        let mut spaces = BTreeMap::<Option<String>, Space>::new();
-        for network in networks {
-            spaces.entry(network.namespace.clone()).or_default().networks.push(network);
-        }
-        for vnic in vnics.into_iter().filter(|vnic| vnic.owner == Owner::Launcher) {
-            spaces.entry(vnic.namespace.clone()).or_default().vnics.push(vnic);
-        }
-        for (namespace, space) in spaces {
-            self.make_missing_in(repairs, namespace.as_deref(), space, depth, all_known)?;
+        for namespace in self.recorded_namespaces()? {
+            let restored = self.restore_in(repairs, namespace.as_deref(), &host, closely).and_then(|space| {
+                self.restart_containers(repairs, &space, &host)?;
+                if all_known { self.take_back_stuck(repairs, &space) } else { Ok(()) }
+            });
+            repairs.step(describe(namespace.as_deref()), restored);
         }
         Ok(())
     }
 
-    fn make_missing_in(
+    /// Restores what is missing where links, addresses, routes or forwarding changed.
+    pub(super) fn restore_changed(&self, namespaces: &BTreeSet<Namespace>) -> Result<()> {
+        let mut repairs = Repairs::new(self, false);
+        let host = self.look_at_host()?;
+        let mut inside: BTreeSet<_> = namespaces.iter().filter_map(Namespace::name).map(str::to_owned).collect();
+        if namespaces.contains(&Namespace::Host) {
+            self.restore_host(&mut repairs, &host, false);
+            let is_down = |link: &LinkName| !host.links.get(link).is_some_and(|link| link.is_up);
+            let uplinks = self.store.read(|tx| tx.uplinks())?;
+            inside
+                .extend(uplinks.into_iter().filter(|uplink| is_down(&uplink.host_link)).map(|uplink| uplink.namespace));
+            // VNICs on bridges of the host itself.
+            let restored = self.restore_in(&mut repairs, None, &host, false).map(drop);
+            repairs.step(describe(None), restored);
+        }
+        for namespace in inside {
+            // One that goes is reported too.
+            if self.store.read(|tx| tx.is_namespace_used(&namespace))? {
+                let restored = self.restore_in(&mut repairs, Some(&namespace), &host, false).map(drop);
+                repairs.step(describe(Some(&namespace)), restored);
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores tenants' rules that somebody else changed.
+    pub(super) fn restore_changed_rules(&self, namespaces: &BTreeSet<Namespace>) -> Result<()> {
+        for namespace in namespaces.iter().filter_map(Namespace::name) {
+            let is_used = self.store.read(|tx| tx.is_namespace_used(namespace))?;
+            if is_used && self.fabric.tenant_rules.difference(namespace, false)?.is_some() {
+                self.restore_changed(&[Namespace::Named(namespace.to_owned())].into())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_host(&self) -> Result<Seen> {
+        self.fabric.kernel.look(&Namespace::Host)?.context("the host's network namespace is not there")
+    }
+
+    fn recorded_namespaces(&self) -> Result<BTreeSet<Option<String>>> {
+        let (networks, vnics) = self.store.read(|tx| Ok((tx.networks()?, tx.vnics(None)?)))?;
+        let of_networks = networks.into_iter().map(|network| network.namespace);
+        Ok(of_networks.chain(vnics.into_iter().map(|vnic| vnic.namespace)).collect())
+    }
+
+    fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
+        match self.fabric.host_faults(host, closely) {
+            Ok(faults) => restore(repairs, &faults),
+            Err(error) => repairs.step("rules of the host", Err(error)),
+        }
+    }
+
+    fn restore_in(
         &self,
         repairs: &mut Repairs<'_>,
         namespace: Option<&str>,
-        space: Space,
-        depth: Depth,
-        all_known: bool,
-    ) -> Result<()> {
-        let links = self.fabric.kernel.links(&Namespace::of(namespace))?;
-        let stands = |network: &Network| {
-            let bridge = links.contains(&network.bridge);
-            bridge && (network.egress != Egress::Nat || links.iter().any(|link| link.as_str() == names::INNER_LINK))
-        };
-        let (standing, missing): (Vec<_>, Vec<_>) = space.networks.into_iter().partition(stands);
-        if depth == Depth::Whole
-            && let Err(error) = self.refresh(namespace, &standing)
-        {
-            log::warn!("reconcile: refresh {}: {error:#}", Namespace::of(namespace));
+        host: &Seen,
+        closely: bool,
+    ) -> Result<Space> {
+        let space = self.fabric.space(namespace)?;
+        let mut faults = self.fabric.faults(&space, host, closely)?;
+        faults.retain(|fault| !matches!(fault.subject, Subject::ContainerLink(_)));
+        for fault in &mut faults {
+            if let Subject::Pair(vnic) = &fault.subject
+                && self.has_lost_its_link(&vnic.id)?
+            {
+                fault.why += "; a container that had them must be restarted";
+            }
         }
-        for network in missing {
-            let what = format!("bridge {} of network {}", network.bridge, network.id.short());
-            repairs
-                .repair("make", what, "it or its way out is not there", |driver| driver.make_network(&network, depth));
-        }
-        for vnic in space.vnics {
-            let veth = fabric::veth(&vnic);
-            let place = self.fabric.kernel.locate(&veth)?;
-            let why = match place {
-                LinkLocation::Container if all_known && self.is_stuck(&vnic)? => {
-                    "Docker knows nothing of who has its link"
-                }
-                LinkLocation::Container => continue,
-                LinkLocation::Host(Some(mac)) if mac == vnic.mac => continue,
-                LinkLocation::Host(_) => "its link has another MAC address",
-                LinkLocation::Absent => "its links are not there",
-            };
-            repairs.repair("make", format!("VNIC {}", vnic.id), why, |driver| {
-                if place == LinkLocation::Container {
-                    driver.fabric.kernel.delete_link(&veth.namespace, &veth.host_link)?;
-                }
-                driver.make_vnic(&vnic, depth)
-            });
+        restore(repairs, &faults);
+        Ok(space)
+    }
+
+    /// Containers that run on without network, because somebody deleted their links.
+    fn restart_containers(&self, repairs: &mut Repairs<'_>, space: &Space, host: &Seen) -> Result<()> {
+        let faults = self.fabric.faults(space, host, false)?;
+        for fault in faults.iter().filter(|fault| matches!(fault.subject, Subject::ContainerLink(_))) {
+            let Subject::ContainerLink(vnic) = &fault.subject else { continue };
+            if self.has_lost_its_link(&vnic.id)? {
+                repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repair(fault));
+            }
         }
         Ok(())
+    }
+
+    /// Whether a VNIC without links has an endpoint that is neither just being made nor just ending.
+    fn has_lost_its_link(&self, vnic: &VnicId) -> Result<bool> {
+        let endpoint = self.store.read(|tx| tx.endpoint_of_vnic(vnic))?;
+        Ok(endpoint.is_some_and(|endpoint| endpoint.created < now() - ENDING))
     }
 
     /// Whether every endpoint that Docker knows is recorded, so that a VNIC without an endpoint is nobody's.
@@ -87,47 +131,49 @@ impl Driver {
         Ok(known.is_subset(&recorded))
     }
 
+    /// Launchers' VNICs whose links are with something that Docker does not know.
+    fn take_back_stuck(&self, repairs: &mut Repairs<'_>, space: &Space) -> Result<()> {
+        for vnic in space.vnics.iter().filter(|vnic| vnic.owner == Owner::Launcher) {
+            if !self.is_stuck(vnic)? {
+                continue;
+            }
+            repairs.repair("make", Subject::Pair(vnic.clone()), "Docker knows nothing of who has its link", |driver| {
+                let namespace = Namespace::of(vnic.namespace.as_deref());
+                driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
+                driver.fabric.repair(&Fault::new("make", Subject::Pair(vnic.clone()), ""))
+            });
+        }
+        Ok(())
+    }
+
     /// Whether a launcher's VNIC, seen in a container, has no endpoint: the engine was killed while it started that
     /// container, and something of it is left. A container that is just ending gives its link back before its endpoint
     /// goes, so a second look tells the two apart.
     fn is_stuck(&self, vnic: &Vnic) -> Result<bool> {
+        let is_in_container =
+            || Ok::<_, Error>(self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container);
+        if !is_in_container()? {
+            return Ok(false);
+        }
         let has_endpoint = self.store.read(|tx| tx.endpoint_of_vnic(&vnic.id))?.is_some();
-        Ok(!has_endpoint && self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container)
+        Ok(!has_endpoint && is_in_container()?)
     }
+}
 
-    /// Writes a namespace's rules, and the addresses of its networks that stand, anew.
-    fn refresh(&self, namespace: Option<&str>, standing: &[Network]) -> Result<()> {
-        let _lock = self.fabric.lock(namespace);
-        if let Some(name) = namespace {
-            if !self.store.read(|tx| tx.is_namespace_used(name))? {
-                return Ok(());
-            }
-            self.fabric.kernel.ensure_namespace(name)?;
-            self.fabric.tenant_rules.load(name)?;
-        }
-        standing.iter().try_for_each(|network| {
-            self.fabric.ensure_network_links(network)?;
-            network.namespace.as_deref().map_or(Ok(()), |name| self.fabric.bridges.attach_vnics(name, &network.bridge))
-        })
-    }
-
-    /// Makes a network's links, unless it was deleted meanwhile. A whole reconcile has written its rules already.
-    fn make_network(&self, network: &Network, depth: Depth) -> Result<()> {
-        let _lock = self.fabric.lock(network.namespace.as_deref());
-        match self.store.read(|tx| tx.network(&network.id))? {
-            Some(network) if depth == Depth::Whole => self.fabric.ensure_network_links(&network),
-            Some(network) => self.fabric.ensure_network(&network),
-            None => Ok(()),
+/// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing comes up in it.
+fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
+    let mut held_up_by = None;
+    for fault in faults {
+        let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match held_up_by {
+            Some(first) => Err(anyhow!("waits for {first}")),
+            None => driver.fabric.repair(fault),
+        });
+        if !ok && fault.holds_up_others() && held_up_by.is_none() {
+            held_up_by = Some(&fault.subject);
         }
     }
+}
 
-    /// Makes a VNIC's links, unless it was deleted meanwhile.
-    fn make_vnic(&self, vnic: &Vnic, depth: Depth) -> Result<()> {
-        let _lock = self.fabric.lock(vnic.namespace.as_deref());
-        match self.store.read(|tx| tx.vnic(&vnic.id))? {
-            Some(vnic) if depth == Depth::Whole => self.fabric.vnics.ensure_links(&vnic),
-            Some(vnic) => self.fabric.vnics.ensure(&vnic),
-            None => Ok(()),
-        }
-    }
+fn describe(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| "bridges of the host".to_owned(), |name| format!("network namespace {name}"))
 }

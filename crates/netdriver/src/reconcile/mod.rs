@@ -8,8 +8,10 @@
 mod foreign;
 mod missing;
 mod stale;
+mod watch;
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,6 +19,7 @@ use ciao_common::types::{EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
+pub use watch::Watcher;
 
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
@@ -26,9 +29,9 @@ pub const SETTLED: Duration = Duration::from_secs(60);
 pub enum Depth {
     /// Nothing: it is only said what would be.
     Dry,
-    /// What is seen to be missing at a glance: cheap enough for every minute.
+    /// Rules are compared where somebody has changed them: cheap enough for every minute.
     Glance,
-    /// Besides, every namespace's rules and every network's addresses are written anew from the records.
+    /// Every namespace's rules are compared, one by one.
     Whole,
 }
 
@@ -46,72 +49,137 @@ pub struct Known {
 /// What was done, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// `make`, `delete` or `forget`.
+    /// `make`, `restore`, `delete`, `forget`, `look into`, or `restart`, which is the administrator's.
     pub action: String,
     /// What.
     pub what: String,
     /// Why.
     pub why: String,
+    /// Why it could not be done.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
-/// Collects repairs, and does them unless it is a dry run. A repair that fails is logged: the others go on.
+/// Collects repairs, and does them unless it is a dry run. One that fails is a row of the answer: the others go on.
 struct Repairs<'a> {
     driver: &'a Driver,
     dry: bool,
     done: Vec<Repair>,
 }
 
-impl Repairs<'_> {
-    fn repair(&mut self, action: &str, what: String, why: &str, act: impl FnOnce(&Driver) -> Result<()>) {
-        if !self.dry {
-            log::info!("reconcile: {action} {what}: {why}");
-            if let Err(error) = act(self.driver) {
-                log::warn!("reconcile: {action} {what}: {error:#}");
-                return;
+impl<'a> Repairs<'a> {
+    fn new(driver: &'a Driver, dry: bool) -> Self {
+        Self { driver, dry, done: Vec::new() }
+    }
+
+    /// Does one, unless it turns out that nothing is to be done: then `act` answers `false`. Answers whether all is well.
+    fn repair(
+        &mut self,
+        action: &str,
+        what: impl ToString,
+        why: &str,
+        act: impl FnOnce(&Driver) -> Result<bool>,
+    ) -> bool {
+        let what = what.to_string();
+        if self.dry {
+            self.add(action, what, why, None);
+            return true;
+        }
+        match act(self.driver) {
+            Ok(false) => true,
+            Ok(true) => {
+                log::info!("reconcile: {action} {what}: {why}");
+                self.add(action, what, why, None);
+                true
+            }
+            Err(error) => {
+                self.fail(action, what, why, &error);
+                false
             }
         }
-        self.done.push(Repair { action: action.to_owned(), what, why: why.to_owned() });
+    }
+
+    /// A step of the pass itself, such as a list. Its error is a row.
+    fn step(&mut self, what: impl ToString, result: Result<()>) {
+        if let Err(error) = result {
+            self.fail("look into", what.to_string(), "it cannot be compared with the records", &error);
+        }
+    }
+
+    fn fail(&mut self, action: &str, what: String, why: &str, error: &anyhow::Error) {
+        let error = format!("{error:#}");
+        // The timer finds it again and again.
+        if self.dry || self.driver.failures.is_new(format!("{action} {what}: {error}")) {
+            log::warn!("reconcile: {action} {what}: {why}: {error}");
+        }
+        self.add(action, what, why, Some(error));
+    }
+
+    fn add(&mut self, action: &str, what: String, why: &str, error: Option<String>) {
+        self.done.push(Repair { action: action.to_owned(), what, why: why.to_owned(), error });
+    }
+}
+
+/// Failed repairs that are logged already.
+#[derive(Default)]
+pub(crate) struct Failures(Mutex<BTreeSet<String>>);
+
+impl Failures {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_new(&self, failure: String) -> bool {
+        self.lock().insert(failure)
+    }
+
+    /// After a whole pass: what did not fail in it again is logged when it does.
+    fn keep(&self, rows: &[Repair]) {
+        let failing = |row: &Repair| row.error.as_ref().map(|error| format!("{} {}: {error}", row.action, row.what));
+        *self.lock() = rows.iter().filter_map(failing).collect();
     }
 }
 
 impl Driver {
     /// Repairs what differs, and says what.
-    ///
-    /// # Errors
-    /// The store or the kernel cannot be read at all.
-    pub fn reconcile(&self, depth: Depth) -> Result<Vec<Repair>> {
+    pub fn reconcile(&self, depth: Depth) -> Vec<Repair> {
         self.reconcile_with(depth, None)
     }
 
-    /// As [`Self::reconcile`], with what Docker knows.
-    ///
-    /// # Errors
-    /// As [`Self::reconcile`].
-    pub fn reconcile_with(&self, depth: Depth, docker: Option<&Known>) -> Result<Vec<Repair>> {
+    /// As [`Self::reconcile`], with what Docker knows. Whatever fails, of one tenant or of all, the rest is done.
+    pub fn reconcile_with(&self, depth: Depth, docker: Option<&Known>) -> Vec<Repair> {
         let dry = depth == Depth::Dry;
-        let mut repairs = Repairs { driver: self, dry, done: Vec::new() };
+        let mut repairs = Repairs::new(self, dry);
+        let rows = &mut repairs;
         if !dry {
-            self.fabric.vnics.delete(None)?;
-            self.settle_pairings()?;
+            rows.step("VNICs that are deleted", self.fabric.vnics.delete(None));
+            rows.step("networks without tenant", self.settle_pairings());
         }
-        self.forget_networks(&mut repairs, docker)?;
-        self.forget_stale_endpoints(&mut repairs, docker)?;
-        self.make_missing(&mut repairs, depth, docker)?;
-        self.delete_foreign(&mut repairs)?;
+        let forgotten = self.forget_networks(rows, docker);
+        rows.step("networks", forgotten);
+        let forgotten = self.forget_stale_endpoints(rows, docker);
+        rows.step("endpoints", forgotten);
+        let restored = self.restore_all(rows, depth, docker);
+        rows.step("what stands for records", restored);
+        let deleted = self.delete_foreign(rows);
+        rows.step("what stands without record", deleted);
         if !dry {
-            self.tidy_uplinks(depth)?;
+            self.tidy_uplinks(rows);
+            self.failures.keep(&repairs.done);
         }
-        Ok(repairs.done)
+        repairs.done
     }
 
     /// Uplinks that no network leaves by, and the host's rules.
-    fn tidy_uplinks(&self, depth: Depth) -> Result<()> {
-        for uplink in self.store.read(|tx| tx.uplinks())? {
+    fn tidy_uplinks(&self, repairs: &mut Repairs<'_>) {
+        let uplinks = self.store.read(|tx| tx.uplinks());
+        for uplink in uplinks.as_deref().unwrap_or_default() {
             let _lock = self.fabric.lock(Some(&uplink.namespace));
-            self.fabric.uplinks.tidy(&uplink.namespace)?;
+            repairs.step(format!("uplink {}", uplink.host_link), self.fabric.uplinks.tidy(&uplink.namespace));
         }
-        self.fabric.host_rules.tidy()?;
-        self.fabric.host_rules.restore(depth == Depth::Whole)
+        repairs.step("uplinks", uplinks.map(drop));
+        let settled = self.fabric.host_rules.tidy().and_then(|()| self.fabric.host_rules.restore());
+        repairs.step("rules of the host", settled);
     }
 
     /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.

@@ -25,7 +25,7 @@ impl Driver {
                 _ => continue,
             };
             repairs.repair("forget", format!("network {}", id.short()), why, |driver| {
-                driver.delete_network(NetworkRef { network_id: id }).map(drop)
+                driver.delete_network(NetworkRef { network_id: id }).map(|_| true)
             });
         }
         Ok(())
@@ -41,11 +41,16 @@ impl Driver {
             endpoints.map(|endpoint| Ok((tx.vnic(&endpoint.vnic)?, endpoint))).collect::<Result<Vec<_>>>()
         })?;
         for (vnic, stale) in endpoints {
-            let lives = match &vnic {
-                Some(vnic) => self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container,
-                None => false,
+            let location = match &vnic {
+                Some(vnic) => self.fabric.kernel.locate(&fabric::veth(vnic))?,
+                None => LinkLocation::Absent,
             };
+            let is_absent = location == LinkLocation::Absent;
+            let lives = location == LinkLocation::Container;
             let why = match known {
+                // Its container runs on without network, and is listed as such as long as the endpoint is recorded.
+                Some(known) if is_absent && known.contains(&stale.id) => continue,
+                _ if is_absent => "its links are not there; a container that had them must be restarted",
                 _ if !lives => "no container has its link",
                 Some(known) if !known.contains(&stale.id) => "Docker does not know it",
                 _ => continue,
@@ -54,10 +59,11 @@ impl Driver {
             repairs.repair("forget", format!("endpoint {}", stale.id.short()), why, |driver| {
                 driver.detach_same(stale)?;
                 // Made again with what is missing.
-                left.map_or(Ok(()), |vnic| {
+                if let Some(vnic) = left {
                     let namespace = Namespace::of(vnic.namespace.as_deref());
-                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)
-                })
+                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
+                }
+                Ok(true)
             });
         }
         Ok(())

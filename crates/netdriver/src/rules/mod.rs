@@ -12,5 +12,5 @@ mod tenant;
 pub(crate) use elements::{
     Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, routed6_element, vnic_elements,
 };
-pub(crate) use host::{DELETE_HOST_RULES, egress_bridges_script, host_script};
+pub(crate) use host::{DELETE_HOST_RULES, egress_bridges_script, host_ruleset};
 pub(crate) use tenant::Tenant;

@@ -3,7 +3,7 @@
 use ciao_common::store::{Network, Port, Vnic};
 
 use super::elements::{Restrictions, inner_port, network_elements, vnic_elements};
-use crate::kernel::element::{Change, script};
+use crate::kernel::element::Ruleset;
 
 const RULESET: &str = include_str!("tenant.nft");
 
@@ -16,12 +16,12 @@ pub(crate) struct Tenant<'a> {
 
 impl Tenant<'_> {
     /// The whole ruleset of its namespace.
-    pub(crate) fn script(&self) -> String {
+    pub(crate) fn ruleset(&self) -> Ruleset {
         let mut elements: Vec<_> = self.networks.iter().flat_map(network_elements).collect();
         for vnic in self.vnics {
             elements.extend(vnic_elements(vnic, Restrictions::on_bridge(self.networks, vnic)));
         }
         elements.extend(self.ports.iter().map(inner_port));
-        RULESET.to_owned() + &script(&elements, Change::Add)
+        Ruleset { tables: RULESET, elements }
     }
 }

@@ -250,9 +250,15 @@ impl Bench {
     }
 
     pub(crate) fn reconcile_to(&self, depth: Depth) -> Vec<String> {
-        let repairs = self.driver.reconcile(depth).unwrap();
+        let repairs = self.driver.reconcile(depth);
         self.settle();
         repairs.into_iter().map(|repair| format!("{} {}: {}", repair.action, repair.what, repair.why)).collect()
+    }
+
+    /// The same: the first thing that could not be done, or all was.
+    pub(crate) fn whole_reconcile(&self) -> Result<(), String> {
+        let repairs = self.driver.reconcile(Depth::Whole);
+        repairs.into_iter().find_map(|repair| repair.error).map_or(Ok(()), Err)
     }
 
     /// Waits until the links that are deleted in the background are gone.

@@ -8,7 +8,7 @@ use crate::bench::{Bench, endpoint, id, names_of, network, vnic};
 const SUBNET: &str = "192.168.111.0/24";
 const MAC: &str = "02:00:00:00:00:02";
 /// More changes than any call makes.
-const MANY: usize = 20;
+const MANY: usize = 40;
 
 /// What a call answers: an error's sentence, or nothing.
 type Outcome = Result<(), String>;
@@ -185,7 +185,7 @@ fn delete_endpoint() {
         b.kill_containers();
         said(b.call("DeleteEndpoint", &names_of("n1", "e1")))
             .and(said(b.call("DeleteEndpoint", &names_of("n1", "e2"))))?;
-        b.driver.reconcile(Depth::Whole).map(drop).map_err(|error| format!("{error:#}"))
+        b.whole_reconcile()
     });
 }
 
@@ -248,6 +248,6 @@ fn reconcile_after_a_reboot() {
     at_every_change(false, with_all, |b| {
         b.reboot();
         b.age_endpoints();
-        b.driver.reconcile(Depth::Whole).map(drop).map_err(|error| format!("{error:#}"))
+        b.whole_reconcile()
     });
 }

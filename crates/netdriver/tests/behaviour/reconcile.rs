@@ -147,7 +147,7 @@ fn links_and_namespaces_of_ours_without_record_go_and_others_stay() {
             state.links.insert((Namespace::Host, name.parse().unwrap()), FakeLink::Other);
         }
         state.namespaces.insert("ciao-gone".to_owned());
-        state.rules.insert(Namespace::Named("ciao-gone".to_owned()));
+        state.rules.insert(Namespace::Named("ciao-gone".to_owned()), [].into());
     });
     let mut expected = good.clone();
     b.kernel.change(|state| {
@@ -225,8 +225,8 @@ fn what_somebody_deleted_or_flushed_is_made_again() {
         b.reconcile();
         assert_eq!(b.kernel.state(), good, "{key:?}");
     }
-    for namespace in &good.rules {
-        b.kernel.change(|state| assert!(state.rules.remove(namespace)));
+    for namespace in good.rules.keys() {
+        b.kernel.change(|state| assert!(state.rules.remove(namespace).is_some()));
         b.reconcile();
         assert_eq!(b.kernel.state(), good, "{namespace}");
     }
@@ -255,7 +255,7 @@ fn a_young_endpoint_that_has_not_joined_is_left_alone() {
 fn host_rules_come_back_without_a_whole_reconcile() {
     let b = busy();
     let good = b.kernel.state();
-    b.kernel.change(|state| assert!(state.rules.remove(&Namespace::Host)));
+    b.kernel.change(|state| assert!(state.rules.remove(&Namespace::Host).is_some()));
     b.driver.watch_firewall().unwrap();
     assert_eq!(b.kernel.state(), good);
 }

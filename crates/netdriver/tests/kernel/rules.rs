@@ -25,7 +25,7 @@ tests! {
     }
 
     fn every_change_of_the_host_s_rules_is_counted(kernel) {
-        let count = || kernel.rules_generation().unwrap();
+        let count = || kernel.rules_generation(&Namespace::Host).unwrap();
         let first = count();
         assert!(first.is_some(), "nothing of the older iptables is here");
         assert_eq!(count(), first);

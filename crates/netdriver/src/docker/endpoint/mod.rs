@@ -78,7 +78,7 @@ impl Driver {
         let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match recorded.links {
             Links::New => self.fabric.vnics.create(vnic, recorded.restrictions),
-            Links::Docker => self.fabric.vnics.ensure(vnic),
+            Links::Docker => self.fabric.vnics.ensure(vnic).map(drop),
             Links::Launcher => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ impl Differences {
         for (namespace, bridge) in records.places() {
             let inside = Namespace::Named(namespace.clone());
             self.wrong(!state.namespaces.contains(&namespace), || format!("namespace {namespace} does not stand"));
-            self.wrong(!state.rules.contains(&inside), || format!("namespace {namespace} has no rules"));
+            self.wrong(!state.rules.contains_key(&inside), || format!("namespace {namespace} has no rules"));
             let bridge_stands = state.links.contains_key(&(inside, bridge.clone()));
             self.wrong(!bridge_stands, || format!("bridge {bridge} does not stand"));
         }
@@ -139,7 +139,7 @@ impl Differences {
         let out: BTreeSet<_> = records.leads_out().filter_map(|network| network.namespace.as_deref()).collect();
         let led: BTreeSet<_> = records.uplinks.iter().map(|uplink| uplink.namespace.as_str()).collect();
         self.wrong(out != led, || format!("uplinks of {led:?} for networks in {out:?}"));
-        let rules = state.rules.contains(&Namespace::Host);
+        let rules = state.rules.contains_key(&Namespace::Host);
         self.wrong(rules == led.is_empty(), || format!("rules of the host: {rules}, uplinks: {led:?}"));
     }
 }

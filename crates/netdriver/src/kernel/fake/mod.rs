@@ -1,21 +1,26 @@
 //! A kernel in memory, for tests: it records what exists where, and fails on request.
 
 pub mod consistency;
+mod faults;
+mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 
-use crate::kernel::element::{Change, Element};
+use crate::kernel::element::{Change, Element, Ruleset};
+use crate::kernel::state::{Changes, Seen, Watch};
 use crate::kernel::{
-    Firewall, FirewallOpening, HostLink, LinkLocation, Links, Namespace, Namespaces, Ports, Rules, UplinkPair, Uplinks,
-    Veth,
+    Firewall, FirewallOpening, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces, Ports, Rules,
+    UplinkPair, Uplinks, Veth,
 };
 use crate::names;
+use faults::{Changing, Faults};
 
 /// What stands in a namespace under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +44,18 @@ pub struct State {
     pub links: BTreeMap<(Namespace, LinkName), FakeLink>,
     /// Those of ciao.
     pub namespaces: BTreeSet<String>,
-    /// Where ciao's rules stand.
-    pub rules: BTreeSet<Namespace>,
+    /// Where ciao's rules stand, and the elements in their sets, as lines of nft's language that add them.
+    pub rules: BTreeMap<Namespace, BTreeSet<String>>,
     /// The permanent neighbours of bridges: namespace, bridge and address.
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
+    /// Links that are not up.
+    pub down: BTreeSet<(Namespace, LinkName)>,
+    /// Uplinks, by tenants' namespaces.
+    pub uplinks: BTreeMap<String, UplinkPair>,
+    /// Tenants' namespaces without default route.
+    pub unrouted: BTreeSet<String>,
+    /// Where forwarding is switched off.
+    pub not_forwarding: BTreeSet<Namespace>,
 }
 
 impl State {
@@ -54,13 +67,15 @@ impl State {
     }
 }
 
-/// The double. `fail_after(n)` lets `n` more changes pass, and then every one fail.
+/// The double.
 #[derive(Default)]
 pub struct Fake {
     state: Mutex<State>,
-    passes: Mutex<Option<usize>>,
-    /// How often something was changed.
-    generation: AtomicU32,
+    faults: Faults,
+    /// How often somebody else changed something.
+    foreign: AtomicU32,
+    /// How often rules were changed here, by namespace.
+    generations: Mutex<BTreeMap<Namespace, u32>>,
 }
 
 impl Fake {
@@ -72,13 +87,30 @@ impl Fake {
 
     /// Changes what stands, as somebody else than ciao would.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.foreign.fetch_add(1, Ordering::Relaxed);
         change(&mut self.lock());
     }
 
     /// Lets `count` changes pass and the others fail; `None`: none fails.
     pub fn fail_after(&self, count: Option<usize>) {
-        *self.passes.lock().expect("no test panics in it") = count;
+        self.faults.fail_after(count);
+    }
+
+    /// Lets `count` calls pass, whether they change something or only read it, and the next one fail.
+    pub fn fail_once_after(&self, count: usize) {
+        self.faults.fail_once_after(count);
+    }
+
+    /// Whether a failure that was asked for did not come yet.
+    #[must_use]
+    pub fn is_failure_pending(&self) -> bool {
+        self.faults.is_pending()
+    }
+
+    /// Links that were up without their rules after a change of ciao's own, a sentence each time.
+    #[must_use]
+    pub fn unguarded(&self) -> Vec<String> {
+        self.faults.unguarded()
     }
 
     /// A container takes, or returns, a container's end.
@@ -93,15 +125,34 @@ impl Fake {
         self.state.lock().expect("no test panics in it")
     }
 
-    fn changing(&self) -> Result<MutexGuard<'_, State>> {
-        self.generation.fetch_add(1, Ordering::Relaxed);
-        let mut passes = self.passes.lock().expect("no test panics in it");
-        match passes.as_mut() {
-            Some(0) => bail!("the kernel fails, as requested"),
-            Some(left) => *left -= 1,
-            None => {}
-        }
+    fn changing(&self) -> Result<Changing<'_>> {
+        self.faults.call(true)?;
+        Ok(Changing { state: self.lock(), faults: &self.faults })
+    }
+
+    fn reading(&self) -> Result<MutexGuard<'_, State>> {
+        self.faults.call(false)?;
         Ok(self.lock())
+    }
+
+    /// Rules were changed here.
+    fn count(&self, namespace: &Namespace) {
+        let mut generations = self.generations.lock().expect("no test panics in it");
+        *generations.entry(namespace.clone()).or_default() += 1;
+    }
+
+    fn generation(&self, namespace: &Namespace) -> u32 {
+        let own = self.generations.lock().expect("no test panics in it").get(namespace).copied();
+        own.unwrap_or_default() + 1000 * self.foreign.load(Ordering::Relaxed)
+    }
+}
+
+/// Nothing is reported: a test says itself what is to be looked at.
+struct Silence;
+
+impl Watch for Silence {
+    fn wait(&mut self, _patience: Duration) -> Result<Changes> {
+        Ok(Changes::default())
     }
 }
 
@@ -119,6 +170,9 @@ fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
         }
         _ => {}
     }
+    let State { links, down, uplinks, .. } = state;
+    down.retain(|place| links.contains_key(place));
+    uplinks.retain(|_, uplink| links.contains_key(&(Namespace::Host, uplink.host_link.clone())));
 }
 
 /// The index of a container's end: another one for another MAC address.
@@ -128,11 +182,13 @@ fn index_of(mac: MacAddr) -> u32 {
 
 impl Namespaces for Fake {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
-        Ok(self.changing()?.namespaces.insert(name.to_owned()))
+        let mut state = self.changing()?;
+        state.not_forwarding.remove(&Namespace::Named(name.to_owned()));
+        Ok(state.namespaces.insert(name.to_owned()))
     }
 
     fn has_namespace(&self, name: &str) -> Result<bool> {
-        Ok(self.lock().namespaces.contains(name))
+        Ok(self.reading()?.namespaces.contains(name))
     }
 
     fn delete_namespace(&self, name: &str) -> Result<()> {
@@ -147,13 +203,13 @@ impl Namespaces for Fake {
 
     fn namespaces(&self) -> Result<Vec<String>> {
         let ours = |name: &&String| names::NAMESPACE_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-        Ok(self.lock().namespaces.iter().filter(ours).cloned().collect())
+        Ok(self.reading()?.namespaces.iter().filter(ours).cloned().collect())
     }
 }
 
 impl Links for Fake {
     fn host_link(&self, name: &LinkName) -> Result<HostLink> {
-        Ok(match self.lock().links.get(&(Namespace::Host, name.clone())) {
+        Ok(match self.reading()?.links.get(&(Namespace::Host, name.clone())) {
             None => HostLink::Absent,
             Some(FakeLink::Bridge(_)) => HostLink::Bridge,
             Some(_) => HostLink::Other,
@@ -161,7 +217,7 @@ impl Links for Fake {
     }
 
     fn links(&self, namespace: &Namespace) -> Result<Vec<LinkName>> {
-        Ok(self.lock().links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
+        Ok(self.reading()?.links.keys().filter(|(ns, _)| ns == namespace).map(|(_, link)| link.clone()).collect())
     }
 
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {
@@ -182,12 +238,12 @@ impl Links for Fake {
 
     fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
         let place = (Namespace::Named(namespace.to_owned()), link.clone());
-        Ok(matches!(self.lock().links.get(&place), Some(FakeLink::Bridge(_))))
+        Ok(matches!(self.reading()?.links.get(&place), Some(FakeLink::Bridge(_))))
     }
 
     fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
         let mut found = Vec::new();
-        for ((inside, link), kind) in &self.lock().links {
+        for ((inside, link), kind) in &self.reading()?.links {
             if let (true, FakeLink::Bridge(addresses)) = (inside.name() == Some(namespace), kind) {
                 for address in addresses {
                     found.push((
@@ -240,6 +296,7 @@ impl Links for Fake {
         {
             bridge.clone_from(&veth.bridge);
             state.add_neighbours(veth);
+            state.down.remove(&(veth.namespace.clone(), veth.host_link.clone()));
         }
         Ok(())
     }
@@ -248,6 +305,25 @@ impl Links for Fake {
         let mut state = self.changing()?;
         for address in addresses {
             state.neighbours.remove(&(namespace.to_owned(), bridge.clone(), *address));
+        }
+        Ok(())
+    }
+
+    fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()> {
+        let place = (Namespace::Named(namespace.to_owned()), link.clone());
+        let mut state = self.changing()?;
+        ensure!(state.links.contains_key(&place), "link {link} does not exist");
+        state.down.remove(&place);
+        Ok(())
+    }
+
+    fn set_down(&self, namespace: &Namespace, links: &[LinkName]) -> Result<()> {
+        let mut state = self.changing()?;
+        for link in links {
+            let place = (namespace.clone(), link.clone());
+            if state.links.contains_key(&place) {
+                state.down.insert(place);
+            }
         }
         Ok(())
     }
@@ -261,7 +337,7 @@ impl Links for Fake {
     }
 
     fn locate(&self, veth: &Veth) -> Result<LinkLocation> {
-        let state = self.lock();
+        let state = self.reading()?;
         Ok(match state.links.get(&(Namespace::Host, veth.container_link.clone())) {
             Some(FakeLink::ContainerEnd(mac)) => LinkLocation::Host(Some(*mac)),
             Some(_) => LinkLocation::Host(None),
@@ -291,6 +367,14 @@ impl Uplinks for Fake {
         ensure!(state.namespaces.contains(&uplink.namespace), "network namespace {inside} does not exist");
         let made = state.links.insert((inside, uplink.inner_link.clone()), FakeLink::Uplink(uplink.host_link.clone()));
         state.links.insert((Namespace::Host, uplink.host_link.clone()), FakeLink::Other);
+        state.uplinks.insert(uplink.namespace.clone(), uplink.clone());
+        state.not_forwarding.remove(&Namespace::Host);
+        state.unrouted.remove(&uplink.namespace);
+        let ends =
+            [(Namespace::Host, &uplink.host_link), (Namespace::Named(uplink.namespace.clone()), &uplink.inner_link)];
+        for (namespace, link) in ends {
+            state.down.remove(&(namespace, link.clone()));
+        }
         Ok(made.is_none())
     }
 
@@ -303,7 +387,7 @@ impl Uplinks for Fake {
     }
 
     fn egress_bridges(&self) -> Result<Vec<LinkName>> {
-        let state = self.lock();
+        let state = self.reading()?;
         let bridges =
             state.links.iter().filter(|((ns, _), link)| *ns == Namespace::Host && matches!(link, FakeLink::Bridge(_)));
         Ok(bridges.map(|((_, name), _)| name.clone()).collect())
@@ -317,26 +401,62 @@ impl Uplinks for Fake {
 impl Rules for Fake {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
         let mut state = self.changing()?;
+        self.count(namespace);
         if script.ends_with("delete table inet ciao\n") {
             state.rules.remove(namespace);
-        } else {
-            state.rules.insert(namespace.clone());
+            return Ok(());
+        }
+        let Some(elements) = state.rules.get_mut(namespace) else {
+            bail!("network namespace {namespace} has no rules")
+        };
+        for line in script.lines() {
+            match line.strip_prefix("flush set inet ciao ") {
+                Some(set) => elements.retain(|element| !element.starts_with(&format!("add element inet ciao {set} "))),
+                None => drop(elements.insert(format!("{line}\n"))),
+            }
         }
         Ok(())
     }
 
-    fn change_elements(&self, namespace: &Namespace, _elements: &[Element], _change: Change) -> Result<()> {
-        let state = self.changing()?;
-        ensure!(state.rules.contains(namespace), "network namespace {namespace} has no rules");
-        Ok(())
+    fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>> {
+        let mut state = self.changing()?;
+        let is_there = namespace.name().is_none_or(|name| state.namespaces.contains(name));
+        ensure!(is_there, "network namespace {namespace} is not there");
+        state.rules.insert(namespace.clone(), lines(&ruleset.elements).collect());
+        self.count(namespace);
+        Ok(Some(self.generation(namespace)))
+    }
+
+    fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
+        let state = self.reading()?;
+        let Some(found) = state.rules.get(namespace) else { return Ok(Some("its tables are gone".to_owned())) };
+        let expected: BTreeSet<_> = lines(&ruleset.elements).collect();
+        Ok((*found != expected).then(|| "its elements differ".to_owned()))
+    }
+
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>> {
+        let mut state = self.changing()?;
+        let Some(found) = state.rules.get_mut(namespace) else { bail!("network namespace {namespace} has no rules") };
+        let changed: Vec<_> = lines(elements).collect();
+        match change {
+            Change::Add => found.extend(changed),
+            Change::Delete => {
+                let missing = changed.iter().find(|line| !found.contains(*line));
+                ensure!(missing.is_none(), "there is no {missing:?} in network namespace {namespace}");
+                found.retain(|line| !changed.contains(line));
+            }
+        }
+        self.count(namespace);
+        Ok(Some(self.generation(namespace)))
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
-        Ok(self.lock().rules.contains(namespace))
+        Ok(self.reading()?.rules.contains_key(namespace))
     }
 
-    fn rules_generation(&self) -> Result<Option<u32>> {
-        Ok(Some(self.generation.load(Ordering::Relaxed)))
+    fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>> {
+        drop(self.reading()?);
+        Ok(Some(self.generation(namespace)))
     }
 
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
@@ -355,3 +475,21 @@ impl Firewall for Fake {
 }
 
 impl Ports for Fake {}
+
+impl Inspection for Fake {
+    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
+        let state = self.reading()?;
+        if namespace.name().is_some_and(|name| !state.namespaces.contains(name)) {
+            return Ok(None);
+        }
+        Ok(Some(look::look(&state, namespace)))
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>> {
+        Ok(Box::new(Silence))
+    }
+}
+
+fn lines(elements: &[Element]) -> impl Iterator<Item = String> {
+    elements.iter().map(|element| element.line(Change::Add))
+}

@@ -139,6 +139,24 @@ impl Links for Linux {
         Ok(named.filter(|(_, _, address)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
     }
 
+    fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()> {
+        let mut netlink = self.required(Some(namespace))?;
+        let index = netlink.required(link)?.index;
+        netlink.execute(message::set_up(index), 0).with_context(|| format!("set link {link} up"))
+    }
+
+    fn set_down(&self, namespace: &Namespace, links: &[LinkName]) -> Result<()> {
+        let Some(mut netlink) = self.netlink(namespace.name())? else { return Ok(()) };
+        let mut failed = Ok(());
+        for link in links {
+            let set = netlink.execute_unless(message::set_down(link), 0, Errno::ENODEV);
+            if let Err(error) = set {
+                failed = Err(error).with_context(|| format!("set link {link} down"));
+            }
+        }
+        failed
+    }
+
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
         let ends: Vec<_> = veths.iter().map(|veth| &veth.container_link).collect();
         let found = self.delete_together(&mut Netlink::open()?, &ends)?;

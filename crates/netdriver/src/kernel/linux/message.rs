@@ -6,7 +6,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -18,11 +22,14 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) mac: Option<MacAddr>,
+    pub(super) is_up: bool,
     pub(super) is_bridge: bool,
     /// A veth's end or a tap: its other end is on this host.
     pub(super) is_local: bool,
     /// The bridge that it is a port of.
     pub(super) controller: Option<u32>,
+    /// Whether that bridge learns at it.
+    pub(super) learns: Option<bool>,
 }
 
 /// Reads a reply to [`get`].
@@ -32,9 +39,11 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         index: link.header.index,
         name: String::new(),
         mac: None,
+        is_up: link.header.flags.contains(LinkFlags::Up),
         is_bridge: false,
         is_local: false,
         controller: None,
+        learns: None,
     };
     for attribute in &link.attributes {
         match attribute {
@@ -44,6 +53,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::LinkInfo(infos) => {
                 let kind =
                     infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
+                read.learns = infos.iter().find_map(learning);
                 read.is_bridge = matches!(kind, Some(InfoKind::Bridge));
                 read.is_local = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
             }
@@ -55,6 +65,14 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
 
 /// How many MAC addresses a bridge learns at most.
 const MOST_LEARNED: u32 = 4096;
+
+fn learning(info: &LinkInfo) -> Option<bool> {
+    let LinkInfo::PortData(InfoPortData::BridgePort(settings)) = info else { return None };
+    settings.iter().find_map(|setting| match setting {
+        InfoBridgePort::Learning(learns) => Some(*learns),
+        _ => None,
+    })
+}
 
 fn named(name: &LinkName) -> LinkMessage {
     let mut link = LinkMessage::default();
@@ -101,6 +119,13 @@ pub(super) fn set_controller(name: &LinkName, bridge: u32) -> RouteNetlinkMessag
     let mut link = named(name);
     up(&mut link);
     link.attributes.push(LinkAttribute::Controller(bridge));
+    RouteNetlinkMessage::SetLink(link)
+}
+
+/// A link goes down.
+pub(super) fn set_down(name: &LinkName) -> RouteNetlinkMessage {
+    let mut link = named(name);
+    link.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(link)
 }
 
@@ -212,6 +237,56 @@ pub(super) fn route_to(index: u32, subnet: Subnet, router: IpAddr) -> RouteMessa
         IpAddr::V6(v6) => RouteAddress::Inet6(v6),
     }));
     route
+}
+
+/// Every route of both families.
+pub(super) fn get_routes() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetRoute(RouteMessage::default())
+}
+
+/// Reads a reply to [`get_routes`], if it is a default route of the main table: its link's index, and its router.
+pub(super) fn read_default_route(message: &RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    if route.header.destination_prefix_length != 0 || route.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let (mut link, mut router) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => router = Some(IpAddr::V4(*v4)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => router = Some(IpAddr::V6(*v6)),
+            _ => {}
+        }
+    }
+    link.zip(router)
+}
+
+/// Every neighbour of IP, or every entry of the bridges' forwarding databases.
+pub(super) fn get_neighbours(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    RouteNetlinkMessage::GetNeighbour(message)
+}
+
+/// Reads a reply to [`get_neighbours`], if the entry is static: the link's index, its address if it is a neighbour of IP,
+/// the MAC address.
+pub(super) fn read_static(message: &RouteNetlinkMessage) -> Option<(u32, Option<IpAddr>, MacAddr)> {
+    let RouteNetlinkMessage::NewNeighbour(entry) = message else { return None };
+    let is_static = match entry.header.family {
+        AddressFamily::Bridge => entry.header.flags.contains(NeighbourFlags::Sticky),
+        _ => entry.header.state == NeighbourState::Permanent,
+    };
+    let (mut address, mut mac) = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = MacAddr::from_bytes(bytes),
+            _ => {}
+        }
+    }
+    mac.filter(|_| is_static).map(|mac| (entry.header.ifindex, address, mac))
 }
 
 /// Every address of every link.

@@ -3,6 +3,7 @@
 mod egress;
 mod firewall;
 mod link;
+mod look;
 mod message;
 mod namespace;
 mod netlink;
@@ -10,6 +11,7 @@ mod nft;
 mod port;
 mod rate;
 mod uplink;
+mod watch;
 
 use std::fs::File;
 use std::sync::Mutex;
@@ -17,7 +19,8 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result};
 
-use crate::kernel::{Namespaces, Ports};
+use crate::kernel::state::{Seen, Watch};
+use crate::kernel::{Inspection, Namespace, Namespaces, Ports};
 use crate::names;
 use netlink::Netlink;
 
@@ -27,6 +30,7 @@ pub struct Linux {
     batch: AtomicU32,
     /// Idle sockets in the host's namespace, which every `Join` uses.
     host_sockets: Mutex<Vec<Netlink>>,
+    listings: nft::Listings,
 }
 
 impl Linux {
@@ -35,7 +39,12 @@ impl Linux {
     /// # Errors
     /// `/proc` is not mounted.
     pub fn new() -> Result<Self> {
-        Ok(Self { host: namespace::of_host()?, batch: AtomicU32::new(0), host_sockets: Mutex::default() })
+        Ok(Self {
+            host: namespace::of_host()?,
+            batch: AtomicU32::new(0),
+            host_sockets: Mutex::default(),
+            listings: nft::Listings::default(),
+        })
     }
 
     /// A netlink socket in a namespace (`None`: the host's); `None`: the namespace does not exist.
@@ -57,6 +66,16 @@ impl Linux {
     }
 }
 
+impl Inspection for Linux {
+    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
+        look::look(self, namespace).with_context(|| format!("look into network namespace {namespace}"))
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>> {
+        Ok(Box::new(watch::open()?))
+    }
+}
+
 impl Namespaces for Linux {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         if let Some(file) = namespace::open(name)? {
@@ -64,6 +83,10 @@ impl Namespaces for Linux {
             return Ok(false);
         }
         namespace::create(name)?;
+        // Its changes are reported from now on, and not only when a link leads to it.
+        if let Some(file) = namespace::open(name)? {
+            watch::identify(&mut Netlink::open()?, &file)?;
+        }
         Ok(true)
     }
 

@@ -116,22 +116,30 @@ fn prepare_folder() -> Result<()> {
 /// What a tenant's namespace needs: routing between its subnets, and frames between ports of a bridge not sent through
 /// the firewall for IP packets, which costs time and is br_netfilter's default in every namespace.
 const SETTINGS: [(&str, &str); 5] = [
-    ("ipv4/ip_forward", "1"),
-    ("ipv6/conf/all/forwarding", "1"),
-    ("bridge/bridge-nf-call-iptables", "0"),
-    ("bridge/bridge-nf-call-ip6tables", "0"),
-    ("bridge/bridge-nf-call-arptables", "0"),
+    ("net.ipv4.ip_forward", "1"),
+    ("net.ipv6.conf.all.forwarding", "1"),
+    ("net.bridge.bridge-nf-call-iptables", "0"),
+    ("net.bridge.bridge-nf-call-ip6tables", "0"),
+    ("net.bridge.bridge-nf-call-arptables", "0"),
 ];
+
+/// Where a setting is, by its name as of sysctl(8).
+pub(super) fn setting(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name.replace('.', "/"))
+}
+
+/// Those of [`SETTINGS`] that are otherwise in the calling thread's namespace. A kernel without IPv6, or without
+/// br_netfilter, does not have them all.
+pub(super) fn wrong_settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTINGS
+        .into_iter()
+        .filter(|(name, value)| fs::read_to_string(setting(name)).is_ok_and(|found| found.trim() != *value))
+}
 
 /// Applies [`SETTINGS`] to the calling thread's namespace. br_netfilter may be loaded long after a namespace was made.
 pub(super) fn apply_settings() -> Result<()> {
-    for (key, value) in SETTINGS {
-        let path = Path::new("/proc/sys/net").join(key);
-        // A kernel without IPv6, or without br_netfilter, has no such file.
-        let Ok(found) = fs::read_to_string(&path) else { continue };
-        if found.trim() != value {
-            fs::write(&path, value).with_context(|| format!("set {} to {value}", path.display()))?;
-        }
+    for (name, value) in wrong_settings() {
+        fs::write(setting(name), value).with_context(|| format!("set {name} to {value}"))?;
     }
     Ok(())
 }

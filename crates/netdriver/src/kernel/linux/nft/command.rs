@@ -27,8 +27,8 @@ pub(super) fn finish(mut nft: Child, script: &str) -> Result<()> {
     written.context("write to nft")
 }
 
-/// Runs `nft list` in the calling thread's namespace.
-pub(super) fn list(what: &[&str]) -> Result<String> {
-    let output = Command::new("nft").arg("list").args(what).output().context(MISSING)?;
+/// Runs `nft list` in the calling thread's namespace, with nft's options.
+pub(super) fn list(options: &[&str], what: &[&str]) -> Result<String> {
+    let output = Command::new("nft").args(options).arg("list").args(what).output().context(MISSING)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_netfilter::nftables::{
-    DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-    SetElementMessage,
+    DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
+    SetElementList, SetElementMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
@@ -26,6 +28,9 @@ const NFTABLES: u16 = 10;
 const LINK_NAME: usize = 16;
 /// Larger than any answer to one transaction: an error repeats the message that it is about.
 const DATAGRAM: usize = 64 << 10;
+
+/// How often a set is listed that changes meanwhile.
+const DUMPS: u32 = 20;
 
 /// Whether elements can be changed by netlink messages; ranges and limits need nft's own translation.
 pub(super) fn supports(elements: &[Element]) -> bool {
@@ -94,16 +99,12 @@ fn message(element: &Element, change: Change) -> NetfilterMessage {
         SetElementList::Set(element.set.to_owned()),
         SetElementList::Elements(vec![ListAttribute::Element(parts)]),
     ];
-    let family = match element.table {
-        Table::Bridge => NetfilterProtoFamily::Bridge,
-        Table::Inet => NetfilterProtoFamily::Inet,
-    };
     let message = SetElementMessage { attributes };
     let message = match change {
         Change::Add => NfTablesMessage::NewSetElement(message),
         Change::Delete => NfTablesMessage::DeleteSetElement(message),
     };
-    inner(family, 0, message.into())
+    inner(family(element.table), 0, message.into())
 }
 
 /// A number that the kernel changes with every change of the namespace's rules.
@@ -127,6 +128,97 @@ pub(super) fn generation(socket: &Socket) -> Result<u32> {
         _ => None,
     });
     number.context("read the kernel's reply: a generation without number")
+}
+
+/// Key and value of an element, as the kernel holds them. A range is known by its first address: no two overlap.
+pub(super) type Content = (Vec<u8>, Vec<u8>);
+
+/// What the kernel has for an element that stands.
+pub(super) fn content(element: &Element) -> Content {
+    let key = match &element.key {
+        Key::Parts(parts) => bytes_of(parts),
+        Key::Range(subnet) => bytes_of(&[Part::Address(subnet.network())]),
+    };
+    (key, bytes_of(&element.value))
+}
+
+/// The elements of a set in one of ciao's tables, in the namespace of the socket.
+pub(super) fn dump(socket: &Socket, table: Table, set: &str) -> Result<Vec<Content>> {
+    for number in 1..=DUMPS {
+        let attributes = vec![SetElementList::Table("ciao".to_owned()), SetElementList::Set(set.to_owned())];
+        let question = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+        let mut bytes = Vec::new();
+        write(&mut bytes, inner(family(table), 0, question.into()), number, NLM_F_DUMP);
+        socket.send(&bytes, 0).context("send to the kernel")?;
+        if let Some(found) = receive_all(socket, number).with_context(|| format!("list set {set}"))? {
+            return Ok(found);
+        }
+    }
+    bail!("list set {set}: it changed each of {DUMPS} times while it was listed")
+}
+
+/// The elements of a reply of many messages; `None` if they changed while the kernel listed them.
+fn receive_all(socket: &Socket, number: u32) -> Result<Option<Vec<Content>>> {
+    let (mut found, mut is_whole) = (Vec::new(), true);
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, 0).context("receive from the kernel")?;
+        let mut rest = buffer.as_slice();
+        while !rest.is_empty() {
+            let reply = NetlinkMessage::<NetfilterMessage>::deserialize(rest).context("read the kernel's reply")?;
+            let length = (reply.header.length as usize).next_multiple_of(4).min(rest.len());
+            rest = &rest[length.max(1)..];
+            if reply.header.sequence_number != number {
+                continue;
+            }
+            is_whole &= reply.header.flags & NLM_F_DUMP_INTR == 0;
+            match reply.payload {
+                NetlinkPayload::Done(_) => return Ok(is_whole.then_some(found)),
+                NetlinkPayload::Error(error) => {
+                    let code = error.code.map_or(0, |code| -code.get());
+                    bail!("{}", Errno::from_raw(code).desc());
+                }
+                NetlinkPayload::InnerMessage(message) => found.extend(contents(message)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The elements of one message. The ends of ranges are left out, and so is what a set begins with that has no range there.
+fn contents(message: NetfilterMessage) -> Vec<Content> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = message.inner else {
+        return Vec::new();
+    };
+    let lists = message.attributes.into_iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    let mut found = Vec::new();
+    for element in lists.flatten() {
+        let ListAttribute::Element(parts) = element else { continue };
+        let (mut key, mut value, mut is_end) = (Vec::new(), Vec::new(), false);
+        for part in parts {
+            match part {
+                SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = bytes,
+                SetElementAttribute::Data(DataAttribute::Value(bytes)) => value = bytes,
+                SetElementAttribute::Flags(flags) => is_end = flags.contains(SetElementFlags::IntervalEnd),
+                _ => {}
+            }
+        }
+        if !is_end {
+            found.push((key, value));
+        }
+    }
+    found
+}
+
+fn family(table: Table) -> NetfilterProtoFamily {
+    match table {
+        Table::Bridge => NetfilterProtoFamily::Bridge,
+        Table::Inet => NetfilterProtoFamily::Inet,
+    }
 }
 
 fn inner(family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) -> NetfilterMessage {

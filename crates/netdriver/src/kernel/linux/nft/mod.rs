@@ -1,39 +1,67 @@
 //! nftables: whole rulesets by its command, elements by netlink.
 
 mod command;
+mod compare;
 mod elements;
 
 use anyhow::Result;
 
 use super::{Linux, firewall};
-use crate::kernel::element::{self, Change, Element};
+use crate::kernel::element::{self, Change, Element, Ruleset};
 use crate::kernel::{Namespace, Rules};
+pub(super) use compare::Listings;
 
 impl Rules for Linux {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
         command::finish(self.within(namespace.name(), command::start)?, script)
     }
 
-    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<()> {
+    fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>> {
+        let socket = self.within(namespace.name(), elements::open)?;
+        let before = elements::generation(&socket)?;
+        // A name that nft's language cannot express goes in a message.
+        let (plain, odd): (Vec<_>, Vec<_>) = ruleset.elements.iter().cloned().partition(Element::is_plain);
+        self.run_nft(namespace, &(ruleset.tables.to_owned() + &element::script(&plain, Change::Add)))?;
+        let mut changes = 1;
+        if !odd.is_empty() {
+            elements::change(&socket, &odd, Change::Add)?;
+            changes += 1;
+        }
+        let after = elements::generation(&socket)?;
+        Ok((after == before.wrapping_add(changes)).then_some(after))
+    }
+
+    fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
+        let expected = self.listings.expected(ruleset.tables)?;
+        self.within(namespace.name(), || compare::difference(&expected, ruleset))
+    }
+
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>> {
         if elements.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        if !elements::supports(elements) {
-            return self.run_nft(namespace, &element::script(elements, change));
+        let socket = self.within(namespace.name(), elements::open)?;
+        if elements::supports(elements) {
+            elements::change(&socket, elements, change)?;
+        } else {
+            self.run_nft(namespace, &element::script(elements, change))?;
         }
-        elements::change(&self.within(namespace.name(), elements::open)?, elements, change)
+        elements::generation(&socket).map(Some)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
-        let chains = self.within(namespace.name(), || command::list(&["chains", "inet"]))?;
+        let chains = self.within(namespace.name(), || command::list(&[], &["chains", "inet"]))?;
         Ok(chains.contains("table inet ciao {"))
     }
 
-    fn rules_generation(&self) -> Result<Option<u32>> {
-        if firewall::is_legacy() { Ok(None) } else { elements::generation(&elements::open()?).map(Some) }
+    fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>> {
+        if *namespace == Namespace::Host && firewall::is_legacy() {
+            return Ok(None);
+        }
+        elements::generation(&self.within(namespace.name(), elements::open)?).map(Some)
     }
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
-        self.within(namespace.name(), || command::list(&["ruleset"]))
+        self.within(namespace.name(), || command::list(&[], &["ruleset"]))
     }
 }

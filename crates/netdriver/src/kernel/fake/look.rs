@@ -1,0 +1,59 @@
+//! What the double shows of a namespace.
+
+use ciao_common::types::LinkName;
+
+use super::{FakeLink, State};
+use crate::kernel::Namespace;
+use crate::kernel::state::{Seen, SeenLink};
+
+pub(super) fn look(state: &State, namespace: &Namespace) -> Seen {
+    let mut seen = Seen::default();
+    for ((inside, name), kind) in &state.links {
+        if inside != namespace {
+            continue;
+        }
+        let mut link = SeenLink { is_up: !state.down.contains(&(inside.clone(), name.clone())), ..SeenLink::default() };
+        match kind {
+            FakeLink::Bridge(addresses) => {
+                link.is_bridge = true;
+                seen.addresses.extend(addresses.iter().map(|address| (name.clone(), *address)));
+            }
+            FakeLink::HostEnd(bridge, peer) => {
+                link.bridge = Some(bridge.clone());
+                let is_peer = |(_, other): &&(Namespace, LinkName)| other == peer;
+                let peer = state.links.keys().find(is_peer).and_then(|place| state.links.get(place));
+                if let Some(FakeLink::ContainerEnd(mac)) = peer {
+                    seen.static_macs.insert((name.clone(), *mac));
+                }
+            }
+            FakeLink::ContainerEnd(mac) => link.mac = Some(*mac),
+            FakeLink::Uplink(_) | FakeLink::Other => {}
+        }
+        seen.links.insert(name.clone(), link);
+    }
+    for ((inside, bridge, address), mac) in &state.neighbours {
+        if namespace.name() == Some(inside) {
+            seen.neighbours.insert((bridge.clone(), *address, *mac));
+        }
+    }
+    for (inside, uplink) in &state.uplinks {
+        for (host_end, inner_end) in uplink.ends() {
+            match namespace.name() {
+                None => {
+                    seen.addresses.insert((uplink.host_link.clone(), host_end));
+                }
+                Some(name) if name == inside => {
+                    seen.addresses.insert((uplink.inner_link.clone(), inner_end));
+                    if !state.unrouted.contains(name) {
+                        seen.default_routes.insert((uplink.inner_link.clone(), host_end));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    if state.not_forwarding.contains(namespace) {
+        seen.wrong_settings.insert("net.ipv4.ip_forward");
+    }
+    seen
+}

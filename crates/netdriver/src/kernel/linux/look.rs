@@ -1,0 +1,61 @@
+//! All that stands in a namespace, in a few lists.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+use ciao_common::types::LinkName;
+use netlink_packet_route::AddressFamily;
+
+use super::{Linux, message, namespace};
+use crate::kernel::Namespace;
+use crate::kernel::state::{Seen, SeenLink};
+
+/// What the host must do for the tenants' uplinks. IPv6's counts where a tenant has IPv6.
+const HOST_SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+
+/// Reads what stands in a namespace; `None` if it is not there.
+pub(super) fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
+    let Some(mut netlink) = linux.netlink(inside.name())? else { return Ok(None) };
+    let links = netlink.dump(message::get_all(), message::read).context("list links")?;
+    let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+    // A name that no link of ciao's can have is nobody's that is looked for.
+    let names: BTreeMap<u32, LinkName> =
+        links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
+    let mut seen = Seen::default();
+    for link in &links {
+        let Some(name) = names.get(&link.index) else { continue };
+        let bridge = link.controller.and_then(|index| names.get(&index).cloned());
+        let link =
+            SeenLink { is_up: link.is_up, is_bridge: link.is_bridge, mac: link.mac, bridge, learns: link.learns };
+        seen.links.insert(name.clone(), link);
+    }
+    for (index, _, address) in addresses {
+        if let Some(name) = names.get(&index) {
+            seen.addresses.insert((name.clone(), address));
+        }
+    }
+    if *inside == Namespace::Host {
+        let is_off = |name: &&str| fs::read_to_string(namespace::setting(name)).is_ok_and(|found| found.trim() == "0");
+        seen.wrong_settings.extend(HOST_SETTINGS.into_iter().filter(is_off));
+        return Ok(Some(seen));
+    }
+    for (index, router) in netlink.dump(message::get_routes(), message::read_default_route).context("list routes")? {
+        if let Some(name) = names.get(&index) {
+            seen.default_routes.insert((name.clone(), router));
+        }
+    }
+    for family in [AddressFamily::Unspec, AddressFamily::Bridge] {
+        let entries = netlink.dump(message::get_neighbours(family), message::read_static).context("list neighbours")?;
+        for (index, address, mac) in entries {
+            match (names.get(&index), address) {
+                (Some(name), Some(address)) => drop(seen.neighbours.insert((name.clone(), address, mac))),
+                (Some(name), None) => drop(seen.static_macs.insert((name.clone(), mac))),
+                (None, _) => {}
+            }
+        }
+    }
+    let settings = linux.within(inside.name(), || Ok(namespace::wrong_settings().map(|(name, _)| name).collect()))?;
+    seen.wrong_settings = settings;
+    Ok(Some(seen))
+}

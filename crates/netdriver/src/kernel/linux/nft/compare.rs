@@ -1,0 +1,110 @@
+//! Whether a namespace's tables are as they were loaded: chains and rules as nft lists them, the elements of sets as the
+//! kernel has them.
+//!
+//! What nft makes of a ruleset depends on its version, so the listing that is expected is that of the same ruleset in a
+//! new namespace, which lives as long as that takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Result;
+use nix::sched::{CloneFlags, unshare};
+
+use super::{command, elements};
+use crate::kernel::element::{Ruleset, Table};
+use crate::kernel::linux::namespace;
+
+/// The listings that are expected, by ruleset.
+#[derive(Default)]
+pub(in crate::kernel::linux) struct Listings(Mutex<BTreeMap<&'static str, String>>);
+
+impl Listings {
+    /// How a ruleset is listed that nobody changed.
+    pub(super) fn expected(&self, tables: &'static str) -> Result<String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listing) = known.get(tables) {
+            return Ok(listing.clone());
+        }
+        let listing = namespace::in_thread(move || {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            command::finish(command::start()?, tables)?;
+            list(tables)
+        })?;
+        known.insert(tables, listing.clone());
+        Ok(listing)
+    }
+}
+
+/// The listing of a ruleset's tables, without elements and counters; empty where one is not there.
+fn list(tables: &str) -> Result<String> {
+    let mut listing = String::new();
+    for table in tables_of(tables) {
+        // Of two tables in one run, nft 1.0.6 finds only the first.
+        listing += &command::list(&["-s", "-t"], &["table", family(table), "ciao"])?;
+    }
+    Ok(listing)
+}
+
+/// What differs first in the calling thread's namespace; `None`: nothing.
+pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<String>> {
+    let found = list(ruleset.tables)?;
+    if found != expected {
+        return Ok(Some(if found.is_empty() { "its tables are gone" } else { "its tables were changed" }.to_owned()));
+    }
+    let socket = elements::open()?;
+    let mut expected = BTreeMap::<_, BTreeSet<_>>::new();
+    for element in &ruleset.elements {
+        expected.entry((element.table, element.set)).or_default().insert(elements::content(element));
+    }
+    for (table, set) in sets_of(ruleset.tables) {
+        let found: BTreeSet<_> = elements::dump(&socket, table, set)?.into_iter().collect();
+        let expected = expected.remove(&(table, set)).unwrap_or_default();
+        let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
+        if missing + foreign > 0 {
+            return Ok(Some(format!("set {set} has {missing} elements too few and {foreign} too many")));
+        }
+    }
+    Ok(None)
+}
+
+fn family(table: Table) -> &'static str {
+    match table {
+        Table::Bridge => "bridge",
+        Table::Inet => "inet",
+    }
+}
+
+fn tables_of(tables: &str) -> impl Iterator<Item = Table> {
+    tables.lines().filter_map(|line| match line {
+        "table bridge ciao {" => Some(Table::Bridge),
+        "table inet ciao {" => Some(Table::Inet),
+        _ => None,
+    })
+}
+
+/// The names of the sets and maps that a ruleset defines.
+fn sets_of(tables: &'static str) -> Vec<(Table, &'static str)> {
+    let (mut found, mut table) = (Vec::new(), Table::Inet);
+    for line in tables.lines() {
+        match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["table", "bridge", "ciao", "{"] => table = Table::Bridge,
+            ["table", "inet", "ciao", "{"] => table = Table::Inet,
+            ["set" | "map", name, "{", ..] => found.push((table, name)),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_and_tables_are_found_where_they_are_defined() {
+        let tables = "table bridge ciao\ntable bridge ciao {\n\tset a { type ifname; }\n\t# set b {\n}\ntable inet ciao {\n\
+                      \tmap c { type inet_proto : ipv4_addr; }\n\tchain d {\n\t\tip saddr @a drop\n\t}\n}\n";
+        assert_eq!(sets_of(tables), [(Table::Bridge, "a"), (Table::Inet, "c")]);
+        assert_eq!(tables_of(tables).collect::<Vec<_>>(), [Table::Bridge, Table::Inet]);
+    }
+}

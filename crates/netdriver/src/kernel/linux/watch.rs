@@ -1,0 +1,273 @@
+//! What the kernel reports of links, addresses, routes, forwarding and rules that change, in the host's namespace and in
+//! the tenants'.
+//!
+//! Two sockets in the host's namespace receive the reports of every namespace that has an id there
+//! (`NETLINK_LISTEN_ALL_NSID` of netlink(7), which needs `CAP_NET_BROADCAST`); the id comes beside each message.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::errno::Errno;
+use nix::libc::{NETLINK_LISTEN_ALL_NSID, SOL_NETLINK};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+use super::namespace;
+use super::netlink::Netlink;
+use crate::kernel::Namespace;
+use crate::kernel::state::{Changes, Watch};
+use crate::names;
+
+/// `RTNLGRP_*` of linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF,
+/// NSID.
+const ROUTE_GROUPS: [u32; 8] = [1, 5, 7, 9, 11, 24, 25, 28];
+/// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
+const NFTABLES_GROUP: u32 = 7;
+/// Bytes of reports that may wait; what does not fit is lost, and the kernel says so.
+const BACKLOG: usize = 1 << 20;
+/// A report is smaller than NLMSG_GOODSIZE, which grows with the page size.
+const DATAGRAM: usize = 64 << 10;
+/// `sizeof(struct nlmsghdr)`.
+const HEADER: usize = 16;
+/// Ids come and go with every container of the host; they are not read again for each.
+const READ_IDS_EVERY: Duration = Duration::from_secs(1);
+
+/// Which namespace an id is; `None` for one that is not ciao's, such as a container's.
+type Ids = BTreeMap<i32, Option<String>>;
+
+/// The sockets, and what the ids mean.
+pub(super) struct Reports {
+    route: Socket,
+    rules: Socket,
+    ids: Ids,
+    /// Ids came, went, or are not in `ids`.
+    is_stale: bool,
+    read_ids: Instant,
+    buffer: Vec<u8>,
+}
+
+/// Subscribes to the reports.
+pub(super) fn open() -> Result<Reports> {
+    let route = socket(NETLINK_ROUTE, &ROUTE_GROUPS).context("subscribe to reports of links")?;
+    let rules = socket(NETLINK_NETFILTER, &[NFTABLES_GROUP]).context("subscribe to reports of rules")?;
+    let (ids, buffer) = (read_ids()?, vec![0; DATAGRAM]);
+    Ok(Reports { route, rules, ids, is_stale: false, read_ids: Instant::now(), buffer })
+}
+
+fn socket(protocol: isize, groups: &[u32]) -> Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.set_listen_all_namespaces(true).context("NETLINK_LISTEN_ALL_NSID (needs CAP_NET_BROADCAST)")?;
+    socket.set_rx_buf_sz(BACKLOG)?;
+    groups.iter().try_for_each(|group| socket.add_membership(*group))?;
+    Ok(socket)
+}
+
+/// Gives each of ciao's namespaces an id in the host's, unless it has one, and lists them.
+fn read_ids() -> Result<Ids> {
+    let mut netlink = Netlink::open()?;
+    let mut found = BTreeMap::new();
+    for name in namespace::list(&names::NAMESPACE_PREFIXES)? {
+        // One that cannot be opened is reported by whoever needs it.
+        let Ok(Some(file)) = namespace::open(&name) else { continue };
+        if let Some(id) = identify(&mut netlink, &file)? {
+            found.insert(id, Some(name));
+        }
+    }
+    Ok(found)
+}
+
+/// A namespace's id in the host's, assigned now if it had none; `None` for a file that is another kind of namespace.
+pub(super) fn identify(netlink: &mut Netlink, namespace: &impl AsRawFd) -> Result<Option<i32>> {
+    let fd = NsidAttribute::Fd(u32::try_from(namespace.as_raw_fd()).context("a file descriptor is negative")?);
+    let message = |more: &[NsidAttribute]| {
+        let mut message = NsidMessage::default();
+        message.attributes.push(fd.clone());
+        message.attributes.extend_from_slice(more);
+        message
+    };
+    let assign = RouteNetlinkMessage::NewNsId(message(&[NsidAttribute::Id(-1)]));
+    match netlink.request(assign, 0)? {
+        Ok(_) | Err(Errno::EEXIST) => {}
+        Err(Errno::EINVAL) => return Ok(None),
+        Err(errno) => return Err(std::io::Error::from(errno)).context("give a network namespace an id"),
+    }
+    let replies = netlink.request(RouteNetlinkMessage::GetNsId(message(&[])), 0)?.map_err(std::io::Error::from)?;
+    Ok(replies.iter().find_map(|reply| match reply {
+        RouteNetlinkMessage::NewNsId(found) => found.attributes.iter().find_map(|attribute| match attribute {
+            NsidAttribute::Id(id) if *id >= 0 => Some(*id),
+            _ => None,
+        }),
+        _ => None,
+    }))
+}
+
+/// What a message is about.
+enum Subject {
+    Links,
+    Rules,
+    /// Namespaces got or lost ids.
+    Ids,
+}
+
+/// The messages that say that something may be missing now. What is only added is not.
+fn subject(kind: u16) -> Option<Subject> {
+    match kind {
+        // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_DELROUTE, RTM_NEWNETCONF (forwarding).
+        16 | 17 | 20 | 21 | 25 | 80 => Some(Subject::Links),
+        // RTM_NEWNSID, RTM_DELNSID.
+        88 | 89 => Some(Subject::Ids),
+        // NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: a transaction was committed.
+        0x0a0f => Some(Subject::Rules),
+        _ => None,
+    }
+}
+
+/// The kinds of the messages of a datagram.
+fn kinds(datagram: &[u8]) -> impl Iterator<Item = u16> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let header = rest.get(..HEADER)?;
+        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
+        let next = length.max(HEADER).next_multiple_of(4).min(rest.len());
+        rest = &rest[next..];
+        Some(kind)
+    })
+}
+
+impl Reports {
+    /// Reads what waits on both sockets.
+    fn read_all(&mut self, changes: &mut Changes) -> Result<()> {
+        for number in 0..2 {
+            loop {
+                let socket = if number == 0 { &self.route } else { &self.rules };
+                match receive(socket, &mut self.buffer) {
+                    Ok((length, id)) => self.is_stale |= note(&self.buffer[..length], id, &mut self.ids, changes),
+                    Err(Errno::EAGAIN) => break,
+                    Err(Errno::EINTR) => {}
+                    // The kernel had more to report than the socket holds.
+                    Err(Errno::ENOBUFS) => changes.lost = true,
+                    Err(errno) => return Err(std::io::Error::from(errno)).context("receive the kernel's reports"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the ids again, if they changed. What was reported of a namespace before its id was known is not lost.
+    fn refresh_ids(&mut self, changes: &mut Changes) -> Result<()> {
+        if !self.is_stale || self.read_ids.elapsed() < READ_IDS_EVERY {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.ids, read_ids()?);
+        (self.is_stale, self.read_ids) = (false, Instant::now());
+        for (id, name) in &self.ids {
+            if let Some(name) = name
+                && before.get(id) != Some(&Some(name.clone()))
+            {
+                changes.links.insert(Namespace::Named(name.clone()));
+                changes.rules.insert(Namespace::Named(name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes what a datagram reports. `true`: the ids are to be read again.
+fn note(datagram: &[u8], id: Option<i32>, ids: &mut Ids, changes: &mut Changes) -> bool {
+    let mut is_stale = false;
+    let namespace = match id.map(|id| ids.entry(id)) {
+        None => Some(Namespace::Host),
+        Some(Entry::Occupied(known)) => known.get().clone().map(Namespace::Named),
+        Some(Entry::Vacant(unknown)) => {
+            unknown.insert(None);
+            is_stale = true;
+            None
+        }
+    };
+    for subject in kinds(datagram).filter_map(subject) {
+        match (subject, &namespace) {
+            (Subject::Ids, _) => is_stale = true,
+            (Subject::Links, Some(namespace)) => drop(changes.links.insert(namespace.clone())),
+            (Subject::Rules, Some(namespace)) => drop(changes.rules.insert(namespace.clone())),
+            (_, None) => {}
+        }
+    }
+    is_stale
+}
+
+/// One datagram into `buffer`: its length, and the id of the namespace it is about unless that is the host's.
+fn receive(socket: &Socket, buffer: &mut [u8]) -> nix::Result<(usize, Option<i32>)> {
+    let mut space = nix::cmsg_space!(i32);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_DONTWAIT)?;
+    let id = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::Unknown(unknown)
+            if (unknown.cmsg_header.cmsg_level, unknown.cmsg_header.cmsg_type)
+                == (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID) =>
+        {
+            Some(i32::from_ne_bytes(unknown.data_bytes.get(..4)?.try_into().ok()?))
+        }
+        _ => None,
+    });
+    Ok((received.bytes, id))
+}
+
+impl Watch for Reports {
+    fn wait(&mut self, patience: Duration) -> Result<Changes> {
+        let patience = if self.is_stale { patience.min(READ_IDS_EVERY) } else { patience };
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        let mut sockets = [&self.route, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        match poll(&mut sockets, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(std::io::Error::from(errno)).context("wait for the kernel's reports"),
+        }
+        let mut changes = Changes::default();
+        self.read_all(&mut changes)?;
+        self.refresh_ids(&mut changes)?;
+        Ok(changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, length: u32) -> Vec<u8> {
+        let mut bytes = vec![0; (length as usize).max(HEADER).next_multiple_of(4)];
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes
+    }
+
+    #[test]
+    fn every_message_of_a_datagram_is_read_and_a_broken_one_ends_it() {
+        let datagram = [message(16, 18), message(0x0a0f, 20)].concat();
+        assert_eq!(kinds(&datagram).collect::<Vec<_>>(), [16, 0x0a0f]);
+        assert_eq!(kinds(&message(25, 0)).collect::<Vec<_>>(), [25], "no length is no endless loop");
+        assert_eq!(kinds(&[0; 7]).count(), 0);
+    }
+
+    #[test]
+    fn an_unknown_id_is_read_once_and_a_known_one_is_noted() {
+        let mut ids = BTreeMap::from([(3, Some("ciao-red".to_owned()))]);
+        let mut changes = Changes::default();
+        assert!(note(&message(17, 16), Some(4), &mut ids, &mut changes));
+        assert!(!note(&message(17, 16), Some(4), &mut ids, &mut changes), "it is a container's");
+        assert!(!note(&message(17, 16), Some(3), &mut ids, &mut changes));
+        assert!(!note(&message(24, 16), None, &mut ids, &mut changes), "a new route takes nothing away");
+        assert!(!note(&message(0x0a0f, 16), None, &mut ids, &mut changes));
+        assert!(note(&message(89, 16), None, &mut ids, &mut changes), "an id may mean another namespace now");
+        assert_eq!(changes.links, [Namespace::Named("ciao-red".into())].into());
+        assert_eq!(changes.rules, [Namespace::Host].into());
+    }
+}

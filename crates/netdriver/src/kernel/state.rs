@@ -1,0 +1,71 @@
+//! What stands in a network namespace, read at once, and what the kernel reports of its changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use ciao_common::types::{LinkName, MacAddr};
+
+use super::Namespace;
+
+/// A link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenLink {
+    /// Set up; whether its peer is too does not matter.
+    pub is_up: bool,
+    /// A bridge.
+    pub is_bridge: bool,
+    /// Its MAC address.
+    pub mac: Option<MacAddr>,
+    /// The bridge that it is a port of.
+    pub bridge: Option<LinkName>,
+    /// Whether that bridge learns MAC addresses there; `None`: it is no port.
+    pub learns: Option<bool>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its links.
+    pub links: BTreeMap<LinkName, SeenLink>,
+    /// Their addresses, without link-local IPv6 ones.
+    pub addresses: BTreeSet<(LinkName, IpAddr)>,
+    /// Permanent neighbours of its links. A tenant's only.
+    pub neighbours: BTreeSet<(LinkName, IpAddr, MacAddr)>,
+    /// The static entries of its bridges' forwarding databases, by port. A tenant's only.
+    pub static_macs: BTreeSet<(LinkName, MacAddr)>,
+    /// Its default routes of the main table: the link, and the router on it. A tenant's only.
+    pub default_routes: BTreeSet<(LinkName, IpAddr)>,
+    /// The settings of the kernel that are not as ciao needs them, such as `net.ipv4.ip_forward`.
+    pub wrong_settings: BTreeSet<&'static str>,
+}
+
+/// Where something changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Links, addresses, routes or forwarding.
+    pub links: BTreeSet<Namespace>,
+    /// Rules.
+    pub rules: BTreeSet<Namespace>,
+    /// More changed than was reported: anywhere.
+    pub lost: bool,
+}
+
+impl Changes {
+    /// Adds what changed later.
+    pub fn merge(&mut self, later: Self) {
+        self.links.extend(later.links);
+        self.rules.extend(later.rules);
+        self.lost |= later.lost;
+    }
+}
+
+/// The kernel's reports.
+pub trait Watch: Send {
+    /// What changed since the last call, waiting for something for as long as `patience`.
+    ///
+    /// # Errors
+    /// The reports cannot be read.
+    fn wait(&mut self, patience: Duration) -> Result<Changes>;
+}

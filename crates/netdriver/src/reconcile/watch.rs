@@ -1,0 +1,90 @@
+//! What the kernel reports is missing is restored within seconds; all is compared with the records on a timer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::Depth;
+use crate::Driver;
+use crate::kernel::Namespace;
+use crate::kernel::state::{Changes, Watch};
+
+/// How often links are looked at that change all the time. A tenant's rules do not wait.
+const LINKS_EVERY: Duration = Duration::from_secs(1);
+/// How often all is looked at where the kernel reports nothing.
+const WITHOUT_REPORTS: Duration = Duration::from_secs(2);
+
+/// The reports, and when what is due.
+pub struct Watcher {
+    driver: Arc<Driver>,
+    reports: Option<Box<dyn Watch>>,
+    /// Reported, and not looked at yet.
+    waiting: Changes,
+    looked: Instant,
+    period: Duration,
+    due: Instant,
+}
+
+impl Watcher {
+    /// A watcher that also compares everything each `period`.
+    #[must_use]
+    pub fn new(driver: Arc<Driver>, period: Duration) -> Self {
+        let reports = driver.fabric.kernel.watch();
+        let reports = reports
+            .inspect_err(|error| log::warn!("{error:#}: changes are seen within {WITHOUT_REPORTS:?} and not at once"));
+        let now = Instant::now();
+        Self { driver, reports: reports.ok(), waiting: Changes::default(), looked: now, period, due: now + period }
+    }
+
+    /// Waits a while for something to do, and does it.
+    ///
+    /// # Errors
+    /// The reports, the store or the kernel cannot be read.
+    pub fn step(&mut self) -> Result<()> {
+        let changes = self.wait()?;
+        let restored = self.driver.restore_changed_rules(&changes.rules);
+        self.waiting.merge(changes);
+        self.waiting.rules.retain(|namespace| *namespace == Namespace::Host);
+        if Instant::now() >= self.due {
+            self.waiting = Changes::default();
+            self.driver.reconcile(Depth::Glance);
+            self.due = Instant::now() + self.period;
+        } else if self.has_waiting() && self.looked.elapsed() >= LINKS_EVERY {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.looked = Instant::now();
+            self.restore(&waiting)?;
+        }
+        restored
+    }
+
+    fn restore(&self, changes: &Changes) -> Result<()> {
+        if changes.lost {
+            self.driver.reconcile(Depth::Glance);
+            return Ok(());
+        }
+        let namespaces = changes.links.union(&changes.rules).cloned().collect();
+        let restored = self.driver.restore_changed(&namespaces);
+        if namespaces.contains(&Namespace::Host) { self.driver.watch_firewall().and(restored) } else { restored }
+    }
+
+    fn has_waiting(&self) -> bool {
+        let Changes { links, rules, lost } = &self.waiting;
+        *lost || !links.is_empty() || !rules.is_empty()
+    }
+
+    fn wait(&mut self) -> Result<Changes> {
+        let mut patience = WITHOUT_REPORTS.min(self.due.saturating_duration_since(Instant::now()));
+        if self.has_waiting() {
+            patience = patience.min(LINKS_EVERY.saturating_sub(self.looked.elapsed()));
+        }
+        match &mut self.reports {
+            // Whoever asks again at once fails at once.
+            Some(reports) => reports.wait(patience).inspect_err(|_| std::thread::sleep(WITHOUT_REPORTS)),
+            None => {
+                std::thread::sleep(patience);
+                Ok(Changes { lost: true, ..Changes::default() })
+            }
+        }
+    }
+}
