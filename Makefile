@@ -10,7 +10,7 @@ ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
-.PHONY: demo test check lint test-engines fuzz bench build install uninstall deps
+.PHONY: demo test check lint test-engines fuzz bench build programs package install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
@@ -59,12 +59,22 @@ bench: build
 build: deps
 	$(CARGO) build --release --locked --workspace --exclude ciao-bench
 
-## Put the plugins onto this machine.
-install: build
-	PREFIX=$(PREFIX) sh deploy/install.sh target/release
+## The two programs, their manual pages and completions: all that an installation needs.
+programs:
+	@sh deploy/deps.sh build
+	$(CARGO) build --release --locked -p ciao-netdriver -p ciao-ipam -p ciao-package
+	target/release/ciao-manual target/package/manual
+
+## A Debian package, and an archive with static programs for other systems, in target/package.
+package: programs
+	CARGO="$(CARGO)" sh deploy/package.sh
+
+## Put the plugins onto this machine, as the archive's install.sh does.
+install: programs
+	PREFIX=$(PREFIX) sh deploy/install.sh target/release target/package/manual
 
 uninstall:
 	PREFIX=$(PREFIX) sh deploy/uninstall.sh
 
 deps:
-	@sh deploy/deps.sh
+	@sh deploy/deps.sh test

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what building, demo and tests need and this machine lacks: Debian packages, and a Docker Engine if there is
-# none. A daemon that comes with a package is not started.
+# Installs what is needed and this machine lacks, as Debian packages. A daemon that comes with a package is not started.
 #
-# deps.sh [bench]    bench: what the measurements compare with, too
+# deps.sh build    to build: a C compiler, for SQLite
+# deps.sh test     to run the demo and the tests, too: a Docker Engine among others
+# deps.sh bench    what the measurements compare with, too
 set -eu
 
 if ! command -v cargo >/dev/null; then
@@ -15,21 +16,34 @@ need() { # need COMMAND PACKAGE
 	command -v "$1" >/dev/null || missing="$missing $2"
 }
 PATH="$PATH:/usr/sbin:/sbin"
+for_tests() {
+	need dockerd docker.io
+	need iptables iptables
+	need ip iproute2
+	need busybox busybox-static
+	need sqlite3 sqlite3
+	need curl curl
+	need jq jq
+	need ping iputils-ping
+	need debootstrap debootstrap
+	need nft nftables
+	need systemd-socket-activate systemd
+	need docker-compose docker-compose
+}
 # A linker needs the C library's files too, which gcc only recommends.
 echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing="$missing gcc libc6-dev"
-need dockerd docker.io
-need iptables iptables
-need ip iproute2
-need busybox busybox-static
-need sqlite3 sqlite3
-need curl curl
-need jq jq
-need ping iputils-ping
-need debootstrap debootstrap
-need nft nftables
-need systemd-socket-activate systemd
-need docker-compose docker-compose
-[ "${1:-}" != bench ] || need /usr/lib/cni/host-local containernetworking-plugins
+case ${1:-} in
+build) ;;
+test) for_tests ;;
+bench)
+	for_tests
+	need /usr/lib/cni/host-local containernetworking-plugins
+	;;
+*)
+	echo "usage: deps.sh build|test|bench" >&2
+	exit 2
+	;;
+esac
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
@@ -49,9 +63,10 @@ install() {
 }
 # Since Debian 13 the command line is a package of its own.
 install_all() {
-	apt-get update -q && install $missing && { command -v docker >/dev/null || install docker-cli; }
+	apt-get update -q && install $missing || return
+	[ "$1" = build ] || command -v docker >/dev/null || install docker-cli
 }
-if ! install_all >"$log" 2>&1; then
+if ! install_all "$1" >"$log" 2>&1; then
 	tail -n 20 "$log" >&2
 	echo "deps: apt-get failed, see $log" >&2
 	exit 1
