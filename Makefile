@@ -10,14 +10,14 @@ ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
-.PHONY: demo test check lint test-engines fuzz bench build programs package install uninstall deps
+.PHONY: demo test check lint test-engines test-package fuzz bench build programs package install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
 	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
 
 ## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same build.
-test: lint
+test: lint target/tools/bin/cargo-deb
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test $(ALL) --no-fail-fast
 
 ## The tests that need no engine.
@@ -36,6 +36,10 @@ test-engines: build
 		CIAO_BIN_DIR=$(CURDIR)/target/release CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 \
 			RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked -p ciao-tests -- --show-output || exit 1; \
 	done
+
+## The package and `make install` under systemd, on bare root filesystems of two Debian suites.
+test-package: build programs target/tools/bin/cargo-deb
+	CIAO_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p ciao-tests --test package -- --include-ignored --show-output
 
 ## Fuzz each target for FUZZ_SECONDS, with an eye on the code that is reached. Findings are in fuzz/artifacts.
 fuzz: export CARGO_PROFILE_RELEASE_LTO = off
@@ -65,8 +69,11 @@ programs:
 	$(CARGO) build --release --locked -p ciao-netdriver -p ciao-ipam -p ciao-package
 	target/release/ciao-manual target/package/manual
 
+target/tools/bin/cargo-deb:
+	$(CARGO) install --locked --root target/tools cargo-deb
+
 ## A Debian package, and an archive with static programs for other systems, in target/package.
-package: programs
+package: programs target/tools/bin/cargo-deb
 	CARGO="$(CARGO)" sh deploy/package.sh
 
 ## Put the plugins onto this machine, as the archive's install.sh does.

@@ -32,6 +32,7 @@ for_tests() {
 }
 # A linker needs the C library's files too, which gcc only recommends.
 echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing="$missing gcc libc6-dev"
+need strip binutils
 case ${1:-} in
 build) ;;
 test) for_tests ;;

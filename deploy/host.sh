@@ -146,7 +146,7 @@ say_what_stays() {
 	fi
 	namespaces=$(our_namespaces)
 	[ -z "$namespaces" ] || note "left: network namespaces" $namespaces
-	[ ! -e "$CIAO_DATABASE" ] || note "left: the database in $CIAO_DATABASE"
+	[ ! -e "$CIAO_DATABASE/ciao.db" ] || note "left: the database in $CIAO_DATABASE"
 }
 
 # Takes away what ciao made in the kernel, unless containers still use it, and the database.
@@ -163,6 +163,11 @@ purge_host() {
 		for link in $(our_links); do ip link delete "$link" 2>/dev/null || true; done
 		! command -v nft >/dev/null || nft delete table inet ciao 2>/dev/null || true
 	fi
-	rm -rf "$CIAO_DATABASE" /run/ciao
+	if [ -d "$CIAO_DATABASE" ]; then
+		# It may be a disk of its own, which stays.
+		note "removed: the database in $CIAO_DATABASE"
+		find "$CIAO_DATABASE" -xdev -mindepth 1 -delete
+		rmdir "$CIAO_DATABASE" 2>/dev/null || note "left: the empty folder $CIAO_DATABASE"
+	fi
 	rmdir /run/netns 2>/dev/null || true
 }

@@ -6,11 +6,14 @@ set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
 out=target/package
+maintainer="${DEBFULLNAME:-The ciao developers} <${DEBEMAIL:-ciao@localhost}>"
 version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
 
 debian() {
 	rm -rf "$out/root" "$out/debian"
 	sh deploy/tree.sh target/release "$out/manual" "$out/root" /usr
+	strip --strip-unneeded "$out/root/usr/bin/"*
+	install -m 644 deploy/debian/copyright "$out/root/usr/share/doc/ciao/copyright"
 	mkdir "$out/debian"
 	for script in postinst prerm postrm; do
 		# With the functions in it: when the package is purged, no file of it is left.
@@ -26,11 +29,9 @@ debian() {
 
 		  * See /usr/share/doc/ciao/CHANGELOG.md.
 
-		 -- The ciao developers <ciao@localhost.localdomain>  $(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")
+		 -- $maintainer  $(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")
 	CHANGELOG
-	PATH="$PWD/target/tools/bin:$PATH"
-	command -v cargo-deb >/dev/null || $CARGO install --locked --root target/tools cargo-deb
-	$CARGO deb --quiet --no-build --no-strip -p ciao-package --deb-version "$version-1" --output "$out/"
+	PATH="$PWD/target/tools/bin:$PATH" $CARGO deb --quiet --no-build --no-strip -p ciao-package --maintainer "$maintainer" --deb-version "$version-1" --output "$out/"
 }
 
 # The C library is in the programs: they resolve no names and load nothing, so that works for the GNU one too.
@@ -41,6 +42,7 @@ static() {
 	rm -rf "$out/$name"
 	mkdir -p "$out/$name/bin"
 	cp "target/$target/release/ciao-net" "target/$target/release/ciao-ipam" "$out/$name/bin"
+	strip --strip-unneeded "$out/$name/bin/"*
 	cp -r "$out/manual" "$out/$name/share"
 	cp -r deploy README.md CHANGELOG.md LICENSE "$out/$name"
 	[ ! -d docs ] || cp -r docs "$out/$name"

@@ -32,6 +32,7 @@ for program in ciao-net ciao-ipam; do
 	if cmp -s "/etc/docker/plugins/$program.spec" "$here/$program.spec"; then remove_file "/etc/docker/plugins/$program.spec"; fi
 done
 if systemd_runs; then systemctl daemon-reload; fi
+rm -rf /run/ciao
 if [ "${1:-}" = --purge ]; then
 	purge_host
 	remove_group

@@ -12,6 +12,9 @@ use clap::ValueEnum;
 use super::namespaces::find_in;
 use super::output::last_lines;
 
+/// What a root filesystem under systemd has besides.
+const SYSTEMD: &str = "systemd,systemd-sysv,dbus,udev,iputils-ping";
+
 /// A Docker Engine that a host can run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
@@ -42,14 +45,25 @@ impl Engine {
         if self == Self::Machine {
             return Ok(PathBuf::from("/"));
         }
-        let cache = cache();
-        let root = cache.join(self.to_string());
+        self.made("", self.packages())
+    }
+
+    /// The same with systemd and the rest of a small server, for a suite.
+    pub(super) fn systemd_root(self) -> Result<PathBuf> {
+        ensure!(self != Self::Machine, "systemd is booted from a suite's root filesystem, not from the machine's");
+        self.made("-systemd", &format!("{},{SYSTEMD}", self.packages()))
+    }
+
+    /// The root filesystem with these packages, made if it is missing.
+    fn made(self, kind: &str, packages: &str) -> Result<PathBuf> {
+        let (cache, name) = (cache(), format!("{self}{kind}"));
+        let root = cache.join(&name);
         fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
         // Two tests may want the same suite at once; the second waits and finds it made.
-        let lock = File::create(cache.join(format!("{self}.lock")))?;
+        let lock = File::create(cache.join(format!("{name}.lock")))?;
         lock.lock().context("wait for another debootstrap")?;
         if !root.exists() {
-            bootstrap(self, &root).with_context(|| format!("make the root filesystem {}", root.display()))?;
+            bootstrap(self, packages, &root).with_context(|| format!("make the root filesystem {}", root.display()))?;
         }
         Ok(root)
     }
@@ -84,7 +98,7 @@ pub(super) fn cache() -> PathBuf {
 }
 
 /// Makes `root`, under another name until it is complete.
-fn bootstrap(suite: Engine, root: &Path) -> Result<()> {
+fn bootstrap(suite: Engine, packages: &str, root: &Path) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "debootstrap needs root: run it with sudo");
     find_in(Path::new("/"), "debootstrap").context("there is no debootstrap: apt-get install debootstrap")?;
     let mirror = mirror()?;
@@ -96,7 +110,7 @@ fn bootstrap(suite: Engine, root: &Path) -> Result<()> {
     // In namespaces, so that a debootstrap that fails leaves neither mounts nor daemons.
     let output = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "debootstrap", "--variant=minbase"])
-        .arg(format!("--include={}", suite.packages()))
+        .arg(format!("--include={packages}"))
         .arg(suite.to_string())
         .args([partial.as_os_str(), mirror.as_ref(), script(suite).as_os_str()])
         // Or mount would make a folder in the machine's /run.

@@ -9,7 +9,7 @@ use super::Host;
 pub const LIVE: &str = "busybox sh -c 'trap exit TERM; sleep 600 & wait'";
 
 /// `/usr/bin/busybox`, because that is the path which `--install` links to; `/bin` leads there too.
-const IMPORT: &str = r#"
+pub(super) const IMPORT: &str = r#"
 command -v busybox >/dev/null || { echo "busybox is missing: apt-get install busybox-static" >&2; exit 1; }
 image=$(mktemp -d)
 mkdir -p "$image/usr/bin" "$image/etc" "$image/tmp" "$image/root"

@@ -17,9 +17,11 @@
 //!
 //! The pieces: `namespaces` makes the empty host and runs commands in it, `process` holds one command that keeps
 //! running, `daemon` starts and stops a service, `engine` selects the Docker Engine, `ciao` puts our own daemons in,
-//! `lan` joins hosts, `packages` installs what else a
+//! `booted` is a
+//! host under systemd, `lan` joins hosts, `packages` installs what else a
 //! test needs inside.
 
+mod booted;
 mod builder;
 mod ciao;
 mod daemon;
@@ -32,6 +34,7 @@ mod output;
 mod packages;
 mod process;
 
+pub use booted::Booted;
 pub use builder::Builder;
 pub use daemon::Daemon;
 pub use engine::Engine;

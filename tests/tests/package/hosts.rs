@@ -1,0 +1,122 @@
+//! The package on bare hosts of two Debian suites under systemd: installed, upgraded, rolled back, removed, purged.
+
+use std::collections::BTreeMap;
+
+use ciao_tests::lab::{Booted, Engine};
+
+use crate::scene::{FILES, boot, calling, difference, starts};
+
+pub(crate) const INSTALL: &str = "apt-get install -qy /root/0.deb 2>&1";
+const UPGRADE: &str = "apt-get install -qy /root/1.deb 2>&1";
+const ROLLBACK: &str = "apt-get install -qy --allow-downgrades /root/0.deb 2>&1";
+
+/// A network of tenant red with a container, and a launcher's instance.
+pub(crate) fn use_it(host: &Booted) {
+    host.sh("docker network create -d ciao-net --ipam-driver ciao-ipam -o tenant=red --ipam-opt tenant=red \
+         --subnet 10.9.0.0/24 app
+         docker run -d --name by-hand --net app --ip 10.9.0.9 busybox sleep 3600
+         ciao-net launch --tenant blue --instance web --subnet 10.9.0.0/24 --ip 10.9.0.9 \
+         --mac 02:00:00:00:00:09 busybox sleep 3600")
+        .unwrap();
+    assert!(works(host));
+}
+
+/// Whether both containers reach their gateways.
+pub(crate) fn works(host: &Booted) -> bool {
+    let pinged = host.try_sh(
+        "docker exec by-hand ping -c 1 -W 2 10.9.0.1
+         docker exec $(docker ps -q --filter name=web) ping -c 1 -W 2 10.9.0.1",
+    );
+    pinged.unwrap().code == 0
+}
+
+fn once() -> BTreeMap<&'static str, usize> {
+    BTreeMap::from([("ciao-net", 1), ("ciao-ipam", 1)])
+}
+
+fn owners(host: &Booted) -> String {
+    host.sh("stat -c '%n %U:%G %a' /run/ciao/*.sock").unwrap()
+}
+
+fn installed_to_purged(suite: Engine) {
+    let host = boot(suite, "package");
+    let before = host.sh(FILES).unwrap();
+    println!("{suite}: {}", host.sh(INSTALL).unwrap());
+    assert_eq!(starts(&host), once(), "each daemon is started once");
+    assert_eq!(
+        owners(&host),
+        "/run/ciao/ciao-ipam.sock root:root 660\n/run/ciao/ciao-net.sock root:root 660\n/run/ciao/control.sock root:ciao 660"
+    );
+    let limit = host.sh("systemctl show -P LimitNOFILE ciao-net; systemctl show -P LimitNOFILESoft ciao-net").unwrap();
+    assert_eq!(limit, "1048576\n1048576");
+    let enabled = "systemctl is-enabled ciao-net.service ciao-net.socket ciao-ipam.service ciao-ipam.socket | sort -u";
+    assert_eq!(host.sh(enabled).unwrap(), "enabled");
+    use_it(&host);
+
+    // A launcher without root's rights, by its group alone.
+    let as_launcher = |groups: &str| {
+        host.try_sh(&format!(
+            "setpriv --reuid=65534 --regid=65534 {groups} ciao-net vnic delete 00000000aa 2>&1 || true"
+        ))
+        .unwrap()
+        .stdout
+    };
+    let group = host.sh("getent group ciao | cut -d: -f3").unwrap();
+    let member = as_launcher(&format!("--groups={group}"));
+    assert!(!member.contains("ermission denied") && member.contains("deleted"), "{member}");
+    let other = as_launcher("--clear-groups");
+    assert!(other.contains("ermission denied"), "{other}");
+
+    // An upgrade under load, with a changed file of the administrator's.
+    host.sh("sed -i 's/^CIAO_NET_OPTIONS=.*/CIAO_NET_OPTIONS=\"--reconcile-every 30\"/' /etc/default/ciao-net")
+        .unwrap();
+    for step in [UPGRADE, ROLLBACK] {
+        let calls = calling(&host, || println!("{suite}: {}", host.sh(step).unwrap()));
+        println!("{suite}: {} calls answered meanwhile, {} failed", calls.answered, calls.failures.len());
+        assert!(calls.failures.is_empty() && calls.answered > 100, "{:?}", calls.failures.first());
+        assert!(host.sh("tr '\\0' ' ' </proc/$(pidof ciao-net)/cmdline").unwrap().contains("--reconcile-every 30"));
+        assert!(works(&host));
+    }
+    assert_eq!(starts(&host), BTreeMap::from([("ciao-net", 3), ("ciao-ipam", 3)]));
+
+    let removed = host.sh("apt-get remove -qy ciao 2>&1").unwrap();
+    println!("{suite}: {removed}");
+    for left in ["left: Docker networks", "app", "left: VNICs", "web", "left: network namespaces", "left: the database"]
+    {
+        assert!(removed.contains(left), "{left}: {removed}");
+    }
+    assert!(works(&host), "containers keep their network");
+    assert!(host.sh("ls /run/ciao 2>&1 || true").unwrap().contains("No such file"), "no socket that nobody answers");
+
+    // It comes back with everything that was there.
+    host.sh(INSTALL).unwrap();
+    assert!(works(&host));
+    host.sh("docker rm -f by-hand; docker network rm app; ciao-net terminate --tenant blue web; docker rmi busybox")
+        .unwrap();
+    assert_eq!(host.sh("docker network ls -q -f driver=ciao-net; ip netns list").unwrap(), "");
+    println!("{suite}: {}", host.sh("apt-get purge -qy ciao 2>&1").unwrap());
+    assert_eq!(difference(&before, &host.sh(FILES).unwrap()), "");
+    assert_eq!(
+        host.sh(
+            "getent group ciao || true; ls /sys/class/net | grep -v -e lo -e docker0; nft list tables | grep ciao; true"
+        )
+        .unwrap(),
+        ""
+    );
+    assert_eq!(
+        host.sh("systemctl --failed --no-legend; systemctl list-unit-files 'ciao*' --no-legend || true").unwrap(),
+        ""
+    );
+}
+
+#[test]
+#[ignore = "boots a Debian: make test-package"]
+fn bookworm_is_as_before_after_everything() {
+    installed_to_purged(Engine::Bookworm);
+}
+
+#[test]
+#[ignore = "boots a Debian: make test-package"]
+fn trixie_is_as_before_after_everything() {
+    installed_to_purged(Engine::Trixie);
+}

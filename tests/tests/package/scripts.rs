@@ -1,0 +1,71 @@
+//! The package's scripts on a host where systemd does not run, such as a container or an image that is being built.
+
+use std::fs;
+
+use ciao_tests::lab::{Engine, Host};
+
+use crate::made::packages;
+use crate::scene::{FILES, difference};
+
+/// A private host over the machine's own root filesystem, which is a Debian with dpkg.
+fn host() -> Host {
+    let host = Host::builder().name("package").engine(Engine::Machine).ciao(false).start().unwrap();
+    for (index, package) in packages().iter().enumerate() {
+        fs::copy(package, host.path(format!("/root/{index}.deb"))).unwrap();
+    }
+    host
+}
+
+#[test]
+fn purging_leaves_the_files_of_the_host_as_before() {
+    let host = host();
+    host.sh("groupdel ciao 2>/dev/null || rmdir /etc/docker/plugins && rmdir /etc/docker || true").unwrap();
+    let before = host.sh(FILES).unwrap();
+    host.sh("dpkg -i /root/0.deb").unwrap();
+    assert!(host.sh("getent group ciao").unwrap().starts_with("ciao:"));
+    host.sh("ciao-net --version; ciao-ipam --version").unwrap();
+    // What an administrator changed stays, over an upgrade and a removal.
+    host.sh("echo 'CIAO_NET_OPTIONS=\"--scope local\"' >/etc/default/ciao-net; rm /etc/default/ciao-ipam").unwrap();
+    host.sh("dpkg -i /root/1.deb; dpkg -i --force-downgrade /root/0.deb; dpkg -r ciao").unwrap();
+    assert_eq!(host.sh("cat /etc/default/ciao-net").unwrap(), "CIAO_NET_OPTIONS=\"--scope local\"");
+    assert!(host.sh("ls /etc/default/ciao-ipam /usr/bin/ciao-net").is_err());
+    host.sh("dpkg -P ciao").unwrap();
+    assert_eq!(difference(&before, &host.sh(FILES).unwrap()), "");
+    assert_eq!(host.sh("getent group ciao || true").unwrap(), "");
+}
+
+#[test]
+fn a_group_with_members_outlives_a_purge() {
+    let host = host();
+    host.sh("dpkg -i /root/0.deb; usermod -aG ciao nobody").unwrap();
+    let printed = host.try_sh("dpkg -P ciao").unwrap();
+    assert!(printed.stderr.contains("left: group ciao, with members nobody"), "{printed:?}");
+    assert!(host.sh("getent group ciao").unwrap().ends_with(":nobody"));
+}
+
+#[test]
+fn removing_says_what_a_launcher_still_has_and_purging_takes_it_away() {
+    let host = host();
+    let before = host.sh("ls /sys/class/net; nft list tables").unwrap();
+    host.sh("dpkg -i /root/0.deb").unwrap();
+    let start = "for daemon in ciao-ipam ciao-net; do $daemon serve >/dev/null 2>&1 & done; \
+                 until ciao-net vnic list >/dev/null 2>&1 && [ -S /run/ciao/control.sock ]; do sleep 0.1; done";
+    host.sh(start).unwrap();
+    host.sh("until ciao-net vnic create --tenant red --instance web --subnet 10.9.0.0/24 --ip 10.9.0.2 \
+         --mac 02:00:00:00:00:02; do sleep 0.1; done")
+        .unwrap();
+    host.sh("kill $(pidof ciao-net ciao-ipam); while pidof ciao-net ciao-ipam; do sleep 0.1; done").unwrap();
+    let removed = host.try_sh("dpkg -r ciao").unwrap();
+    assert_eq!(removed.code, 0, "{removed:?}");
+    for left in ["left: VNICs", "web", "left: network namespaces ciao-red", "left: the database in /var/lib/ciao"] {
+        assert!(removed.stderr.contains(left), "{left}: {removed:?}");
+    }
+    assert!(host.sh("ip netns list").unwrap().contains("ciao-red"));
+    host.sh("dpkg -P ciao").unwrap();
+    assert_eq!(host.sh("ip netns list").unwrap(), "");
+    // The kernel takes links away a moment later.
+    let gone = format!(
+        "for i in $(seq 50); do [ \"$(ls /sys/class/net; nft list tables)\" != '{before}' ] || exit 0; sleep 0.1; done; ls /sys/class/net; nft list tables; exit 1"
+    );
+    host.sh(&gone).unwrap();
+}
