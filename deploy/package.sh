@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes the Debian package and the archive with static programs, in target/package: `make package`.
 #
-# VERSION is another version of the package than the workspace's, for a test of upgrades.
+# VERSION is another version of the package than the workspace's, for a test of upgrades; BINARIES another folder of the
+# programs in it than target/release.
 set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
@@ -11,7 +12,7 @@ version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"
 
 debian() {
 	rm -rf "$out/root" "$out/debian"
-	sh deploy/tree.sh target/release "$out/manual" "$out/root" /usr
+	sh deploy/tree.sh "${BINARIES:-target/release}" "$out/manual" "$out/root" /usr
 	strip --strip-unneeded "$out/root/usr/bin/"*
 	install -m 644 deploy/debian/copyright "$out/root/usr/share/doc/ciao/copyright"
 	mkdir "$out/debian"

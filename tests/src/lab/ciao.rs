@@ -51,7 +51,7 @@ fn install(inside: &Inside, name: &str) -> Result<()> {
 
 /// The binary of the build that this program is of, so that a test runs what was built with it; or that in the folder
 /// `CIAO_BIN_DIR`.
-fn built(name: &str) -> Result<PathBuf> {
+pub fn built(name: &str) -> Result<PathBuf> {
     const BUILD: &str = "run `cargo build -p ciao-netdriver -p ciao-ipam`, for a release with --release";
     if let Some(folder) = env::var_os("CIAO_BIN_DIR") {
         let binary = Path::new(&folder).join(name);

@@ -36,6 +36,7 @@ mod process;
 
 pub use booted::Booted;
 pub use builder::Builder;
+pub use ciao::built;
 pub use daemon::Daemon;
 pub use engine::Engine;
 pub use host::Host;

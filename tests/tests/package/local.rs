@@ -3,22 +3,20 @@
 use ciao_tests::lab::{Booted, Engine, workspace};
 
 use crate::hosts::{INSTALL, use_it, works};
+use crate::made::{binaries, manual};
 use crate::scene::{FILES, boot, calling, difference, starts};
 
 /// The first installation there was, with programs of today: `tests/former`.
 fn first_install() -> String {
-    let folder = workspace();
-    format!("sh {0}/tests/former/install.sh {0}/target/release 2>&1", folder.display())
+    format!("sh {}/tests/former/install.sh {} 2>&1", workspace().display(), binaries().display())
 }
 
 fn script(name: &str) -> String {
-    let folder = workspace();
-    format!("sh {0}/deploy/{name}.sh", folder.display())
+    format!("sh {}/deploy/{name}.sh", workspace().display())
 }
 
 fn install() -> String {
-    let folder = workspace();
-    format!("{} {1}/target/release {1}/target/package/manual 2>&1", script("install"), folder.display())
+    format!("{} {} {} 2>&1", script("install"), binaries().display(), manual().display())
 }
 
 /// Where the running daemons' programs are, and which unit files are theirs.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use ciao_tests::lab::workspace;
+use ciao_tests::lab::{built, workspace};
 
 /// What the tests install first, and what they upgrade to. Only the number differs.
 pub(crate) const VERSIONS: [&str; 2] = ["0.0.1", "0.0.2"];
@@ -17,11 +17,22 @@ pub(crate) fn packages() -> &'static [PathBuf; 2] {
 }
 
 fn make(version: &str) -> PathBuf {
-    run(Command::new("target/release/ciao-manual").arg("target/package/manual"));
-    run(Command::new("sh").args(["deploy/package.sh", "debian"]).env("VERSION", version));
+    ciao_package::write(&manual()).unwrap();
+    let mut package = Command::new("sh");
+    run(package.args(["deploy/package.sh", "debian"]).env("VERSION", version).env("BINARIES", binaries()));
     let package = workspace().join(format!("target/package/ciao_{version}-1_amd64.deb"));
     assert!(fs::metadata(&package).unwrap().len() > 1 << 20, "{} is small", package.display());
     package
+}
+
+/// The folder of both programs, which every host sees at the same path.
+pub(crate) fn binaries() -> PathBuf {
+    built("ciao-net").unwrap().parent().unwrap().to_owned()
+}
+
+/// The folder of what `ciao-manual` writes.
+pub(crate) fn manual() -> PathBuf {
+    workspace().join("target/package/manual")
 }
 
 /// Runs a program in the workspace, and returns what it prints.
