@@ -96,13 +96,9 @@ fn installed_to_purged(suite: Engine) {
     assert_eq!(host.sh("docker network ls -q -f driver=ciao-net; ip netns list").unwrap(), "");
     println!("{suite}: {}", host.sh("apt-get purge -qy ciao 2>&1").unwrap());
     assert_eq!(difference(&before, &host.sh(FILES).unwrap()), "");
-    assert_eq!(
-        host.sh(
-            "getent group ciao || true; ls /sys/class/net | grep -v -e lo -e docker0; nft list tables | grep ciao; true"
-        )
-        .unwrap(),
-        ""
-    );
+    let left =
+        "{ getent group ciao; ls /sys/class/net | grep -v -e lo -e docker0; nft list tables | grep ciao; } || true";
+    assert_eq!(host.sh(left).unwrap(), "");
     assert_eq!(
         host.sh("systemctl --failed --no-legend; systemctl list-unit-files 'ciao*' --no-legend || true").unwrap(),
         ""
