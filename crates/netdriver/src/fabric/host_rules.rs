@@ -64,10 +64,12 @@ impl HostRules {
         })
     }
 
-    /// Loads the rules, and opens the host's firewall, if that was not done yet.
+    /// Loads the rules, and opens the host's firewall, if that was not done yet, or somebody changed a rule since.
     pub(crate) fn ensure(&self) -> Result<()> {
+        // Read first: a change during the check is noticed by the next one.
+        let generation = self.kernel.rules_generation(&Namespace::Host)?;
         let mut state = self.state();
-        if state.loaded {
+        if state.loaded && generation.is_some() && state.generation == generation {
             return Ok(());
         }
         let egress_bridges = self.kernel.egress_bridges()?;
@@ -77,7 +79,7 @@ impl HostRules {
             self.set_egress_bridges(&egress_bridges)?;
         }
         self.kernel.open_firewall(&FirewallOpening::Uplinks)?;
-        (state.loaded, state.egress_bridges) = (true, Some(egress_bridges));
+        *state = State { loaded: true, egress_bridges: Some(egress_bridges), generation };
         Ok(())
     }
 

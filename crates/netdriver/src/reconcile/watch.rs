@@ -12,8 +12,8 @@ use crate::kernel::state::{Changes, Watch};
 
 /// How often links are looked at that change all the time. A tenant's rules do not wait.
 const LINKS_EVERY: Duration = Duration::from_secs(1);
-/// How often all is looked at where the kernel reports nothing.
-const WITHOUT_REPORTS: Duration = Duration::from_secs(2);
+/// How often all is looked at where the kernel does not report what changed.
+const WITHOUT_REPORTS: Duration = Duration::from_secs(4);
 
 /// The reports, and when what is due.
 pub struct Watcher {
@@ -50,7 +50,7 @@ impl Watcher {
             self.waiting = Changes::default();
             self.driver.reconcile(Depth::Glance);
             self.due = Instant::now() + self.period;
-        } else if self.has_waiting() && self.looked.elapsed() >= LINKS_EVERY {
+        } else if self.waits().is_some_and(|waits| self.looked.elapsed() >= waits) {
             let waiting = std::mem::take(&mut self.waiting);
             self.looked = Instant::now();
             self.restore(&waiting)?;
@@ -68,15 +68,19 @@ impl Watcher {
         if namespaces.contains(&Namespace::Host) { self.driver.watch_firewall().and(restored) } else { restored }
     }
 
-    fn has_waiting(&self) -> bool {
-        let Changes { links, rules, lost } = &self.waiting;
-        *lost || !links.is_empty() || !rules.is_empty()
+    /// How long after the last look there is another one; `None`: nothing changed.
+    fn waits(&self) -> Option<Duration> {
+        match &self.waiting {
+            Changes { lost: true, .. } => Some(WITHOUT_REPORTS),
+            Changes { links, rules, .. } if links.is_empty() && rules.is_empty() => None,
+            _ => Some(LINKS_EVERY),
+        }
     }
 
     fn wait(&mut self) -> Result<Changes> {
         let mut patience = WITHOUT_REPORTS.min(self.due.saturating_duration_since(Instant::now()));
-        if self.has_waiting() {
-            patience = patience.min(LINKS_EVERY.saturating_sub(self.looked.elapsed()));
+        if let Some(waits) = self.waits() {
+            patience = patience.min(waits.saturating_sub(self.looked.elapsed()));
         }
         match &mut self.reports {
             // Whoever asks again at once fails at once.

@@ -270,6 +270,15 @@ impl Bench {
         }
     }
 
+    /// The same, or background work that has failed.
+    pub(crate) fn settle_or_fail(&self) {
+        let start = Instant::now();
+        while self.kernel.is_failure_pending() && !self.store.read(|tx| tx.vnics_deleting()).unwrap().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(5), "links are not deleted");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// What is recorded, as text.
     pub(crate) fn rows(&self) -> String {
         self.store

@@ -43,7 +43,38 @@ fn at_every_change(undoes: bool, prepare: fn(&Bench), call: fn(&Bench) -> Outcom
             }
             assert_eq!(call(&b), Ok(()), "{what}, then again");
             b.assert_consistent();
+            assert_eq!(b.kernel.unguarded(), [""; 0], "{what}");
             assert!(passes < MANY || outcome.is_ok(), "{what}");
+        }
+    }
+    at_every_call(undoes, prepare, call);
+}
+
+/// The same with one failure only, of the first, second, … call of the kernel, whether it changes something or reads it;
+/// until there is none left to fail.
+fn at_every_call(undoes: bool, prepare: fn(&Bench), call: fn(&Bench) -> Outcome) {
+    for passes in 0.. {
+        let b = Bench::new();
+        prepare(&b);
+        b.settle();
+        let rows = b.rows();
+        b.kernel.fail_once_after(passes);
+        let outcome = call(&b);
+        b.settle_or_fail();
+        let was_last = b.kernel.is_failure_pending();
+        b.kernel.fail_after(None);
+        let what = format!("{outcome:?} when call {passes} failed once");
+        if undoes && outcome.is_err() {
+            assert_eq!(b.rows(), rows, "{what}");
+        }
+        b.reconcile_to(Depth::Glance);
+        assert_eq!(b.differences(), [""; 0], "{what}");
+        assert_eq!(call(&b), Ok(()), "{what}, then again");
+        b.assert_consistent();
+        assert_eq!(b.kernel.unguarded(), [""; 0], "{what}");
+        if was_last {
+            assert_eq!(outcome, Ok(()), "{what}");
+            return;
         }
     }
 }
@@ -250,4 +281,29 @@ fn reconcile_after_a_reboot() {
         b.age_endpoints();
         b.whole_reconcile()
     });
+}
+
+/// After a reboot the kernel has nothing. Whatever of it cannot be made is a row with an error, and no link is up without
+/// its rules meanwhile; the next pass makes the rest.
+#[test]
+fn what_a_start_could_not_do_is_a_row_of_the_answer() {
+    for passes in 0.. {
+        let b = Bench::new();
+        with_network(&b);
+        with_vnic(&b);
+        b.reboot();
+        b.kernel.fail_once_after(passes);
+        let rows = b.driver.reconcile(Depth::Whole);
+        let was_last = b.kernel.is_failure_pending();
+        b.kernel.fail_after(None);
+        let failed: Vec<_> = rows.iter().filter(|row| row.error.is_some()).collect();
+        assert_eq!(b.kernel.unguarded(), [""; 0], "when call {passes} failed: {rows:?}");
+        assert!(!failed.is_empty() || b.differences() == [""; 0], "when call {passes} failed: {rows:?}");
+        b.reconcile_to(Depth::Glance);
+        assert_eq!(b.differences(), [""; 0], "when call {passes} failed: {rows:?}");
+        if was_last {
+            assert!(passes > 15 && failed.is_empty(), "{passes} {failed:?}");
+            return;
+        }
+    }
 }

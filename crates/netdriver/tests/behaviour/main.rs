@@ -12,5 +12,6 @@ mod pairing;
 mod ports;
 mod reconcile;
 mod refusals;
+mod repairs;
 mod sandbox;
 mod wrong;

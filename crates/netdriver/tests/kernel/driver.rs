@@ -15,9 +15,9 @@ use tempfile::TempDir;
 use crate::apart::{answers, answers_once, into_container, name, run, soon, tests};
 
 /// A driver on the running kernel.
-struct Bench {
-    driver: Arc<Driver>,
-    store: Arc<Store>,
+pub(crate) struct Bench {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) store: Arc<Store>,
     folder: TempDir,
 }
 
@@ -26,7 +26,7 @@ fn id(name: &str) -> String {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
         Self::on(store, folder)
@@ -44,7 +44,7 @@ impl Bench {
         value
     }
 
-    fn ask(&self, method: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn ask(&self, method: &str, body: &Value) -> (u16, Value) {
         let plugin = ciao_netdriver::docker::plugin(Arc::clone(&self.driver));
         let path = format!("/NetworkDriver.{method}");
         let body = body.to_string();
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// A tenant's network 10.1.0.0/24 on bridge br0.
-    fn network(&self, tenant: &str, egress: &str) {
+    pub(crate) fn network(&self, tenant: &str, egress: &str) {
         let data = json!([{ "AddressSpace": "LocalDefault", "Pool": "10.1.0.0/24", "Gateway": "10.1.0.1/24" }]);
         let generic = json!({ "tenant": tenant, "bridge": "br0", "egress": egress });
         let options = json!({ "com.docker.network.generic": generic });
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// Container `box{n}` on a tenant's network.
-    fn run(&self, tenant: &str, n: u8, address: &str) {
+    pub(crate) fn run(&self, tenant: &str, n: u8, address: &str) {
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         let mut body = ids.clone();
         body["Interface"] = json!({ "Address": address });

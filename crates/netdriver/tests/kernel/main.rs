@@ -8,6 +8,7 @@
 mod apart;
 mod driver;
 mod learning;
+mod restoring;
 mod rules;
 
 use std::time::{Duration, Instant};

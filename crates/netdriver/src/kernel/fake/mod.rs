@@ -168,7 +168,10 @@ fn remove(state: &mut State, namespace: &Namespace, link: &LinkName) {
         Some(FakeLink::ContainerEnd(_)) => {
             state.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
         }
-        _ => {}
+        Some(FakeLink::Other) => {
+            state.links.retain(|_, other| !matches!(other, FakeLink::Uplink(peer) if peer == link));
+        }
+        None => {}
     }
     let State { links, down, uplinks, .. } = state;
     down.retain(|place| links.contains_key(place));

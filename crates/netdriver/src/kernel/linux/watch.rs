@@ -26,9 +26,9 @@ use crate::kernel::Namespace;
 use crate::kernel::state::{Changes, Watch};
 use crate::names;
 
-/// `RTNLGRP_*` of linux/rtnetlink.h: LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF,
-/// NSID.
-const ROUTE_GROUPS: [u32; 8] = [1, 5, 7, 9, 11, 24, 25, 28];
+/// `RTNLGRP_*` of linux/rtnetlink.h: LINK, NEIGH (and forwarding databases), IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR,
+/// IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF, NSID.
+const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 9, 11, 24, 25, 28];
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 7;
 /// Bytes of reports that may wait; what does not fit is lost, and the kernel says so.
@@ -113,6 +113,8 @@ pub(super) fn identify(netlink: &mut Netlink, namespace: &impl AsRawFd) -> Resul
 /// What a message is about.
 enum Subject {
     Links,
+    /// Routes and neighbours, which change all the time on the host, where none is ciao's alone.
+    Entries,
     Rules,
     /// Namespaces got or lost ids.
     Ids,
@@ -121,8 +123,10 @@ enum Subject {
 /// The messages that say that something may be missing now. What is only added is not.
 fn subject(kind: u16) -> Option<Subject> {
     match kind {
-        // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_DELROUTE, RTM_NEWNETCONF (forwarding).
-        16 | 17 | 20 | 21 | 25 | 80 => Some(Subject::Links),
+        // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF (forwarding).
+        16 | 17 | 20 | 21 | 80 => Some(Subject::Links),
+        // RTM_DELROUTE, RTM_DELNEIGH.
+        25 | 29 => Some(Subject::Entries),
         // RTM_NEWNSID, RTM_DELNSID.
         88 | 89 => Some(Subject::Ids),
         // NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: a transaction was committed.
@@ -197,8 +201,13 @@ fn note(datagram: &[u8], id: Option<i32>, ids: &mut Ids, changes: &mut Changes) 
     for subject in kinds(datagram).filter_map(subject) {
         match (subject, &namespace) {
             (Subject::Ids, _) => is_stale = true,
-            (Subject::Links, Some(namespace)) => drop(changes.links.insert(namespace.clone())),
-            (Subject::Rules, Some(namespace)) => drop(changes.rules.insert(namespace.clone())),
+            (Subject::Entries, Some(Namespace::Host)) => {}
+            (Subject::Links | Subject::Entries, Some(namespace)) => {
+                changes.links.insert(namespace.clone());
+            }
+            (Subject::Rules, Some(namespace)) => {
+                changes.rules.insert(namespace.clone());
+            }
             (_, None) => {}
         }
     }
@@ -265,6 +274,7 @@ mod tests {
         assert!(!note(&message(17, 16), Some(4), &mut ids, &mut changes), "it is a container's");
         assert!(!note(&message(17, 16), Some(3), &mut ids, &mut changes));
         assert!(!note(&message(24, 16), None, &mut ids, &mut changes), "a new route takes nothing away");
+        assert!(!note(&message(29, 16), None, &mut ids, &mut changes), "a neighbour of the host's is not ciao's");
         assert!(!note(&message(0x0a0f, 16), None, &mut ids, &mut changes));
         assert!(note(&message(89, 16), None, &mut ids, &mut changes), "an id may mean another namespace now");
         assert_eq!(changes.links, [Namespace::Named("ciao-red".into())].into());

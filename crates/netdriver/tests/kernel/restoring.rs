@@ -1,0 +1,147 @@
+//! What somebody else changes on the running kernel is listed, restored by a pass, and restored within seconds by itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ciao_netdriver::kernel::Inspection;
+use ciao_netdriver::kernel::linux::Linux;
+use ciao_netdriver::reconcile::{Depth, Repair, Watcher};
+
+use crate::apart::{answers, attempt, inside, run, soon, tests};
+use crate::driver::Bench;
+
+/// A tenant's network with a container, `box2`.
+fn scene() -> Bench {
+    let bench = Bench::new();
+    bench.network("red", "nat");
+    bench.run("red", 2, "10.1.0.2/24");
+    assert!(answers("box2", "10.1.0.1"));
+    assert_eq!(bench.driver.reconcile(Depth::Dry), []);
+    bench
+}
+
+/// What an administrator or another program may do: HV, CU and MAC stand for the links' names and the VNIC's MAC address.
+const CHANGES: [&str; 19] = [
+    "ip netns exec ciao-red nft flush ruleset",
+    "ip netns exec ciao-red nft flush chain bridge ciao prerouting",
+    "ip netns exec ciao-red nft flush set bridge ciao macs",
+    "ip netns exec ciao-red nft add rule inet ciao forward accept",
+    "nft flush ruleset",
+    "nft flush chain inet ciao input",
+    "ip -n ciao-red link set HV down",
+    "ip -n ciao-red link set HV nomaster",
+    "ip -n ciao-red link set br0 down",
+    "ip -n ciao-red link delete br0",
+    "ip -n ciao-red address delete 10.1.0.1/24 dev br0",
+    "ip -n ciao-red neigh delete 10.1.0.2 dev br0",
+    "bridge -n ciao-red fdb delete MAC dev HV master",
+    "ip netns exec ciao-red busybox sysctl -w net.ipv4.ip_forward=0",
+    "busybox sysctl -w net.ipv4.ip_forward=0",
+    "ip link set CU down",
+    "ip link delete CU",
+    "ip -n ciao-red link set up0 down",
+    "ip -n ciao-red route delete default",
+];
+
+fn change(bench: &Bench, command: &str) {
+    let (vnics, uplinks) = bench.store.read(|tx| Ok((tx.vnics(None)?, tx.uplinks()?))).unwrap();
+    let command = command.replace("HV", vnics[0].host_link.as_str()).replace("MAC", &vnics[0].mac.to_string());
+    run(&command.replace("CU", uplinks[0].host_link.as_str()));
+}
+
+fn without_times(rows: Vec<Repair>) -> Vec<String> {
+    rows.into_iter().map(|row| format!("{} {}: {} {:?}", row.action, row.what, row.why, row.error)).collect()
+}
+
+/// Whether all is as recorded, and the container reaches its gateway and has no more rights than before.
+fn is_well(bench: &Bench) -> bool {
+    bench.driver.reconcile(Depth::Dry).is_empty() && answers("box2", "10.1.0.1")
+}
+
+tests! {
+    fn every_change_is_listed_by_a_dry_run_and_restored_by_a_pass(_kernel) {
+        let bench = scene();
+        for command in CHANGES {
+            change(&bench, command);
+            let dry = without_times(bench.driver.reconcile(Depth::Dry));
+            let done = without_times(bench.driver.reconcile(Depth::Glance));
+            assert!(!dry.is_empty() && dry.iter().all(|row| row.ends_with("None")), "{command}: {dry:?}");
+            assert_eq!(dry, done, "{command}");
+            assert!(is_well(&bench), "{command}: {:?}", bench.driver.reconcile(Depth::Dry));
+        }
+    }
+
+    fn every_change_is_restored_within_seconds_by_itself(_kernel) {
+        let bench = scene();
+        let ends = Arc::new(AtomicBool::new(false));
+        let (driver, ending) = (Arc::clone(&bench.driver), Arc::clone(&ends));
+        let watching = std::thread::spawn(move || {
+            // Nothing is on a timer.
+            let mut watcher = Watcher::new(driver, Duration::from_secs(3600));
+            while !ending.load(Ordering::Relaxed) {
+                watcher.step().unwrap();
+            }
+        });
+        // Other namespaces come, change and go.
+        run("ip netns add noise");
+        for command in CHANGES {
+            if command.contains("neigh") || command.contains("fdb") {
+                // What restored the one before is reported too, and looked at.
+                std::thread::sleep(Duration::from_millis(1500));
+            }
+            change(&bench, command);
+            run("ip -n noise link add v0 type veth peer name v1");
+            run("ip -n noise link delete v0");
+            let since = Instant::now();
+            assert!(soon(|| is_well(&bench)), "{command}: {:?}", bench.driver.reconcile(Depth::Dry));
+            println!("{:>6.0} ms  {command}", since.elapsed().as_secs_f64() * 1000.0);
+            assert!(since.elapsed() < Duration::from_secs(5), "{command}");
+        }
+        ends.store(true, Ordering::Relaxed);
+        watching.join().unwrap();
+    }
+
+    fn a_list_that_changes_meanwhile_is_whole(kernel) {
+        run("ip netns add ciao-red");
+        for n in 0..200 {
+            run(&format!("ip -n ciao-red link add d{n} type bridge"));
+        }
+        let ends = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    run("ip -n ciao-red link add x type bridge");
+                    run("ip -n ciao-red link delete x");
+                }
+            });
+            for _ in 0..50 {
+                let seen = kernel.look(&inside("ciao-red")).unwrap().unwrap();
+                let stay = seen.links.keys().filter(|link| link.as_str().starts_with('d')).count();
+                assert_eq!(stay, 200);
+            }
+            ends.store(true, Ordering::Relaxed);
+        });
+    }
+
+    fn one_tenant_s_odd_namespace_does_not_hold_up_the_others(_kernel) {
+        let bench = scene();
+        bench.network("blue", "nat");
+        // A file, a folder, a dangling link.
+        std::fs::write("/run/netns/ciao-odd", "no namespace").unwrap();
+        std::fs::create_dir("/run/netns/ciao-folder").unwrap();
+        std::os::unix::fs::symlink("/nowhere", "/run/netns/ciao-dangling").unwrap();
+        // What blue's namespace was is another kind of one now, which cannot be entered.
+        run("umount /run/netns/ciao-blue");
+        run("mount --bind /proc/self/ns/uts /run/netns/ciao-blue");
+        change(&bench, "ip netns exec ciao-red nft flush ruleset");
+        let kernel = Arc::new(Linux::new().unwrap());
+        let driver = ciao_netdriver::Driver::new(Arc::clone(&bench.store), kernel, ciao_netdriver::Config::default());
+        let rows = driver.unwrap().reconcile(Depth::Whole);
+        let failed: Vec<_> = rows.iter().filter(|row| row.error.is_some()).map(|row| row.what.as_str()).collect();
+        assert!(failed.contains(&"network namespace ciao-blue"), "{rows:?}");
+        assert!(rows.iter().any(|row| row.what == "rules of network namespace ciao-red" && row.error.is_none()), "{rows:?}");
+        assert!(attempt("ip netns exec ciao-red nft list table bridge ciao").status.success());
+        assert!(answers("box2", "10.1.0.1"));
+    }
+}
