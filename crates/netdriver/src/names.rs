@@ -1,6 +1,6 @@
 //! What ciao-net calls the things it makes, so that an administrator sees whose they are, and `reconcile` too.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ciao_common::types::{LinkName, MacAddr, NetworkId, Subnet, TenantId, VnicId};
 
 /// How the names of namespaces begin: a tenant's, and that of a network without tenant. No tenant's name begins with
@@ -52,10 +52,15 @@ pub fn is_ours(link: &LinkName) -> bool {
 /// Whether a user may give the name to a bridge.
 ///
 /// # Errors
-/// It is one that ciao-net gives to other links.
+/// It is one that ciao-net or the kernel gives to other links; a character of it means something in a rule.
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
-    let taken = bridge.as_str() == INNER_LINK || is_ours(bridge);
-    anyhow::ensure!(!taken, "bridge {bridge} has a name that ciao-net gives to other links: give another one");
+    let is_plain = bridge.is_plain() && bridge.as_str().as_bytes()[0] != b'-';
+    ensure!(is_plain, "bridge {:?} may hold letters, digits, '_', '.' and '-' only, and no '-' first", bridge.as_str());
+    let is_taken = matches!(bridge.as_str(), "lo" | "all" | "default" | INNER_LINK) || is_ours(bridge);
+    ensure!(
+        !is_taken,
+        "bridge {bridge} has a name that ciao-net or the kernel gives to something else: give another one"
+    );
     Ok(())
 }
 

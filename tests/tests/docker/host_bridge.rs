@@ -27,14 +27,17 @@ fn containers_on_an_existing_bridge_reach_each_other_and_the_lan() {
     assert!(host.sh("iptables -S FORWARD").unwrap().contains("-P FORWARD DROP"), "the engine's policy is the point");
     let before = host.sh(STATE).unwrap();
 
-    network(&host, "app", &["--subnet", "10.7.0.0/24", "--gateway", "10.7.0.1", "--opt", "bridge=lan"]);
+    network(&host, "app", &["--subnet", "10.7.0.0/24", "--gateway", "10.7.0.1", "--opt", "host_bridge=lan"]);
     run(&host, "web", &["--network", "app", "--ip", "10.7.0.2"]);
     run(&host, "db", &["--network", "app", "--ip", "10.7.0.3"]);
     for target in ["10.7.0.3", "10.7.0.9", "10.7.0.1", "db"] {
         assert!(reaches(&host, "web", target), "web reaches {target}");
     }
     assert_eq!(interfaces(&host, "web"), ["eth0", "lo"]);
-    assert_eq!(sql(&host, "SELECT namespace, egress FROM network"), "(host)|gateway");
+    assert_eq!(
+        sql(&host, "SELECT namespace, isolation, egress FROM network"),
+        "(host)|none: the host's bridge|gateway"
+    );
 
     // dockerd rewrites its chains when it comes back.
     host.docker(&["stop", "db"]).unwrap();
@@ -54,7 +57,7 @@ fn a_launchers_vnic_goes_onto_an_existing_bridge() {
     host.add_namespace("neighbour").unwrap();
     host.sh(LAN).unwrap();
     for (instance, last) in [("web", 2), ("db", 3)] {
-        let place = format!("--tenant red --instance {instance} --subnet 10.7.0.0/24 --bridge lan");
+        let place = format!("--tenant red --instance {instance} --subnet 10.7.0.0/24 --host-bridge lan");
         let address = format!("--ip 10.7.0.{last} --mac 02:00:0a:07:00:{last:02x}");
         host.sh(&format!("ciao-net launch {place} {address} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     }

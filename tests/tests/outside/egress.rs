@@ -100,7 +100,7 @@ fn egress_gateway_leaves_by_a_router_of_ones_own() {
         ip -n router link set lo up; ip -n router address add 198.51.100.1/32 dev lo
         echo router >/run/index.html; ip netns exec router busybox httpd -p 80 -h /run")
         .unwrap();
-    network(&host, "app", "red", "--subnet 10.7.0.0/24 --gateway 10.7.0.1 -o bridge=lan").unwrap();
+    network(&host, "app", "red", "--subnet 10.7.0.0/24 --gateway 10.7.0.1 -o host_bridge=lan").unwrap();
     let web = serve(&host, "web", "--network app").unwrap();
     assert_eq!(sql(&host, "SELECT egress, namespace FROM network"), "gateway|(host)");
     assert!(soon(|| web.fetch("198.51.100.1:80") == page("router")));

@@ -80,6 +80,8 @@ pub struct NetworkRow {
     pub bridge: LinkName,
     /// The bridge's network namespace, or `(host)`.
     pub namespace: String,
+    /// `on`; or what its containers lack: `port_security=off`, or all on a bridge of the host's own.
+    pub isolation: String,
     /// Who answers the gateway's address.
     pub egress: String,
     /// Of its links, in bytes.
@@ -287,6 +289,18 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
+    /// Whether a tenant has a network or a VNIC on a bridge of the host's own. What is recorded there stays there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn is_tenant_on_host_bridge(&self, tenant: Option<&TenantId>, bridge: &LinkName) -> Result<bool> {
+        let Some(tenant) = tenant else { return Ok(false) };
+        let has = |owner: &Option<TenantId>| owner.as_ref() == Some(tenant);
+        let networks = self.networks_on_bridge(None, bridge)?;
+        let vnics = self.vnics_on_bridge(None, bridge)?;
+        Ok(networks.iter().any(|network| has(&network.tenant)) || vnics.iter().any(|vnic| has(&vnic.tenant)))
+    }
+
     /// Whether a network or live VNIC uses a bridge.
     ///
     /// # Errors
@@ -358,6 +372,7 @@ impl Tx<'_> {
                 gateways: row.get("gateways")?,
                 bridge: get(row, "bridge")?,
                 namespace: row.get("namespace")?,
+                isolation: row.get("isolation")?,
                 egress: row.get("egress")?,
                 mtu: row.get("mtu")?,
                 vnics: row.get("vnics")?,

@@ -54,7 +54,9 @@ WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
 CREATE VIEW network AS
 SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,
        (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
-       n.bridge, coalesce(n.namespace, '(host)') AS namespace, n.egress, n.mtu, n.vnics,
+       n.bridge, coalesce(n.namespace, '(host)') AS namespace,
+       CASE WHEN n.namespace IS NULL THEN 'none: the host''s bridge' WHEN n.secured THEN 'on' ELSE 'port_security=off' END AS isolation,
+       n.egress, n.mtu, n.vnics,
        (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
        substr(n.id, 1, 12) AS network, datetime(n.created / 1000, 'unixepoch') AS created
 FROM network_record n

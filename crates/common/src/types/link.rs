@@ -18,6 +18,13 @@ impl LinkName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it means itself alone wherever it is written: letters, digits, `_`, `.` and `-`. The kernel takes more, but
+    /// iptables reads `+` as a wildcard, nft `*`, and neither can quote a quotation mark.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    }
 }
 
 impl FromStr for LinkName {

@@ -107,6 +107,9 @@ struct Wanted {
     /// The tenant's bridge; one for the subnet unless given.
     #[arg(long)]
     bridge: Option<LinkName>,
+    /// A bridge of the host's own, without isolation and port security.
+    #[arg(long, conflicts_with = "bridge")]
+    host_bridge: Option<LinkName>,
     /// A second address, for dual stack.
     #[arg(long, value_name = "ADDRESS", requires = "subnet6", value_parser = parse_address)]
     ip6: Option<IpAddr>,
@@ -135,6 +138,7 @@ impl Wanted {
             gateway: self.gateway,
             mtu: self.mtu,
             bridge: self.bridge.clone(),
+            host_bridge: self.host_bridge.clone(),
             address6: self.ip6,
             subnet6: self.subnet6,
             allowed_addresses: self.allow.clone(),

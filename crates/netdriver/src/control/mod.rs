@@ -99,7 +99,7 @@ mod tests {
     fn the_description_has_every_field_of_a_request() {
         let request: VnicRequest = serde_json::from_value(serde_json::json!({
             "tenant": "t", "instance": "i", "subnet": "10.0.0.0/24", "address": "10.0.0.2", "mac": "02:00:00:00:00:02",
-            "gateway": "10.0.0.1", "mtu": 1400, "bridge": "b", "address6": "fd00::2", "subnet6": "fd00::/64", "network": "n",
+            "gateway": "10.0.0.1", "mtu": 1400, "bridge": "b", "host_bridge": "b", "address6": "fd00::2", "subnet6": "fd00::/64", "network": "n",
             "allowed_addresses": ["10.0.0.100"], "rate": "100mbit",
         }))
         .unwrap();

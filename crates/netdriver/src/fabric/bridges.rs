@@ -25,13 +25,25 @@ impl Bridges {
         Self { store, kernel, tenant_rules }
     }
 
-    /// Where a network's or VNIC's bridge is: `None` for one that exists in the host's namespace and is not ours.
-    pub(crate) fn namespace_for(&self, bridge: Option<&LinkName>, ours: String) -> Result<Option<String>> {
-        let Some(bridge) = bridge else { return Ok(Some(ours)) };
-        match self.kernel.host_link(bridge)? {
-            HostLink::Absent => Ok(Some(ours)),
-            HostLink::Bridge => Ok(None),
-            HostLink::Other => bail!("{bridge} is a link of this host but not a bridge: give another --opt bridge"),
+    /// Whether a bridge can be used that is to be one of the host, or one of ours. A bridge of the host that happens to have
+    /// the name of ours is another one.
+    pub(crate) fn check(&self, bridge: &LinkName, on_host: bool) -> Result<()> {
+        match (self.kernel.host_link(bridge)?, on_host) {
+            (HostLink::Bridge, false) => {
+                log::info!(
+                    "bridge {bridge} of the host is not used for bridge={bridge}: host_bridge={bridge} is for that"
+                );
+                Ok(())
+            }
+            (HostLink::Absent | HostLink::Other, false) | (HostLink::Bridge, true) => Ok(()),
+            (HostLink::Absent, true) => {
+                bail!(
+                    "this host has no bridge {bridge}: create it first, or give bridge={bridge}, which ciao-net makes"
+                )
+            }
+            (HostLink::Other, true) => {
+                bail!("{bridge} is a link of this host but not a bridge: give another host_bridge")
+            }
         }
     }
 

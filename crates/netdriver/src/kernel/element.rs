@@ -136,7 +136,7 @@ impl Part {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
-            Self::Link(link) => link.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)),
+            Self::Link(link) => link.is_plain(),
             _ => true,
         }
     }

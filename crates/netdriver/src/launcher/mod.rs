@@ -9,7 +9,7 @@ use ciao_common::types::{InstanceId, TenantId, VnicId};
 use serde_json::json;
 
 use crate::attachment::{self, Detached};
-use crate::kernel::{HostLink, LinkLocation};
+use crate::kernel::LinkLocation;
 use crate::{Driver, fabric, names, undone};
 use plan::plan;
 
@@ -39,16 +39,12 @@ impl Driver {
     /// # Errors
     /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
     pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation<VnicReply>> {
-        let tenant = names::tenant_namespace(&request.tenant);
-        if let Some(bridge) = &request.bridge
-            && self.fabric.kernel.host_link(bridge)? == HostLink::Other
+        if let Some(bridge) = request.named_bridge()
+            && let Err(error) = self.fabric.bridges.check(bridge, request.host_bridge.is_some())
         {
-            return Ok(Creation::Conflict(format!(
-                "{bridge} is a link of this host but not a bridge: give another bridge"
-            )));
+            return Ok(Creation::Conflict(format!("{error:#}")));
         }
-        let on_host = self.fabric.bridges.namespace_for(request.bridge.as_ref(), tenant)?.is_none();
-        let (vnic, is_new) = match self.store.write(move |tx| plan(tx, &request, on_host))? {
+        let (vnic, is_new) = match self.store.write(move |tx| plan(tx, &request))? {
             Creation::Created(vnic) => (vnic, true),
             Creation::Existing(vnic) => (vnic, false),
             Creation::Conflict(sentence) => return Ok(Creation::Conflict(sentence)),
@@ -177,7 +173,8 @@ fn docker_network(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<DockerNetwork>> {
     };
     let name = vnic.network_name.clone().unwrap_or_else(|| names::docker_network(tenant, subnet));
     let id = network_of(tx, vnic)?.map(|network| String::from(network.id));
-    let mut options = json!({ "tenant": tenant, "bridge": vnic.bridge });
+    let bridge = if vnic.namespace.is_some() { "bridge" } else { "host_bridge" };
+    let mut options = json!({ "tenant": tenant, bridge: vnic.bridge });
     if let Some(mtu) = vnic.mtu {
         options[ciao_common::api::network::MTU] = json!(mtu.to_string());
     }

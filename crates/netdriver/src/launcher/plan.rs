@@ -10,23 +10,25 @@ use super::{Creation, VnicRequest};
 use crate::names;
 
 /// Records a VNIC, or finds it recorded.
-pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest, on_host: bool) -> Result<Creation<Vnic>> {
+pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>> {
     let (tenant, subnet) = (&request.tenant, request.subnet);
     if let Some(vnic) = tx.vnic_at(tenant, subnet, request.address)? {
         return Ok(same_or_taken(request, vnic));
     }
     let place = existing_place(tx, tenant, subnet)?;
-    if let (Some((_, bridge)), Some(asked)) = (&place, &request.bridge)
-        && bridge != asked
+    if let (Some((namespace, bridge)), Some(asked)) = (&place, request.named_bridge())
+        && (bridge != asked || (request.host_bridge.is_some() && namespace.is_some()))
     {
         return Ok(Creation::Conflict(format!(
-            "subnet {subnet} of tenant {tenant} is on bridge {bridge}, not on {asked}: leave the bridge away, or give that one"
+            "subnet {subnet} of tenant {tenant} is on bridge {bridge}{}, not on {asked}{}: omit the bridge, or give that one",
+            if namespace.is_none() { " of the host" } else { "" },
+            if request.host_bridge.is_some() { " of the host" } else { "" },
         )));
     }
     if let Some(sentence) = contradicts(tx, request)? {
         return Ok(Creation::Conflict(sentence));
     }
-    let vnic = draft(tx, request, on_host, place)?;
+    let vnic = draft(tx, request, place)?;
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     if let Some(other) = with_mac.first() {
         return Ok(Creation::Conflict(format!(
@@ -59,7 +61,8 @@ fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Creation<Vnic> {
         return Creation::Conflict(format!("address {address} is {}'s: give another one", holder(&vnic)));
     }
     let v6 = request.subnet6.zip(request.address6);
-    let bridge = request.bridge.as_ref().is_none_or(|bridge| *bridge == vnic.bridge);
+    let on_host = request.host_bridge.is_none() || vnic.namespace.is_none();
+    let bridge = on_host && request.named_bridge().is_none_or(|bridge| *bridge == vnic.bridge);
     let same = vnic.mac == request.mac
         && vnic.v6 == v6
         && vnic.mtu == request.mtu
@@ -116,12 +119,15 @@ fn contradicts(tx: &Tx<'_>, request: &VnicRequest) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn draft(tx: &Tx<'_>, request: &VnicRequest, on_host: bool, place: Option<Location>) -> Result<Vnic> {
+fn draft(tx: &Tx<'_>, request: &VnicRequest, place: Option<Location>) -> Result<Vnic> {
     let (tenant, subnet) = (&request.tenant, request.subnet);
     let ours = names::tenant_namespace(tenant);
-    let (namespace, bridge) = match (place, &request.bridge) {
+    let (namespace, bridge) = match (place, request.named_bridge()) {
         (Some(place), _) => place,
-        (None, Some(bridge)) => ((!on_host || tx.is_bridge_used(&ours, bridge)?).then_some(ours), bridge.clone()),
+        (None, Some(bridge)) => {
+            let on_host = request.host_bridge.is_some() || tx.is_tenant_on_host_bridge(Some(tenant), bridge)?;
+            ((!on_host).then_some(ours), bridge.clone())
+        }
         (None, None) => (Some(ours), names::subnet_bridge(tenant, subnet)?),
     };
     let id = VnicId::random();

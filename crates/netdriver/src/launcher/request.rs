@@ -34,6 +34,9 @@ pub struct VnicRequest {
     /// The tenant's bridge; one for the subnet unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<LinkName>,
+    /// A bridge of the host's own, where nothing of ciao's restricts the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_bridge: Option<LinkName>,
     /// A second address, for dual stack.
     #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
     pub address6: Option<IpAddr>,
@@ -124,6 +127,11 @@ pub struct RemovableNetwork {
 }
 
 impl VnicRequest {
+    /// The bridge that is asked for, the tenant's or the host's.
+    pub(super) fn named_bridge(&self) -> Option<&LinkName> {
+        self.bridge.as_ref().or(self.host_bridge.as_ref())
+    }
+
     /// Fills in what may be left open, and checks that it makes sense.
     ///
     /// # Errors
@@ -132,7 +140,11 @@ impl VnicRequest {
         inside(self.subnet, self.address)?;
         let gateway = *self.gateway.get_or_insert_with(|| self.subnet.first_usable());
         self.subnet.check_for_hosts(Some(gateway))?;
-        self.bridge.as_ref().map_or(Ok(()), names::check_bridge)?;
+        ensure!(
+            self.bridge.is_none() || self.host_bridge.is_none(),
+            "bridge and host_bridge exclude each other: a VNIC is on one bridge"
+        );
+        self.named_bridge().map_or(Ok(()), names::check_bridge)?;
         ensure!(
             gateway != self.address,
             "address {gateway} is the gateway's: give another address, or another gateway"

@@ -85,9 +85,9 @@ fn a_vnic_of_another_tenant_on_the_same_host_bridge_is_nobody_else_s() {
     let b = Bench::new();
     let lan = ("lan0".parse().unwrap(), ciao_netdriver::kernel::fake::FakeLink::Bridge([].into()));
     b.kernel.change(|state| drop(state.links.insert((ciao_netdriver::kernel::Namespace::Host, lan.0), lan.1)));
-    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "blue"), ("bridge", "lan0")]));
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "blue"), ("host_bridge", "lan0")]));
     let mut request = vnic("red", "i1", SUBNET, "192.168.111.2", MAC);
-    request["bridge"] = json!("lan0");
+    request["host_bridge"] = json!("lan0");
     let red = b.vnic(&request);
     let by_mac = endpoint("e1", "n1", "", MAC);
     let (mut by_instance, mut by_vnic) = (endpoint("e2", "n1", "", ""), endpoint("e3", "n1", "", ""));

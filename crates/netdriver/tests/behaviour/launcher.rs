@@ -172,7 +172,7 @@ fn a_vnic_on_an_existing_bridge_of_the_host_leaves_it_there() {
     b.kernel.change(|state| drop(state.links.insert(key, FakeLink::Bridge([].into()))));
     let before = b.kernel.state();
     let mut request = i1();
-    request["bridge"] = json!("lan0");
+    request["host_bridge"] = json!("lan0");
     let made = b.vnic(&request);
     assert_eq!(made["namespace"], Value::Null);
     b.assert_consistent();

@@ -37,7 +37,8 @@ fn icc_is_refused_on_a_bridge_that_is_not_ours() {
     let b = Bench::new();
     let key = (Namespace::Host, "lan0".parse().unwrap());
     b.kernel.change(|state| drop(state.links.insert(key, FakeLink::Bridge([].into()))));
-    let error =
-        b.call("CreateNetwork", &network("n1", &["10.1.0.0/24"], &[("bridge", "lan0"), ("icc", "false")])).unwrap_err();
-    assert!(error.contains("lan0 exists on the host"), "{error}");
+    let error = b
+        .call("CreateNetwork", &network("n1", &["10.1.0.0/24"], &[("host_bridge", "lan0"), ("icc", "false")]))
+        .unwrap_err();
+    assert!(error.contains("lan0 is the host's own"), "{error}");
 }

@@ -119,7 +119,7 @@ fn join_on_a_host_bridge_that_is_gone_says_so() {
     let b = Bench::new();
     let key = (Namespace::Host, "lan0".parse().unwrap());
     b.kernel.change(|state| drop(state.links.insert(key.clone(), FakeLink::Bridge([].into()))));
-    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("bridge", "lan0")]));
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("host_bridge", "lan0")]));
     b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
     b.reboot();
     let error = b.call("Join", &names_of("n1", "e1")).unwrap_err();

@@ -78,6 +78,13 @@ fn a_network_with_a_wrong_value_is_refused_by_name() {
         (option("brigde", "x"), "unknown option --opt brigde: ciao-net knows tenant, bridge,"),
         (option("bridge", "1234567890123456"), "1234567890123456"),
         (option("bridge", "a/b"), "a/b"),
+        (option("bridge", "\""), "may hold letters, digits"),
+        (option("bridge", "br+"), "may hold letters, digits"),
+        (option("bridge", "br*"), "may hold letters, digits"),
+        (option("bridge", "-x"), "no '-' first"),
+        (option("bridge", "all"), "give another one"),
+        (option("host_bridge", "br'1"), "may hold letters, digits"),
+        (option("dst_prefix", "eth\""), "dst_prefix"),
         (option("tenant", "../x"), "../x"),
         (option("tenant", &"x".repeat(64)), "64 bytes"),
         (option("cnci", "not-an-ip"), "not-an-ip"),
@@ -216,7 +223,7 @@ fn a_launcher_s_wrong_call_is_refused_in_json() {
         let link = ciao_netdriver::kernel::fake::FakeLink::Other;
         state.links.insert((ciao_netdriver::kernel::Namespace::Host, "eth0".parse().unwrap()), link);
     });
-    other["bridge"] = json!("eth0");
+    other["host_bridge"] = json!("eth0");
     let (status, reply) = b.make_vnic(&other);
     assert!(status < 500 && reply["error"].as_str().unwrap().contains("not a bridge"), "{status} {reply}");
     b.kernel.change(|now| *now = state.clone());

@@ -3,8 +3,10 @@
 use std::net::Ipv6Addr;
 
 use ciao_common::store::Protocol;
-use ciao_netdriver::kernel::element::{self, Change, Element, Part, Table};
+use ciao_common::types::LinkName;
+use ciao_netdriver::kernel::element::{self, Change, Element, Part, Ruleset, Table};
 use ciao_netdriver::kernel::{Firewall, FirewallOpening, Namespace, Namespaces, Rules};
+use ciao_netdriver::names::check_bridge;
 
 use crate::apart::{RED, inside, name, tests};
 
@@ -22,6 +24,27 @@ tests! {
         assert!(error.contains("nft"), "{error}");
         assert_eq!(has(), (false, true));
         assert!(kernel.run_nft(&inside("ciao-none"), "table inet ciao\n").is_err());
+    }
+
+    fn whatever_bridge_is_accepted_loads_and_what_an_old_record_has_does_too(kernel) {
+        // Every character that a link's name may have, alone and in the middle: the accepted ones load in nft's language.
+        let printable = (0x21..0x7f_u8).map(char::from);
+        let names: Vec<_> = printable.flat_map(|c| [c.to_string(), format!("a{c}b"), format!("{c}{c}")]).collect();
+        let names: Vec<LinkName> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let accepted: Vec<_> = names.iter().filter(|name| check_bridge(name).is_ok()).collect();
+        assert!(accepted.len() > 180 && accepted.len() < names.len(), "{} of {}", accepted.len(), names.len());
+        kernel.ensure_namespace(RED).unwrap();
+        let element = |name: &LinkName| Element::new(Table::Inet, "nat", [Part::Link(name.clone())]);
+        let tables = "table inet ciao\ndelete table inet ciao\ntable inet ciao {\n\tset nat { type ifname; }\n}\n";
+        let lines: String = accepted.iter().map(|name| element(name).line(Change::Add)).collect();
+        kernel.run_nft(&inside(RED), &format!("{tables}{lines}")).unwrap();
+        // Records of an earlier version may have any of them.
+        let ruleset = Ruleset { tables, elements: names.iter().map(element).collect() };
+        assert!(kernel.load_rules(&inside(RED), &ruleset).unwrap().is_some());
+        assert_eq!(kernel.rules_difference(&inside(RED), &ruleset).unwrap(), None);
+        let fewer = Ruleset { tables, elements: ruleset.elements[1..].to_vec() };
+        let difference = kernel.rules_difference(&inside(RED), &fewer).unwrap();
+        assert_eq!(difference.as_deref(), Some("set nat has 0 elements too few and 1 too many"));
     }
 
     fn every_change_of_the_host_s_rules_is_counted(kernel) {

@@ -76,21 +76,31 @@ impl Driver {
     /// a tenant that only one of the two drivers was told.
     pub fn create_network(&self, call: CreateNetwork) -> Result<Empty> {
         let request = NetworkRequest::parse(&call)?;
-        let on_host = self.fabric.bridges.namespace_for(request.options.bridge.as_ref(), String::new())?.is_none();
+        if let Some(bridge) = &request.options.bridge {
+            self.fabric.bridges.check(bridge, request.options.on_host)?;
+        }
         let pool = self.fabric.uplinks.pool();
-        let (network, made) = self.record_network(request, on_host, pool)?;
+        let (network, made) = self.record_network(request, pool)?;
+        if made && network.namespace.is_none() {
+            log::warn!(
+                "network {} is on bridge {} of the host: its containers are neither isolated nor restricted to their own \
+                 addresses",
+                network.id.short(),
+                network.bridge
+            );
+        }
         let _lock = self.fabric.lock(network.namespace.as_deref());
         let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
         Err(if made { undone(error, self.forget(&network)) } else { error })
     }
 
     /// Records a network, or finds it recorded. `true`: it is new.
-    fn record_network(&self, request: NetworkRequest, on_host: bool, pool: UplinkPool) -> Result<(Network, bool)> {
+    fn record_network(&self, request: NetworkRequest, pool: UplinkPool) -> Result<(Network, bool)> {
         let request = Arc::new(request);
         let mut contest = None;
         loop {
             let again = Arc::clone(&request);
-            match self.store.write(move |tx| record(tx, &again, on_host, &pool))? {
+            match self.store.write(move |tx| record(tx, &again, &pool))? {
                 Recorded::Done(network, made) => return Ok((*network, made)),
                 Recorded::Contested(subnet) => contest = Some(self.contests.wait(contest, subnet)?),
             }
@@ -139,7 +149,7 @@ enum Recorded {
     Contested(Subnet),
 }
 
-fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPool) -> Result<Recorded> {
+fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Recorded> {
     if let Some(network) = tx.network(&request.id)? {
         ensure!(
             network.options == request.fingerprint,
@@ -160,11 +170,11 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, on_host: bool, pool: &UplinkPoo
     );
     let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
     let bridge = request.options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
-    // A bridge that the tenant has already is meant, whatever else has its name by now.
-    let namespace = (!on_host || tx.is_bridge_used(&ours, &bridge)?).then_some(ours);
+    let on_host = request.options.on_host || tx.is_tenant_on_host_bridge(tenant.as_ref(), &bridge)?;
+    let namespace = (!on_host).then_some(ours);
     ensure!(
         namespace.is_some() || request.options.icc,
-        "--opt icc=false needs a bridge that ciao-net makes, and {bridge} exists on the host: give another --opt bridge"
+        "--opt icc=false needs a bridge that ciao-net makes, and {bridge} is the host's own: give another --opt bridge"
     );
     let egress = request.options.egress(namespace.is_some())?;
     if egress == Egress::Nat {

@@ -13,16 +13,30 @@ use super::{parsed, refuse_unknown};
 use crate::names;
 
 /// The options of a network that ciao-net knows.
-const KNOWN: [&str; 11] =
-    ["tenant", "bridge", "cnci", "vnics", "egress", "egress6", "dst_prefix", "routes", "port_security", "icc", MTU];
+const KNOWN: [&str; 12] = [
+    "tenant",
+    "bridge",
+    "host_bridge",
+    "cnci",
+    "vnics",
+    "egress",
+    "egress6",
+    "dst_prefix",
+    "routes",
+    "port_security",
+    "icc",
+    MTU,
+];
 
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// `tenant`: whose namespace. None: the network's own, unless a launcher's VNICs say whose it is.
     pub tenant: Option<TenantId>,
-    /// `bridge`: its name. None: one made up.
+    /// `bridge`, or `host_bridge`: its name. None: one made up.
     pub bridge: Option<LinkName>,
+    /// `host_bridge`: it is one of the host's own, where nothing of ciao's restricts containers.
+    pub on_host: bool,
     /// `cnci`: the concentrator, which answers the gateway's address.
     pub cnci: Option<IpAddr>,
     /// `vnics=auto|required`.
@@ -63,9 +77,15 @@ impl NetworkOptions {
     pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
         refuse_unknown(user.keys(), &KNOWN, "--opt")?;
         let value = |key: &str| user.get(key).map(String::as_str).filter(|text| !text.is_empty());
+        let (bridge, on_host) = (parsed(value("bridge"), "bridge")?, parsed(value("host_bridge"), "host_bridge")?);
+        ensure!(
+            bridge.is_none() || on_host.is_none(),
+            "--opt bridge and --opt host_bridge exclude each other: a network is on one bridge"
+        );
         let options = Self {
             tenant: parsed(value("tenant"), "tenant")?,
-            bridge: parsed(value("bridge"), "bridge")?,
+            on_host: on_host.is_some(),
+            bridge: bridge.or(on_host),
             cnci: value("cnci").map(parse_address).transpose().context("--opt cnci")?,
             vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
             egress: parsed(value("egress"), "egress")?,
@@ -85,7 +105,7 @@ impl NetworkOptions {
         self.bridge.as_ref().map_or(Ok(()), names::check_bridge)?;
         // The engine adds a number of up to four digits.
         let prefix = &self.dst_prefix;
-        let fits = prefix.len() <= 11 && prefix.parse::<LinkName>().is_ok();
+        let fits = prefix.len() <= 11 && prefix.parse::<LinkName>().is_ok_and(|name| name.is_plain());
         ensure!(fits, "--opt dst_prefix={prefix}: give 1 to 11 letters or digits, such as eth");
         if self.internal {
             let outside = self.egress.filter(|egress| *egress != Egress::None);
@@ -111,8 +131,8 @@ impl NetworkOptions {
     pub fn egress(&self, bridge_is_ours: bool) -> Result<Egress> {
         match self.egress {
             Some(Egress::Nat) if !bridge_is_ours => bail!(
-                "--opt egress=nat needs a bridge that ciao-net makes, and this one exists on the host: \
-                 give another --opt bridge, or egress=gateway"
+                "--opt egress=nat needs a bridge that ciao-net makes, and this one is the host's own: \
+                 give --opt bridge in place of host_bridge, or egress=gateway"
             ),
             Some(egress) => Ok(egress),
             None if self.internal => Ok(Egress::None),
@@ -219,7 +239,7 @@ mod tests {
         assert_eq!(egress(&[], true).unwrap(), Egress::Nat);
         assert_eq!(egress(&[], false).unwrap(), Egress::Gateway);
         assert_eq!(egress(&[("cnci", "10.0.0.9")], true).unwrap(), Egress::Gateway);
-        assert!(sentence(egress(&[("egress", "nat")], false)).contains("exists on the host"));
+        assert!(sentence(egress(&[("egress", "nat")], false)).contains("is the host's own"));
         let internal = NetworkOptions::parse_generic(&BTreeMap::new(), true).unwrap();
         assert_eq!(internal.egress(true).unwrap(), Egress::None);
     }
