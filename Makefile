@@ -10,7 +10,7 @@ ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
-.PHONY: demo test check lint test-engines test-package fuzz bench build programs package install uninstall deps
+.PHONY: demo test check lint test-engines test-package fuzz bench build programs package plugin install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
@@ -75,6 +75,10 @@ target/tools/bin/cargo-deb:
 ## A Debian package, and an archive with static programs for other systems, in target/package.
 package: programs target/tools/bin/cargo-deb
 	CARGO="$(CARGO)" sh deploy/package.sh
+
+## Docker's managed plugins ciao-net and ciao-ipam, made and enabled in this machine's engine.
+plugin: programs
+	sh deploy/plugin/build.sh
 
 ## Put the plugins onto this machine, as the archive's install.sh does.
 install: programs

@@ -27,6 +27,7 @@ for_tests() {
 	need ping iputils-ping
 	need debootstrap debootstrap
 	need nft nftables
+	[ -e /etc/protocols ] || missing="$missing netbase"
 	need systemd-socket-activate systemd
 	need docker-compose docker-compose
 }

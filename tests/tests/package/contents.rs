@@ -67,7 +67,7 @@ fn the_package_brings_what_an_installation_needs_and_nothing_beside() {
 fn the_package_depends_on_what_its_programs_and_scripts_run() {
     let field = |name: &str| run(Command::new("dpkg-deb").arg("--field").arg(&packages()[0]).arg(name));
     let depends = field("Depends");
-    for package in ["libc6", "nftables", "passwd"] {
+    for package in ["libc6", "netbase", "nftables", "passwd"] {
         assert!(depends.contains(package), "{depends}");
     }
     // An engine is the administrator's: another one than Debian's may run here.

@@ -8,5 +8,6 @@ mod contents;
 mod hosts;
 mod local;
 mod made;
+mod plugin;
 mod scene;
 mod scripts;

@@ -25,7 +25,7 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
     let networks = docker.get("/networks")?.success()?;
     let networks = networks.as_array().context("dockerd's list of networks is no list")?;
     let mut endpoints = Vec::new();
-    for network in networks.iter().filter(|network| network["Driver"] == "ciao-net") {
+    for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
         let id = network["Id"].as_str().context("a network of dockerd's list has no id")?;
         let reply = docker.get(&format!("/networks/{id}"))?;
         // It may be gone since.
@@ -36,6 +36,13 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
     }
     let ids: Vec<_> = networks.iter().map(|network| &network["Id"]).collect();
     Ok(json!({ "networks": ids, "endpoints": endpoints }))
+}
+
+/// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may have a
+/// registry's name.
+fn is_ours(driver: &str) -> bool {
+    let name = driver.rsplit_once('/').map_or(driver, |(_, name)| name);
+    name.split_once(':').map_or(name, |(name, _)| name) == "ciao-net"
 }
 
 /// Docker's API, in the newest version that the engine has.
@@ -156,5 +163,20 @@ impl Container<'_> {
         with_mac["MacAddress"] = json!(self.mac);
         body["NetworkingConfig"] = json!({ "EndpointsConfig": { self.network: endpoint } });
         body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_managed_plugin_s_networks_are_ours_too() {
+        for driver in ["ciao-net", "ciao-net:latest", "registry:5000/x/ciao-net:2"] {
+            assert!(is_ours(driver), "{driver}");
+        }
+        for driver in ["bridge", "ciao-ipam", "ciao-net/other", "x-ciao-net"] {
+            assert!(!is_ours(driver), "{driver}");
+        }
     }
 }

@@ -1,0 +1,41 @@
+//! The managed plugins, in an engine of their own: a network, a published port, and traffic that goes on while a plugin is
+//! disabled and enabled, as an upgrade of it does.
+
+use std::process::Command;
+
+use ciao_tests::lab::{Host, workspace};
+
+use crate::made::{binaries, run};
+
+#[test]
+fn traffic_goes_on_while_the_managed_plugin_is_exchanged() {
+    run(Command::new("sh").args(["deploy/plugin/build.sh", "stage"]).env("BINARIES", binaries()));
+    let host = Host::builder().name("plugin").ciao(false).start().unwrap();
+    let folder = workspace().join("target/package/plugin");
+    for name in ["ciao-ipam", "ciao-net"] {
+        host.sh(&format!("docker plugin create {name} {}/{name}; docker plugin enable {name}", folder.display()))
+            .unwrap();
+    }
+    host.sh(
+        "docker network create -d ciao-net:latest --ipam-driver ciao-ipam:latest -o tenant=red --ipam-opt tenant=red \
+         --subnet 10.9.0.0/24 app
+         docker run -d --name web --network app -p 8080:80 busybox sh -c 'echo hello >index.html; exec httpd -f'",
+    )
+    .unwrap();
+    assert_eq!(host.sh("wget -qO- http://127.0.0.1:8080/").unwrap(), "hello");
+    // The namespace is the host's, not the plugin's.
+    assert!(host.sh("ip netns exec ciao-red ip -o link").unwrap().contains("up0"));
+    assert!(host.sh("iptables -S; iptables -t filter -S").unwrap().contains("cu+"), "dockerd's policy is passed");
+
+    let exchange = "docker exec web ping -i 0.1 -c 30 10.9.0.1 >/tmp/pings & \
+                    docker plugin disable -f ciao-net; docker plugin set ciao-net options='--reconcile-every 30'
+                    docker plugin enable ciao-net; wait; tail -n 2 /tmp/pings";
+    let pings = host.sh(exchange).unwrap();
+    assert!(pings.contains("30 packets received, 0% packet loss"), "{pings}");
+    assert!(host.sh("tr '\\0' ' ' </proc/$(pidof ciao-net)/cmdline").unwrap().contains("--reconcile-every 30"));
+    assert_eq!(host.sh("wget -qO- http://127.0.0.1:8080/").unwrap(), "hello");
+    host.sh("docker run --rm --network app busybox ping -c 1 10.9.0.2").unwrap();
+
+    host.sh("docker rm -f web; docker network rm app; docker plugin rm -f ciao-net ciao-ipam").unwrap();
+    assert_eq!(host.sh("ip netns list; nft list tables | grep ciao || true").unwrap(), "");
+}
