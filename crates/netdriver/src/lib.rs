@@ -25,6 +25,7 @@ use ciao_common::store::{Scope, Store};
 use ciao_common::types::{MacAddr, Subnet, VnicId};
 
 use fabric::Fabric;
+pub use fabric::Shares;
 use kernel::Kernel;
 use uplink_pool::UplinkPool;
 
@@ -45,12 +46,14 @@ pub struct Config {
     pub scope: Scope,
     /// Where the addresses of uplinks come from, pairs of them.
     pub uplink_pool: Subnet,
+    /// What each tenant may have of what all share.
+    pub shares: Shares,
 }
 
 impl Default for Config {
     fn default() -> Self {
         let uplink_pool = "169.254.64.0/18".parse().expect("a constant");
-        Self { scope: Scope::Local, uplink_pool }
+        Self { scope: Scope::Local, uplink_pool, shares: Shares::default() }
     }
 }
 
@@ -65,7 +68,7 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let fabric = Fabric::new(store.clone(), kernel, pool)?;
+        let fabric = Fabric::new(store.clone(), kernel, pool, config.shares)?;
         Ok(Self {
             store,
             fabric,

@@ -16,7 +16,8 @@ use clap::Args;
 use crate::control::Control;
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
-use crate::{Config, Driver, docker};
+use crate::rules::MOST_NAT_PORTS;
+use crate::{Config, Driver, Shares, docker};
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -34,6 +35,13 @@ pub(super) struct Serve {
     /// Where tenants' ways to the host get their addresses, pairs of them.
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
+    /// Tracked flows to other hosts that a tenant may have at a time; 0: any number.
+    #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().flows)]
+    flows_per_tenant: u32,
+    /// Source ports of the host that a tenant may have for each destination; 0: any.
+    #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().nat_ports,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_NAT_PORTS)))]
+    nat_ports_per_tenant: u32,
     /// How often records and kernel are compared, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
@@ -49,7 +57,11 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     let driver = Arc::new(Driver::new(
         store,
         Arc::new(Linux::new()?),
-        Config { scope: args.scope, uplink_pool: args.uplink_pool },
+        Config {
+            scope: args.scope,
+            uplink_pool: args.uplink_pool,
+            shares: Shares { flows: args.flows_per_tenant, nat_ports: args.nat_ports_per_tenant },
+        },
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     // What fails of one tenant is logged, and tried again; the others have their network.

@@ -20,6 +20,8 @@ pub(crate) struct HostRules {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     pool: UplinkPool,
+    /// How many source ports each tenant may have.
+    nat_ports: u32,
     /// Held by whoever loads or deletes the rules.
     state: Mutex<State>,
     /// Held while rules are written. No other lock is taken inside.
@@ -38,8 +40,8 @@ struct State {
 }
 
 impl HostRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool) -> Self {
-        Self { store, kernel, pool, state: Mutex::default(), writing: Mutex::default() }
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool, nat_ports: u32) -> Self {
+        Self { store, kernel, pool, nat_ports, state: Mutex::default(), writing: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,7 +110,8 @@ impl HostRules {
             let address = self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
             Some((port, address))
         });
-        Ok(rules::host_ruleset(&networks, &forwarded.collect::<Vec<_>>(), &self.kernel.egress_bridges()?))
+        let (forwarded, egress) = (forwarded.collect::<Vec<_>>(), self.kernel.egress_bridges()?);
+        Ok(rules::host_ruleset(&networks, &uplinks, &forwarded, &egress, self.nat_ports))
     }
 
     /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not

@@ -29,6 +29,21 @@ use tenant_rules::TenantRules;
 use uplinks::Uplinks;
 use vnics::Vnics;
 
+/// What each tenant may have of what all tenants and the host share. 0: no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// Tracked flows to other hosts, at a time.
+    pub flows: u32,
+    /// Source ports of the host, for each destination and protocol.
+    pub nat_ports: u32,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { flows: 16384, nat_ports: rules::MOST_NAT_PORTS }
+    }
+}
+
 /// Namespaces, bridges, links and rules of all records.
 pub(crate) struct Fabric {
     store: Arc<Store>,
@@ -63,9 +78,9 @@ fn restricted(vnic: &Vnic, restrictions: Restrictions) -> Veth {
 }
 
 impl Fabric {
-    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool) -> Result<Self> {
-        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone()));
-        let host_rules = Arc::new(HostRules::new(store.clone(), kernel.clone(), pool));
+    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool, shares: Shares) -> Result<Self> {
+        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), shares.flows));
+        let host_rules = Arc::new(HostRules::new(store.clone(), kernel.clone(), pool, shares.nat_ports));
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone()));
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(store.clone(), kernel.clone(), bridges.clone(), tenant_rules.clone(), locks.clone())?;
@@ -106,11 +121,11 @@ impl Fabric {
             self.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &network.bridge)?;
         }
-        let outside = rules::host_elements(network);
+        let outside = self.uplinks.host_elements(namespace, network)?;
         if outside.is_empty() {
             return Ok(());
         }
-        self.host_rules.change(&outside, Change::Add).context("let IPv6 leave with its own addresses")
+        self.host_rules.change(&outside, Change::Add).context("add a network's subnets to the host's rules")
     }
 
     /// Removes what only a deleted network needed: its rules, an uplink, a bridge of ours and a namespace that nothing

@@ -23,6 +23,8 @@ pub(crate) struct TenantRules {
     /// that another thread just wrote. No other lock is taken inside.
     locks: Locks,
     generations: Generations,
+    /// How many flows to other hosts each may have.
+    flows: u32,
 }
 
 /// The generations of the namespaces' rules that are known to be as recorded.
@@ -54,8 +56,8 @@ impl Generations {
 }
 
 impl TenantRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel, locks: Locks::default(), generations: Generations::default() }
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, flows: u32) -> Self {
+        Self { store, kernel, locks: Locks::default(), generations: Generations::default(), flows }
     }
 
     /// Writes a namespace's whole ruleset from the records.
@@ -79,7 +81,7 @@ impl TenantRules {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
             Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
         })?;
-        Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports }.ruleset())
+        Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports, flows: self.flows }.ruleset())
     }
 
     /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or a manual change, all are

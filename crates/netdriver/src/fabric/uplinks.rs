@@ -13,7 +13,7 @@ use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use super::host_rules::HostRules;
 use super::standing::has_v6;
-use crate::kernel::element::Change;
+use crate::kernel::element::{Change, Element};
 use crate::kernel::{Kernel, Namespace, UplinkPair};
 use crate::uplink_pool::UplinkPool;
 use crate::{names, rules};
@@ -96,21 +96,26 @@ impl Uplinks {
         Ok(foreign)
     }
 
-    /// Stops routing the IPv6 subnets of a deleted network to its namespace, unless another network there has them.
+    /// What the host's rules have of a network.
+    pub(super) fn host_elements(&self, namespace: &str, network: &Network) -> Result<Vec<Element>> {
+        let uplink = self.store.read(|tx| tx.uplink(namespace))?;
+        Ok(uplink.map_or_else(Vec::new, |uplink| rules::host_elements(network, &uplink.host_link)))
+    }
+
+    /// Removes what the host's rules and routes have of a deleted network, unless another network there has the same.
     pub(super) fn unroute(&self, namespace: &str, deleted: &Network) -> Result<()> {
         let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
-        let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
-        let subnets: Vec<_> = rules::routed6(deleted).filter(|subnet| !kept.contains(subnet)).collect();
-        if subnets.is_empty() {
-            return Ok(());
-        }
-        if self.host_rules.exist()? {
-            let elements: Vec<_> = subnets.iter().copied().map(rules::routed6_element).collect();
+        let Some(uplink) = uplink else { return Ok(()) };
+        let kept: Vec<_> = left.iter().flat_map(|network| rules::host_elements(network, &uplink.host_link)).collect();
+        let mut elements = rules::host_elements(deleted, &uplink.host_link);
+        elements.retain(|element| !kept.contains(element));
+        if !elements.is_empty() && self.host_rules.exist()? {
             self.host_rules.change(&elements, Change::Delete)?;
         }
-        let Some(uplink) = uplink else { return Ok(()) };
+        let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
         let pair = self.pair(&uplink, true)?;
-        subnets.into_iter().try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
+        let mut subnets = rules::routed6(deleted).filter(|subnet| !kept.contains(subnet));
+        subnets.try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
     }
 
     /// Deletes a namespace's uplink when no network uses it, and the host's rules with the last uplink. The caller has the

@@ -33,15 +33,8 @@ pub enum Part {
     Port(u16),
     /// Sixteen bytes of a packet.
     Bytes([u8; 16]),
-}
-
-/// What an element's key is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// Parts, joined.
-    Parts(Vec<Part>),
-    /// A range of a set with the flag `interval`.
-    Range(Subnet),
+    /// All addresses of a subnet, in a set with the flag `interval` whose key has other parts too.
+    Subnet(Subnet),
 }
 
 /// An element that is put in, or taken out.
@@ -52,7 +45,7 @@ pub struct Element {
     /// The set's or map's name.
     pub set: &'static str,
     /// What it is known by.
-    pub key: Key,
+    pub key: Vec<Part>,
     /// Of a map: what the key leads to. Empty: it is a set.
     pub value: Vec<Part>,
     /// What matches no more often than this passes by.
@@ -63,7 +56,7 @@ pub struct Element {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
     /// In nft's language; it replaces tables of these names.
-    pub tables: &'static str,
+    pub tables: String,
     /// Of every set.
     pub elements: Vec<Element>,
 }
@@ -80,7 +73,7 @@ pub enum Change {
 impl Element {
     /// An element of a set whose key is one or more parts.
     pub fn new(table: Table, set: &'static str, key: impl Into<Vec<Part>>) -> Self {
-        Self { table, set, key: Key::Parts(key.into()), value: Vec::new(), limit: None }
+        Self { table, set, key: key.into(), value: Vec::new(), limit: None }
     }
 
     /// The same in a map.
@@ -106,10 +99,7 @@ impl Element {
             Table::Bridge => "bridge",
             Table::Inet => "inet",
         };
-        let key = match &self.key {
-            Key::Parts(parts) => join(parts),
-            Key::Range(subnet) => subnet.to_string(),
-        };
+        let key = join(&self.key);
         // Value and statement are no part of what an element is known by.
         let (mut value, mut limit) = (String::new(), String::new());
         if change == Change::Add {
@@ -163,6 +153,7 @@ impl fmt::Display for Part {
             Self::Address(address) => address.fmt(f),
             Self::Protocol(protocol) => protocol.fmt(f),
             Self::Port(port) => port.fmt(f),
+            Self::Subnet(subnet) => subnet.fmt(f),
             Self::Bytes(bytes) => write!(f, "0x{:032x}", u128::from_be_bytes(*bytes)),
         }
     }

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ciao_common::store::{Egress, Egress6, Network, Port, Vnic};
-use ciao_common::types::{MacAddr, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
 
-use crate::kernel::element::{Element, Key, Part, Table};
+use crate::kernel::element::{Element, Part, Table};
 
 /// What a VNIC may do on its bridge.
 #[derive(Clone, Copy)]
@@ -51,14 +51,18 @@ pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
     network.subnets.iter().map(|subnet| subnet.subnet).filter(move |subnet| routed && subnet.network().is_ipv6())
 }
 
-/// The host's step of [`routed6`].
-pub(crate) fn host_elements(network: &Network) -> Vec<Element> {
-    routed6(network).map(routed6_element).collect()
-}
-
-/// The host's step of one subnet of [`routed6`].
-pub(crate) fn routed6_element(subnet: Subnet) -> Element {
-    Element { key: Key::Range(subnet), ..Element::new(Table::Inet, "routed6", []) }
+/// What the host knows of a network that has that uplink: its subnets, whose addresses other machines may have too, and
+/// those that leave with their own addresses.
+pub(crate) fn host_elements(network: &Network, uplink: &LinkName) -> Vec<Element> {
+    if network.egress != Egress::Nat {
+        return Vec::new();
+    }
+    let element = |set, subnet| Element::new(Table::Inet, set, [Part::Link(uplink.clone()), Part::Subnet(subnet)]);
+    let own = network.subnets.iter().map(|subnet| {
+        let set = if subnet.subnet.network().is_ipv4() { "subnets4" } else { "subnets6" };
+        element(set, subnet.subnet)
+    });
+    own.chain(routed6(network).map(|subnet| element("routed6", subnet))).collect()
 }
 
 /// The addresses that a VNIC may use, its rate, and its restrictions.

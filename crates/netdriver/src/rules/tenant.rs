@@ -12,7 +12,12 @@ pub(crate) struct Tenant<'a> {
     pub(crate) networks: &'a [Network],
     pub(crate) vnics: &'a [Vnic],
     pub(crate) ports: &'a [Port],
+    /// How many flows to other hosts it may have; 0: any number.
+    pub(crate) flows: u32,
 }
+
+/// In how many groups flows are counted.
+const FLOW_GROUPS: u32 = 512;
 
 impl Tenant<'_> {
     /// The whole ruleset of its namespace.
@@ -22,6 +27,8 @@ impl Tenant<'_> {
             elements.extend(vnic_elements(vnic, Restrictions::on_bridge(self.networks, vnic)));
         }
         elements.extend(self.ports.iter().map(inner_port));
-        Ruleset { tables: RULESET, elements }
+        // The kernel's counts are of 32 bits.
+        let in_group = if self.flows == 0 { u32::MAX } else { self.flows.div_ceil(FLOW_GROUPS) };
+        Ruleset { tables: RULESET.replace("#flows#", &in_group.to_string()), elements }
     }
 }

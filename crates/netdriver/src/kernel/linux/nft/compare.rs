@@ -16,21 +16,22 @@ use crate::kernel::linux::namespace;
 
 /// The listings that are expected, by ruleset.
 #[derive(Default)]
-pub(in crate::kernel::linux) struct Listings(Mutex<BTreeMap<&'static str, String>>);
+pub(in crate::kernel::linux) struct Listings(Mutex<BTreeMap<String, String>>);
 
 impl Listings {
     /// How a ruleset is listed that nobody changed.
-    pub(super) fn expected(&self, tables: &'static str) -> Result<String> {
+    pub(super) fn expected(&self, tables: &str) -> Result<String> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(listing) = known.get(tables) {
             return Ok(listing.clone());
         }
+        let ruleset = tables.to_owned();
         let listing = namespace::in_thread(move || {
             unshare(CloneFlags::CLONE_NEWNET)?;
-            command::finish(command::start()?, tables)?;
-            list(tables)
+            command::finish(command::start()?, &ruleset)?;
+            list(&ruleset)
         })?;
-        known.insert(tables, listing.clone());
+        known.insert(tables.to_owned(), listing.clone());
         Ok(listing)
     }
 }
@@ -47,7 +48,7 @@ fn list(tables: &str) -> Result<String> {
 
 /// What differs first in the calling thread's namespace; `None`: nothing.
 pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<String>> {
-    let found = list(ruleset.tables)?;
+    let found = list(&ruleset.tables)?;
     if found != expected {
         return Ok(Some(if found.is_empty() { "its tables are gone" } else { "its tables were changed" }.to_owned()));
     }
@@ -56,7 +57,7 @@ pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<Str
     for element in &ruleset.elements {
         expected.entry((element.table, element.set)).or_default().insert(elements::content(element));
     }
-    for (table, set) in sets_of(ruleset.tables) {
+    for (table, set) in sets_of(&ruleset.tables) {
         let found: BTreeSet<_> = elements::dump(&socket, table, set)?.into_iter().collect();
         let expected = expected.remove(&(table, set)).unwrap_or_default();
         let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
@@ -82,14 +83,14 @@ fn tables_of(tables: &str) -> impl Iterator<Item = Table> {
     })
 }
 
-/// The names of the sets and maps that a ruleset defines.
-fn sets_of(tables: &'static str) -> Vec<(Table, &'static str)> {
+/// The names of the sets and maps that a ruleset defines, without those that packets fill.
+fn sets_of(tables: &str) -> Vec<(Table, &str)> {
     let (mut found, mut table) = (Vec::new(), Table::Inet);
     for line in tables.lines() {
         match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
             ["table", "bridge", "ciao", "{"] => table = Table::Bridge,
             ["table", "inet", "ciao", "{"] => table = Table::Inet,
-            ["set" | "map", name, "{", ..] => found.push((table, name)),
+            ["set" | "map", name, "{", ..] if !line.contains("dynamic") => found.push((table, name)),
             _ => {}
         }
     }
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn sets_and_tables_are_found_where_they_are_defined() {
         let tables = "table bridge ciao\ntable bridge ciao {\n\tset a { type ifname; }\n\t# set b {\n}\ntable inet ciao {\n\
-                      \tmap c { type inet_proto : ipv4_addr; }\n\tchain d {\n\t\tip saddr @a drop\n\t}\n}\n";
+                      \tmap c { type inet_proto : ipv4_addr; }\n\tset d { type mark; flags dynamic; }\n\tchain d {\n\t\tip saddr @a drop\n\t}\n}\n";
         assert_eq!(sets_of(tables), [(Table::Bridge, "a"), (Table::Inet, "c")]);
         assert_eq!(tables_of(tables).collect::<Vec<_>>(), [Table::Bridge, Table::Inet]);
     }

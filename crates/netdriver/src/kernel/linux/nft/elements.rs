@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::{
     DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
@@ -18,7 +19,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
-use crate::kernel::element::{Change, Element, Key, Part, Table};
+use crate::kernel::element::{Change, Element, Part, Table};
 
 /// The kernel answers in microseconds, unless somebody else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,15 +27,17 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const NFTABLES: u16 = 10;
 /// `IFNAMSIZ` of linux/if.h: the size of a link's name as a key.
 const LINK_NAME: usize = 16;
+/// Of linux/netfilter/nf_tables.h.
+const NFTA_DATA_VALUE: u16 = 1;
 /// Larger than any answer to one transaction: an error repeats the message that it is about.
 const DATAGRAM: usize = 64 << 10;
 
 /// How often a set is listed that changes meanwhile.
 const DUMPS: u32 = 20;
 
-/// Whether elements can be changed by netlink messages; ranges and limits need nft's own translation.
+/// Whether elements can be changed by netlink messages; limits need nft's own translation.
 pub(super) fn supports(elements: &[Element]) -> bool {
-    elements.iter().all(|element| matches!(element.key, Key::Parts(_)) && element.limit.is_none())
+    elements.iter().all(|element| element.limit.is_none())
 }
 
 /// Opens a socket in the calling thread's network namespace.
@@ -88,11 +91,13 @@ fn receive(socket: &Socket, elements: &[Element], last: u32) -> Result<()> {
 
 fn message(element: &Element, change: Change) -> NetfilterMessage {
     let mut parts = Vec::new();
-    if let Key::Parts(key) = &element.key {
-        parts.push(SetElementAttribute::Key(DataAttribute::Value(bytes_of(key))));
+    parts.push(SetElementAttribute::Key(DataAttribute::Value(bytes_of(&element.key, End::First))));
+    if element.key.iter().any(|part| matches!(part, Part::Subnet(_))) {
+        let last = DefaultNla::new(NFTA_DATA_VALUE, bytes_of(&element.key, End::Last));
+        parts.push(SetElementAttribute::KeyEnd(vec![last]));
     }
     if change == Change::Add && !element.value.is_empty() {
-        parts.push(SetElementAttribute::Data(DataAttribute::Value(bytes_of(&element.value))));
+        parts.push(SetElementAttribute::Data(DataAttribute::Value(bytes_of(&element.value, End::First))));
     }
     let attributes = vec![
         SetElementList::Table("ciao".to_owned()),
@@ -135,11 +140,7 @@ pub(super) type Content = (Vec<u8>, Vec<u8>);
 
 /// What the kernel has for an element that stands.
 pub(super) fn content(element: &Element) -> Content {
-    let key = match &element.key {
-        Key::Parts(parts) => bytes_of(parts),
-        Key::Range(subnet) => bytes_of(&[Part::Address(subnet.network())]),
-    };
-    (key, bytes_of(&element.value))
+    (bytes_of(&element.key, End::First), bytes_of(&element.value, End::First))
 }
 
 /// The elements of a set in one of ciao's tables, in the namespace of the socket.
@@ -236,11 +237,29 @@ fn write(bytes: &mut Vec<u8>, message: NetfilterMessage, number: u32, flags: u16
     message.serialize(&mut bytes[start..]);
 }
 
+/// An end of the range that a subnet is.
+#[derive(Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
 /// A key or value as the kernel holds it: each of several parts begins at a multiple of four bytes.
-fn bytes_of(parts: &[Part]) -> Vec<u8> {
+fn bytes_of(parts: &[Part], end: End) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in parts {
         match part {
+            Part::Subnet(subnet) => {
+                let (family, range) = (subnet.family(), subnet.range());
+                let number = match end {
+                    End::First => range.first,
+                    End::Last => range.last,
+                };
+                bytes.extend(match family.address(number) {
+                    std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+                    std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+                });
+            }
             Part::Link(link) => {
                 bytes.extend(link.as_str().bytes().chain(std::iter::repeat(0)).take(LINK_NAME));
             }

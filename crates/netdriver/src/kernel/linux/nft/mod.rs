@@ -21,7 +21,7 @@ impl Rules for Linux {
         let before = elements::generation(&socket)?;
         // A name that nft's language cannot express goes in a message.
         let (plain, odd): (Vec<_>, Vec<_>) = ruleset.elements.iter().cloned().partition(Element::is_plain);
-        self.run_nft(namespace, &(ruleset.tables.to_owned() + &element::script(&plain, Change::Add)))?;
+        self.run_nft(namespace, &(ruleset.tables.clone() + &element::script(&plain, Change::Add)))?;
         let mut changes = 1;
         if !odd.is_empty() {
             elements::change(&socket, &odd, Change::Add)?;
@@ -32,7 +32,7 @@ impl Rules for Linux {
     }
 
     fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
-        let expected = self.listings.expected(ruleset.tables)?;
+        let expected = self.listings.expected(&ruleset.tables)?;
         self.within(namespace.name(), || compare::difference(&expected, ruleset))
     }
 
