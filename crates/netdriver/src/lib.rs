@@ -6,6 +6,7 @@
 //! - [`names`]: what things are called; [`cli`]: the programs.
 
 mod attachment;
+mod claims;
 pub mod cli;
 pub mod control;
 pub mod docker;

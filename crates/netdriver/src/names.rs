@@ -88,8 +88,28 @@ pub fn subnet_bridge(tenant: &TenantId, subnet: Subnet) -> Result<LinkName> {
     format!("br-{a:02x}{b:02x}{c:02x}{d:02x}").parse()
 }
 
+/// A bridge's MAC address: it does not change with its ports, and identifies a bridge as ours.
+#[must_use]
+pub fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
+    MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
+}
+
 /// The Docker network of a launcher's subnet that names none. Docker allows letters, digits, `_`, `.` and `-`.
 #[must_use]
 pub fn docker_network(tenant: &TenantId, subnet: Subnet) -> String {
-    format!("{tenant}-{subnet}").replace(['/', ':'], "-")
+    // A tenant's name may have a '-', and so end like the beginning of an IPv6 subnet.
+    format!("{tenant}-{}", subnet.to_string().replace('/', "-").replace(':', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_networks_of_two_tenants_have_two_names() {
+        let name = |tenant: &str, subnet: &str| docker_network(&tenant.parse().unwrap(), subnet.parse().unwrap());
+        assert_eq!(name("red", "10.5.0.0/24"), "red-10.5.0.0-24");
+        assert_ne!(name("a", "fd00:1::/64"), name("a-fd00", "1::/64"));
+        assert_ne!(name("a", "fd00:1::/64"), name("a", "fd00::1:0:0:0/64"));
+    }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
 /// Starts a daemon: its log on stderr, one line an event, level `info` unless `RUST_LOG` says otherwise, the program's
@@ -23,6 +24,18 @@ pub fn start(program: &str, version: &str) {
     // What a daemon makes is root's and its group's: the database tells of all tenants.
     umask(Mode::from_bits_truncate(0o027));
     log::info!("{program} {version}");
+}
+
+/// Lets the process have as many open files as its hard limit allows: each published port is one. Returns the limit.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_file_limit() -> Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raise the limit of open files")?;
+    }
+    Ok(hard)
 }
 
 /// A lock that one process holds for its life.

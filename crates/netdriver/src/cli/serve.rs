@@ -19,6 +19,9 @@ use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
 use crate::{Config, Driver, Shares, docker};
 
+/// Open files that are kept for calls, the database and netlink sockets, whatever is published.
+const RESERVED_FILES: u64 = 256;
+
 #[derive(Args)]
 pub(super) struct Serve {
     /// The plugin socket, which /etc/docker/plugins/ciao-net.spec names.
@@ -49,6 +52,7 @@ pub(super) struct Serve {
 
 pub(super) fn run(args: &Serve) -> Result<()> {
     daemon::start("ciao-net", env!("CARGO_PKG_VERSION"));
+    let files = daemon::raise_file_limit()?;
     let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
@@ -60,7 +64,11 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         Config {
             scope: args.scope,
             uplink_pool: args.uplink_pool,
-            shares: Shares { flows: args.flows_per_tenant, nat_ports: args.nat_ports_per_tenant },
+            shares: Shares {
+                flows: args.flows_per_tenant,
+                nat_ports: args.nat_ports_per_tenant,
+                published_ports: usize::try_from(files.saturating_sub(RESERVED_FILES))?,
+            },
         },
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.

@@ -1,8 +1,8 @@
-//! A lock for each namespace, by its name.
+//! A lock for each namespace or endpoint, by its name.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// This many locks for all namespaces: two may share one.
+/// This many locks for all names: two may share one.
 const LOCKS: usize = 64;
 
 /// The locks.
@@ -15,9 +15,9 @@ impl Default for Locks {
 }
 
 impl Locks {
-    /// Until the guard is dropped, nobody else has the namespace's lock.
-    pub(super) fn lock(&self, namespace: &str) -> MutexGuard<'_, ()> {
-        let sum = namespace.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    /// Until the guard is dropped, nobody else has the name's lock.
+    pub(super) fn lock(&self, name: &str) -> MutexGuard<'_, ()> {
+        let sum = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
         // A poisoned lock guards nothing that could be half done: the kernel and the store are read again.
         self.0[sum % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -36,11 +36,13 @@ pub struct Shares {
     pub flows: u32,
     /// Source ports of the host, for each destination and protocol.
     pub nat_ports: u32,
+    /// Published ports of all tenants together: each is an open file, for each family.
+    pub published_ports: usize,
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { flows: 16384, nat_ports: rules::MOST_NAT_PORTS }
+        Self { flows: 16384, nat_ports: rules::MOST_NAT_PORTS, published_ports: usize::MAX }
     }
 }
 
@@ -85,7 +87,14 @@ impl Fabric {
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(store.clone(), kernel.clone(), bridges.clone(), tenant_rules.clone(), locks.clone())?;
         let uplinks = Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool);
-        let ports = PublishedPorts::new(store.clone(), kernel.clone(), tenant_rules.clone(), host_rules.clone(), pool);
+        let ports = PublishedPorts::new(
+            store.clone(),
+            kernel.clone(),
+            tenant_rules.clone(),
+            host_rules.clone(),
+            pool,
+            shares.published_ports,
+        );
         Ok(Self { store, kernel, bridges, vnics, uplinks, ports, tenant_rules, host_rules, locks })
     }
 

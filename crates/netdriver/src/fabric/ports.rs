@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Port, Protocol, Store};
+use ciao_common::types::EndpointId;
 
 use super::host_rules::HostRules;
+use super::locks::Locks;
 use super::tenant_rules::TenantRules;
 use crate::kernel::element::Change;
-use crate::kernel::{HeldPort, Kernel};
+use crate::kernel::{Flows, HeldPort, Kernel, Namespace};
 use crate::rules;
 use crate::uplink_pool::UplinkPool;
 
@@ -21,6 +23,9 @@ pub(crate) struct PublishedPorts {
     tenant_rules: Arc<TenantRules>,
     host_rules: Arc<HostRules>,
     pool: UplinkPool,
+    /// How many can be held.
+    most: usize,
+    endpoints: Locks,
     held: Mutex<BTreeMap<(Protocol, IpAddr, u16), HeldPort>>,
 }
 
@@ -31,8 +36,23 @@ impl PublishedPorts {
         tenant_rules: Arc<TenantRules>,
         host_rules: Arc<HostRules>,
         pool: UplinkPool,
+        most: usize,
     ) -> Self {
-        Self { store, kernel, tenant_rules, host_rules, pool, held: Mutex::default() }
+        Self {
+            store,
+            kernel,
+            tenant_rules,
+            host_rules,
+            pool,
+            most,
+            endpoints: Locks::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Until the guard is dropped, nobody else publishes or withdraws ports of the endpoint.
+    pub(crate) fn lock(&self, endpoint: &EndpointId) -> MutexGuard<'_, ()> {
+        self.endpoints.lock(endpoint.as_str())
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<(Protocol, IpAddr, u16), HeldPort>> {
@@ -41,6 +61,12 @@ impl PublishedPorts {
 
     /// Holds a port of the host; 0: any free one. Returns its number; `None`: it is in use.
     pub(crate) fn hold(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
+        ensure!(
+            self.held().len() < self.most,
+            "port {number}/{protocol} cannot be published: {} ports are, an open file each, and ciao-net keeps the rest \
+             of its files for other calls: raise LimitNOFILE of its unit",
+            self.most
+        );
         let Some(port) = self.kernel.hold_port(protocol, address, number)? else { return Ok(None) };
         let number = port.number;
         self.held().insert((protocol, address, number), port);
@@ -68,15 +94,45 @@ impl PublishedPorts {
 
     /// Forwards ports of one endpoint, which are held.
     pub(crate) fn open(&self, ports: &[Port]) -> Result<()> {
-        self.set_elements(ports, Change::Add)
+        self.set_elements(ports, Change::Add)?;
+        self.forget_flows(ports)
     }
 
     /// Stops forwarding ports of one endpoint, whose records are deleted, and releases them.
     pub(crate) fn close(&self, ports: &[Port]) -> Result<()> {
-        let closed = self.set_elements(ports, Change::Delete);
+        let closed = self.set_elements(ports, Change::Delete).and_then(|()| self.forget_flows(ports));
         // Only now: whoever gets the port next adds elements with the same keys.
         ports.iter().for_each(|port| self.release(port));
         closed
+    }
+
+    /// Removes the flows to ports that were opened or closed just now: where a flow's datagrams go was decided at its first
+    /// one. TCP's connections end with their container, and begin with a packet that is decided anew.
+    fn forget_flows(&self, ports: &[Port]) -> Result<()> {
+        let Some(first) = ports.first() else { return Ok(()) };
+        let numbers: BTreeSet<_> = ports
+            .iter()
+            .filter(|port| port.protocol != Protocol::Tcp)
+            .map(|port| (port.protocol.number(), port.host_port))
+            .collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mut addresses: BTreeSet<_> = ports.iter().map(|port| port.host_address).collect();
+        if addresses.iter().any(IpAddr::is_unspecified) {
+            addresses.extend(self.kernel.host_addresses()?.into_iter().map(|(_, address)| address));
+        }
+        self.kernel
+            .forget_flows(&Namespace::Host, &Flows::To { addresses, ports: numbers.clone() })
+            .context("remove flows to published ports")?;
+        let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
+        if !self.kernel.has_namespace(&first.namespace)? {
+            return Ok(());
+        }
+        let addresses = [false, true].map(|v6| self.pool.inner_address(uplink.number, v6)).into();
+        self.kernel
+            .forget_flows(&Namespace::Named(first.namespace.clone()), &Flows::To { addresses, ports: numbers })
+            .context("remove a tenant's flows to published ports")
     }
 
     fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {

@@ -7,14 +7,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Network, Store, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use super::host_rules::HostRules;
 use super::standing::has_v6;
 use crate::kernel::element::{Change, Element};
-use crate::kernel::{Kernel, Namespace, UplinkPair};
+use crate::kernel::{Flows, Kernel, Namespace, UplinkPair};
 use crate::uplink_pool::UplinkPool;
 use crate::{names, rules};
 
@@ -127,6 +127,8 @@ impl Uplinks {
         };
         // The link before its record.
         self.kernel.delete_link(&Namespace::Host, &uplink.host_link)?;
+        let addresses = [false, true].map(|v6| self.pool.inner_address(uplink.number, v6)).into();
+        self.kernel.forget_flows(&Namespace::Host, &Flows::Of(addresses)).context("remove an uplink's flows")?;
         self.store.write(move |tx| tx.delete_uplink(&uplink.namespace))?;
         self.host_rules.tidy()
     }

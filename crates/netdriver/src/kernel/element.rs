@@ -136,8 +136,7 @@ impl Element {
     /// Whether [`Self::line`] says what is meant.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let Key::Parts(key) = &self.key else { return true };
-        key.iter().chain(&self.value).all(Part::is_plain)
+        self.key.iter().chain(&self.value).all(Part::is_plain)
     }
 }
 

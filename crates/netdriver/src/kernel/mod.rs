@@ -15,6 +15,7 @@ pub mod linux;
 mod port;
 pub mod state;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -250,6 +251,23 @@ pub trait Rules {
 
     /// All rules of a namespace, as nft lists them.
     fn list_rules(&self, namespace: &Namespace) -> Result<String>;
+
+    /// Removes tracked connections in a namespace. None: nothing to do.
+    fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()>;
+}
+
+/// Tracked connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flows {
+    /// To ports at addresses.
+    To {
+        /// Those that a client sends to.
+        addresses: BTreeSet<IpAddr>,
+        /// Protocol and port.
+        ports: BTreeSet<(u8, u16)>,
+    },
+    /// From these addresses, or to a published port that is forwarded to one of them.
+    Of(BTreeSet<IpAddr>),
 }
 
 /// The host's own firewall.

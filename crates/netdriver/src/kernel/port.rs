@@ -34,6 +34,10 @@ pub trait Ports {
             Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => {
                 bail!("this kernel does not support {protocol} at {address}: port {number} cannot be published")
             }
+            Err(Errno::EMFILE | Errno::ENFILE) => bail!(
+                "ciao-net has no file left to hold port {number}/{protocol} with, one for each port and family: raise \
+                 LimitNOFILE of its unit, or publish fewer ports"
+            ),
             Err(errno) => Err(Error::new(errno).context(format!("hold port {number}/{protocol} at {address}"))),
         }
     }
@@ -50,7 +54,16 @@ fn hold(protocol: Protocol, address: SocketAddr) -> nix::Result<HeldPort> {
     if address.is_ipv6() {
         setsockopt(&held, sockopt::Ipv6V6Only, &true)?;
     }
+    // While it is set, a port is taken over whose last connections are in TIME_WAIT. Left set, it would let another program
+    // take the port from us. For UDP it means another thing.
+    let over_time_wait = protocol == Protocol::Tcp;
+    if over_time_wait {
+        setsockopt(&held, sockopt::ReuseAddr, &true)?;
+    }
     bind(held.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if over_time_wait {
+        setsockopt(&held, sockopt::ReuseAddr, &false)?;
+    }
     let name: SockaddrStorage = getsockname(held.as_raw_fd())?;
     let v4 = name.as_sockaddr_in().map(SockaddrIn::port);
     let port = v4.or_else(|| name.as_sockaddr_in6().map(SockaddrIn6::port));

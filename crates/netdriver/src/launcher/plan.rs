@@ -7,7 +7,7 @@ use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
 use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
 use super::{Creation, VnicRequest};
-use crate::names;
+use crate::{claims, names};
 
 /// Records a VNIC, or finds it recorded.
 pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>> {
@@ -29,6 +29,9 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>>
         return Ok(Creation::Conflict(sentence));
     }
     let vnic = draft(tx, request, place)?;
+    if let Some(sentence) = claims::refused(tx, &vnic)? {
+        return Ok(Creation::Conflict(sentence));
+    }
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;
     if let Some(other) = with_mac.first() {
         return Ok(Creation::Conflict(format!(

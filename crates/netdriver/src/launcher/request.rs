@@ -8,6 +8,7 @@ use ciao_common::types::{InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, Tenan
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::claims::check_address;
 use crate::names;
 
 /// What a launcher asks for.
@@ -140,6 +141,7 @@ impl VnicRequest {
         inside(self.subnet, self.address)?;
         let gateway = *self.gateway.get_or_insert_with(|| self.subnet.first_usable());
         self.subnet.check_for_hosts(Some(gateway))?;
+        self.allowed_addresses.iter().try_for_each(|address| check_address(*address).map(drop))?;
         ensure!(
             self.bridge.is_none() || self.host_bridge.is_none(),
             "bridge and host_bridge exclude each other: a VNIC is on one bridge"

@@ -98,6 +98,36 @@ fn the_same_instance_with_another_wish_is_told_to_delete_first() {
 }
 
 #[test]
+fn further_addresses_and_mac_addresses_that_would_break_the_tenant_are_refused() {
+    let b = Bench::new();
+    b.vnic(&i1());
+    let with = |address: &str| {
+        let mut request = vnic("acme", "i2", SUBNET, "192.168.111.3", "02:00:00:00:00:03");
+        request["allowed_addresses"] = json!([address]);
+        request
+    };
+    for address in ["0.0.0.0", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "127.0.0.1", "::1"] {
+        let error = refused(&b, &with(address), 400);
+        assert!(error.contains(&format!("{address} cannot be a container's address")), "{error}");
+    }
+    for (address, whose) in [
+        ("192.168.111.1", "the gateway's"),
+        ("192.168.111.0", "the network's or broadcast address"),
+        ("192.168.111.255", "the network's or broadcast address"),
+        ("192.168.111.2", "'s own"),
+    ] {
+        let error = refused(&b, &with(address), 409);
+        assert!(error.contains(address) && error.contains(whose), "{error}");
+    }
+    b.vnic(&with("192.168.111.100"));
+    let bridge = b.store.read(|tx| tx.vnics(None)).unwrap().remove(0).bridge;
+    let mac = ciao_netdriver::names::bridge_mac("ciao-acme", &bridge).to_string();
+    let error = refused(&b, &vnic("acme", "i3", SUBNET, "192.168.111.4", &mac), 409);
+    assert!(error.contains(&mac) && error.contains("that of bridge"), "{error}");
+    b.assert_consistent();
+}
+
+#[test]
 fn an_address_that_a_container_or_gateway_holds_is_refused() {
     let b = Bench::new();
     let pool = b.pool(SUBNET, "acme");

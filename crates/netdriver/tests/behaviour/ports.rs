@@ -57,6 +57,22 @@ fn a_published_port_is_recorded_and_held_until_it_is_taken_back() {
 }
 
 #[test]
+fn two_calls_at_once_for_one_endpoint_publish_its_ports_once() {
+    for _ in 0..20 {
+        let b = two();
+        let port = free_port();
+        let body = publish("red", "red1", &[binding(6, (port, port), "")]);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| b.ok("ProgramExternalConnectivity", &body));
+            }
+        });
+        assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
+        assert!(TcpListener::bind(("0.0.0.0", port)).is_err());
+    }
+}
+
+#[test]
 fn program_and_revoke_come_in_any_order_for_any_endpoint() {
     let b = two();
     let rows = b.rows();

@@ -8,7 +8,7 @@ use ciao_common::store::Store;
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Rules};
 use ciao_netdriver::reconcile::Depth;
-use ciao_netdriver::{Config, Driver};
+use ciao_netdriver::{Config, Driver, Shares};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ pub(crate) struct Bench {
     folder: TempDir,
 }
 
-fn id(name: &str) -> String {
+pub(crate) fn id(name: &str) -> String {
     format!("{name:0<64}")
 }
 
@@ -33,12 +33,22 @@ impl Bench {
     }
 
     fn on(store: Arc<Store>, folder: TempDir) -> Self {
+        Self::configured(store, folder, Config::default())
+    }
+
+    fn configured(store: Arc<Store>, folder: TempDir, config: Config) -> Self {
         let kernel = Arc::new(Linux::new().unwrap());
-        let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, Config::default()).unwrap());
+        let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, config).unwrap());
         Self { driver, store, folder }
     }
 
-    fn ok(&self, method: &str, body: &Value) -> Value {
+    /// With such shares of what tenants have in common.
+    pub(crate) fn with_shares(shares: Shares) -> Self {
+        let Self { store, folder, .. } = Self::new();
+        Self::configured(store, folder, Config { shares, ..Config::default() })
+    }
+
+    pub(crate) fn ok(&self, method: &str, body: &Value) -> Value {
         let (status, value) = self.ask(method, body);
         assert_eq!(status, 200, "{value}");
         value
@@ -66,8 +76,13 @@ impl Bench {
         Self::on(store, folder)
     }
 
-    fn publish(&self, tenant: &str, n: u8, port: u16) {
-        let binding = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": port, "HostPortEnd": port });
+    pub(crate) fn publish(&self, tenant: &str, n: u8, port: u16) {
+        self.publish_as(6, tenant, n, port);
+    }
+
+    /// Of a protocol by its number.
+    pub(crate) fn publish_as(&self, protocol: u8, tenant: &str, n: u8, port: u16) {
+        let binding = json!({ "Proto": protocol, "Port": 80, "HostIP": "", "HostPort": port, "HostPortEnd": port });
         let options = json!({ "com.docker.network.portmap": [binding] });
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")), "Options": options });
         self.ok("ProgramExternalConnectivity", &ids);
@@ -84,7 +99,7 @@ impl Bench {
         run(&format!("ip -n box{n} route add default via 10.1.0.1"));
     }
 
-    fn stop(&self, tenant: &str, n: u8) {
+    pub(crate) fn stop(&self, tenant: &str, n: u8) {
         run(&format!("ip netns del box{n}"));
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         self.ok("Leave", &ids);

@@ -10,6 +10,7 @@ mod driver;
 mod learning;
 mod restoring;
 mod rules;
+mod shares;
 
 use std::time::{Duration, Instant};
 

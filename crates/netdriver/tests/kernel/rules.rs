@@ -39,10 +39,10 @@ tests! {
         let lines: String = accepted.iter().map(|name| element(name).line(Change::Add)).collect();
         kernel.run_nft(&inside(RED), &format!("{tables}{lines}")).unwrap();
         // Records of an earlier version may have any of them.
-        let ruleset = Ruleset { tables, elements: names.iter().map(element).collect() };
+        let ruleset = Ruleset { tables: tables.to_owned(), elements: names.iter().map(element).collect() };
         assert!(kernel.load_rules(&inside(RED), &ruleset).unwrap().is_some());
         assert_eq!(kernel.rules_difference(&inside(RED), &ruleset).unwrap(), None);
-        let fewer = Ruleset { tables, elements: ruleset.elements[1..].to_vec() };
+        let fewer = Ruleset { tables: tables.to_owned(), elements: ruleset.elements[1..].to_vec() };
         let difference = kernel.rules_difference(&inside(RED), &fewer).unwrap();
         assert_eq!(difference.as_deref(), Some("set nat has 0 elements too few and 1 too many"));
     }

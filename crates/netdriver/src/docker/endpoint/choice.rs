@@ -8,8 +8,8 @@ use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
 use crate::docker::options::EndpointOptions;
 use crate::docker::pairing;
-use crate::names;
 use crate::rules::Restrictions;
+use crate::{claims, names};
 
 /// What is asked for.
 #[derive(Clone)]
@@ -81,6 +81,9 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
     if let Some((endpoint, clash)) = occupant(tx, request, &vnic, is_new)? {
         let vnic = tx.vnic(&endpoint.vnic)?.unwrap_or(vnic);
         return Ok(Outcome::Occupied(endpoint, Box::new(vnic), clash));
+    }
+    if is_new && let Some(sentence) = claims::refused(tx, &vnic)? {
+        bail!("{sentence}");
     }
     for address in [request.v4, request.v6].into_iter().flatten() {
         pairing::settle(tx, &network, address)?;

@@ -7,6 +7,7 @@ use ciao_common::api::go::Options;
 use ciao_common::types::{InstanceId, Rate, VnicId, parse_address};
 
 use super::{parsed, refuse_unknown};
+use crate::claims::check_address;
 
 /// The options of an endpoint that ciao-net knows.
 const KNOWN: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
@@ -40,7 +41,7 @@ impl EndpointOptions {
             vnic: parsed(value("vnic"), "vnic")?,
             rate: parsed(value("rate"), "rate")?,
             allowed_addresses: allowed
-                .map(parse_address)
+                .map(|text| check_address(parse_address(text)?))
                 .collect::<Result<_>>()
                 .context("driver-opt allowed_addresses")?,
         })

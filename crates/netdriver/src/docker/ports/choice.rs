@@ -1,5 +1,6 @@
 //! Which ports of the host an endpoint gets: free ones among those that are asked for, held from then on.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -16,8 +17,8 @@ pub(crate) struct Publishing<'a> {
     driver: &'a Driver,
     endpoint: &'a Endpoint,
     namespace: &'a str,
-    /// Those of its tenant's other containers.
-    others: Vec<Port>,
+    /// Those of its tenant, its own included, by what they are known by there.
+    inside: BTreeMap<(Protocol, u16, bool), Port>,
     /// What it has so far.
     pub(crate) ports: Vec<Port>,
 }
@@ -32,7 +33,9 @@ impl<'a> Publishing<'a> {
         let namespace = namespace.context("the network's bridge is in no namespace of ciao-net")?;
         let mut others = driver.store.read(|tx| tx.ports())?;
         others.retain(|port| port.namespace == namespace && port.endpoint != endpoint.id);
-        Ok(Self { driver, endpoint, namespace, others, ports: Vec::new() })
+        // Of one port on several of the host's addresses, the first.
+        let inside = others.into_iter().rev().map(|port| (inside(&port), port)).collect();
+        Ok(Self { driver, endpoint, namespace, inside, ports: Vec::new() })
     }
 
     /// Takes the ports that a binding asks for: one for each family that the container has, with the same number; the
@@ -58,6 +61,9 @@ impl<'a> Publishing<'a> {
                 None => Ok(None),
             });
             if matches!(taken, Ok(Some(_))) {
+                for port in &self.ports[begun..] {
+                    self.inside.entry(inside(port)).or_insert_with(|| port.clone());
+                }
                 return Ok(());
             }
             self.ports.drain(begun..).for_each(|port| self.driver.fabric.ports.release(&port));
@@ -110,16 +116,14 @@ impl<'a> Publishing<'a> {
             if !self.driver.detach_stale(&holder)? {
                 return Ok(None);
             }
-            self.others.retain(|other| other.endpoint != holder);
+            self.inside.retain(|_, other| other.endpoint != holder);
         }
     }
 
-    /// A port that cannot be published beside another one. In the tenant's namespace a port is known by its number alone.
+    /// A port that cannot be published beside another one.
     fn clash(&self, port: &Port) -> Option<&Port> {
-        let inside = |port: &Port| (port.protocol, port.host_port, port.host_address.is_ipv4());
         let leads_to = |port: &Port| (port.endpoint.clone(), port.address, port.container_port);
-        let mut all = self.others.iter().chain(&self.ports);
-        all.find(|other| port.host_port != 0 && inside(other) == inside(port) && leads_to(other) != leads_to(port))
+        self.inside.get(&inside(port)).filter(|other| port.host_port != 0 && leads_to(other) != leads_to(port))
     }
 
     fn recorded(&self, port: &Port) -> Result<Option<Port>> {
@@ -159,6 +163,11 @@ impl<'a> Publishing<'a> {
         let tenant = network.and_then(|network| network.tenant);
         Ok(tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}")))
     }
+}
+
+/// What a port is known by in its tenant's namespace: protocol, number and family.
+fn inside(port: &Port) -> (Protocol, u16, bool) {
+    (port.protocol, port.host_port, port.host_address.is_ipv4())
 }
 
 fn protocol(number: u8) -> Result<Protocol> {

@@ -26,6 +26,8 @@ impl Driver {
         if bindings.is_empty() {
             return Ok(Empty {});
         }
+        // The engine may ask twice at the same time.
+        let _lock = self.fabric.ports.lock(&request.endpoint_id);
         let (endpoint, _) = self.store.read(|tx| lookup(tx, &request.endpoint_id))?;
         let (network, published) =
             self.store.read(|tx| Ok((tx.network(&endpoint.network)?, tx.ports_of(&endpoint.id)?)))?;
@@ -84,6 +86,7 @@ impl Driver {
     /// # Errors
     /// The disk's or the firewall's.
     pub fn revoke_external_connectivity(&self, request: EndpointRef) -> Result<Empty> {
+        let _lock = self.fabric.ports.lock(&request.endpoint_id);
         let ports = self.store.read(|tx| tx.ports_of(&request.endpoint_id))?;
         if ports.is_empty() {
             return Ok(Empty {});

@@ -16,7 +16,7 @@ use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::state::{Changes, Seen, Watch};
 use crate::kernel::{
-    Firewall, FirewallOpening, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces, Ports, Rules,
+    Firewall, FirewallOpening, Flows, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces, Ports, Rules,
     UplinkPair, Uplinks, Veth,
 };
 use crate::names;
@@ -464,6 +464,10 @@ impl Rules for Fake {
 
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
         Ok(String::new())
+    }
+
+    fn forget_flows(&self, _namespace: &Namespace, _flows: &Flows) -> Result<()> {
+        Ok(())
     }
 }
 

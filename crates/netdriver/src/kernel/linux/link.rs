@@ -17,6 +17,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 use super::netlink::Netlink;
 use super::{Linux, message, port};
 use crate::kernel::{HostLink, LinkLocation, Links, Namespace, Veth};
+use crate::names;
 
 /// Links of these groups are about to be deleted. One of many numbers, so that two batches at a time stay apart; far
 /// above those that administrators choose.
@@ -50,11 +51,6 @@ impl Linux {
     }
 }
 
-/// A bridge's MAC address, which so does not change with its ports, and shows whose bridge it is.
-fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
-    MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
-}
-
 impl Links for Linux {
     fn host_link(&self, name: &LinkName) -> Result<HostLink> {
         let link = self.find_on_host(name)?;
@@ -65,7 +61,7 @@ impl Links for Linux {
         let mut netlink = self.required(Some(namespace))?;
         match netlink.find(bridge)? {
             Some(link) if link.is_bridge => {
-                if link.mac == Some(bridge_mac(namespace, bridge)) {
+                if link.mac == Some(names::bridge_mac(namespace, bridge)) {
                     netlink.execute(message::configure_bridge(link.index), 0).context("configure a bridge")?;
                 }
                 return Ok(false);
@@ -75,7 +71,7 @@ impl Links for Linux {
             }
             None => {}
         }
-        let mac = bridge_mac(namespace, bridge);
+        let mac = names::bridge_mac(namespace, bridge);
         netlink
             .execute(message::new_bridge(bridge, mac, mtu), NLM_F_CREATE | NLM_F_EXCL)
             .with_context(|| format!("create bridge {bridge} in network namespace {namespace}"))?;
@@ -85,7 +81,7 @@ impl Links for Linux {
     fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
         let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(false) };
         let found = netlink.find(link)?;
-        Ok(found.is_some_and(|found| found.is_bridge && found.mac == Some(bridge_mac(namespace, link))))
+        Ok(found.is_some_and(|found| found.is_bridge && found.mac == Some(names::bridge_mac(namespace, link))))
     }
 
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {

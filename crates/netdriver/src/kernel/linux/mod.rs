@@ -1,5 +1,6 @@
 //! The running kernel, over netlink, sysfs, `nft` and `iptables`.
 
+mod conntrack;
 mod egress;
 mod firewall;
 mod link;

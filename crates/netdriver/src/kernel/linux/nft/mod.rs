@@ -6,9 +6,9 @@ mod elements;
 
 use anyhow::Result;
 
-use super::{Linux, firewall};
+use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset};
-use crate::kernel::{Namespace, Rules};
+use crate::kernel::{Flows, Namespace, Rules};
 pub(super) use compare::Listings;
 
 impl Rules for Linux {
@@ -63,5 +63,9 @@ impl Rules for Linux {
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
         self.within(namespace.name(), || command::list(&[], &["ruleset"]))
+    }
+
+    fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()> {
+        conntrack::forget(&self.within(namespace.name(), elements::open)?, flows)
     }
 }

@@ -1,0 +1,224 @@
+//! What tenants and the host share: each has its part, and what one leaves behind does not stay.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use ciao_common::store::Protocol;
+use ciao_netdriver::Shares;
+use ciao_netdriver::kernel::Ports;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+use serde_json::json;
+
+use crate::apart::{run, soon, tests};
+use crate::driver::{Bench, id};
+
+/// A network namespace of a name.
+struct Place(&'static str);
+
+impl Place {
+    /// Runs `work` with a thread in it.
+    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            setns(File::open(format!("/run/netns/{}", self.0)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
+    fn udp(&self, at: &str) -> UdpSocket {
+        let socket = self.within(|| UdpSocket::bind(at).unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket
+    }
+}
+
+const BOX2: Place = Place("box2");
+const BOX4: Place = Place("box4");
+const LAN: Place = Place("lan");
+
+/// A machine beyond the host, 198.51.100.2; the host is 198.51.100.1.
+fn lan() {
+    run("ip netns add lan");
+    run("ip link add lan0 type veth peer name eth0 netns lan");
+    run("ip addr add 198.51.100.1/24 dev lan0");
+    run("ip link set lan0 up");
+    run("ip -n lan addr add 198.51.100.2/24 dev eth0");
+    run("ip -n lan link set eth0 up");
+    run("ip -n lan link set lo up");
+}
+
+/// Tenants red and blue with a container 10.1.0.2 each.
+fn two_tenants(bench: &Bench) {
+    for (tenant, n) in [("red", 2), ("blue", 4)] {
+        bench.network(tenant, "nat");
+        bench.run(tenant, n, "10.1.0.2/24");
+    }
+}
+
+/// The source addresses that datagrams had which were sent from so many ports of 10.1.0.2.
+fn sources(from: &Place, to: SocketAddr, ports: std::ops::Range<u16>, receiver: &UdpSocket) -> BTreeSet<SocketAddr> {
+    let mut seen = BTreeSet::new();
+    for port in ports {
+        // What is refused is dropped in silence.
+        drop(from.udp(&format!("10.1.0.2:{port}")).send_to(b"x", to));
+        if let Ok((_, source)) = receiver.recv_from(&mut [0; 8]) {
+            seen.insert(source);
+        }
+    }
+    seen
+}
+
+fn all_at_once(from: &Place, to: SocketAddr, ports: std::ops::Range<u16>) {
+    from.within(|| {
+        for port in ports {
+            drop(UdpSocket::bind(("10.1.0.2", port)).unwrap().send_to(b"x", to));
+        }
+    });
+}
+
+/// A connection to the published port 8080 from an address.
+fn socket_from(source: IpAddr) -> TcpStream {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0))).unwrap();
+    let to = SocketAddr::from(([198, 51, 100, 1], 8080));
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to)).unwrap();
+    socket.into()
+}
+
+/// How many entries the host's table of connections has.
+fn tracked() -> usize {
+    run("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap()
+}
+
+tests! {
+    fn each_tenant_leaves_by_source_ports_of_its_own(_kernel) {
+        lan();
+        let bench = Bench::new();
+        two_tenants(&bench);
+        let receiver = LAN.udp("198.51.100.2:53");
+        let to = receiver.local_addr().unwrap();
+        let red = sources(&BOX2, to, 2000..2020, &receiver);
+        let blue = sources(&BOX4, to, 2000..2020, &receiver);
+        assert!(red.len() == 20 && blue.len() == 20, "{red:?} {blue:?}");
+        let ports = |sources: &BTreeSet<SocketAddr>| {
+            let ports: BTreeSet<_> = sources.iter().map(SocketAddr::port).collect();
+            (*ports.first().unwrap(), *ports.last().unwrap())
+        };
+        let ((red_first, red_last), (blue_first, blue_last)) = (ports(&red), ports(&blue));
+        assert!(red_last < blue_first || blue_last < red_first, "{red:?} {blue:?}");
+        assert!(red_first >= 1024 && blue_last < 32768, "{red:?} {blue:?}");
+    }
+
+    fn a_tenant_that_uses_up_its_source_ports_takes_none_of_others_or_of_the_host(_kernel) {
+        lan();
+        let bench = Bench::with_shares(Shares { nat_ports: 64, ..Shares::default() });
+        two_tenants(&bench);
+        let receiver = LAN.udp("198.51.100.2:53");
+        let to = receiver.local_addr().unwrap();
+        all_at_once(&BOX2, to, 2000..4000);
+        while receiver.recv_from(&mut [0; 8]).is_ok() {}
+        assert_eq!(sources(&BOX4, to, 5000..5040, &receiver).len(), 40, "blue");
+        let host = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for _ in 0..40 {
+            host.send_to(b"x", to).unwrap();
+            receiver.recv_from(&mut [0; 8]).unwrap();
+        }
+        assert!(sources(&BOX2, to, 5000..5004, &receiver).len() < 4, "the test sees that red has no more");
+    }
+
+    fn a_tenant_has_so_many_flows_to_other_hosts_and_no_more(_kernel) {
+        lan();
+        let bench = Bench::with_shares(Shares { flows: 2048, ..Shares::default() });
+        two_tenants(&bench);
+        let receiver = LAN.udp("198.51.100.2:53");
+        let to = receiver.local_addr().unwrap();
+        let before = tracked();
+        all_at_once(&BOX2, to, 2000..12000);
+        let flows = tracked() - before;
+        assert!((1700..=2100).contains(&flows), "{flows} flows for a share of 2048");
+        let refused = run("ip netns exec ciao-red nft list counter inet ciao flows_refused");
+        assert!(!refused.contains("packets 0 "), "{refused}");
+        while receiver.recv_from(&mut [0; 8]).is_ok() {}
+        assert_eq!(sources(&BOX4, to, 5000..5040, &receiver).len(), 40, "blue");
+        // They go with the tenant's uplink.
+        bench.stop("red", 2);
+        bench.ok("DeleteNetwork", &json!({ "NetworkID": id("red") }));
+        assert!(tracked() < before + 100, "{} flows", tracked());
+    }
+
+    fn a_datagram_goes_where_its_port_leads_now_however_long_the_flow_lasts(_kernel) {
+        lan();
+        let bench = Bench::new();
+        two_tenants(&bench);
+        let (red, blue) = (BOX2.udp("0.0.0.0:80"), BOX4.udp("0.0.0.0:80"));
+        let client = LAN.udp("198.51.100.2:4000");
+        // Sent again and again, so that a flow that is tracked stays.
+        let arrives = |receiver: &UdpSocket| {
+            (0..10).any(|_| {
+                drop(client.send_to(b"x", "198.51.100.1:5555"));
+                receiver.recv_from(&mut [0; 8]).is_ok()
+            })
+        };
+        assert!(!arrives(&red), "before it is published");
+        bench.publish_as(17, "red", 2, 5555);
+        assert!(arrives(&red), "a sender that is older than the port");
+        bench.ok("RevokeExternalConnectivity", &json!({ "NetworkID": id("red"), "EndpointID": id("e2") }));
+        assert!(!arrives(&red), "after it is withdrawn");
+        bench.publish_as(17, "blue", 4, 5555);
+        assert!(arrives(&blue) && !arrives(&red), "another tenant has it");
+    }
+
+    fn a_client_with_an_address_of_the_tenant_s_own_subnet_is_answered(_kernel) {
+        lan();
+        for address in ["10.1.0.7/24", "10.1.0.2/24"] {
+            run(&format!("ip -n lan addr add {address} dev eth0"));
+            run(&format!("ip route add {} dev lan0", address.replace("/24", "/32")));
+        }
+        run("ip -n lan route add 198.51.100.1/32 dev eth0");
+        let bench = Bench::new();
+        two_tenants(&bench);
+        bench.publish("red", 2, 8080);
+        let listener = BOX2.within(|| TcpListener::bind("0.0.0.0:80").unwrap());
+        let server = std::thread::spawn(move || {
+            for stream in listener.incoming().take(2) {
+                drop(std::io::Write::write_all(&mut stream.unwrap(), b"red"));
+            }
+        });
+        for source in ["10.1.0.7", "10.1.0.2"] {
+            let source: IpAddr = source.parse().unwrap();
+            let answer = LAN.within(|| {
+                let mut socket = socket_from(source);
+                let mut text = String::new();
+                socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                socket.read_to_string(&mut text).map(|_| text)
+            });
+            assert_eq!(answer.unwrap(), "red", "{source}");
+        }
+        server.join().unwrap();
+    }
+
+    fn a_port_with_connections_in_time_wait_is_held_and_by_nobody_else(kernel) {
+        let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+        let mut client = TcpStream::connect("127.0.0.1:8080").unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // Who closes first waits.
+        drop(server);
+        client.read_to_end(&mut Vec::new()).unwrap();
+        drop((client, listener));
+        assert!(soon(|| run("cat /proc/net/tcp").lines().any(|line| line.contains(":1F90") && line.contains(" 06 "))));
+        let at = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let held = kernel.hold_port(Protocol::Tcp, at, 8080).unwrap().expect("it is free");
+        assert_eq!(held.number, 8080);
+        assert!(TcpListener::bind("127.0.0.1:8080").is_err(), "with SO_REUSEADDR, which Rust sets");
+        assert!(kernel.hold_port(Protocol::Tcp, at, 8080).unwrap().is_none());
+        let udp = kernel.hold_port(Protocol::Udp, at, 8080).unwrap().unwrap();
+        assert!(kernel.hold_port(Protocol::Udp, at, 8080).unwrap().is_none() && UdpSocket::bind("127.0.0.1:8080").is_err());
+        drop((held, udp));
+        TcpListener::bind("127.0.0.1:8080").unwrap();
+    }
+}
