@@ -22,6 +22,7 @@ for_tests() {
 	need ip iproute2
 	need busybox busybox-static
 	need sqlite3 sqlite3
+	need sysctl procps
 	need curl curl
 	need jq jq
 	need ping iputils-ping
