@@ -31,10 +31,11 @@ pub(super) fn close() -> Result<()> {
     Ok(())
 }
 
-/// Whether a zone of firewalld's has the uplinks; `None` where firewalld does not run with a table of its own.
+/// Whether a zone of firewalld's has the uplinks; `None` where firewalld does not run with a table of its own. The chain
+/// that dispatches to zones is called otherwise since firewalld 2, so the whole table is read, without its sets' elements.
 fn knows_uplinks() -> Option<bool> {
     let mut list = Command::new("nft");
-    list.args(["list", "chain", "inet", "firewalld", "filter_FORWARD_ZONES"]);
+    list.args(["--terse", "list", "table", "inet", "firewalld"]);
     let output = list.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).contains(UPLINKS.1))
 }
