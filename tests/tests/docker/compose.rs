@@ -1,6 +1,5 @@
 //! Compose files with networks of both drivers. Compose is the machine's, and so is the engine that it talks to: version 1
-//! on Debian 12, version 2 from 13 on. Version 2 drops `ipam.options`, so there a project's own network has no tenant,
-//! and a tenant's network is created before the project.
+//! on Debian 12, version 2 from 13 on. Version 2 drops `ipam.options`; the tenant of `driver_opts` is enough.
 
 use ciao_tests::lab::{Engine, Host};
 
@@ -8,12 +7,8 @@ use crate::scene::{addresses, assert_nothing_left, mac_and_mtu, network, reaches
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/docker/compose");
 
-/// The machine's Compose.
-struct Compose {
-    command: &'static str,
-    /// Whether ciao-ipam gets the `options` of a network's `ipam`.
-    passes_ipam_options: bool,
-}
+/// The machine's Compose: its command.
+struct Compose(&'static str);
 
 impl Compose {
     fn find(host: &Host) -> Self {
@@ -22,14 +17,13 @@ impl Compose {
             .into_iter()
             .find_map(|command| version(&command).map(|version| (command, version)))
             .expect("there is no Compose: apt-get install docker-compose");
-        let passes_ipam_options = version.trim_start_matches('v').starts_with("1.");
-        println!("{command} {version}: ipam.options {}", if passes_ipam_options { "passed" } else { "dropped" });
-        Self { command, passes_ipam_options }
+        println!("{command} {version}");
+        Self(command)
     }
 
     /// Brings the project up on the network of a file, restarts a service, and takes the project down.
-    fn up_and_down(&self, host: &Host, file: &str, tenant: &str) {
-        let compose = format!("{} -f {FOLDER}/project.yml -f {FOLDER}/{file}.yml -p shop", self.command);
+    fn up_and_down(&self, host: &Host, file: &str) {
+        let compose = format!("{} -f {FOLDER}/project.yml -f {FOLDER}/{file}.yml -p shop", self.0);
         host.sh(&format!("{compose} up -d")).unwrap();
         let web = host.sh(&format!("{compose} ps -q web")).unwrap();
         let db = host.sh(&format!("{compose} ps -q db")).unwrap();
@@ -38,7 +32,7 @@ impl Compose {
         for target in ["db", "10.5.0.7", "10.5.0.1"] {
             assert!(reaches(host, &web, target), "web reaches {target}");
         }
-        assert_eq!(sql(host, "SELECT DISTINCT ifnull(tenant, '') FROM lease"), tenant);
+        assert_eq!(sql(host, "SELECT DISTINCT tenant FROM lease"), "shop");
         host.sh(&format!("{compose} restart db")).unwrap();
         assert!(reaches(host, &web, "db"));
         host.sh(&format!("{compose} down")).unwrap();
@@ -54,8 +48,7 @@ fn open(name: &str) -> (Host, Compose) {
 #[test]
 fn compose_brings_a_tenants_project_up_and_down() {
     let (host, compose) = open("compose");
-    let (file, tenant) = if compose.passes_ipam_options { ("tenant", "shop") } else { ("plain", "") };
-    compose.up_and_down(&host, file, tenant);
+    compose.up_and_down(&host, "tenant");
     assert_nothing_left(&host, &[]);
 }
 
@@ -65,7 +58,7 @@ fn compose_uses_a_tenants_network_that_exists() {
     let mtu = "com.docker.network.driver.mtu=1400";
     let tenant = ["-o", "tenant=shop", "--ipam-opt", "tenant=shop", "-o", mtu];
     network(&host, "shared", &[&tenant[..], &["--subnet", "10.5.0.0/24", "--gateway", "10.5.0.1"]].concat());
-    compose.up_and_down(&host, "external", "shop");
+    compose.up_and_down(&host, "external");
     assert_eq!(sql(&host, "SELECT count(*) FROM network"), "1", "it outlives the project");
     host.docker(&["network", "rm", "shared"]).unwrap();
     assert_nothing_left(&host, &[]);
