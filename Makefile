@@ -70,7 +70,7 @@ programs:
 	target/release/ciao-manual target/package/manual
 
 target/tools/bin/cargo-deb:
-	$(CARGO) install --locked --root target/tools cargo-deb
+	CARGO_PROFILE_DEV_DEBUG=0 $(CARGO) install --debug --locked --root target/tools cargo-deb
 
 ## A Debian package, and an archive with static programs for other systems, in target/package.
 package: programs target/tools/bin/cargo-deb

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes the Debian package and the archive with static programs, in target/package: `make package`.
 #
-# VERSION is another version of the package than the workspace's, for a test of upgrades; BINARIES another folder of the
-# programs in it than target/release.
+# For tests: VERSION is another version of the package than the workspace's, BINARIES another folder of the programs in it
+# than target/release, FAST anything for less compression.
 set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
@@ -32,7 +32,7 @@ debian() {
 
 		 -- $maintainer  $(date -R -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}")
 	CHANGELOG
-	PATH="$PWD/target/tools/bin:$PATH" $CARGO deb --quiet --no-build --no-strip -p ciao-package --maintainer "$maintainer" --deb-version "$version-1" --output "$out/"
+	PATH="$PWD/target/tools/bin:$PATH" $CARGO deb ${FAST:+--fast} --quiet --no-build --no-strip -p ciao-package --maintainer "$maintainer" --deb-version "$version-1" --output "$out/"
 }
 
 # The C library is in the programs: they resolve no names and load nothing, so that works for the GNU one too.
@@ -59,4 +59,4 @@ all)
 	;;
 debian | static) "$1" ;;
 esac
-ls -l "$out"/*.deb "$out"/*.tar.gz 2>/dev/null
+find "$out" -maxdepth 1 \( -name "*.deb" -o -name "*.tar.gz" \) -exec ls -l {} +

@@ -19,7 +19,11 @@ pub(crate) fn packages() -> &'static [PathBuf; 2] {
 fn make(version: &str) -> PathBuf {
     ciao_package::write(&manual()).unwrap();
     let mut package = Command::new("sh");
-    run(package.args(["deploy/package.sh", "debian"]).env("VERSION", version).env("BINARIES", binaries()));
+    run(package
+        .args(["deploy/package.sh", "debian"])
+        .env("VERSION", version)
+        .env("BINARIES", binaries())
+        .env("FAST", "yes"));
     let package = workspace().join(format!("target/package/ciao_{version}-1_amd64.deb"));
     assert!(fs::metadata(&package).unwrap().len() > 1 << 20, "{} is small", package.display());
     package
