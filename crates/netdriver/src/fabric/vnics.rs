@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Store, Vnic};
-use ciao_common::types::{LinkName, VnicId};
+use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 
 use super::bridges::Bridges;
 use super::locks::Locks;
@@ -24,8 +24,19 @@ pub(crate) struct Vnics {
     bridges: Arc<Bridges>,
     tenant_rules: Arc<TenantRules>,
     locks: Arc<Locks>,
-    deletions: Mutex<Sender<VnicId>>,
+    tasks: Mutex<Sender<Task>>,
+    /// The MAC address that an address last had, where its VNIC is deleted.
+    former: Mutex<BTreeMap<(String, IpAddr), MacAddr>>,
 }
+
+/// What is done in the background.
+enum Task {
+    Delete(VnicId),
+    Announce(Vnic),
+}
+
+/// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its own.
+const FORMER: usize = 4096;
 
 impl Vnics {
     pub(super) fn new(
@@ -35,20 +46,32 @@ impl Vnics {
         tenant_rules: Arc<TenantRules>,
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
-        let (deletions, waiting) = channel();
-        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, locks, deletions: Mutex::new(deletions) });
-        vnics.start_deleting(waiting)?;
+        let (tasks, waiting) = channel();
+        let (tasks, former) = (Mutex::new(tasks), Mutex::default());
+        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, locks, tasks, former });
+        vnics.start_tasks(waiting)?;
         Ok(vnics)
     }
 
-    /// Starts the thread that deletes links in the background, until `self` is dropped.
-    fn start_deleting(self: &Arc<Self>, waiting: Receiver<VnicId>) -> Result<()> {
+    /// Starts the thread that announces VNICs and deletes links in the background, until `self` is dropped.
+    fn start_tasks(self: &Arc<Self>, waiting: Receiver<Task>) -> Result<()> {
         let vnics = Arc::downgrade(self);
         let serve = move || {
             while let Ok(first) = waiting.recv() {
-                let ids: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                let (mut ids, mut announced) = (Vec::new(), Vec::new());
+                for task in std::iter::once(first).chain(waiting.try_iter()) {
+                    match task {
+                        Task::Delete(id) => ids.push(id),
+                        Task::Announce(vnic) => announced.push(vnic),
+                    }
+                }
                 let Some(vnics) = vnics.upgrade() else { return };
-                if let Err(error) = vnics.delete(Some(&ids)) {
+                if let Err(error) = vnics.send_announcements(&announced) {
+                    log::warn!("announce VNICs: {error:#}");
+                }
+                if !ids.is_empty()
+                    && let Err(error) = vnics.delete(Some(&ids))
+                {
                     log::warn!("delete links: {error:#}: the next reconcile tries again");
                 }
             }
@@ -65,7 +88,46 @@ impl Vnics {
         made.or_else(|error| {
             log::info!("links of VNIC {} cannot be made at once ({error:#}): checking its bridge", vnic.id);
             self.ensure(vnic).map(drop)
-        })
+        })?;
+        self.announce(vnic);
+        Ok(())
+    }
+
+    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address: engines
+    /// do not do it, or not rightly.
+    fn announce(&self, vnic: &Vnic) {
+        let Some(namespace) = &vnic.namespace else { return };
+        let owner = vnic.tenant.as_ref().map(TenantId::as_str).or(vnic.network.as_ref().map(NetworkId::as_str));
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = vnic.addresses().filter(|address| match former.remove(&(namespace.clone(), *address)) {
+            Some(mac) => mac != vnic.mac,
+            None => owner.is_none_or(|owner| MacAddr::derived(owner, *address) != vnic.mac),
+        });
+        if changed.count() > 0 {
+            self.later(Task::Announce(vnic.clone()));
+        }
+    }
+
+    fn send_announcements(&self, vnics: &[Vnic]) -> Result<()> {
+        for vnic in vnics {
+            let entries: Vec<_> = vnic.addresses().map(|address| (address, vnic.mac)).collect();
+            if let Some(namespace) = &vnic.namespace {
+                self.kernel.announce(namespace, &vnic.bridge, &entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, deleted: &[Vnic]) {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        for vnic in deleted {
+            if let Some(namespace) = &vnic.namespace {
+                former.extend(vnic.addresses().map(|address| ((namespace.clone(), address), vnic.mac)));
+            }
+        }
+        while former.len() > FORMER {
+            former.pop_first();
+        }
     }
 
     /// Reverts [`Self::create`]: its record could not be written.
@@ -85,7 +147,9 @@ impl Vnics {
         self.bridges.ensure(vnic.namespace.as_deref(), &vnic.bridge, vnic.mtu)?;
         let restrictions = self.restrictions(vnic)?;
         self.restrict(vnic, restrictions)?;
-        self.kernel.create_veth(&restricted(vnic, restrictions)).map(|()| true)
+        self.kernel.create_veth(&restricted(vnic, restrictions))?;
+        self.announce(vnic);
+        Ok(true)
     }
 
     /// Makes a VNIC's link a port of its bridge again, up and with its static entries. The caller has the namespace's lock.
@@ -117,8 +181,12 @@ impl Vnics {
 
     /// Deletes a VNIC, whose record is in state `deleting`, in the background: the kernel takes some 20 ms.
     pub(crate) fn delete_later(&self, vnic: VnicId) {
-        let sender = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.send(vnic).is_err() {
+        self.later(Task::Delete(vnic));
+    }
+
+    fn later(&self, task: Task) {
+        let sender = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if sender.send(task).is_err() {
             log::warn!("the thread that deletes links has ended: the next start deletes what is left");
         }
     }
@@ -131,6 +199,7 @@ impl Vnics {
         if deleting.is_empty() {
             return Ok(());
         }
+        self.remember(&deleting);
         self.kernel.delete_veths(&deleting.iter().map(veth).collect::<Vec<_>>())?;
         let mut bridges = BTreeMap::<(&str, &LinkName), Vec<&Vnic>>::new();
         for vnic in &deleting {

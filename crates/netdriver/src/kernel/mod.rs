@@ -192,6 +192,9 @@ pub trait Links {
     /// Removes the pairs of many VNICs in one go. Absent pairs are no error; all are tried before an error is returned.
     fn delete_veths(&self, veths: &[Veth]) -> Result<()>;
 
+    /// Announces to all ports of a bridge which MAC addresses IP addresses have. No such bridge: nothing to do.
+    fn announce(&self, namespace: &str, bridge: &LinkName, entries: &[(IpAddr, MacAddr)]) -> Result<()>;
+
     /// Removes permanent neighbours of a bridge. Absent ones are no error.
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()>;
 

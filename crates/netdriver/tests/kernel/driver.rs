@@ -90,9 +90,14 @@ impl Bench {
 
     /// Container `box{n}` on a tenant's network.
     pub(crate) fn run(&self, tenant: &str, n: u8, address: &str) {
+        self.run_as(tenant, n, address, None);
+    }
+
+    /// The same, with a MAC address of the user's choice.
+    pub(crate) fn run_as(&self, tenant: &str, n: u8, address: &str, mac: Option<&str>) {
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         let mut body = ids.clone();
-        body["Interface"] = json!({ "Address": address });
+        body["Interface"] = json!({ "Address": address, "MacAddress": mac.unwrap_or_default() });
         self.ok("CreateEndpoint", &body);
         let link = self.ok("Join", &ids)["InterfaceName"]["SrcName"].as_str().unwrap().parse().unwrap();
         into_container(&link, &format!("box{n}"), &[address]);

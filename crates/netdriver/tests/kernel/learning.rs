@@ -11,7 +11,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, sendto, socket};
 
-use crate::apart::{RED, answers, gateway, into_container, name, run, tests, veth, with_bridge};
+use crate::apart::{RED, answers, answers_once, gateway, into_container, name, run, soon, tests, veth, with_bridge};
+use crate::driver::Bench;
 
 /// Two VNICs on a bridge with the gateway 10.1.0.1, in containers c1 (10.1.0.101) and c2 (10.1.0.102).
 fn two_containers(kernel: &Linux) -> [Veth; 2] {
@@ -106,6 +107,34 @@ tests! {
         kernel.create_veth(&Veth { addresses: both[0].addresses.clone(), ..veth(RED, 3) }).unwrap();
         assert!(neighbours().contains("10.1.0.101 lladdr 02:00:00:00:00:03"), "{}", neighbours());
         kernel.forget_neighbours(RED, &name("br9"), &both[0].addresses).unwrap();
+    }
+
+    fn a_neighbour_takes_another_mac_address_when_it_is_announced(kernel) {
+        two_containers(kernel);
+        run("ip -n c2 addr add fd00:1::102/64 dev eth0 nodad");
+        for (address, old) in [("10.1.0.9", "02:00:00:00:00:09"), ("fd00:1::9", "02:00:00:00:00:09")] {
+            run(&format!("ip -n c2 neigh replace {address} lladdr {old} dev eth0 nud stale"));
+        }
+        let new = "02:00:00:00:00:77".parse().unwrap();
+        let entries = ["10.1.0.9", "fd00:1::9"].map(|address| (address.parse().unwrap(), new));
+        kernel.announce(RED, &name("br0"), &entries).unwrap();
+        for address in ["10.1.0.9", "fd00:1::9"] {
+            let known = || run(&format!("ip -n c2 neigh show {address}"));
+            assert!(soon(|| known().contains("02:00:00:00:00:77")), "{}", known());
+        }
+        kernel.announce(RED, &name("br9"), &entries).unwrap();
+    }
+
+    fn an_address_that_another_mac_address_has_now_is_reached_at_once(_kernel) {
+        let bench = Bench::new();
+        bench.network("red", "none");
+        bench.run("red", 2, "10.1.0.2/24");
+        for mac in [Some("02:00:00:00:00:31"), Some("02:00:00:00:00:32"), None] {
+            bench.run_as("red", 3, "10.1.0.3/24", mac);
+            assert!(answers_once("box2", "10.1.0.3"), "with MAC address {mac:?}");
+            bench.stop("red", 3);
+            assert!(soon(|| !run("ip -n ciao-red neigh show nud permanent").contains("10.1.0.3 ")));
+        }
     }
 
     fn a_link_that_is_attached_again_is_known_again(kernel) {

@@ -304,6 +304,10 @@ impl Links for Fake {
         Ok(())
     }
 
+    fn announce(&self, _namespace: &str, _bridge: &LinkName, _entries: &[(IpAddr, MacAddr)]) -> Result<()> {
+        Ok(())
+    }
+
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
         let mut state = self.changing()?;
         for address in addresses {

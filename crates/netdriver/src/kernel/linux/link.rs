@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::netlink::Netlink;
-use super::{Linux, message, port};
+use super::{Linux, announce, message, port};
 use crate::kernel::{HostLink, LinkLocation, Links, Namespace, Veth};
 use crate::names;
 
@@ -118,6 +118,10 @@ impl Links for Linux {
 
     fn attach(&self, veth: &Veth) -> Result<()> {
         self.within(veth.namespace.name(), || port::attach(veth))
+    }
+
+    fn announce(&self, namespace: &str, bridge: &LinkName, entries: &[(IpAddr, MacAddr)]) -> Result<()> {
+        self.within(Some(namespace), || announce::send(bridge, entries))
     }
 
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The running kernel, over netlink, sysfs, `nft` and `iptables`.
 
+mod announce;
 mod conntrack;
 mod egress;
 mod firewall;
