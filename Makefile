@@ -10,7 +10,7 @@ ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
-.PHONY: demo test check lint test-engines test-package fuzz bench build programs package plugin install uninstall deps
+.PHONY: demo test check lint test-engines test-kernels test-package fuzz bench build programs package plugin install uninstall deps
 
 ## Show the whole job in a private Docker host on this machine.
 demo: build
@@ -40,6 +40,11 @@ test-engines: build
 ## The package and `make install` under systemd, on bare root filesystems of two Debian suites.
 test-package: build programs target/tools/bin/cargo-deb
 	CIAO_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p ciao-tests --test package -- --include-ignored --show-output
+
+## The driver's tests on the kernels of other Debian releases, in emulated machines. Kernels come from Debian once.
+test-kernels: deps
+	binary=$$($(CARGO) test --locked -p ciao-netdriver --test kernel --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$$/\1/p') && \
+		sh tests/lab/kernels.sh "$$binary" bullseye bookworm trixie
 
 ## Fuzz each target for FUZZ_SECONDS, with an eye on the code that is reached. Findings are in fuzz/artifacts.
 fuzz: export CARGO_PROFILE_RELEASE_LTO = off

@@ -7,6 +7,9 @@ set -eu
 binary=$1
 shift
 cache=/var/cache/ciao-lab/kernels
+for program in qemu-system-x86_64 cpio depmod; do
+	command -v $program >/dev/null || { echo "kernels: no $program: apt-get install qemu-system-x86 cpio kmod" >&2; exit 1; }
+done
 
 # The newest kernel for clouds of a Debian release, unpacked into a folder.
 fetch() { # fetch SUITE

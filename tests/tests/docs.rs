@@ -58,7 +58,7 @@ fn pages() -> Vec<PathBuf> {
         let paths = entries.map(move |entry| Path::new(folder).join(entry.unwrap().file_name()));
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect::<Vec<_>>()
     };
-    [files(""), files("docs"), files("benches")].concat()
+    ["", "docs", "benches", "tests"].map(files).concat()
 }
 
 #[test]
