@@ -1,6 +1,6 @@
 //! The IPAM driver: pools and addresses of tenants whose subnets may be the same.
 //!
-//! - [`pool`]: which set of addresses a request for a pool means;
+//! - [`pool`]: pools granted and released; `choice`: which set of addresses a request for one means;
 //! - [`address`]: granting and releasing;
 //! - `lease`: whether an address is reserved or abandoned, and how it becomes free;
 //! - [`reclaim`]: giving back what nobody claimed;
@@ -12,6 +12,7 @@
 //! - [`cli`]: the daemon and the lists.
 
 pub mod address;
+mod choice;
 pub mod cli;
 mod lease;
 mod lost;
@@ -23,7 +24,7 @@ pub mod routes;
 mod term;
 mod vacancy;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub struct Ipam {
     looked_at: Mutex<(i64, IpAddr)>,
     hints: Arc<vacancy::Hints>,
 }
+
+/// Where looking begins: before the first address of the first set.
+pub(crate) const START: (i64, IpAddr) = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 /// What an administrator may set.
 #[derive(Clone, Debug)]
@@ -75,6 +79,6 @@ impl Ipam {
             tx.setting_or("ula", &fresh)
         })?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
-        Ok(Self { store, config, looked_at: Mutex::new(reclaim::START), hints: Arc::default() })
+        Ok(Self { store, config, looked_at: Mutex::new(START), hints: Arc::default() })
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::store::{Pool, Tx};
 use ciao_common::types::{PoolDescription, PoolId, Scope};
 
-use crate::pool::same_set;
+use crate::choice::same_set;
 
 /// The pool of a PoolID that is not recorded.
 ///

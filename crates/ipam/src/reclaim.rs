@@ -3,23 +3,20 @@
 //! What is nobody's shows in ciao-net's tables alone, so all leases are looked at, by pages and while others write.
 //! What is found is looked at again by the change that gives it back.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use anyhow::Result;
 use ciao_common::store::{AddressKind, PoolSet, Tx};
 
-use crate::Ipam;
 use crate::lease::{AT_ONCE, earlier, free, is_reserved, reclaim_lease, reclaim_reservation};
+use crate::{Ipam, START};
 
 /// How many such looks there are at most, a second or two: the next time goes on from there.
 const LOOKS: usize = 400;
 
 /// How many leases are given back at most, for the same reason.
 const AT_MOST: usize = 20_000;
-
-/// Where looking begins: before the first address of the first set.
-pub(crate) const START: (i64, IpAddr) = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
 impl Ipam {
     /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, and

@@ -17,9 +17,9 @@ use ciao_common::api::ipam::Capabilities;
 use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
 use ciao_common::types::Scope;
 
+use crate::choice::{Wanted, wanted_set};
 use crate::lease::earlier;
 use crate::options::PoolOptions;
-use crate::pool::{Wanted, wanted_set};
 use crate::vacancy::Hints;
 use crate::{Config, Ipam};
 

@@ -8,14 +8,17 @@
 mod attachment;
 mod claims;
 pub mod cli;
+mod contest;
 pub mod control;
 pub mod docker;
 mod fabric;
+mod failures;
 pub mod kernel;
 pub mod launcher;
 pub mod names;
 mod ready;
 pub mod reconcile;
+mod rollback;
 pub mod rules;
 mod uplink_pool;
 
@@ -35,8 +38,8 @@ pub struct Driver {
     store: Arc<Store>,
     fabric: Fabric,
     ready: ready::Ready,
-    contests: docker::network::contest::Contests,
-    failures: reconcile::Failures,
+    contests: contest::Contests,
+    failures: failures::Failures,
     config: Config,
 }
 
@@ -74,18 +77,9 @@ impl Driver {
             store,
             fabric,
             ready: ready::Ready::default(),
-            contests: docker::network::contest::Contests::default(),
-            failures: reconcile::Failures::default(),
+            contests: contest::Contests::default(),
+            failures: failures::Failures::default(),
             config,
         })
     }
-}
-
-/// What a failed call says when its undoing was tried: always the first cause. A failed undo is logged, and the next
-/// reconcile does it.
-fn undone(error: anyhow::Error, undo: Result<()>) -> anyhow::Error {
-    if let Err(second) = undo {
-        log::warn!("undo what was half made: {second:#}: the next reconcile tries again");
-    }
-    error
 }

@@ -15,20 +15,20 @@ use crate::types::TenantId;
 /// Where the records are.
 #[derive(Args, Debug)]
 pub struct Database {
-    /// The database that ciao-ipam and ciao-net share.
-    #[arg(long, default_value = "/var/lib/ciao/ciao.db")]
+    /// Database that ciao-ipam and ciao-net share
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/ciao/ciao.db")]
     pub db: PathBuf,
 }
 
 /// What every list takes.
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only this tenant's.
+    /// Only list what belongs to this tenant
     #[arg(long)]
     tenant: Option<TenantId>,
     #[command(flatten)]
     database: Database,
-    /// JSON for programs.
+    /// Output as JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,14 +1,15 @@
-//! Opening the file, its settings, and SQLite's errors as sentences for an administrator.
+//! Opening the file, and its settings.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::file::{CANNOT_OPEN, beside, explain};
 use super::schema;
 
 /// How long a statement waits for the other daemon, or for an administrator's open transaction. Shorter than the
@@ -84,13 +85,6 @@ impl Turn {
     }
 }
 
-/// A file of ours beside the database: its name with an ending.
-pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
-    let mut name = database.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    database.with_file_name(name)
-}
-
 /// Which file a connection has open, to see whether its path still leads there.
 ///
 /// SQLite goes on writing into a file that was deleted or exchanged: those changes would be gone at the next start.
@@ -143,29 +137,4 @@ fn configure(conn: &Connection) -> Result<()> {
 
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-const CANNOT_OPEN: &str = "the file cannot be opened: check that its folder exists, who may read and write there, and that \
-                           the disk is mounted read-write";
-
-/// SQLite's error with what to do about it.
-pub(super) fn explain(error: rusqlite::Error) -> Error {
-    // Its text alone: its own source says the same again.
-    let cause = anyhow!("{error}");
-    let advice = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            "another process holds the database's write lock: end its open transaction (sqlite3 with BEGIN?)"
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "the database cannot be written: check the file's and folder's owner and mode, and that the disk is mounted read-write"
-        }
-        Some(ErrorCode::DiskFull) => "the disk is full: free some space, nothing needs a restart",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            "the file is damaged or no ciao database: stop both daemons, keep a copy, and restore a backup"
-        }
-        Some(ErrorCode::CannotOpen) => CANNOT_OPEN,
-        Some(ErrorCode::SystemIoFailure) => "the disk failed: see the kernel's log",
-        _ => return cause,
-    };
-    cause.context(advice)
 }

@@ -19,6 +19,7 @@ mod address;
 mod claim;
 mod connection;
 mod endpoint;
+mod file;
 mod free;
 mod gateway;
 mod network;
@@ -28,6 +29,7 @@ mod route;
 mod schema;
 mod setting;
 mod term;
+mod tx;
 mod unclaimed;
 mod uplink;
 mod vacancy;
@@ -48,6 +50,7 @@ pub use endpoint::{Endpoint, EndpointRow};
 pub use network::{Network, NetworkRow, NetworkSubnet, Route};
 pub use pool::{Pool, PoolRow, PoolSet};
 pub use term::Term;
+pub use tx::Tx;
 pub use uplink::{Port, Protocol, Uplink};
 pub use vnic::{Owner, Vnic, VnicRow};
 pub use words::{Egress, Egress6, VnicPolicy};
@@ -62,11 +65,6 @@ pub struct Store {
     // Dropped before the writer: the last connection to be closed removes the log, and a reading one cannot.
     readers: Readers,
     writer: Writer,
-}
-
-/// A transaction, or a consistent view for reading. Its methods are in the files of the tables.
-pub struct Tx<'a> {
-    pub(crate) conn: &'a Connection,
 }
 
 impl Store {
@@ -167,9 +165,9 @@ impl Reader {
 }
 
 fn reading<T>(conn: &Connection, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-    let transaction = conn.unchecked_transaction().map_err(connection::explain)?;
+    let transaction = conn.unchecked_transaction().map_err(file::explain)?;
     let result = query(&Tx { conn });
-    transaction.finish().map_err(connection::explain)?;
+    transaction.finish().map_err(file::explain)?;
     result
 }
 

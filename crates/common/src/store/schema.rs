@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::connection::{beside, explain};
+use super::file::{beside, explain};
 
 /// Every table, for a new file.
 const TABLES: &str = include_str!("schema.sql");

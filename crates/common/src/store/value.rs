@@ -8,7 +8,8 @@ use anyhow::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Params, Row};
 
-use super::{Tx, connection::explain};
+use super::file::explain;
+use super::tx::Tx;
 use crate::types::{Family, Mtu, number};
 
 /// A value that stands as its text.

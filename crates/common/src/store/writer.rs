@@ -14,9 +14,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::Tx;
-use super::connection::{OpenFile, explain};
+use super::connection::OpenFile;
+use super::file::explain;
 use super::schema;
+use super::tx::Tx;
 
 /// Most requests in one transaction: bounds how long the first of them waits.
 const BATCH: usize = 256;

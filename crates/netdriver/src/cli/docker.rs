@@ -1,4 +1,4 @@
-//! What the command line asks of Docker's API, and of the daemon never: dockerd holds locks while it waits for a plugin.
+//! Docker's API, used by the command line and never by the daemon: dockerd holds locks while it waits for a plugin.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,21 +14,21 @@ const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
 
 #[derive(Args)]
 pub(super) struct Docker {
-    /// Docker's socket.
+    /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
 }
 
-/// The ids of all networks that Docker knows, and of the endpoints on ours, as the control socket takes them.
+/// The ids of Docker's networks, and of the endpoints on ours, as the control socket takes them.
 pub(super) fn known(docker: &Docker) -> Result<Value> {
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
     let networks = docker.get("/networks")?.success()?;
-    let networks = networks.as_array().context("dockerd's list of networks is no list")?;
+    let networks = networks.as_array().context("read dockerd's reply: its networks are not a list")?;
     let mut endpoints = Vec::new();
     for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
-        let id = network["Id"].as_str().context("a network of dockerd's list has no id")?;
+        let id = network["Id"].as_str().context("read dockerd's reply: a network has no id")?;
         let reply = docker.get(&format!("/networks/{id}"))?;
-        // It may be gone since.
+        // It may be deleted since.
         if reply.status != 404 {
             let containers = &reply.success()?["Containers"];
             endpoints.extend(containers.as_object().into_iter().flatten().map(|(_, at)| at["EndpointID"].clone()));
@@ -55,9 +55,9 @@ impl Engine {
     pub(super) fn connect(args: &Docker) -> Result<Self> {
         let client = Client::new("dockerd", args.docker_socket.clone())?;
         let version = client.get("/version")?.success()?;
-        let text = version["ApiVersion"].as_str().context("Docker says no API version")?;
+        let text = version["ApiVersion"].as_str().context("read dockerd's reply: it has no API version")?;
         let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        let version = parsed.with_context(|| format!("Docker's API version {text:?} is no version"))?;
+        let version = parsed.with_context(|| format!("Docker's API version {text:?} is not a valid version"))?;
         Ok(Self { client, version })
     }
 
@@ -65,12 +65,12 @@ impl Engine {
         format!("/v{}.{}{rest}", self.version.0, self.version.1)
     }
 
-    /// 409: there is one of that name.
+    /// 409: one of that name exists.
     pub(super) fn create_network(&self, body: &Value) -> Result<Response> {
         self.client.post(&self.path("/networks/create"), body)
     }
 
-    /// One that is not there is a success, and one that got endpoints meanwhile (403) is somebody's again.
+    /// A missing one is a success, and one that got endpoints meanwhile (403) is in use again.
     pub(super) fn remove_network(&self, id: &str) -> Result<()> {
         let answer = self.client.delete(&self.path(&format!("/networks/{id}")))?;
         if [403, 404].contains(&answer.status) {
@@ -94,9 +94,9 @@ impl Engine {
 
     fn pull(&self, image: &str) -> Result<()> {
         let tag = if image.rsplit('/').next().is_some_and(|last| last.contains(':')) { "" } else { "&tag=latest" };
-        let ended = self.client.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
-        let ended = ended.success().with_context(|| format!("pull image {image}"))?;
-        match ended["error"].as_str() {
+        let pulled = self.client.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
+        let pulled = pulled.success().with_context(|| format!("pull image {image}"))?;
+        match pulled["error"].as_str() {
             Some(reason) => bail!("pull image {image}: {reason}"),
             None => Ok(()),
         }
@@ -110,18 +110,18 @@ impl Engine {
             .context("start container")
     }
 
-    /// What Docker says of the container with this very name: asked for a name, it takes the beginning of an id too.
+    /// The container with exactly this name: Docker also takes a prefix of an id for a name.
     pub(super) fn container_called(&self, name: &str) -> Result<Option<Value>> {
         let answer = self.client.get(&self.path(&format!("/containers/{name}/json")))?;
         if answer.status == 404 {
             return Ok(None);
         }
-        let container = answer.success().with_context(|| format!("look at container {name}"))?;
+        let container = answer.success().with_context(|| format!("inspect container {name}"))?;
         let is_meant = container["Name"].as_str().is_some_and(|called| called.trim_start_matches('/') == name);
         Ok(is_meant.then_some(container))
     }
 
-    /// One that is not there is a success.
+    /// A missing one is a success.
     pub(super) fn remove_container(&self, id: &str) -> Result<()> {
         let answer = self.client.delete(&self.path(&format!("/containers/{id}?force=true")))?;
         if answer.status == 404 {

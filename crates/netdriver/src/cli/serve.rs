@@ -24,28 +24,28 @@ const RESERVED_FILES: u64 = 256;
 
 #[derive(Args)]
 pub(super) struct Serve {
-    /// The plugin socket, which /etc/docker/plugins/ciao-net.spec names.
+    /// Plugin socket, as in /etc/docker/plugins/ciao-net.spec
     #[arg(long, default_value = "/run/ciao/ciao-net.sock")]
     socket: PathBuf,
-    /// The control socket, for launchers.
-    #[arg(long, default_value = "/run/ciao/control.sock")]
+    /// Control socket, for launchers
+    #[arg(long, value_name = "SOCKET", default_value = "/run/ciao/control.sock")]
     control: PathBuf,
     #[command(flatten)]
     database: Database,
-    /// Networks of one engine (local) or of a swarm (global).
+    /// Scope of the networks: local (one engine) or global (a swarm)
     #[arg(long, default_value = "local")]
     scope: Scope,
-    /// Where tenants' ways to the host get their addresses, pairs of them.
+    /// Address pool of the tenants' uplinks, two addresses per tenant
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
-    /// Tracked flows to other hosts that a tenant may have at a time; 0: any number.
+    /// Tracked connections to other hosts per tenant (0: unlimited)
     #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().flows)]
     flows_per_tenant: u32,
-    /// Source ports of the host that a tenant may have for each destination; 0: any.
+    /// Source ports of the host per tenant and destination (0: unlimited)
     #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().nat_ports,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_NAT_PORTS)))]
     nat_ports_per_tenant: u32,
-    /// How often records and kernel are compared, in seconds.
+    /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
 }

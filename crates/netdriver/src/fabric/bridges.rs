@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use ciao_common::store::{Egress, Network, Store};
 use ciao_common::types::{LinkName, Mtu, Subnet};
 
-use super::restricted;
 use super::tenant_rules::TenantRules;
+use super::veth::restricted;
 use crate::kernel::{FirewallOpening, HostLink, Kernel, Namespace};
+use crate::rollback::rolled_back;
 use crate::rules::Restrictions;
-use crate::undone;
 
 /// All bridges that networks and VNICs are on.
 pub(crate) struct Bridges {
@@ -69,7 +69,7 @@ impl Bridges {
         if !self.kernel.ensure_namespace(name)? {
             return Ok(());
         }
-        self.tenant_rules.load(name).map_err(|error| undone(error, self.delete_namespace(name)))
+        self.tenant_rules.load(name).map_err(|error| rolled_back(error, self.delete_namespace(name)))
     }
 
     /// Deletes a namespace with all that is in it. The caller has its lock.

@@ -10,16 +10,17 @@ mod ports;
 pub(crate) mod standing;
 mod tenant_rules;
 mod uplinks;
+mod veth;
 mod vnics;
 
 use std::sync::{Arc, MutexGuard};
 
 use anyhow::{Context, Result};
-use ciao_common::store::{Egress, Network, Store, Vnic};
+use ciao_common::store::{Egress, Network, Store};
 
+use crate::kernel::Kernel;
 use crate::kernel::element::Change;
-use crate::kernel::{Kernel, Namespace, Veth};
-use crate::rules::{self, Restrictions};
+use crate::rules;
 use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
 use host_rules::HostRules;
@@ -28,6 +29,8 @@ use ports::PublishedPorts;
 use tenant_rules::TenantRules;
 use uplinks::Uplinks;
 use vnics::Vnics;
+
+pub(crate) use veth::veth;
 
 /// What each tenant may have of what all tenants and the host share. 0: no limit.
 #[derive(Clone, Copy, Debug)]
@@ -57,26 +60,6 @@ pub(crate) struct Fabric {
     pub(crate) tenant_rules: Arc<TenantRules>,
     pub(crate) host_rules: Arc<HostRules>,
     locks: Arc<Locks>,
-}
-
-/// A VNIC's links.
-pub(crate) fn veth(vnic: &Vnic) -> Veth {
-    Veth {
-        namespace: Namespace::of(vnic.namespace.as_deref()),
-        bridge: vnic.bridge.clone(),
-        host_link: vnic.host_link.clone(),
-        container_link: vnic.container_link.clone(),
-        mac: vnic.mac,
-        addresses: vnic.addresses().collect(),
-        learns: false,
-        mtu: vnic.mtu,
-        rate: vnic.rate,
-    }
-}
-
-/// The same, with the bridge port's settings that follow from its restrictions.
-fn restricted(vnic: &Vnic, restrictions: Restrictions) -> Veth {
-    Veth { learns: !restrictions.secured, ..veth(vnic) }
 }
 
 impl Fabric {

@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 use ciao_common::store::{Egress, Network, Owner, Uplink, Vnic};
 use ciao_common::types::LinkName;
 
-use crate::fabric::Fabric;
+use super::Fabric;
+use super::uplinks::has_v6;
 use crate::kernel::Namespace;
 use crate::kernel::state::{Seen, SeenLink};
 use crate::names;
@@ -275,11 +276,6 @@ impl Fabric {
         routed.try_for_each(|network| self.uplinks.ensure(namespace, network))?;
         Ok(is_needed)
     }
-}
-
-/// Whether a network of a namespace has IPv6, and so the uplink.
-pub(crate) fn has_v6(networks: &[Network]) -> bool {
-    networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6())
 }
 
 fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {

@@ -12,7 +12,6 @@ use ciao_common::store::{Egress, Network, Store, Uplink};
 use ciao_common::types::{LinkName, Subnet, VnicId};
 
 use super::host_rules::HostRules;
-use super::standing::has_v6;
 use crate::kernel::element::{Change, Element};
 use crate::kernel::{Flows, Kernel, Namespace, UplinkPair};
 use crate::uplink_pool::UplinkPool;
@@ -132,4 +131,9 @@ impl Uplinks {
         self.store.write(move |tx| tx.delete_uplink(&uplink.namespace))?;
         self.host_rules.tidy()
     }
+}
+
+/// Whether a network of a namespace has IPv6, and so the uplink.
+pub(crate) fn has_v6(networks: &[Network]) -> bool {
+    networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6())
 }

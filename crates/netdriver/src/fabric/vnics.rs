@@ -12,7 +12,7 @@ use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 use super::bridges::Bridges;
 use super::locks::Locks;
 use super::tenant_rules::TenantRules;
-use super::{restricted, veth};
+use super::veth::{restricted, veth};
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, LinkLocation, Namespace};
 use crate::rules::{self, Restrictions};

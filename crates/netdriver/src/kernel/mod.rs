@@ -12,51 +12,20 @@ pub mod element;
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
 pub mod linux;
+mod namespace;
 mod port;
 pub mod state;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
 
 use element::{Change, Element, Ruleset};
+pub use namespace::Namespace;
 pub use port::{HeldPort, Ports};
 use state::{Seen, Watch};
-
-/// Where a link is: a tenant's network namespace (`/run/netns/NAME`), or the host's own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Namespace {
-    /// The one that the daemon and dockerd run in.
-    Host,
-    /// One that ciao-net made.
-    Named(String),
-}
-
-impl Namespace {
-    /// From the store's column, where NULL is the host's.
-    #[must_use]
-    pub fn of(column: Option<&str>) -> Self {
-        column.map_or(Self::Host, |name| Self::Named(name.to_owned()))
-    }
-
-    /// As the store's column.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        match self {
-            Self::Host => None,
-            Self::Named(name) => Some(name),
-        }
-    }
-}
-
-impl fmt::Display for Namespace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or("(host)"))
-    }
-}
 
 /// A veth pair: one end for a container, in the host's namespace; the other on a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr};
 
-use super::Namespace;
+use super::namespace::Namespace;
 
 /// A link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

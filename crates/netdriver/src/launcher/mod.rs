@@ -1,5 +1,6 @@
 //! The launcher's side: VNICs made before Docker asks, and deleted when the launcher says so.
 
+mod outcome;
 mod plan;
 mod request;
 
@@ -10,28 +11,12 @@ use serde_json::json;
 
 use crate::attachment::{self, Detached};
 use crate::kernel::LinkLocation;
-use crate::{Driver, fabric, names, undone};
+use crate::rollback::rolled_back;
+use crate::{Driver, fabric, names};
 use plan::plan;
 
+pub use outcome::{Creation, Deletion};
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
-
-/// The outcome of a request for a VNIC.
-pub enum Creation<T> {
-    /// It was created.
-    Created(T),
-    /// The same one exists.
-    Existing(T),
-    /// It contradicts something that exists: a sentence.
-    Conflict(String),
-}
-
-/// The outcome of a request to delete a VNIC.
-pub enum Deletion {
-    /// It is deleted, now or before.
-    Deleted(DeletionReply),
-    /// A running container has it: a sentence.
-    InUse(String),
-}
 
 impl Driver {
     /// Makes a VNIC: veth pair, MAC address, bridge. The same request again is the same VNIC.
@@ -54,7 +39,7 @@ impl Driver {
             self.fabric.vnics.ensure(&vnic)
         };
         if let Err(error) = made {
-            return Err(if is_new { undone(error, self.remove(&vnic)) } else { error });
+            return Err(if is_new { rolled_back(error, self.remove(&vnic)) } else { error });
         }
         let reply = self.store.read(|tx| reply(tx, vnic))?;
         Ok(if is_new { Creation::Created(reply) } else { Creation::Existing(reply) })

@@ -6,7 +6,8 @@ use anyhow::Result;
 use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
 use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
-use super::{Creation, VnicRequest};
+use super::outcome::Creation;
+use super::request::VnicRequest;
 use crate::{claims, names};
 
 /// Records a VNIC, or finds it recorded.

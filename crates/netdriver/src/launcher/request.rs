@@ -4,53 +4,68 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use ciao_common::api::go;
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, TenantId, VnicId, number};
+use ciao_common::types::{InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, TenantId, VnicId, number, parse_address};
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::claims::check_address;
 use crate::names;
 
-/// What a launcher asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A request for a VNIC, as a body of the control socket and as options of the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Args)]
 #[serde(deny_unknown_fields)]
 pub struct VnicRequest {
-    /// Whose.
+    /// Tenant that owns the VNIC
+    #[arg(long)]
     pub tenant: TenantId,
-    /// What it is for.
+    /// Instance the VNIC belongs to
+    #[arg(long)]
     pub instance: InstanceId,
-    /// The IPv4 subnet (or an IPv6 one, if the instance has no IPv4).
+    /// Subnet of the tenant, such as 192.168.111.0/24
+    #[arg(long, value_name = "CIDR")]
     pub subnet: Subnet,
-    /// The instance's address in it.
+    /// Address of the instance in the subnet
+    #[arg(long = "ip", value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(deserialize_with = "go::required_address")]
     pub address: IpAddr,
-    /// Of the instance's interface.
+    /// MAC address of the instance's interface
+    #[arg(long)]
     pub mac: MacAddr,
-    /// The subnet's gateway; the subnet's first address unless given.
+    /// Gateway of the subnet [default: its first address]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
-    /// In bytes; the kernel's default unless given.
+    /// MTU of the VNIC in bytes [default: the kernel's]
+    #[arg(long, value_name = "BYTES")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
-    /// The tenant's bridge; one for the subnet unless given.
+    /// Bridge of the tenant [default: one per subnet]
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<LinkName>,
-    /// A bridge of the host's own, where nothing of ciao's restricts the instance.
+    /// Existing bridge of the host, without isolation and anti-spoofing
+    #[arg(long, value_name = "BRIDGE", conflicts_with = "bridge")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_bridge: Option<LinkName>,
-    /// A second address, for dual stack.
+    /// IPv6 address, for dual stack
+    #[arg(long = "ip6", value_name = "ADDRESS", requires = "subnet6", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
     pub address6: Option<IpAddr>,
-    /// Its subnet.
+    /// Subnet of --ip6
+    #[arg(long, value_name = "CIDR", requires = "address6")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subnet6: Option<Subnet>,
-    /// Further addresses that the instance may send with, such as a virtual IP.
+    /// Additional source address, such as a virtual IP (repeatable)
+    #[arg(long = "allow", value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::addresses", skip_serializing_if = "Vec::is_empty")]
     pub allowed_addresses: Vec<IpAddr>,
-    /// How fast it may be, each way, such as `100mbit`.
+    /// Rate limit per direction, such as 100mbit
+    #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// The Docker network's name; one made of tenant and subnet unless given.
+    /// Name of the Docker network [default: TENANT-SUBNET]
+    #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
 }

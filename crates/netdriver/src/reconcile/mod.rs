@@ -11,7 +11,6 @@ mod stale;
 mod watch;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -120,26 +119,6 @@ impl<'a> Repairs<'a> {
     }
 }
 
-/// Failed repairs that are logged already.
-#[derive(Default)]
-pub(crate) struct Failures(Mutex<BTreeSet<String>>);
-
-impl Failures {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_new(&self, failure: String) -> bool {
-        self.lock().insert(failure)
-    }
-
-    /// After a whole pass: what did not fail in it again is logged when it does.
-    fn keep(&self, rows: &[Repair]) {
-        let failing = |row: &Repair| row.error.as_ref().map(|error| format!("{} {}: {error}", row.action, row.what));
-        *self.lock() = rows.iter().filter_map(failing).collect();
-    }
-}
-
 impl Driver {
     /// Repairs what differs, and says what.
     pub fn reconcile(&self, depth: Depth) -> Vec<Repair> {
@@ -165,7 +144,8 @@ impl Driver {
         rows.step("what stands without record", deleted);
         if !dry {
             self.tidy_uplinks(rows);
-            self.failures.keep(&repairs.done);
+            let failing = |row: &Repair| Some(format!("{} {}: {}", row.action, row.what, row.error.as_ref()?));
+            self.failures.keep(repairs.done.iter().filter_map(failing));
         }
         repairs.done
     }

@@ -13,7 +13,8 @@ use crate::attachment::{is_joining, lookup};
 use crate::docker::options::EndpointOptions;
 use crate::docker::sandbox;
 use crate::kernel::LinkLocation;
-use crate::{Driver, fabric, undone};
+use crate::rollback::rolled_back;
+use crate::{Driver, fabric};
 use choice::{Conflict, EndpointRequest, Links, Outcome, Recorded, record};
 
 /// How often a stale endpoint is superseded for one call: its VNIC's, its addresses', its MAC
@@ -64,12 +65,12 @@ impl Driver {
         let outcome = match commit.wait() {
             Ok(outcome) => outcome,
             Err(error) if made.is_ok() && recorded.links == Links::New => {
-                return Err(undone(error, self.fabric.vnics.revert(&recorded.vnic, recorded.restrictions)));
+                return Err(rolled_back(error, self.fabric.vnics.revert(&recorded.vnic, recorded.restrictions)));
             }
             Err(error) => return Err(error),
         };
         let Err(error) = made else { return Ok(outcome) };
-        Err(undone(error, self.detach(request.id.clone()).map(drop)))
+        Err(rolled_back(error, self.detach(request.id.clone()).map(drop)))
     }
 
     /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC are there, or made again by `Join`.

@@ -1,7 +1,6 @@
 //! `CreateNetwork` and `DeleteNetwork`.
 
 mod check;
-pub(crate) mod contest;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,8 +14,9 @@ use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 use crate::attachment::detach;
 use crate::docker::options::NetworkOptions;
 use crate::docker::pairing::{self, Pairing};
+use crate::rollback::rolled_back;
 use crate::uplink_pool::UplinkPool;
-use crate::{Driver, names, undone};
+use crate::{Driver, names};
 use check::{check_route, refuse_overlap, refuse_routed_twice};
 
 /// The smallest MTU of a link with IPv6 (RFC 8200, 5).
@@ -91,7 +91,7 @@ impl Driver {
         }
         let _lock = self.fabric.lock(network.namespace.as_deref());
         let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
-        Err(if made { undone(error, self.forget(&network)) } else { error })
+        Err(if made { rolled_back(error, self.forget(&network)) } else { error })
     }
 
     /// Records a network, or finds it recorded. `true`: it is new.

@@ -12,8 +12,9 @@ use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExter
 use ciao_common::store::{Egress, Endpoint, Network};
 use ciao_common::types::NetworkId;
 
+use crate::Driver;
 use crate::attachment::lookup;
-use crate::{Driver, undone};
+use crate::rollback::rolled_back;
 use choice::Publishing;
 
 impl Driver {
@@ -78,7 +79,7 @@ impl Driver {
         // Even if the records cannot be deleted, what was taken is released.
         let id = endpoint.id.clone();
         let forgotten = self.store.write(move |tx| tx.delete_ports_of(&id));
-        Err(undone(error, self.fabric.ports.close(&ports).and(forgotten)))
+        Err(rolled_back(error, self.fabric.ports.close(&ports).and(forgotten)))
     }
 
     /// `NetworkDriver.RevokeExternalConnectivity`: takes an endpoint's ports back. None: nothing to do.

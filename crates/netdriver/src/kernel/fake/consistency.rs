@@ -8,7 +8,7 @@ use ciao_common::store::{Egress, Endpoint, Network, Owner, Store, Tx, Uplink, Vn
 use ciao_common::types::{LinkName, MacAddr};
 
 use crate::kernel::Namespace;
-use crate::kernel::fake::{FakeLink, State};
+use crate::kernel::fake::state::{FakeLink, State};
 use crate::names;
 
 /// Where records and kernel differ: a sentence each.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
 
-use super::{FakeLink, State};
+use super::state::{FakeLink, State};
 use crate::kernel::Namespace;
 
 /// Which calls fail.

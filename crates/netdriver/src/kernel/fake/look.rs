@@ -2,7 +2,7 @@
 
 use ciao_common::types::LinkName;
 
-use super::{FakeLink, State};
+use super::state::{FakeLink, State};
 use crate::kernel::Namespace;
 use crate::kernel::state::{Seen, SeenLink};
 

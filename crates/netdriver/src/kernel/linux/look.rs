@@ -7,15 +7,25 @@ use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, message, namespace};
-use crate::kernel::Namespace;
-use crate::kernel::state::{Seen, SeenLink};
+use super::{Linux, message, namespace, watch};
+use crate::kernel::state::{Seen, SeenLink, Watch};
+use crate::kernel::{Inspection, Namespace};
 
 /// What the host must do for the tenants' uplinks. IPv6's counts where a tenant has IPv6.
 const HOST_SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 
-/// Reads what stands in a namespace; `None` if it is not there.
-pub(super) fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
+impl Inspection for Linux {
+    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
+        look(self, namespace).with_context(|| format!("inspect network namespace {namespace}"))
+    }
+
+    fn watch(&self) -> Result<Box<dyn Watch>> {
+        Ok(Box::new(watch::open()?))
+    }
+}
+
+/// Reads what exists in a namespace; `None`: the namespace does not exist.
+fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
     let Some(mut netlink) = linux.netlink(inside.name())? else { return Ok(None) };
     let links = netlink.dump(message::get_all(), message::read).context("list links")?;
     let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;

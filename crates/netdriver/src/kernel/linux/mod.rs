@@ -21,8 +21,7 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result};
 
-use crate::kernel::state::{Seen, Watch};
-use crate::kernel::{Inspection, Namespace, Namespaces, Ports};
+use crate::kernel::{Namespaces, Ports};
 use crate::names;
 use netlink::Netlink;
 
@@ -65,16 +64,6 @@ impl Linux {
         let Some(name) = namespace else { return action() };
         let file = namespace::open(name)?.with_context(|| format!("network namespace {name} does not exist"))?;
         namespace::enter(&file, &self.host, action)
-    }
-}
-
-impl Inspection for Linux {
-    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
-        look::look(self, namespace).with_context(|| format!("look into network namespace {namespace}"))
-    }
-
-    fn watch(&self) -> Result<Box<dyn Watch>> {
-        Ok(Box::new(watch::open()?))
     }
 }
 

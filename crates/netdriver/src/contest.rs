@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(25);
 pub(crate) struct Contests(Mutex<BTreeSet<Subnet>>);
 
 /// A network's part in a contest. Dropping it lets another one wait.
-pub(super) struct Contest<'a> {
+pub(crate) struct Contest<'a> {
     contests: &'a Contests,
     subnet: Subnet,
     since: Instant,
@@ -29,7 +29,7 @@ impl Contests {
     ///
     /// # Errors
     /// Another one waits already, or this one has waited long enough.
-    pub(super) fn wait<'a>(&'a self, contest: Option<Contest<'a>>, subnet: Subnet) -> Result<Contest<'a>> {
+    pub(crate) fn wait<'a>(&'a self, contest: Option<Contest<'a>>, subnet: Subnet) -> Result<Contest<'a>> {
         let refusal = || {
             format!(
                 "networks with subnet {subnet} are created at the same moment, and this engine does not tell which pool is \

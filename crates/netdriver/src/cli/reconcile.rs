@@ -1,0 +1,38 @@
+//! `reconcile`: what the daemon does at its start and every minute, now.
+
+use anyhow::{Context, Result, ensure};
+use ciao_common::cli::table;
+use clap::Args;
+use serde_json::Value;
+
+use super::control::Control;
+use super::docker::{self, Docker};
+use crate::reconcile::Repair;
+
+#[derive(Args)]
+pub(super) struct Reconcile {
+    /// Print the changes without making them
+    #[arg(long)]
+    dry_run: bool,
+    /// Query Docker's networks too, and remove the records of unknown ones
+    #[arg(long)]
+    docker: bool,
+    #[command(flatten)]
+    engine: Docker,
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Reconcile) -> Result<()> {
+    let path = format!("/v1/reconcile?dry_run={}", args.dry_run);
+    let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
+    let done = args.control.client()?.post(&path, &known)?.success()?;
+    let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's reply")?;
+    table::print(&repairs, args.json)?;
+    let failed = repairs.iter().filter(|repair| repair.error.is_some()).count();
+    ensure!(failed == 0, "{failed} of {} repairs failed: see column \"error\"", repairs.len());
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What exists in the double.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ciao_common::types::{LinkName, MacAddr};
+
+use crate::kernel::{Namespace, UplinkPair, Veth};
+
+/// What stands in a namespace under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FakeLink {
+    /// A bridge with its gateway addresses.
+    Bridge(BTreeSet<IpAddr>),
+    /// The host end of a VNIC, on a bridge, and its peer's name.
+    HostEnd(LinkName, LinkName),
+    /// The container end of a VNIC.
+    ContainerEnd(MacAddr),
+    /// A namespace's end of its uplink, and the host end's name.
+    Uplink(LinkName),
+    /// Something else.
+    Other,
+}
+
+/// All that stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// By namespace and name.
+    pub links: BTreeMap<(Namespace, LinkName), FakeLink>,
+    /// Those of ciao.
+    pub namespaces: BTreeSet<String>,
+    /// Where ciao's rules stand, and the elements in their sets, as lines of nft's language that add them.
+    pub rules: BTreeMap<Namespace, BTreeSet<String>>,
+    /// The permanent neighbours of bridges: namespace, bridge and address.
+    pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
+    /// Links that are not up.
+    pub down: BTreeSet<(Namespace, LinkName)>,
+    /// Uplinks, by tenants' namespaces.
+    pub uplinks: BTreeMap<String, UplinkPair>,
+    /// Tenants' namespaces without default route.
+    pub unrouted: BTreeSet<String>,
+    /// Where forwarding is switched off.
+    pub not_forwarding: BTreeSet<Namespace>,
+}
+
+impl State {
+    pub(super) fn add_neighbours(&mut self, veth: &Veth) {
+        let Some(namespace) = veth.namespace.name() else { return };
+        for address in &veth.addresses {
+            self.neighbours.insert((namespace.to_owned(), veth.bridge.clone(), *address), veth.mac);
+        }
+    }
+}

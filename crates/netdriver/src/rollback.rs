@@ -1,0 +1,11 @@
+//! The error of a call that failed half-way.
+
+use anyhow::{Error, Result};
+
+/// The cause, whatever became of its rollback: a failed one is logged, and the next reconcile repeats it.
+pub(crate) fn rolled_back(cause: Error, rollback: Result<()>) -> Error {
+    if let Err(error) = rollback {
+        log::warn!("rollback failed: {error:#}: the next reconcile repeats it");
+    }
+    cause
+}
