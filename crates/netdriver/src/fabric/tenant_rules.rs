@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use ciao_common::store::Store;
+use ciao_common::store::{Store, Tx, Vnic};
 
 use super::locks::Locks;
 use crate::kernel::element::{Change, Element, Ruleset};
@@ -74,12 +74,19 @@ impl TenantRules {
         Ok(())
     }
 
+    /// The VNICs whose links may exist: those that are being deleted too, until their records are gone.
+    fn vnics(tx: &Tx<'_>, namespace: &str) -> Result<Vec<Vnic>> {
+        let mut vnics = tx.vnics_in_namespace(namespace)?;
+        vnics.extend(tx.vnics_deleting()?.into_iter().filter(|vnic| vnic.namespace.as_deref() == Some(namespace)));
+        Ok(vnics)
+    }
+
     /// As recorded. A new VNIC's elements may be in the kernel before its record is in the store.
     fn ruleset(&self, namespace: &str) -> Result<Ruleset> {
         self.store.settle()?;
         let (networks, vnics, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
-            Ok((tx.networks_in_namespace(namespace)?, tx.vnics_in_namespace(namespace)?, ports))
+            Ok((tx.networks_in_namespace(namespace)?, Self::vnics(tx, namespace)?, ports))
         })?;
         Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports, flows: self.flows }.ruleset())
     }
@@ -119,7 +126,7 @@ impl TenantRules {
     /// a later comparison finds the rules restored.
     pub(crate) fn restore(&self, namespace: &str) -> Result<()> {
         let Err(error) = self.load(namespace) else { return Ok(()) };
-        let vnics = self.store.read(|tx| tx.vnics_in_namespace(namespace))?;
+        let vnics = self.store.read(|tx| Self::vnics(tx, namespace))?;
         let links: Vec<_> = vnics.into_iter().map(|vnic| vnic.host_link).collect();
         self.kernel.set_down(&named(namespace), &links).context("set VNICs without rules down")?;
         Err(error.context(format!("{} VNICs are set down until their rules are restored", links.len())))
