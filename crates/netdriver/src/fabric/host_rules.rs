@@ -35,6 +35,10 @@ struct State {
     loaded: bool,
     /// The bridges by which traffic may leave the host, as last written.
     egress_bridges: Option<Vec<LinkName>>,
+    /// What the guard has: the filter and its elements.
+    guard: Option<(String, Vec<Element>)>,
+    /// Why it has not, as logged.
+    guard_failure: Option<String>,
     /// The kernel's count of changes when a watch last found them loaded.
     generation: Option<u32>,
 }
@@ -81,7 +85,27 @@ impl HostRules {
             self.set_egress_bridges(&egress_bridges)?;
         }
         self.kernel.open_firewall(&FirewallOpening::Uplinks)?;
-        *state = State { loaded: true, egress_bridges: Some(egress_bridges), generation };
+        (state.loaded, state.egress_bridges, state.generation) = (true, Some(egress_bridges), generation);
+        self.guard(&mut state)
+    }
+
+    /// Keeps the guard the same as the rules' own filter. Where the kernel has none, the rules are all there is.
+    fn guard(&self, state: &mut State) -> Result<()> {
+        let ruleset = self.ruleset()?;
+        let filter = rules::guard::filter(&ruleset.tables);
+        let elements = rules::guard::elements(&filter, ruleset.elements);
+        let wanted = Some((filter, elements));
+        if state.guard == wanted && self.kernel.is_host_guarded() {
+            return Ok(());
+        }
+        let guarded = wanted.as_ref().map_or(Ok(()), |(filter, elements)| self.kernel.guard_host(filter, elements));
+        let failure = guarded.err().map(|error| format!("{error:#}"));
+        if let Some(failure) = failure.as_ref().filter(|failure| state.guard_failure.as_ref() != Some(failure)) {
+            log::warn!(
+                "guard the host's rules: {failure}: after a flush of them, tenants are held back a second later"
+            );
+        }
+        (state.guard, state.guard_failure) = (wanted, failure);
         Ok(())
     }
 
@@ -172,6 +196,7 @@ impl HostRules {
             return Ok(());
         }
         *state = State::default();
+        self.kernel.unguard_host();
         if self.exist()? {
             self.kernel.close_firewall(&FirewallOpening::Uplinks)?;
             self.kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES).context("delete the host's rules")?;

@@ -251,6 +251,19 @@ pub trait Firewall {
     fn close_firewall(&self, opening: &FirewallOpening) -> Result<()>;
 }
 
+/// A second copy of the host's filter that a flush of the host's rules does not remove. It lasts as long as this process.
+pub trait HostGuard {
+    /// Makes or replaces the copy: chains and sets in nft's language, and elements of the sets. An error of a kernel or an
+    /// nft that has no tables with owners, too.
+    fn guard_host(&self, filter: &str, elements: &[Element]) -> Result<()>;
+
+    /// Whether there is a copy.
+    fn is_host_guarded(&self) -> bool;
+
+    /// Removes the copy.
+    fn unguard_host(&self);
+}
+
 /// What exists, and what changes.
 pub trait Inspection {
     /// What exists in a namespace; `None`: the namespace does not.
@@ -261,9 +274,12 @@ pub trait Inspection {
 }
 
 /// All of it.
-pub trait Kernel: Namespaces + Links + Uplinks + Rules + Firewall + Inspection + Ports + Send + Sync + 'static {}
+pub trait Kernel:
+    Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + Inspection + Ports + Send + Sync + 'static
+{
+}
 
 impl<T> Kernel for T where
-    T: Namespaces + Links + Uplinks + Rules + Firewall + Inspection + Ports + Send + Sync + 'static
+    T: Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + Inspection + Ports + Send + Sync + 'static
 {
 }

@@ -6,6 +6,7 @@
 //! written when a namespace is made or its rules are missing.
 
 mod elements;
+pub(crate) mod guard;
 mod host;
 mod tenant;
 

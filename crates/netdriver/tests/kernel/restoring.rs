@@ -8,7 +8,7 @@ use ciao_netdriver::kernel::Inspection;
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::reconcile::{Depth, Repair, Watcher};
 
-use crate::apart::{answers, attempt, inside, run, soon, tests};
+use crate::apart::{answers, answers_once, attempt, inside, run, soon, tests};
 use crate::driver::Bench;
 
 /// A tenant's network with a container, `box2`.
@@ -143,5 +143,29 @@ tests! {
         assert!(rows.iter().any(|row| row.what == "rules of network namespace ciao-red" && row.error.is_none()), "{rows:?}");
         assert!(attempt("ip netns exec ciao-red nft list table bridge ciao").status.success());
         assert!(answers("box2", "10.1.0.1"));
+    }
+
+    fn what_tenants_may_not_reach_is_closed_while_the_host_has_no_rules(_kernel) {
+        // No watcher: whatever somebody flushes stays so.
+        let bench = scene();
+        run("ip link add lan type bridge");
+        run("ip address add 10.7.0.1/24 dev lan");
+        run("ip link set lan up");
+        run("ip netns add victim");
+        run("ip link add port type veth peer name eth0 netns victim");
+        run("ip link set port master lan up");
+        run("ip -n victim address add 10.7.0.2/24 dev eth0");
+        run("ip -n victim link set eth0 up");
+        run("ip -n victim route add default via 10.7.0.1");
+        let reached = || ["10.7.0.1", "10.7.0.2"].map(|target| answers_once("box2", target));
+        assert!(answers("victim", "10.7.0.1"));
+        assert_eq!(reached(), [false, false]);
+        run("nft flush ruleset");
+        assert!(!run("nft list ruleset").contains("table inet ciao {"), "ciao's own table is gone");
+        assert_eq!(reached(), [false, false], "the guard holds: {}", run("nft list ruleset"));
+        // Without it everything would be open: what the guard is worth.
+        drop(bench.driver);
+        assert!(soon(|| !run("nft list ruleset").contains("ciao_guard")), "it goes with the daemon");
+        assert_eq!(reached(), [true, true], "the test sees what is not stopped");
     }
 }

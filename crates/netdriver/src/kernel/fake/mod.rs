@@ -17,8 +17,8 @@ use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::state::{Changes, Seen, Watch};
 use crate::kernel::{
-    Firewall, FirewallOpening, Flows, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces, Ports, Rules,
-    UplinkPair, Uplinks, Veth,
+    Firewall, FirewallOpening, Flows, HostGuard, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces,
+    Ports, Rules, UplinkPair, Uplinks, Veth,
 };
 use crate::names;
 use faults::{Changing, Faults};
@@ -443,6 +443,18 @@ impl Firewall for Fake {
 }
 
 impl Ports for Fake {}
+
+impl HostGuard for Fake {
+    fn guard_host(&self, _filter: &str, _elements: &[Element]) -> Result<()> {
+        self.changing().map(drop)
+    }
+
+    fn is_host_guarded(&self) -> bool {
+        false
+    }
+
+    fn unguard_host(&self) {}
+}
 
 impl Inspection for Fake {
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {

@@ -32,6 +32,7 @@ pub struct Linux {
     /// Idle sockets in the host's namespace, which every `Join` uses.
     host_sockets: Mutex<Vec<Netlink>>,
     listings: nft::Listings,
+    guard: nft::Guard,
 }
 
 impl Linux {
@@ -45,6 +46,7 @@ impl Linux {
             batch: AtomicU32::new(0),
             host_sockets: Mutex::default(),
             listings: nft::Listings::default(),
+            guard: nft::Guard::default(),
         })
     }
 

@@ -3,13 +3,15 @@
 mod command;
 mod compare;
 mod elements;
+mod guard;
 
 use anyhow::Result;
 
 use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset};
-use crate::kernel::{Flows, Namespace, Rules};
+use crate::kernel::{Flows, HostGuard, Namespace, Rules};
 pub(super) use compare::Listings;
+pub(super) use guard::Guard;
 
 impl Rules for Linux {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
@@ -67,5 +69,19 @@ impl Rules for Linux {
 
     fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()> {
         conntrack::forget(&self.within(namespace.name(), elements::open)?, flows)
+    }
+}
+
+impl HostGuard for Linux {
+    fn guard_host(&self, filter: &str, elements: &[Element]) -> Result<()> {
+        self.guard.load(filter, elements)
+    }
+
+    fn is_host_guarded(&self) -> bool {
+        self.guard.stands()
+    }
+
+    fn unguard_host(&self) {
+        self.guard.remove();
     }
 }
