@@ -315,6 +315,19 @@ impl Tx<'_> {
         Ok(used.is_some())
     }
 
+    /// The bridges of the host that a network or live VNIC uses.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn host_bridges(&self) -> Result<Vec<LinkName>> {
+        self.all(
+            "SELECT bridge FROM network_record WHERE namespace IS NULL
+             UNION SELECT bridge FROM vnic_record WHERE namespace IS NULL AND state = 'live'",
+            [],
+            |row| get(row, "bridge"),
+        )
+    }
+
     /// Whether a network or live VNIC is in a namespace.
     ///
     /// # Errors

@@ -94,3 +94,15 @@ CREATE TABLE host_route (
     last   BLOB NOT NULL             -- key of its highest address
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_route_by_end ON host_route (length(last), last);
+
+-- What ciao-net changed of the host's own settings, shown by `ciao-net host show`, put back by `ciao-net host restore`.
+CREATE TABLE host_setting (
+    name    TEXT PRIMARY KEY,        -- as sysctl or iptables take it: net.ipv4.ip_forward, iptables -P FORWARD
+    before  TEXT NOT NULL,
+    after   TEXT NOT NULL,
+    boot    TEXT NOT NULL,           -- the kernel's boot_id: nothing of it is left after another boot
+    changed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Subnets that a network's containers reach although --egress-deny has them, a JSON list.
+ALTER TABLE network_record ADD COLUMN egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow));

@@ -93,6 +93,7 @@ CREATE TABLE network_record (
     egress6    TEXT NOT NULL CHECK (egress6 IN ('nat', 'route', 'none')),  -- how IPv6 leaves, if egress is nat
     secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: containers send with their own addresses only
     icc        INTEGER NOT NULL CHECK (icc IN (0, 1)),      -- its containers reach each other
+    egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow)),  -- subnets reached in spite of --egress-deny
     options    TEXT NOT NULL CHECK (json_valid(options)),  -- the user's, and what else CreateNetwork said, to know it again
     created    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
@@ -193,6 +194,15 @@ CREATE TABLE host_route (
     last   BLOB NOT NULL             -- key of its highest address
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_route_by_end ON host_route (length(last), last);
+
+-- What ciao-net changed of the host's own settings, shown by `ciao-net host show`, put back by `ciao-net host restore`.
+CREATE TABLE host_setting (
+    name    TEXT PRIMARY KEY,        -- as sysctl or iptables take it: net.ipv4.ip_forward, iptables -P FORWARD
+    before  TEXT NOT NULL,
+    after   TEXT NOT NULL,
+    boot    TEXT NOT NULL,           -- the kernel's boot_id: nothing of it is left after another boot
+    changed INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- Facts of this host and of this file:
 --   ula         the IPv6 prefix for default pools
