@@ -20,6 +20,7 @@ mod ready;
 pub mod reconcile;
 mod rollback;
 pub mod rules;
+mod uninstall;
 mod uplink_pool;
 
 use std::sync::Arc;

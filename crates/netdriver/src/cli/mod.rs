@@ -2,6 +2,7 @@
 
 mod control;
 mod docker;
+mod host;
 mod launch;
 mod lock;
 mod network;
@@ -50,6 +51,9 @@ enum Command {
     Endpoint(network::EndpointCommand),
     /// Reconcile the database with the kernel, as the daemon does at its start
     Reconcile(reconcile::Reconcile),
+    /// Show what was changed of the host itself
+    #[command(subcommand)]
+    Host(host::HostCommand),
 }
 
 /// Runs the command.
@@ -65,5 +69,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Network(command) => network::network(command),
         Command::Endpoint(command) => network::endpoint(command),
         Command::Reconcile(args) => reconcile::run(&args),
+        Command::Host(command) => host::run(&command),
     }
 }

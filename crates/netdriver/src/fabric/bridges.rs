@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use ciao_common::store::{Egress, Network, Store};
 use ciao_common::types::{LinkName, Mtu, Subnet};
 
+use super::host_firewall::HostFirewall;
 use super::tenant_rules::TenantRules;
 use super::veth::restricted;
-use crate::kernel::{FirewallOpening, HostLink, Kernel, Namespace};
+use crate::kernel::{HostLink, Kernel, Namespace};
 use crate::rollback::rolled_back;
 use crate::rules::Restrictions;
 
@@ -18,11 +19,17 @@ pub(crate) struct Bridges {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     tenant_rules: Arc<TenantRules>,
+    firewall: Arc<HostFirewall>,
 }
 
 impl Bridges {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, tenant_rules: Arc<TenantRules>) -> Self {
-        Self { store, kernel, tenant_rules }
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        tenant_rules: Arc<TenantRules>,
+        firewall: Arc<HostFirewall>,
+    ) -> Self {
+        Self { store, kernel, tenant_rules, firewall }
     }
 
     /// Whether a bridge can be used that is to be one of the host, or one of ours. A bridge of the host that happens to have
@@ -51,7 +58,7 @@ impl Bridges {
     pub(crate) fn ensure(&self, namespace: Option<&str>, bridge: &LinkName, mtu: Option<Mtu>) -> Result<()> {
         let Some(name) = namespace else {
             return match self.kernel.host_link(bridge)? {
-                HostLink::Bridge => self.kernel.open_firewall(&FirewallOpening::Bridge(bridge.clone())),
+                HostLink::Bridge => self.firewall.sync(Some(bridge)),
                 _ => bail!("bridge {bridge} of this host no longer exists, and is not ciao-net's: create it again"),
             };
         };
@@ -138,13 +145,5 @@ impl Bridges {
             self.kernel.delete_link(&Namespace::Named(namespace.to_owned()), bridge)?;
         }
         Ok(!in_use)
-    }
-
-    /// Closes the host's firewall for a bridge of the host that nothing uses.
-    pub(super) fn tidy_on_host(&self, bridge: &LinkName) -> Result<()> {
-        let used = self.store.read(|tx| {
-            Ok(!tx.networks_on_bridge(None, bridge)?.is_empty() || !tx.vnics_on_bridge(None, bridge)?.is_empty())
-        })?;
-        if used { Ok(()) } else { self.kernel.close_firewall(&FirewallOpening::Bridge(bridge.clone())) }
     }
 }

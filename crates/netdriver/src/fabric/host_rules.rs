@@ -3,15 +3,16 @@
 //! `iptables -F`, or a firewall's reload, removes rules under running containers. The kernel counts the changes of its
 //! rules; so this count, and the list of bridges, show every few seconds whether there is something to do.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use ciao_common::store::Store;
-use ciao_common::types::LinkName;
+use ciao_common::store::{Egress, Store};
+use ciao_common::types::{Family, LinkName};
 
+use super::host_firewall::HostFirewall;
+use super::host_settings::HostSettings;
 use crate::kernel::element::{Change, Element, Ruleset};
-use crate::kernel::{FirewallOpening, Kernel, Namespace};
+use crate::kernel::{Kernel, Namespace};
 use crate::rules;
 use crate::uplink_pool::UplinkPool;
 
@@ -19,6 +20,8 @@ use crate::uplink_pool::UplinkPool;
 pub(crate) struct HostRules {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
+    settings: Arc<HostSettings>,
+    firewall: Arc<HostFirewall>,
     pool: UplinkPool,
     /// How many source ports each tenant may have.
     nat_ports: u32,
@@ -41,11 +44,20 @@ struct State {
     guard_failure: Option<String>,
     /// The kernel's count of changes when a watch last found them loaded.
     generation: Option<u32>,
+    /// A tenant leaves by IPv6.
+    v6: bool,
 }
 
 impl HostRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool, nat_ports: u32) -> Self {
-        Self { store, kernel, pool, nat_ports, state: Mutex::default(), writing: Mutex::default() }
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        settings: Arc<HostSettings>,
+        firewall: Arc<HostFirewall>,
+        pool: UplinkPool,
+        nat_ports: u32,
+    ) -> Self {
+        Self { store, kernel, settings, firewall, pool, nat_ports, state: Mutex::default(), writing: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,11 +82,14 @@ impl HostRules {
         })
     }
 
-    /// Loads the rules, and opens the host's firewall, if that was not done yet, or somebody changed a rule since.
-    pub(crate) fn ensure(&self) -> Result<()> {
+    /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done yet, or
+    /// somebody changed a rule since.
+    pub(crate) fn ensure(&self, v6: bool) -> Result<()> {
+        self.settings.ensure_forwarding(v6)?;
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
         let mut state = self.state();
+        state.v6 |= v6;
         if state.loaded && generation.is_some() && state.generation == generation {
             return Ok(());
         }
@@ -84,7 +99,7 @@ impl HostRules {
         } else if state.egress_bridges.as_ref() != Some(&egress_bridges) {
             self.set_egress_bridges(&egress_bridges)?;
         }
-        self.kernel.open_firewall(&FirewallOpening::Uplinks)?;
+        self.firewall.sync(None)?;
         (state.loaded, state.egress_bridges, state.generation) = (true, Some(egress_bridges), generation);
         self.guard(&mut state)
     }
@@ -163,30 +178,37 @@ impl HostRules {
     /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it.
     pub(crate) fn restore(&self) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
-        let on_host = networks.into_iter().filter(|network| network.namespace.is_none());
-        for bridge in on_host.map(|network| network.bridge).collect::<BTreeSet<_>>() {
-            self.kernel.open_firewall(&FirewallOpening::Bridge(bridge))?;
-        }
         if uplinks.is_empty() {
-            return Ok(());
+            return self.firewall.sync(None);
         }
+        self.settings.ensure_advertisements()?;
         self.state().loaded = false;
-        self.ensure()
+        let leaving = networks.iter().filter(|network| network.egress == Egress::Nat);
+        let v6 = leaving.flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
+        self.ensure(v6)
     }
 
-    /// [`Self::restore`], if a rule of the host or a bridge has changed since the last call.
+    /// [`Self::restore`], if a rule of the host or a bridge has changed since the last call, or the host does not forward.
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        let unchanged = generation.is_some() && self.state().generation == generation;
-        let known = self.state().egress_bridges.clone();
-        let same = |known: Vec<LinkName>| self.kernel.egress_bridges().is_ok_and(|now| now == known);
-        if unchanged && known.is_none_or(same) {
+        if generation.is_some() && self.state().generation == generation && self.is_unchanged()? {
             return Ok(());
         }
         self.restore()?;
         self.state().generation = generation;
         Ok(())
+    }
+
+    /// Whether traffic leaves the host as when the rules were loaded.
+    fn is_unchanged(&self) -> Result<bool> {
+        let (known, v6) = {
+            let state = self.state();
+            (state.egress_bridges.clone(), state.v6)
+        };
+        let Some(known) = known else { return Ok(true) };
+        let forwards = |family| self.kernel.missing_forwarding(family).map(|missing| missing.is_empty());
+        Ok(forwards(Family::V4)? && (!v6 || forwards(Family::V6)?) && self.kernel.egress_bridges()? == known)
     }
 
     /// Deletes the rules when no tenant needs them.
@@ -197,8 +219,8 @@ impl HostRules {
         }
         *state = State::default();
         self.kernel.unguard_host();
+        self.firewall.sync(None)?;
         if self.exist()? {
-            self.kernel.close_firewall(&FirewallOpening::Uplinks)?;
             self.kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES).context("delete the host's rules")?;
         }
         Ok(())

@@ -4,7 +4,9 @@
 //! leaves records without links, or links that a record still names, and `reconcile` repairs both.
 
 mod bridges;
+mod host_firewall;
 mod host_rules;
+mod host_settings;
 mod locks;
 mod ports;
 pub(crate) mod standing;
@@ -23,7 +25,9 @@ use crate::kernel::element::Change;
 use crate::rules;
 use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
+use host_firewall::HostFirewall;
 use host_rules::HostRules;
+use host_settings::HostSettings;
 use locks::Locks;
 use ports::PublishedPorts;
 use tenant_rules::TenantRules;
@@ -59,16 +63,28 @@ pub(crate) struct Fabric {
     pub(crate) ports: PublishedPorts,
     pub(crate) tenant_rules: Arc<TenantRules>,
     pub(crate) host_rules: Arc<HostRules>,
+    firewall: Arc<HostFirewall>,
     locks: Arc<Locks>,
 }
 
 impl Fabric {
     pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool, shares: Shares) -> Result<Self> {
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), shares.flows));
-        let host_rules = Arc::new(HostRules::new(store.clone(), kernel.clone(), pool, shares.nat_ports));
-        let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone()));
+        let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
+        let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone()));
+        let host_rules =
+            HostRules::new(store.clone(), kernel.clone(), settings, firewall.clone(), pool, shares.nat_ports);
+        let host_rules = Arc::new(host_rules);
+        let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
         let locks = Arc::new(Locks::default());
-        let vnics = Vnics::new(store.clone(), kernel.clone(), bridges.clone(), tenant_rules.clone(), locks.clone())?;
+        let vnics = Vnics::new(
+            store.clone(),
+            kernel.clone(),
+            bridges.clone(),
+            tenant_rules.clone(),
+            firewall.clone(),
+            locks.clone(),
+        )?;
         let uplinks = Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool);
         let ports = PublishedPorts::new(
             store.clone(),
@@ -78,7 +94,7 @@ impl Fabric {
             pool,
             shares.published_ports,
         );
-        Ok(Self { store, kernel, bridges, vnics, uplinks, ports, tenant_rules, host_rules, locks })
+        Ok(Self { store, kernel, bridges, vnics, uplinks, ports, tenant_rules, host_rules, firewall, locks })
     }
 
     /// Until the guard is dropped, nobody else changes links of the namespace; other namespaces are not affected.
@@ -124,7 +140,7 @@ impl Fabric {
     /// uses, and its gateways from a bridge that stays. The caller has the namespace's lock.
     pub(crate) fn tidy(&self, deleted: &Network) -> Result<()> {
         let Some(namespace) = deleted.namespace.as_deref() else {
-            return self.bridges.tidy_on_host(&deleted.bridge);
+            return self.firewall.sync(None);
         };
         self.close_network(namespace, deleted)?;
         self.uplinks.unroute(namespace, deleted)?;

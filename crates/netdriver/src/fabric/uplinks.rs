@@ -44,8 +44,9 @@ impl Uplinks {
     pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
         let uplink = self.record(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
-        let pair = self.pair(&uplink, has_v6(&networks))?;
-        self.host_rules.ensure()?;
+        let v6 = has_v6(&networks);
+        let pair = self.pair(&uplink, v6)?;
+        self.host_rules.ensure(v6)?;
         self.kernel.ensure_uplink(&pair)?;
         rules::routed6(network).try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
     }

@@ -10,6 +10,7 @@ use ciao_common::store::{Store, Vnic};
 use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 
 use super::bridges::Bridges;
+use super::host_firewall::HostFirewall;
 use super::locks::Locks;
 use super::tenant_rules::TenantRules;
 use super::veth::{restricted, veth};
@@ -23,6 +24,7 @@ pub(crate) struct Vnics {
     kernel: Arc<dyn Kernel>,
     bridges: Arc<Bridges>,
     tenant_rules: Arc<TenantRules>,
+    firewall: Arc<HostFirewall>,
     locks: Arc<Locks>,
     tasks: Mutex<Sender<Task>>,
     /// The MAC address that an address last had, where its VNIC is deleted.
@@ -44,11 +46,12 @@ impl Vnics {
         kernel: Arc<dyn Kernel>,
         bridges: Arc<Bridges>,
         tenant_rules: Arc<TenantRules>,
+        firewall: Arc<HostFirewall>,
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
         let (tasks, waiting) = channel();
         let (tasks, former) = (Mutex::new(tasks), Mutex::default());
-        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, locks, tasks, former });
+        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, locks, tasks, former });
         vnics.start_tasks(waiting)?;
         Ok(vnics)
     }
@@ -213,7 +216,9 @@ impl Vnics {
                 self.delete_rules(namespace, bridge, &vnics)?;
             }
         }
-        self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))
+        let on_host = deleting.iter().any(|vnic| vnic.namespace.is_none());
+        self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))?;
+        if on_host { self.firewall.sync(None) } else { Ok(()) }
     }
 
     fn delete_rules(&self, namespace: &str, bridge: &LinkName, vnics: &[&Vnic]) -> Result<()> {

@@ -11,6 +11,7 @@
 pub mod element;
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
+mod host_setting;
 pub mod linux;
 mod namespace;
 mod port;
@@ -20,9 +21,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use ciao_common::types::{LinkName, MacAddr, Mtu, Rate, Subnet};
+use ciao_common::types::{Family, LinkName, MacAddr, Mtu, Rate, Subnet};
 
 use element::{Change, Element, Ruleset};
+pub use host_setting::{HostChange, HostSetting, HostSettings};
 pub use namespace::Namespace;
 pub use port::{HeldPort, Ports};
 use state::{Seen, Watch};
@@ -75,7 +77,7 @@ impl UplinkPair {
 }
 
 /// What the host's firewall is to accept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FirewallOpening {
     /// Frames between ports of an existing bridge of the host.
     Bridge(LinkName),
@@ -244,11 +246,13 @@ pub enum Flows {
 
 /// The host's own firewall.
 pub trait Firewall {
-    /// Accepts traffic in the FORWARD chain of the host's firewall. Accepted already: nothing to do.
-    fn open_firewall(&self, opening: &FirewallOpening) -> Result<()>;
+    /// Makes the host's firewall accept `openings`, after every rule of others, and nothing else of ciao's. Where its chain
+    /// FORWARD was loaded again, the policies of `drop` are DROP again. Returns a rule of that chain that comes before
+    /// and that nothing passes.
+    fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>>;
 
-    /// Removes what [`Self::open_firewall`] added. Absent: nothing to do.
-    fn close_firewall(&self, opening: &FirewallOpening) -> Result<()>;
+    /// Whether its chain FORWARD has rules of others.
+    fn is_firewall_used(&self, family: Family) -> Result<bool>;
 }
 
 /// A second copy of the host's filter that a flush of the host's rules does not remove. It lasts as long as this process.
@@ -275,11 +279,22 @@ pub trait Inspection {
 
 /// All of it.
 pub trait Kernel:
-    Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + Inspection + Ports + Send + Sync + 'static
+    Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + HostSettings + Inspection + Ports + Send + Sync + 'static
 {
 }
 
 impl<T> Kernel for T where
-    T: Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + Inspection + Ports + Send + Sync + 'static
+    T: Namespaces
+        + Links
+        + Uplinks
+        + Rules
+        + Firewall
+        + HostGuard
+        + HostSettings
+        + Inspection
+        + Ports
+        + Send
+        + Sync
+        + 'static
 {
 }

@@ -7,6 +7,7 @@
 
 mod apart;
 mod driver;
+mod host;
 mod learning;
 mod restoring;
 mod rules;
@@ -272,9 +273,12 @@ tests! {
             let known = neighbours.lines().any(|line| line.starts_with(address) && line.contains("PERMANENT"));
             assert!(known, "{address}: {neighbours}");
         }
-        assert_eq!(run("cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
+        // NET_ADDR_SET: given, and not the kernel's to choose or udev's to change.
+        assert_eq!(run("cat /sys/class/net/cu0123456789/addr_assign_type").trim(), "3");
+        let before = run("cat /sys/class/net/cu0123456789/address");
         run(&format!("ip -n {RED} link del up0"));
         assert!(kernel.ensure_uplink(&uplink).unwrap());
+        assert_eq!(run("cat /sys/class/net/cu0123456789/address"), before);
         run(&format!("ip -n {RED} route del default"));
         kernel.ensure_uplink(&uplink).unwrap();
         assert!(answers(RED, "169.254.64.0"));

@@ -1,5 +1,6 @@
 //! nftables on the running kernel: scripts, and elements by netlink.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use ciao_common::store::Protocol;
@@ -58,7 +59,7 @@ tests! {
         kernel.ensure_namespace(RED).unwrap();
         kernel.run_nft(&inside(RED), "table inet ciao { chain c { }; }\n").unwrap();
         assert_eq!(count(), second, "another namespace's do not count");
-        assert_eq!(kernel.open_firewall(&FirewallOpening::Uplinks).map_err(|error| error.to_string()), Ok(()));
+        kernel.open_firewall(&BTreeSet::from([FirewallOpening::Uplinks]), &[]).unwrap();
         assert_ne!(count(), second, "iptables' do");
     }
 

@@ -7,8 +7,8 @@ use anyhow::Result;
 use ciao_common::store::{Egress, Endpoint, Network, Owner, Store, Tx, Uplink, Vnic};
 use ciao_common::types::{LinkName, MacAddr};
 
-use crate::kernel::Namespace;
 use crate::kernel::fake::state::{FakeLink, State};
+use crate::kernel::{FirewallOpening, Namespace};
 use crate::names;
 
 /// Where records and kernel differ: a sentence each.
@@ -139,6 +139,15 @@ impl Differences {
         let out: BTreeSet<_> = records.leads_out().filter_map(|network| network.namespace.as_deref()).collect();
         let led: BTreeSet<_> = records.uplinks.iter().map(|uplink| uplink.namespace.as_str()).collect();
         self.wrong(out != led, || format!("uplinks of {led:?} for networks in {out:?}"));
+        let bridges =
+            records.networks.iter().filter(|network| network.namespace.is_none()).map(|network| &network.bridge);
+        let bridges =
+            bridges.chain(records.vnics.iter().filter(|vnic| vnic.namespace.is_none()).map(|vnic| &vnic.bridge));
+        let mut open: BTreeSet<_> = bridges.cloned().map(FirewallOpening::Bridge).collect();
+        open.extend((!led.is_empty()).then_some(FirewallOpening::Uplinks));
+        self.wrong(state.openings != open, || {
+            format!("the host's firewall lets pass {:?} for {open:?}", state.openings)
+        });
         let rules = state.rules.contains_key(&Namespace::Host);
         self.wrong(rules == led.is_empty(), || format!("rules of the host: {rules}, uplinks: {led:?}"));
     }

@@ -12,13 +12,13 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
+use ciao_common::types::{Family, LinkName, MacAddr, Mtu, Subnet};
 
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::state::{Changes, Seen, Watch};
 use crate::kernel::{
-    Firewall, FirewallOpening, Flows, HostGuard, HostLink, Inspection, LinkLocation, Links, Namespace, Namespaces,
-    Ports, Rules, UplinkPair, Uplinks, Veth,
+    Firewall, FirewallOpening, Flows, HostChange, HostGuard, HostLink, HostSetting, HostSettings, Inspection,
+    LinkLocation, Links, Namespace, Namespaces, Ports, Rules, UplinkPair, Uplinks, Veth,
 };
 use crate::names;
 use faults::{Changing, Faults};
@@ -433,12 +433,45 @@ impl Rules for Fake {
 }
 
 impl Firewall for Fake {
-    fn open_firewall(&self, _opening: &FirewallOpening) -> Result<()> {
-        self.changing().map(drop)
+    fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, _drop: &[Family]) -> Result<Option<String>> {
+        self.changing()?.openings.clone_from(openings);
+        Ok(None)
     }
 
-    fn close_firewall(&self, _opening: &FirewallOpening) -> Result<()> {
-        self.changing().map(drop)
+    fn is_firewall_used(&self, _family: Family) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// Forwarding alone.
+impl HostSettings for Fake {
+    fn missing_forwarding(&self, _family: Family) -> Result<Vec<HostChange>> {
+        let setting = HostSetting::Sysctl("net/ipv4/ip_forward".to_owned());
+        let change = || HostChange { setting, before: "0".to_owned(), after: "1".to_owned() };
+        let forwards = !self.reading()?.not_forwarding.contains(&Namespace::Host);
+        Ok((!forwards).then(change).into_iter().collect())
+    }
+
+    fn missing_advertisements(&self) -> Result<Vec<HostChange>> {
+        Ok(Vec::new())
+    }
+
+    fn host_setting(&self, _setting: &HostSetting) -> Result<Option<String>> {
+        Ok(Some(if self.reading()?.not_forwarding.contains(&Namespace::Host) { "0" } else { "1" }.to_owned()))
+    }
+
+    fn set_host_setting(&self, _setting: &HostSetting, value: &str) -> Result<()> {
+        let mut state = self.changing()?;
+        if value == "1" {
+            state.not_forwarding.remove(&Namespace::Host);
+        } else {
+            state.not_forwarding.insert(Namespace::Host);
+        }
+        Ok(())
+    }
+
+    fn boot_id(&self) -> Result<String> {
+        Ok("this".to_owned())
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ciao_common::types::{LinkName, MacAddr};
 
-use crate::kernel::{Namespace, UplinkPair, Veth};
+use crate::kernel::{FirewallOpening, Namespace, UplinkPair, Veth};
 
 /// What stands in a namespace under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct State {
     pub namespaces: BTreeSet<String>,
     /// Where ciao's rules stand, and the elements in their sets, as lines of nft's language that add them.
     pub rules: BTreeMap<Namespace, BTreeSet<String>>,
+    /// What the host's firewall accepts.
+    pub openings: BTreeSet<FirewallOpening>,
     /// The permanent neighbours of bridges: namespace, bridge and address.
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
     /// Links that are not up.

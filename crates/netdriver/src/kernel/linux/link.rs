@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::netlink::Netlink;
+use super::uplink::has_ipv6;
 use super::{Linux, announce, message, port};
 use crate::kernel::{HostLink, LinkLocation, Links, Namespace, Veth};
 use crate::names;
@@ -95,6 +96,12 @@ impl Links for Linux {
     fn add_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
         let mut netlink = self.required(Some(namespace))?;
         let link = netlink.required(bridge)?;
+        if address.is_ipv6() && !has_ipv6() {
+            log::warn!(
+                "the kernel has no IPv6 (ipv6.disable=1): gateway address {address} of bridge {bridge} is omitted"
+            );
+            return Ok(());
+        }
         let message = RouteNetlinkMessage::NewAddress(message::address(link.index, subnet, address));
         netlink
             .execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)

@@ -30,6 +30,7 @@ pub(super) struct Link {
     pub(super) controller: Option<u32>,
     /// Whether that bridge learns at it.
     pub(super) learns: Option<bool>,
+    pub(super) alias: Option<String>,
 }
 
 /// Reads a reply to [`get`].
@@ -44,12 +45,14 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         is_local: false,
         controller: None,
         learns: None,
+        alias: None,
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => read.name.clone_from(name),
             LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
             LinkAttribute::Controller(index) => read.controller = Some(*index),
+            LinkAttribute::IfAlias(alias) => read.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 let kind =
                     infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
@@ -137,6 +140,14 @@ pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link)
 }
 
+/// A link gets an alias.
+pub(super) fn set_alias(index: u32, alias: &str) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    RouteNetlinkMessage::SetLink(link)
+}
+
 /// A new bridge, up. Its MAC address is given, because a bridge without one takes its lowest port's, and so changes it
 /// under its neighbours as ports come and go.
 pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<Mtu>) -> RouteNetlinkMessage {
@@ -199,11 +210,18 @@ pub(super) fn new_veth(
     RouteNetlinkMessage::NewLink(link)
 }
 
-/// A new veth pair for a namespace's uplink, sent in that namespace.
-pub(super) fn new_uplink(inner: &LinkName, host: &LinkName, host_side: BorrowedFd<'_>) -> RouteNetlinkMessage {
+/// A new veth pair for a namespace's uplink, sent in that namespace. Its MAC addresses are given: one that the kernel
+/// chose is udev's to change under use (systemd.link(5), MACAddressPolicy).
+pub(super) fn new_uplink(
+    (inner, inner_mac): (&LinkName, MacAddr),
+    (host, host_mac): (&LinkName, MacAddr),
+    host_side: BorrowedFd<'_>,
+) -> RouteNetlinkMessage {
     let mut peer = named(host);
+    peer.attributes.push(LinkAttribute::Address(host_mac.octets().to_vec()));
     peer.attributes.push(LinkAttribute::NetNsFd(host_side.as_raw_fd()));
     let mut link = named(inner);
+    link.attributes.push(LinkAttribute::Address(inner_mac.octets().to_vec()));
     link.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

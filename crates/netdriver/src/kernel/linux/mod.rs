@@ -4,6 +4,7 @@ mod announce;
 mod conntrack;
 mod egress;
 mod firewall;
+mod forwarding;
 mod link;
 mod look;
 mod message;
@@ -19,9 +20,9 @@ use std::fs::File;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::kernel::{Namespaces, Ports};
+use crate::kernel::{Namespace, Namespaces, Ports, Rules};
 use crate::names;
 use netlink::Netlink;
 
@@ -69,11 +70,24 @@ impl Linux {
     }
 }
 
+impl Linux {
+    /// Whether ciao-net made a namespace: it has the mark, or the rules of an older version.
+    fn is_ours(&self, name: &str, file: &File) -> Result<bool> {
+        Ok(namespace::enter(file, &self.host, namespace::is_marked)?
+            || self.has_rules(&Namespace::Named(name.to_owned()))?)
+    }
+}
+
 impl Namespaces for Linux {
     fn ensure_namespace(&self, name: &str) -> Result<bool> {
         if let Some(file) = namespace::open(name)? {
-            namespace::enter(&file, &self.host, namespace::apply_settings)?;
-            return Ok(false);
+            ensure!(
+                self.is_ours(name, &file)?,
+                "network namespace {name} was not made by ciao-net: delete it (ip netns delete {name}), or give another \
+                 tenant"
+            );
+            let configure = || namespace::mark().and_then(|()| namespace::apply_settings());
+            return namespace::enter(&file, &self.host, configure).map(|()| false);
         }
         namespace::create(name)?;
         // Its changes are reported from now on, and not only when a link leads to it.
@@ -84,15 +98,24 @@ impl Namespaces for Linux {
     }
 
     fn has_namespace(&self, name: &str) -> Result<bool> {
-        Ok(namespace::open(name)?.is_some())
+        namespace::open(name)?.map_or(Ok(false), |file| self.is_ours(name, &file))
     }
 
     fn delete_namespace(&self, name: &str) -> Result<()> {
-        namespace::delete(name)
+        match namespace::open(name)? {
+            Some(file) if !self.is_ours(name, &file)? => {
+                log::warn!("network namespace {name} was not made by ciao-net: left");
+                Ok(())
+            }
+            _ => namespace::delete(name),
+        }
     }
 
     fn namespaces(&self) -> Result<Vec<String>> {
-        namespace::list(&names::NAMESPACE_PREFIXES)
+        let mut found = namespace::list(&names::NAMESPACE_PREFIXES)?;
+        // One that cannot be entered is not known to be ours.
+        found.retain(|name| self.within(Some(name), namespace::is_marked).unwrap_or(false));
+        Ok(found)
     }
 }
 

@@ -13,9 +13,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, statfs};
 
-use super::message;
+use super::message::{self, Link};
 use super::netlink::Netlink;
-use ciao_common::types::LinkName;
 
 const FOLDER: &str = "/run/netns";
 /// `NSFS_MAGIC` of linux/magic.h: the file is a namespace and not the empty file that a crash left.
@@ -41,6 +40,29 @@ pub(super) fn open(name: &str) -> Result<Option<File>> {
 
 fn is_namespace(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.filesystem_type() == NSFS)
+}
+
+/// The alias of `lo` in a namespace that ciao-net made, which shows that to ciao-net and to administrators: a name may be
+/// anybody's.
+const MARK: &str = "ciao-net";
+
+/// Whether the calling thread's namespace has ciao-net's mark.
+pub(super) fn is_marked() -> Result<bool> {
+    Ok(lo(&mut Netlink::open()?)?.alias.as_deref() == Some(MARK))
+}
+
+/// Gives the calling thread's namespace ciao-net's mark.
+pub(super) fn mark() -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    let lo = lo(&mut netlink)?;
+    if lo.alias.as_deref() == Some(MARK) {
+        return Ok(());
+    }
+    netlink.execute(message::set_alias(lo.index, MARK), 0).context("mark a network namespace")
+}
+
+fn lo(netlink: &mut Netlink) -> Result<Link> {
+    netlink.required(&"lo".parse()?)
 }
 
 /// The names that begin with one of `prefixes`.
@@ -113,10 +135,12 @@ fn prepare_folder() -> Result<()> {
     Ok(())
 }
 
-/// What a tenant's namespace needs: routing between its subnets, and frames between ports of a bridge not sent through
+/// What a tenant's namespace needs: routing between its subnets, IPv6 whatever the host's is, and frames between ports of a bridge not sent through
 /// the firewall for IP packets, which costs time and is br_netfilter's default in every namespace.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("net.ipv4.ip_forward", "1"),
+    ("net.ipv6.conf.all.disable_ipv6", "0"),
+    ("net.ipv6.conf.default.disable_ipv6", "0"),
     ("net.ipv6.conf.all.forwarding", "1"),
     ("net.bridge.bridge-nf-call-iptables", "0"),
     ("net.bridge.bridge-nf-call-ip6tables", "0"),
@@ -147,9 +171,9 @@ pub(super) fn apply_settings() -> Result<()> {
 /// Of the calling thread's new namespace: settings, and `lo`.
 fn configure() -> Result<()> {
     apply_settings()?;
+    mark()?;
     let mut netlink = Netlink::open()?;
-    let lo: LinkName = "lo".parse()?;
-    let lo = netlink.required(&lo)?;
+    let lo = lo(&mut netlink)?;
     netlink.execute(message::set_up(lo.index), 0).context("set lo up")
 }
 

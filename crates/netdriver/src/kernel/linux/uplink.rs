@@ -1,4 +1,4 @@
-//! Namespaces' uplinks to the host: links, addresses, routes, forwarding.
+//! Namespaces' uplinks to the host: links, addresses, routes.
 
 use std::fs;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::{LinkName, Subnet};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
@@ -22,6 +22,11 @@ fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
     (family.address(range.first), family.address(range.last))
 }
 
+/// Whether the kernel was started with IPv6 (without `ipv6.disable=1`).
+pub(super) fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
 impl Uplinks for Linux {
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool> {
         let mut inside = self.required(Some(&uplink.namespace))?;
@@ -31,14 +36,23 @@ impl Uplinks for Linux {
             // One end alone never exists, but a crash may have left a pair half configured.
             host.execute_unless(message::delete(&uplink.host_link), 0, Errno::ENODEV)?;
             inside.execute_unless(message::delete(&uplink.inner_link), 0, Errno::ENODEV)?;
-            let message = message::new_uplink(&uplink.inner_link, &uplink.host_link, self.host.as_fd());
+            let mac = |end: &LinkName| MacAddr::hashed(format!("{}/{end}", uplink.host_link).as_bytes());
+            let end = |link| (link, mac(link));
+            let message = message::new_uplink(end(&uplink.inner_link), end(&uplink.host_link), self.host.as_fd());
             inside.execute(message, NLM_F_CREATE | NLM_F_EXCL).context("create uplink")?;
         }
-        forward(&uplink.host_link, uplink.pairs.iter().any(|pair| pair.network().is_ipv6()))?;
-        configure(&mut host, &uplink.host_link, &uplink.pairs, |pair| ends(pair).0)?;
-        let index = configure(&mut inside, &uplink.inner_link, &uplink.pairs, |pair| ends(pair).1)?;
-        introduce(&mut host, &mut inside, uplink)?;
-        for pair in &uplink.pairs {
+        // A published port answers on 127.0.0.1.
+        set("ipv4", &uplink.host_link, "route_localnet", "1")?;
+        // A tenant is no router of the host's, and has IPv6 where the host's own links have none.
+        set("ipv6", &uplink.host_link, "accept_ra", "0")?;
+        set("ipv6", &uplink.host_link, "disable_ipv6", "0")?;
+        // IPv4 goes on in a kernel without IPv6.
+        let pairs: Vec<_> =
+            uplink.pairs.iter().copied().filter(|pair| pair.network().is_ipv4() || has_ipv6()).collect();
+        configure(&mut host, &uplink.host_link, &pairs, |pair| ends(pair).0)?;
+        let index = configure(&mut inside, &uplink.inner_link, &pairs, |pair| ends(pair).1)?;
+        introduce(&mut host, &mut inside, uplink, &pairs)?;
+        for pair in &pairs {
             let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
             inside.execute_unless(route, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST).context("route to the host")?;
         }
@@ -94,37 +108,26 @@ fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl
 }
 
 /// Makes each end of an uplink the other's permanent neighbour: the kernel's one table for all tenants may be full.
-fn introduce(host: &mut Netlink, inside: &mut Netlink, uplink: &UplinkPair) -> Result<()> {
+fn introduce(host: &mut Netlink, inside: &mut Netlink, uplink: &UplinkPair, pairs: &[Subnet]) -> Result<()> {
     let (outer, inner) = (host.required(&uplink.host_link)?, inside.required(&uplink.inner_link)?);
     let (Some(outer_mac), Some(inner_mac)) = (outer.mac, inner.mac) else { bail!("an uplink has no MAC address") };
     let entry = |link, address, mac| {
         let entry = port::neighbour(link, address, mac);
         (RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE)
     };
-    let ends = || uplink.pairs.iter().map(|pair| ends(*pair));
+    let ends = || pairs.iter().map(|pair| ends(*pair));
     host.execute_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect())
         .and_then(|()| inside.execute_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect()))
         .context("make the ends of an uplink neighbours")
 }
 
-/// Enables forwarding, with a line in the log, and published ports on 127.0.0.1.
-fn forward(host_link: &LinkName, v6: bool) -> Result<()> {
-    enable("net/ipv4/ip_forward", true)?;
-    if v6 {
-        enable("net/ipv6/conf/all/forwarding", true)?;
+/// Sets a sysctl of a link in the host's namespace. A kernel without IPv6 has none of IPv6's.
+fn set(family: &str, link: &LinkName, key: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys/net").join(family).join("conf").join(link.as_str()).join(key);
+    match fs::read_to_string(&path) {
+        Ok(found) if found.trim() != value => {
+            fs::write(&path, value).with_context(|| format!("set {} to {value}", path.display()))
+        }
+        _ => Ok(()),
     }
-    enable(&format!("net/ipv4/conf/{host_link}/route_localnet"), false)
-}
-
-fn enable(key: &str, log: bool) -> Result<()> {
-    let path = Path::new("/proc/sys").join(key);
-    // A kernel without IPv6 has no such file.
-    let Ok(value) = fs::read_to_string(&path) else { return Ok(()) };
-    if value.trim() != "0" {
-        return Ok(());
-    }
-    if log {
-        log::info!("{} was 0: set to 1, because networks with egress=nat need it", path.display());
-    }
-    fs::write(&path, "1").with_context(|| format!("set {} to 1", path.display()))
 }

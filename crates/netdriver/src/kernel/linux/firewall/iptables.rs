@@ -1,84 +1,136 @@
-//! The host's own firewall, as far as it stands in the way.
-//!
-//! dockerd sets the host's FORWARD policy to DROP, and `bridge-nf-call-iptables` sends bridged frames through it: two
-//! containers on an existing bridge of the host would not hear each other, and tenants' uplinks would lead nowhere.
-//! Docker's chain for such rules is DOCKER-USER, which it never empties; where it is not, FORWARD itself is the place.
-//! Only the table of whoever drops can accept, so these few rules go by its own command.
+//! The chains by iptables and ip6tables: listed by `-S`, changed by one transaction of `iptables-restore`.
 
-use std::process::{Command, Output};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use ciao_common::types::Family;
 
+use super::chain::{self, CHAIN, Chains, Rule};
 use crate::kernel::FirewallOpening;
-
-/// The two protocol families have a command each.
-const COMMANDS: [&str; 2] = ["iptables", "ip6tables"];
 
 /// Waits for whoever else changes rules now, for so many seconds: a call has an end.
 const PATIENCE: [&str; 2] = ["-w", "3"];
+/// iptables(8): no such chain or rule; and a kernel without its tables, where rules are nftables' alone.
+const ABSENT: i32 = 1;
+const NO_TABLES: i32 = 3;
 
-/// Lets a opening pass.
-pub(super) fn open(opening: &FirewallOpening) -> Result<()> {
-    for command in COMMANDS {
-        let Some(chain) = chain(command) else { continue };
-        for rule in rules(opening) {
-            if !run(command, "-C", chain, &rule)?.status.success() {
-                let output = run(command, "-I", chain, &rule)?;
-                if !output.status.success() {
-                    bail!("{command} -I {chain}: {}", String::from_utf8_lossy(&output.stderr).trim());
-                }
-            }
+/// The chains; `None` where there is no iptables.
+pub(super) fn list(family: Family) -> Result<Option<Chains>> {
+    let Some(forward) = listed(family, "FORWARD")? else { return Ok(None) };
+    let mut chains = Chains::default();
+    for line in forward.lines() {
+        if let Some(policy) = line.strip_prefix("-P FORWARD ") {
+            chains.policy = Some(policy.to_owned());
+        } else if let Some(rule) = line.strip_prefix("-A FORWARD ") {
+            chains.forward.push(Rule {
+                text: line.to_owned(),
+                is_jump: rule == format!("-j {CHAIN}"),
+                is_final: rule == "-j DROP" || rule.starts_with("-j REJECT"),
+            });
         }
     }
+    let own = listed(family, CHAIN)?.filter(|text| !text.is_empty());
+    chains.own = own.map(|text| text.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect());
+    Ok(Some(chains))
+}
+
+/// What `-S` shows of a chain: nothing if it is not there; `None` where there is no iptables.
+fn listed(family: Family, chain: &str) -> Result<Option<String>> {
+    let command = command(family);
+    let output = match Command::new(command).args(PATIENCE).args(["-S", chain]).output() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        output => output.with_context(|| format!("run {command}"))?,
+    };
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        Some(ABSENT) if chain != "FORWARD" => Ok(Some(String::new())),
+        Some(ABSENT | NO_TABLES) => Ok(None),
+        _ => bail!("{command} -S {chain}: {}", words(&output)),
+    }
+}
+
+/// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is kept.
+pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<FirewallOpening>, keep: bool) -> Result<()> {
+    let rules = rules_of(&chain::matches(openings));
+    let unneeded = rules.is_empty() && !keep;
+    let done = if unneeded { chains.are_clean() } else { chains.stand(&rules) };
+    if done {
+        return Ok(());
+    }
+    let mut script = String::from("*filter\n");
+    // Declared, an existing chain is emptied.
+    writeln!(script, ":{CHAIN} - [0:0]")?;
+    rules.iter().try_for_each(|rule| writeln!(script, "{rule}"))?;
+    chains.jumps().try_for_each(|_| writeln!(script, "-D FORWARD -j {CHAIN}"))?;
+    for rule in former(family, &rules)? {
+        writeln!(script, "{}", rule.replacen("-A ", "-D ", 1))?;
+    }
+    if unneeded {
+        writeln!(script, "-X {CHAIN}")?;
+    } else {
+        writeln!(script, "-A FORWARD -j {CHAIN}")?;
+    }
+    script.push_str("COMMIT\n");
+    restore(family, &script)
+}
+
+/// Rules that version 0.1.0 put into chains of others.
+fn former(family: Family, rules: &[String]) -> Result<Vec<String>> {
+    let uplinks = rules_of(&chain::matches(&BTreeSet::from([FirewallOpening::Uplinks])));
+    let mut found = Vec::new();
+    for place in ["DOCKER-USER", "FORWARD"] {
+        let listed = listed(family, place)?.unwrap_or_default();
+        let is_ours = |line: &&str| {
+            let rule = line.strip_prefix(&format!("-A {place} ")).map(|rule| format!("-A {CHAIN} {rule}"));
+            rule.is_some_and(|rule| uplinks.contains(&rule) || rules.contains(&rule))
+        };
+        found.extend(listed.lines().filter(is_ours).map(str::to_owned));
+    }
+    Ok(found)
+}
+
+pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
+    let command = command(family);
+    let output = Command::new(command).args(PATIENCE).args(["-P", "FORWARD", policy]).output();
+    let output = output.with_context(|| format!("run {command}"))?;
+    ensure!(output.status.success(), "{command} -P FORWARD {policy}: {}", words(&output));
     Ok(())
 }
 
-/// Takes it back.
-pub(super) fn close(opening: &FirewallOpening) -> Result<()> {
-    for command in COMMANDS {
-        for chain in ["DOCKER-USER", "FORWARD"] {
-            for rule in rules(opening) {
-                if has_chain(command, chain) {
-                    run(command, "-D", chain, &rule)?;
-                }
-            }
-        }
-    }
-    Ok(())
+fn rules_of(matches: &[(Option<String>, Option<String>)]) -> Vec<String> {
+    let link = |option: &str, link: &Option<String>| {
+        link.as_ref().map_or_else(String::new, |link| format!("{option} {} ", link.replace('*', "+")))
+    };
+    matches.iter().map(|(from, to)| format!("-A {CHAIN} {}{}-j ACCEPT", link("-i", from), link("-o", to))).collect()
 }
 
-/// Whether tables of the older iptables are in use, beside nftables.
-pub(in crate::kernel::linux) fn is_legacy() -> bool {
-    let used = |file| std::fs::read_to_string(file).is_ok_and(|tables| !tables.trim().is_empty());
-    used("/proc/net/ip_tables_names") || used("/proc/net/ip6_tables_names")
-}
-
-fn rules(opening: &FirewallOpening) -> Vec<Vec<String>> {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-    match opening {
-        FirewallOpening::Bridge(bridge) => vec![words(&format!("-i {bridge} -o {bridge} -j ACCEPT"))],
-        FirewallOpening::Uplinks => vec![words("-i cu+ -j ACCEPT"), words("-o cu+ -j ACCEPT")],
-    }
-}
-
-/// Where a rule must stand; `None` where no iptables is, and so nothing drops. After somebody's `iptables -F` Docker's
-/// chain is still there, but nothing leads to it.
-fn chain(command: &str) -> Option<&'static str> {
-    let jump = ["-C", "FORWARD", "-j", "DOCKER-USER"];
-    let led_to = Command::new(command).args(PATIENCE).args(jump).output().is_ok_and(|output| output.status.success());
-    if led_to { Some("DOCKER-USER") } else { has_chain(command, "FORWARD").then_some("FORWARD") }
-}
-
-fn has_chain(command: &str, chain: &str) -> bool {
-    let listed = Command::new(command).args(PATIENCE).args(["-n", "-L", chain]).output();
-    listed.is_ok_and(|output| output.status.success())
-}
-
-fn run(command: &str, action: &str, chain: &str, rule: &[String]) -> Result<Output> {
-    Command::new(command)
+fn restore(family: Family, script: &str) -> Result<()> {
+    let command = format!("{}-restore", command(family));
+    let mut child = Command::new(&command)
+        .arg("--noflush")
         .args(PATIENCE)
-        .args([action, chain])
-        .args(rule)
-        .output()
-        .with_context(|| format!("run {command}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {command}"))?;
+    // When it ends early its own words say why.
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
+    let output = child.wait_with_output().with_context(|| format!("wait for {command}"))?;
+    ensure!(output.status.success(), "{command}: {}", words(&output));
+    written.with_context(|| format!("write to {command}"))
+}
+
+fn command(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    }
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).trim().to_owned()
 }

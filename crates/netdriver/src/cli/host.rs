@@ -1,0 +1,59 @@
+//! The host's side: what ciao-net changed of it, and how that is put back.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use ciao_common::cli::table::{self, Database};
+use ciao_common::serve::{claim, daemon};
+use ciao_common::store::Store;
+use clap::{Args, Subcommand};
+
+use crate::kernel::HostSettings;
+use crate::kernel::linux::Linux;
+use crate::uninstall;
+
+#[derive(Subcommand)]
+pub(super) enum HostCommand {
+    /// Show the host's settings that were changed since it was started
+    Show(Show),
+    /// Remove ciao's rules and put the host's settings back; the daemon must not run
+    Restore(Restore),
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    database: Database,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Restore {
+    /// Remove tenants' network namespaces and links too, and the VNICs that launchers made
+    #[arg(long)]
+    remove_vnics: bool,
+    #[command(flatten)]
+    database: Database,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: &HostCommand) -> Result<()> {
+    let kernel = Linux::new()?;
+    match command {
+        HostCommand::Show(args) => {
+            let boot = kernel.boot_id()?;
+            let rows = Store::open_reading(&args.database.db)?.read(|tx| tx.host_settings(&boot))?;
+            table::print(&uninstall::changed(rows, &kernel)?, args.json)
+        }
+        HostCommand::Restore(args) => {
+            let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net").context("restore the host")?;
+            let _lock = daemon::lock(&args.database.db, "ciao-net")?;
+            let store = Store::open(&args.database.db)?;
+            table::print(&uninstall::restore(&store, &kernel, args.remove_vnics)?, args.json)
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What the host's firewall lets pass for ciao, as the records say: traffic of tenants' uplinks, and frames on bridges of
+//! the host.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use ciao_common::store::Store;
+use ciao_common::types::LinkName;
+
+use super::host_settings::HostSettings;
+use crate::kernel::{FirewallOpening, Kernel};
+
+/// ciao's part of the host's firewall.
+pub(crate) struct HostFirewall {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    settings: Arc<HostSettings>,
+    /// The rule of the host's that nothing of tenants' passes, as last found. Held while the firewall is changed.
+    final_rule: Mutex<Option<String>>,
+}
+
+impl HostFirewall {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, settings: Arc<HostSettings>) -> Self {
+        Self { store, kernel, settings, final_rule: Mutex::default() }
+    }
+
+    /// Lets pass what the records say, and frames on `bridge`, whose record may be under way; nothing else of ciao's.
+    pub(crate) fn sync(&self, bridge: Option<&LinkName>) -> Result<()> {
+        let mut known = self.final_rule.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();
+        let (bridges, uplinks) = self.store.read(|tx| Ok((tx.host_bridges()?, tx.uplinks()?)))?;
+        openings.extend(bridges.into_iter().map(FirewallOpening::Bridge));
+        if !uplinks.is_empty() {
+            openings.insert(FirewallOpening::Uplinks);
+        }
+        let found = self.kernel.open_firewall(&openings, &self.settings.closed_families()?)?;
+        let found = found.filter(|_| !openings.is_empty());
+        if let Some(rule) = found.as_ref().filter(|_| *known != found) {
+            log::warn!(
+                "the host's firewall ends with `{rule}`, which tenants' traffic does not pass: accept cu+ before it"
+            );
+        }
+        *known = found;
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! What ciao-net leaves on a host when it is uninstalled: nothing but its database, as far as an administrator wants that
+//! and nobody else needs it.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use ciao_common::store::{HostSettingRow, Store};
+use ciao_common::types::Family;
+use serde::Serialize;
+
+use crate::kernel::{HostSetting, Kernel, Namespace};
+use crate::{names, rules};
+
+/// Something of ciao's, and what became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Restored {
+    pub(crate) what: String,
+    pub(crate) now: String,
+}
+
+/// A setting of the host that was changed since it was started.
+#[derive(Debug, Serialize)]
+pub(crate) struct Changed {
+    pub(crate) setting: String,
+    pub(crate) before: String,
+    pub(crate) after: String,
+    /// `-`: it is gone.
+    pub(crate) now: String,
+    /// UTC.
+    pub(crate) since: String,
+}
+
+/// The settings of the host that were changed, and their values now.
+pub(crate) fn changed(rows: Vec<HostSettingRow>, kernel: &dyn Kernel) -> Result<Vec<Changed>> {
+    let read = |row: HostSettingRow| {
+        let now = kernel.host_setting(&HostSetting::from(row.name.as_str()))?.unwrap_or_else(|| "-".to_owned());
+        Ok(Changed { setting: row.name, before: row.before, after: row.after, now, since: row.changed })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Removes ciao's rules and puts the host's settings back; with `vnics`, tenants' namespaces and links too. As long as
+/// those stand, their rules do, and the settings that they need. The daemon does not run.
+pub(crate) fn restore(store: &Store, kernel: &dyn Kernel, vnics: bool) -> Result<Vec<Restored>> {
+    let mut done = tenants(store, kernel, vnics)?;
+    let left = done.iter().any(|one| one.now != REMOVED);
+    if left {
+        return Ok(done);
+    }
+    if kernel.has_rules(&Namespace::Host)? {
+        kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES)?;
+        done.push(Restored { what: "nftables table inet ciao".to_owned(), now: REMOVED.to_owned() });
+    }
+    kernel.open_firewall(&BTreeSet::new(), &[])?;
+    done.extend(settings(store, kernel)?);
+    Ok(done)
+}
+
+const REMOVED: &str = "removed";
+
+fn tenants(store: &Store, kernel: &dyn Kernel, remove: bool) -> Result<Vec<Restored>> {
+    let mut done = Vec::new();
+    let mut note = |what: String| {
+        let now = if remove { REMOVED } else { "left, VNICs or networks are on it: --remove-vnics removes it" };
+        done.push(Restored { what, now: now.to_owned() });
+    };
+    for name in kernel.namespaces()? {
+        if remove {
+            kernel.delete_namespace(&name)?;
+        }
+        note(format!("network namespace {name}"));
+    }
+    for link in kernel.links(&Namespace::Host)?.into_iter().filter(names::is_ours) {
+        if remove {
+            kernel.delete_link(&Namespace::Host, &link)?;
+        }
+        note(format!("link {link}"));
+    }
+    if remove {
+        store.write(|tx| tx.vnics(None)?.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id).map(drop)))?;
+    }
+    Ok(done)
+}
+
+/// Forwarding goes off first, then what it needed.
+fn settings(store: &Store, kernel: &dyn Kernel) -> Result<Vec<Restored>> {
+    let boot = kernel.boot_id()?;
+    let mut rows = store.read(|tx| tx.host_settings(&boot))?;
+    rows.sort_by_key(|row| !row.name.ends_with("forward") && !row.name.ends_with("forwarding"));
+    let used = (kernel.is_firewall_used(Family::V4)?, kernel.is_firewall_used(Family::V6)?);
+    let mut done = Vec::new();
+    for row in rows {
+        let setting = HostSetting::from(row.name.as_str());
+        let used = if family_of(&setting) == Family::V4 { used.0 } else { used.1 };
+        let now = kernel.host_setting(&setting)?;
+        let now = match now {
+            Some(now) if now != row.after => format!("left at {now}: somebody else changed it since"),
+            Some(_) if used => format!(
+                "left at {}: the host's firewall has rules in FORWARD, so others may need it. To put it back by hand: {}",
+                row.after,
+                by_hand(&row.name, &setting, &row.before)
+            ),
+            Some(_) => {
+                kernel.set_host_setting(&setting, &row.before)?;
+                format!("{} again", row.before)
+            }
+            None => "gone".to_owned(),
+        };
+        let name = row.name.clone();
+        store.write(move |tx| tx.delete_host_setting(&name))?;
+        done.push(Restored { what: row.name, now });
+    }
+    Ok(done)
+}
+
+fn by_hand(name: &str, setting: &HostSetting, before: &str) -> String {
+    match setting {
+        HostSetting::Sysctl(_) => format!("sysctl {name}={before}"),
+        HostSetting::ForwardPolicy(_) => format!("{name} {before}"),
+    }
+}
+
+fn family_of(setting: &HostSetting) -> Family {
+    match setting {
+        HostSetting::ForwardPolicy(family) => *family,
+        HostSetting::Sysctl(key) if key.starts_with("net/ipv6/") => Family::V6,
+        HostSetting::Sysctl(_) => Family::V4,
+    }
+}

@@ -1,0 +1,111 @@
+//! The host's own settings and firewall on the running kernel.
+
+use std::collections::BTreeSet;
+
+use ciao_common::types::Family;
+use ciao_netdriver::kernel::linux::Linux;
+use ciao_netdriver::kernel::{Firewall, FirewallOpening, HostSetting, HostSettings, Namespaces};
+
+use crate::apart::{RED, attempt, name, run, tests};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// What iptables shows of FORWARD and of ciao's chain.
+fn rules(tool: &str) -> Vec<String> {
+    run(&format!("{tool} -S")).lines().filter(|line| line.contains("FORWARD")).map(str::to_owned).collect()
+}
+
+/// Makes all changes that forwarding needs, in order, and returns their names.
+fn forward(kernel: &Linux, family: Family) -> Vec<String> {
+    let changes = kernel.missing_forwarding(family).unwrap();
+    let change = |change: ciao_netdriver::kernel::HostChange| {
+        kernel.set_host_setting(&change.setting, &change.after).unwrap();
+        format!("{} {} {}", change.setting, change.before, change.after)
+    };
+    changes.into_iter().map(change).collect()
+}
+
+tests! {
+    fn the_firewall_has_what_is_wanted_in_last_place(kernel) {
+        let openings = BTreeSet::from([FirewallOpening::Bridge(name("lan")), FirewallOpening::Uplinks]);
+        run("iptables -A FORWARD -i eth9 -j DROP");
+        for _ in 0..2 {
+            assert_eq!(kernel.open_firewall(&openings, &[]).unwrap(), None);
+            for (tool, others) in [("iptables", vec!["-A FORWARD -i eth9 -j DROP"]), ("ip6tables", vec![])] {
+                let ours = [
+                    "-A FORWARD -j CIAO-FORWARD",
+                    "-A CIAO-FORWARD -i lan -o lan -j ACCEPT",
+                    "-A CIAO-FORWARD -i cu+ -j ACCEPT",
+                    "-A CIAO-FORWARD -o cu+ -j ACCEPT",
+                ];
+                let expected = [&["-P FORWARD ACCEPT", "-N CIAO-FORWARD"][..], &others, &ours].concat();
+                assert_eq!(rules(tool), expected);
+            }
+        }
+        // Somebody's later rule comes first again, and one that nothing passes is named.
+        run("iptables -A FORWARD -j REJECT");
+        kernel.open_firewall(&openings, &[]).unwrap();
+        let found = kernel.open_firewall(&openings, &[]).unwrap();
+        assert_eq!(found.as_deref(), Some("-A FORWARD -j REJECT --reject-with icmp-port-unreachable"));
+        assert_eq!(rules("iptables")[4], "-A FORWARD -j CIAO-FORWARD");
+        // Less, and nothing.
+        kernel.open_firewall(&BTreeSet::from([FirewallOpening::Uplinks]), &[]).unwrap();
+        assert!(!run("iptables -S").contains("lan"));
+        assert!(kernel.is_firewall_used(Family::V4).unwrap() && !kernel.is_firewall_used(Family::V6).unwrap());
+        kernel.open_firewall(&BTreeSet::new(), &[]).unwrap();
+        assert_eq!(rules("ip6tables"), ["-P FORWARD ACCEPT"]);
+        let bridge = FirewallOpening::Bridge(name("br+"));
+        assert!(kernel.open_firewall(&BTreeSet::from([bridge]), &[]).unwrap_err().to_string().contains("br+"));
+    }
+
+    fn a_chain_that_was_loaded_anew_is_closed_again_and_an_administrator_s_word_is_kept(kernel) {
+        let openings = BTreeSet::from([FirewallOpening::Uplinks]);
+        let policies = || FAMILIES.map(|family| kernel.host_setting(&HostSetting::ForwardPolicy(family)).unwrap().unwrap());
+        kernel.open_firewall(&openings, &FAMILIES).unwrap();
+        assert_eq!(policies(), ["DROP", "DROP"]);
+        run("iptables -P FORWARD ACCEPT");
+        kernel.open_firewall(&openings, &FAMILIES).unwrap();
+        assert_eq!(policies(), ["ACCEPT", "DROP"], "the chain stands, so somebody meant it");
+        for openings in [&openings, &BTreeSet::new()] {
+            run("nft flush ruleset");
+            assert_eq!(policies(), ["ACCEPT", "ACCEPT"]);
+            kernel.open_firewall(openings, &FAMILIES).unwrap();
+            assert_eq!(policies(), ["DROP", "DROP"]);
+        }
+    }
+
+    fn a_host_is_closed_before_it_forwards(kernel) {
+        run("sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0");
+        run("ip link add eth0.100 type veth peer name cu0123456789");
+        run("sysctl -qw net.ipv6.conf.eth0/100.accept_ra=1 net.ipv6.conf.default.accept_ra=1");
+        assert_eq!(forward(kernel, Family::V4), ["iptables -P FORWARD ACCEPT DROP", "net.ipv4.ip_forward 0 1"]);
+        assert_eq!(forward(kernel, Family::V4), [""; 0]);
+        run("ip6tables -P FORWARD DROP");
+        let six = forward(kernel, Family::V6);
+        assert_eq!(six.last().unwrap(), "net.ipv6.conf.all.forwarding 0 1");
+        assert!(six.contains(&"net.ipv6.conf.eth0/100.accept_ra 1 2".to_owned()), "{six:?}");
+        assert!(six.contains(&"net.ipv6.conf.default.accept_ra 1 2".to_owned()), "{six:?}");
+        assert!(!six.iter().any(|change| change.contains("ip6tables") || change.contains("cu0")), "{six:?}");
+        assert!(kernel.missing_advertisements().unwrap().is_empty());
+        // A value of an administrator's is none that is to be changed.
+        run("sysctl -qw net.ipv6.conf.eth0/100.accept_ra=0");
+        assert!(kernel.missing_advertisements().unwrap().is_empty());
+    }
+
+    fn only_what_has_the_mark_is_ours(kernel) {
+        run("ip netns add ciao-theirs");
+        kernel.ensure_namespace(RED).unwrap();
+        assert_eq!(kernel.namespaces().unwrap(), [RED]);
+        assert!(run(&format!("ip -n {RED} link show lo")).contains("alias ciao-net"));
+        let error = kernel.ensure_namespace("ciao-theirs").unwrap_err().to_string();
+        assert!(error.contains("ciao-theirs was not made by ciao-net"), "{error}");
+        assert!(!kernel.has_namespace("ciao-theirs").unwrap());
+        kernel.delete_namespace("ciao-theirs").unwrap();
+        assert!(attempt("ip -n ciao-theirs link show lo").status.success(), "it is still there");
+        // An older version's has its rules, and gets the mark.
+        run("ip -n ciao-theirs link set lo up");
+        run("ip netns exec ciao-theirs nft add table inet ciao");
+        assert!(!kernel.ensure_namespace("ciao-theirs").unwrap());
+        assert_eq!(kernel.namespaces().unwrap().len(), 2);
+    }
+}
