@@ -1,0 +1,89 @@
+//! What goes with ciao, and what of others' stays.
+
+use ciao_tests::lab::{Engine, Host};
+use ciao_tests::world::{network, serve, soon};
+
+use crate::scene::{SUBNETS, open, sql};
+
+const CREATE: &str = "ciao-net vnic create --tenant red --instance";
+
+#[test]
+fn a_host_bridges_rule_goes_with_the_last_vnic_on_it() {
+    let scene = open("bridge");
+    let host = &scene.host;
+    host.sh("ip link add lan type bridge; ip link set lan up").unwrap();
+    let rules = || host.sh("iptables -S; ip6tables -S; iptables -P FORWARD DROP").unwrap();
+    let before = rules();
+    let made = |instance: &str, last: u8| {
+        let place = format!("--subnet 10.7.0.0/24 --bridge lan --ip 10.7.0.{last} --mac 02:00:0a:07:00:0{last}");
+        host.sh(&format!("{CREATE} {instance} {place} --json")).unwrap();
+        sql(host, &format!("SELECT id FROM vnic WHERE instance = '{instance}'"))
+    };
+    let (one, two) = (made("one", 2), made("two", 3));
+    assert!(rules().contains("-A CIAO-FORWARD -i lan -o lan -j ACCEPT"), "{}", rules());
+    host.sh(&format!("ciao-net vnic delete {one}")).unwrap();
+    assert!(rules().contains("-A CIAO-FORWARD -i lan -o lan -j ACCEPT"), "one is left on it");
+    host.sh(&format!("ciao-net vnic delete {two}")).unwrap();
+    assert!(soon(|| rules() == before), "{}", rules());
+}
+
+#[test]
+fn reconcile_deletes_no_namespace_of_somebody_elses() {
+    let scene = open("foreign");
+    let host = &scene.host;
+    host.sh("ip netns add ciao-theirs; ip netns exec ciao-theirs ip link add br0 type bridge; ip netns add ciao.other")
+        .unwrap();
+    network(host, "red", "red", SUBNETS).unwrap();
+    for dry in ["--dry-run", ""] {
+        let done = host.sh(&format!("ciao-net reconcile {dry}")).unwrap();
+        assert!(!done.contains("theirs") && !done.contains("ciao.other"), "{done}");
+    }
+    host.ciao_net().stop().unwrap();
+    host.ciao_net().start().unwrap();
+    let left = host.sh("ip netns list").unwrap();
+    assert!(left.contains("ciao-theirs") && left.contains("ciao.other"), "{left}");
+    // A tenant of that name does not take it over.
+    let create =
+        "docker network create -d ciao-net --ipam-driver ciao-ipam -o tenant=theirs --ipam-opt tenant=theirs t";
+    let refused = host.try_sh(create).unwrap();
+    assert!(refused.code != 0 && refused.stderr.contains("ciao-theirs"), "{refused:?}");
+    assert_eq!(sql(host, "SELECT count(*) FROM network WHERE tenant = 'theirs'"), "0");
+    host.sh("ip netns exec ciao-theirs ip link show br0").unwrap();
+    // What is ours and nobody's goes, by its mark.
+    host.ciao_net().stop().unwrap();
+    host.sh("sqlite3 /var/lib/ciao/ciao.db 'DELETE FROM network_record'").unwrap();
+    host.ciao_net().start().unwrap();
+    let left = host.sh("ip netns list").unwrap();
+    assert!(!left.contains("ciao-red") && left.contains("ciao-theirs"), "{left}");
+}
+
+#[test]
+fn restore_names_what_stays_and_leaves_nothing_when_told_to() {
+    let host = Host::builder().name("restore").engine(Engine::Machine).start().unwrap();
+    host.sh("ip link add lan type bridge; ip link set lan up").unwrap();
+    network(&host, "red", "red", SUBNETS).unwrap();
+    serve(&host, "web", "--network red").unwrap();
+    for (instance, place) in
+        [("one", "--subnet 10.5.1.0/24 --ip 10.5.1.2"), ("two", "--subnet 10.7.0.0/24 --ip 10.7.0.2 --bridge lan")]
+    {
+        host.sh(&format!("{CREATE} {instance} {place} --mac 02:00:00:00:00:02")).unwrap();
+    }
+    host.sh("docker rm -f web; docker network rm red").unwrap();
+    host.ciao_net().stop().unwrap();
+    let left = host.sh("ciao-net host restore").unwrap();
+    for word in ["network namespace ciao-red", "link cv", "VNICs", "--remove-vnics"] {
+        assert!(left.contains(word), "{word}: {left}");
+    }
+    assert!(host.sh("ip netns list").unwrap().contains("ciao-red"));
+    let gone = host.sh("ciao-net host restore --remove-vnics").unwrap();
+    println!("{gone}");
+    assert_eq!(host.sh("ip netns list; ls /sys/class/net | grep -e '^c[uv]' || true").unwrap(), "");
+    let rules = host.sh("nft list ruleset; iptables -S; ip6tables -S").unwrap();
+    assert!(!rules.to_lowercase().contains("ciao"), "{rules}");
+    assert_eq!(
+        host.sh("cat /proc/sys/net/ipv6/conf/all/forwarding; ip6tables -S FORWARD").unwrap(),
+        "0\n-P FORWARD ACCEPT"
+    );
+    assert_eq!(host.sh("cat /proc/sys/net/ipv4/ip_forward").unwrap(), "1", "dockerd switched that on");
+    assert_eq!(sql(&host, "SELECT count(*) FROM vnic; SELECT count(*) FROM host_setting"), "0\n0");
+}
