@@ -15,7 +15,7 @@ fn a_host_bridges_rule_goes_with_the_last_vnic_on_it() {
     let rules = || host.sh("iptables -S; ip6tables -S; iptables -P FORWARD DROP").unwrap();
     let before = rules();
     let made = |instance: &str, last: u8| {
-        let place = format!("--subnet 10.7.0.0/24 --bridge lan --ip 10.7.0.{last} --mac 02:00:0a:07:00:0{last}");
+        let place = format!("--subnet 10.7.0.0/24 --host-bridge lan --ip 10.7.0.{last} --mac 02:00:0a:07:00:0{last}");
         host.sh(&format!("{CREATE} {instance} {place} --json")).unwrap();
         sql(host, &format!("SELECT id FROM vnic WHERE instance = '{instance}'"))
     };
@@ -64,7 +64,7 @@ fn restore_names_what_stays_and_leaves_nothing_when_told_to() {
     network(&host, "red", "red", SUBNETS).unwrap();
     serve(&host, "web", "--network red").unwrap();
     for (instance, place) in
-        [("one", "--subnet 10.5.1.0/24 --ip 10.5.1.2"), ("two", "--subnet 10.7.0.0/24 --ip 10.7.0.2 --bridge lan")]
+        [("one", "--subnet 10.5.1.0/24 --ip 10.5.1.2"), ("two", "--subnet 10.7.0.0/24 --ip 10.7.0.2 --host-bridge lan")]
     {
         host.sh(&format!("{CREATE} {instance} {place} --mac 02:00:00:00:00:02")).unwrap();
     }
