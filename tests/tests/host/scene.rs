@@ -32,7 +32,8 @@ const SEGMENTS: &str = "
 pub(crate) struct Scene {
     pub(crate) host: Host,
     pub(crate) itself: Place,
-    pub(crate) internet: Place,
+    /// Which answers as long as it lives.
+    _internet: Place,
     pub(crate) lan: Place,
     pub(crate) mgmt: Place,
 }
@@ -47,7 +48,7 @@ pub(crate) fn scene(builder: Builder) -> Scene {
     let internet = Place::internet(&host).unwrap();
     host.sh(SEGMENTS).unwrap();
     let place = |name| Place::named(&host, name).unwrap();
-    Scene { itself: Place::host(&host).unwrap(), internet, lan: place("lan"), mgmt: place("mgmt"), host }
+    Scene { itself: Place::host(&host).unwrap(), _internet: internet, lan: place("lan"), mgmt: place("mgmt"), host }
 }
 
 impl Scene {

@@ -34,7 +34,7 @@ pub(crate) struct Vnics {
 /// What is done in the background.
 enum Task {
     Delete(VnicId),
-    Announce(Vnic),
+    Announce(Box<Vnic>),
 }
 
 /// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its own.
@@ -65,7 +65,7 @@ impl Vnics {
                 for task in std::iter::once(first).chain(waiting.try_iter()) {
                     match task {
                         Task::Delete(id) => ids.push(id),
-                        Task::Announce(vnic) => announced.push(vnic),
+                        Task::Announce(vnic) => announced.push(*vnic),
                     }
                 }
                 let Some(vnics) = vnics.upgrade() else { return };
@@ -107,7 +107,7 @@ impl Vnics {
             None => owner.is_none_or(|owner| MacAddr::derived(owner, *address) != vnic.mac),
         });
         if changed.count() > 0 {
-            self.later(Task::Announce(vnic.clone()));
+            self.later(Task::Announce(Box::new(vnic.clone())));
         }
     }
 

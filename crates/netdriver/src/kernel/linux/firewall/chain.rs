@@ -66,7 +66,7 @@ pub(super) fn matches(openings: &BTreeSet<FirewallOpening>) -> Vec<(Option<Strin
         match opening {
             FirewallOpening::Bridge(bridge) => rules.push((Some(bridge.to_string()), Some(bridge.to_string()))),
             FirewallOpening::Uplinks => {
-                rules.extend([(Some(UPLINKS.to_owned()), None), (None, Some(UPLINKS.to_owned()))])
+                rules.extend([(Some(UPLINKS.to_owned()), None), (None, Some(UPLINKS.to_owned()))]);
             }
         }
     }

@@ -54,9 +54,9 @@ fn open(openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<
         final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
     }
     if openings.contains(&FirewallOpening::Uplinks) {
-        firewalld::open()?
+        firewalld::open()?;
     } else {
-        firewalld::close()?
+        firewalld::close()?;
     }
     Ok(final_rule)
 }
