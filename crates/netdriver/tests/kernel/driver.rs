@@ -70,7 +70,7 @@ impl Bench {
         self.ok("CreateNetwork", &json!({ "NetworkID": id(tenant), "Options": options, "IPv4Data": data }));
     }
 
-    fn restarted(self) -> Self {
+    pub(crate) fn restarted(self) -> Self {
         let Self { store, folder, driver } = self;
         drop(driver);
         Self::on(store, folder)

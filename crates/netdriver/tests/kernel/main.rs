@@ -12,6 +12,7 @@ mod learning;
 mod restoring;
 mod rules;
 mod shares;
+mod upgrade;
 
 use std::time::{Duration, Instant};
 

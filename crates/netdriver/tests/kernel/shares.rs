@@ -18,11 +18,11 @@ use crate::apart::{run, soon, tests};
 use crate::driver::{Bench, id};
 
 /// A network namespace of a name.
-struct Place(&'static str);
+pub(crate) struct Place(&'static str);
 
 impl Place {
     /// Runs `work` with a thread in it.
-    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             setns(File::open(format!("/run/netns/{}", self.0)).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             work()
@@ -37,7 +37,7 @@ impl Place {
     }
 }
 
-const BOX2: Place = Place("box2");
+pub(crate) const BOX2: Place = Place("box2");
 const BOX4: Place = Place("box4");
 const LAN: Place = Place("lan");
 
