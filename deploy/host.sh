@@ -12,8 +12,9 @@ systemd_runs() { [ -d /run/systemd/system ]; }
 # The group of launchers. A member can use the control socket.
 add_group() {
 	getent group ciao >/dev/null || groupadd --system ciao
-	# A socket that an earlier version opened stays open over an upgrade.
+	# A socket that an earlier version opened stays open over an upgrade, and so does its database.
 	[ ! -S /run/ciao/control.sock ] || chgrp ciao /run/ciao/control.sock
+	[ ! -d "$CIAO_DATABASE" ] || chgrp -R ciao "$CIAO_DATABASE"
 }
 
 # Removes the group unless somebody is in it.

@@ -53,19 +53,20 @@ fn installed_to_purged(suite: Engine) {
     assert_eq!(host.sh(enabled).unwrap(), "enabled");
     use_it(&host);
 
-    // A launcher without root's rights, by its group alone.
-    let as_launcher = |groups: &str| {
-        host.try_sh(&format!(
-            "setpriv --reuid=65534 --regid=65534 {groups} ciao-net vnic delete 00000000aa 2>&1 || true"
-        ))
-        .unwrap()
-        .stdout
+    // A launcher without root's rights, by its groups alone; and somebody without them.
+    let group = host.sh("getent group ciao docker | cut -d: -f3 | paste -sd,").unwrap();
+    let run_as = |groups: &str, command: &str| {
+        let (user, command) = ("setpriv --reuid=65534 --regid=65534", format!("ciao-net {command} 2>&1"));
+        host.try_sh(&format!("{user} {groups} {command}")).unwrap()
     };
-    let group = host.sh("getent group ciao | cut -d: -f3").unwrap();
-    let member = as_launcher(&format!("--groups={group}"));
-    assert!(!member.contains("ermission denied") && member.contains("deleted"), "{member}");
-    let other = as_launcher("--clear-groups");
-    assert!(other.contains("ermission denied"), "{other}");
+    let launch = "launch --tenant green --instance own --subnet 10.9.0.0/24 --ip 10.9.0.7 --mac 02:00:00:00:00:07 \
+                  busybox sleep 3600";
+    for (command, shown) in [(launch, ""), ("vnic list", "green"), ("terminate own", "")] {
+        let member = run_as(&format!("--groups={group}"), command);
+        assert!(member.code == 0 && member.stdout.contains(shown), "{command}: {member:?}");
+        let other = run_as("--clear-groups", command);
+        assert!(other.code == 1 && other.stdout.contains("ermission denied"), "{command}: {other:?}");
+    }
 
     // An upgrade under load, with a changed file of the administrator's.
     host.sh("sed -i 's/^CIAO_NET_OPTIONS=.*/CIAO_NET_OPTIONS=\"--reconcile-every 30\"/' /etc/default/ciao-net")

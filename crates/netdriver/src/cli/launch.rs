@@ -48,7 +48,7 @@ pub(super) fn launch(args: Launch) -> Result<()> {
         "instance {name:?} is too short for the container's name in Docker: give two letters or more"
     );
     let (ciao, docker) = (args.control.client()?, Engine::connect(&args.docker)?);
-    let lock = LaunchLock::open(&args.control)?;
+    let lock = LaunchLock::open(&args.control.control)?;
     lock.shared()?;
     let answer = ciao.post("/v1/vnics", &args.vnic.clone().checked()?)?;
     let is_new = answer.status == 201;

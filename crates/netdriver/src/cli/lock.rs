@@ -1,36 +1,122 @@
-//! The lock by which a host's launches take turns.
+//! [`LaunchLock`], by which the launches of one host take turns. Docker creates two networks of one name if asked at
+//! once; and whoever removes one must see the VNICs of all launches that continue with it.
 //!
-//! Docker creates two networks of one name if asked at once; and whoever removes one must see the VNICs of all launches
-//! that continue with it.
+//! A lock on a file beside the control socket, of the same group and mode: who may use the one may hold the other, and
+//! nobody else can. The kernel drops it with its holder.
 
-use std::fs::File;
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 
-use super::control::Control;
+/// How long a launch waits for the others. One may wait for dockerd, and that for the plugins.
+const PATIENCE: Duration = Duration::from_secs(120);
+const TICK: Duration = Duration::from_millis(20);
 
-/// The control socket's folder, locked at most until its holder ends.
-pub(super) struct LaunchLock(File);
-
-const WAIT: &str = "wait for other launches";
+/// The lock, not held yet.
+#[derive(Debug)]
+pub(super) struct LaunchLock {
+    file: File,
+    path: PathBuf,
+    patience: Duration,
+}
 
 impl LaunchLock {
-    pub(super) fn open(control: &Control) -> Result<Self> {
-        let folder = control.control.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        File::open(folder).map(Self).with_context(|| format!("open {}", folder.display()))
+    /// Opens the lock of a control socket. The daemon does so at its start, so that the file has the daemon's group.
+    pub(super) fn open(control: &Path) -> Result<Self> {
+        let mut path = OsString::from(control);
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o660).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
+        let found = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+        ensure!(found.is_file(), "{} is not a regular file: remove it", path.display());
+        // Whatever the umask is.
+        if found.uid() == geteuid().as_raw() && found.permissions().mode() & 0o777 != 0o660 {
+            file.set_permissions(Permissions::from_mode(0o660))
+                .with_context(|| format!("set the mode of {}", path.display()))?;
+        }
+        Ok(Self { file, path, patience: PATIENCE })
     }
 
+    /// Waits until no other launch is alone.
     pub(super) fn shared(&self) -> Result<()> {
-        self.0.lock_shared().context(WAIT)
+        self.wait(File::try_lock_shared)
     }
 
+    /// Waits until this launch is alone.
     pub(super) fn exclusive(&self) -> Result<()> {
-        self.0.lock().context(WAIT)
+        self.wait(File::try_lock)
     }
 
+    /// Lets the others go on.
     pub(super) fn release(&self) -> Result<()> {
-        self.0.unlock().context(WAIT)
+        self.file.unlock().with_context(|| format!("unlock {}", self.path.display()))
+    }
+
+    fn wait(&self, take: fn(&File) -> Result<(), TryLockError>) -> Result<()> {
+        let since = Instant::now();
+        loop {
+            match take(&self.file) {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if since.elapsed() < self.patience => sleep(TICK),
+                Err(TryLockError::WouldBlock) => bail!(
+                    "another launch or terminate holds {} for {} seconds: see \"fuser -v {0}\"",
+                    self.path.display(),
+                    self.patience.as_secs()
+                ),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).with_context(|| format!("lock {}", self.path.display()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn one_is_alone_many_share_and_nobody_waits_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || LaunchLock {
+            patience: Duration::ZERO,
+            ..LaunchLock::open(&folder.path().join("control.sock")).unwrap()
+        };
+        let (first, second) = (open(), open());
+        first.shared().unwrap();
+        second.shared().unwrap();
+        let error = format!("{:#}", second.exclusive().unwrap_err());
+        assert!(error.contains("another launch or terminate holds") && error.contains("control.sock.lock"), "{error}");
+        first.release().unwrap();
+        second.exclusive().unwrap();
+        assert!(first.shared().is_err());
+        drop(second);
+        first.exclusive().unwrap();
+    }
+
+    #[test]
+    fn the_lock_is_the_owner_s_and_the_group_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let control = folder.path().join("control.sock");
+        let path = folder.path().join("control.sock.lock");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        LaunchLock::open(&control).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        fs::remove_file(&path).unwrap();
+        symlink("/etc/passwd", &path).unwrap();
+        assert!(LaunchLock::open(&control).is_err());
     }
 }

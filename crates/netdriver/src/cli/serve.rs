@@ -13,6 +13,7 @@ use ciao_common::store::{Scope, Store};
 use ciao_common::types::Subnet;
 use clap::Args;
 
+use super::lock::LaunchLock;
 use crate::control::Control;
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
@@ -57,6 +58,8 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
     let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
+    // Made here, so that it has this daemon's group.
+    LaunchLock::open(&args.control)?;
     let store = Arc::new(Store::open(&args.database.db)?);
     let driver = Arc::new(Driver::new(
         store,

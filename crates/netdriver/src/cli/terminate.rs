@@ -52,7 +52,7 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
             writeln!(std::io::stderr(), "ciao-net: {note}").context("write to stderr")?;
         }
     }
-    let lock = LaunchLock::open(&args.control)?;
+    let lock = LaunchLock::open(&args.control.control)?;
     lock.exclusive()?;
     for vnic in vnics {
         if let Some(network) = delete_vnic(&ciao, &vnic.id)? {
