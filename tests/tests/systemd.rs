@@ -87,6 +87,17 @@ struct Tally {
 }
 
 impl Tally {
+    /// Waits until so many more are answered, or one has failed.
+    fn wait_for_more(&self, count: usize) {
+        let (since, before) = (Instant::now(), self.answered.load(Ordering::Relaxed));
+        while self.answered.load(Ordering::Relaxed) < before + count && self.failures.lock().unwrap().is_empty() {
+            if since.elapsed() > PATIENCE {
+                self.failures.lock().unwrap().push(format!("no {count} more answers in {PATIENCE:?}"));
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
     fn count(&self, what: &str, done: Result<(), String>) {
         match done {
             Ok(()) => drop(self.answered.fetch_add(1, Ordering::Relaxed)),
@@ -144,11 +155,13 @@ fn no_call_fails_while_both_daemons_are_started_again_behind_their_sockets() {
             });
         });
         for _ in 0..restarts() {
-            sleep(Duration::from_millis(500));
+            calls.wait_for_more(CLIENTS);
+            runs.wait_for_more(1);
             ipam.restart(&host);
             net.restart(&host);
         }
-        sleep(Duration::from_millis(500));
+        calls.wait_for_more(CLIENTS);
+        runs.wait_for_more(1);
         done.store(true, Ordering::Release);
     });
     let counts = [&calls, &runs].map(|tally| tally.answered.load(Ordering::Relaxed));
