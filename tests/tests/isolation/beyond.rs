@@ -100,6 +100,7 @@ fn nothing_of_a_container_comes_to_the_host_to_another_tenant_or_to_dockers_brid
 
     let stopped: Vec<_> = targets.iter().map(|target| target.attacked(&mallory, 0)).collect();
     let stopped_connects = connects();
+    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
     // Newer engines protect docker0 themselves, in the table raw.
     host.sh("nft flush chain inet ciao input; nft flush chain inet ciao forward; iptables -t raw -F || true").unwrap();
     let open: Vec<_> = targets.iter().map(|target| target.attacked(&mallory, TIMES)).collect();

@@ -144,13 +144,14 @@ fn a_virtual_address_moves_from_one_container_to_another() {
 fn rules_that_somebody_deleted_in_a_tenants_namespace_come_back() {
     let scene = Scene::open("deleted", "");
     for table in ["bridge ciao", "inet ciao"] {
+        scene.host.ciao_net().kill().unwrap(); // which would restore it within a second
         scene.host.sh(&format!("ip netns exec ciao-red nft delete table {table}")).unwrap();
         if table == "bridge ciao" {
             let spoofed = spoofed_frames(&scene);
             let expected = names(&spoofed);
             assert_eq!(scene.attack(spoofed), expected, "without the table nothing stops them");
         }
-        scene.host.sh("ciao-net reconcile").unwrap();
+        scene.host.ciao_net().start().unwrap();
         assert_eq!(scene.attack(spoofed_frames(&scene)), only_the_end(), "after table {table} was deleted");
     }
 }

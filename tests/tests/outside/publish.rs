@@ -48,7 +48,7 @@ fn a_taken_port_is_refused_with_the_name_of_who_has_it() {
     network(&host, "blue", "blue", SUBNETS).unwrap();
     let endpoint = sql(&host, "SELECT DISTINCT endpoint FROM port");
     let run = "docker run --rm --network blue";
-    let words = ["port 8080/tcp", "taken", &endpoint, "of tenant red", "publish another one"];
+    let words = ["port 8080/tcp", "in use", &endpoint, "of tenant red", "publish another one"];
     refused(&host, &format!("{run} -p 8080:80 busybox true"), &words);
     refused(&host, &format!("{run} -p 127.0.0.1:8080:80 busybox true"), &["8080/tcp", "taken", "of tenant red"]);
 
