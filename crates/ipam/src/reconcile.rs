@@ -98,8 +98,12 @@ pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, unsettled: i6
 fn used(tx: &Tx<'_>, places: &BTreeMap<Place, i64>, pool: &Pool) -> Result<i64> {
     let place = (pool.set.tenant.clone(), pool.set.subnet, pool.sub_pool, pool.serial);
     let networks = places.get(&place).copied().unwrap_or(0);
-    if pool.set.tenant.is_some() || networks == 0 {
-        return Ok(networks);
+    if pool.set.tenant.is_some() {
+        // Docker does not show the tenant of a network that named it to ciao-net only.
+        return Ok(networks.max(tx.networks_on_set(pool.set.id)?));
+    }
+    if networks == 0 {
+        return Ok(0);
     }
     let paired = tx.own_sets_with_network(pool.set.subnet)?;
     let others = networks > i64::try_from(paired.len())?;

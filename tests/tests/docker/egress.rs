@@ -78,7 +78,11 @@ fn published_ports_lead_to_the_tenant_that_published_them() {
             });
         }
     }
-    refused(&host, "docker run --rm --network blue -p 8080:80 busybox true", &["8080", "in use", "publish another one"]);
+    refused(
+        &host,
+        "docker run --rm --network blue -p 8080:80 busybox true",
+        &["8080", "in use", "publish another one"],
+    );
     refused(
         &host,
         "docker run --rm --network blue -p 192.0.2.77:80:80 busybox true",

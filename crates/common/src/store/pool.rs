@@ -358,6 +358,15 @@ impl Tx<'_> {
         )
     }
 
+    /// How many networks of ciao-net are on a set.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn networks_on_set(&self, set: i64) -> Result<i64> {
+        let count = self.first("SELECT count(*) FROM network_subnet WHERE set_id = ?1", [set], |row| row.get(0))?;
+        Ok(count.unwrap_or(0))
+    }
+
     /// Every pool, for people.
     ///
     /// # Errors
