@@ -86,7 +86,7 @@ fn published_ports_lead_to_the_tenant_that_published_them() {
     refused(
         &host,
         "docker run --rm --network blue -p 192.0.2.77:80:80 busybox true",
-        &["192.0.2.77", "no address of this host"],
+        &["192.0.2.77", "not an address of this host"],
     );
 
     // A restarted container, and restarted daemons, keep it so.

@@ -37,7 +37,6 @@ fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
         ("-o tenant=../x --ipam-opt tenant=x", &["tenant", "../x"]),
         ("-o bridge=a-bridge-with-many-letters", &["a-bridge-with-many-letters", "15"]),
         ("-o bridge=lo", &["bridge lo has a name that ciao-net or the kernel gives to something else"]),
-        ("-o host_bridge=lo", &["lo is a link of this host but not a bridge"]),
         ("-o host_bridge=docker0 -o egress=nat", &["egress=nat"]),
         ("-o com.docker.network.driver.mtu=67", &["MTU 67 is not between 68 and 65535"]),
         (

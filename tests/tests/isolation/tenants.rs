@@ -29,6 +29,7 @@ fn no_tenant_reaches_another_ones_addresses_even_if_the_host_routes_them() {
         capture.received(END).unwrap()
     };
     assert_eq!(counted(), only_the_end());
+    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
     host.sh("nft flush chain inet ciao forward").unwrap();
     assert_eq!(counted(), only_the_end(), "the tenant's own namespace does not let them in either");
     host.sh("ip netns exec ciao-blue nft 'add rule inet ciao forward iifname \"up0\" accept'").unwrap();

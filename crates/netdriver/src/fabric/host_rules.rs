@@ -27,7 +27,7 @@ pub(crate) struct HostRules {
     nat_ports: u32,
     /// Held by whoever loads or deletes the rules.
     state: Mutex<State>,
-    /// Held while rules are written. No other lock is taken inside.
+    /// Held while rules are written. No other lock is taken inside, `state` above all.
     writing: Mutex<()>,
 }
 
@@ -159,9 +159,11 @@ impl HostRules {
         if self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(None);
         }
+        // Before the lock: who has the state waits for it.
+        let known = self.state().generation;
         let _lock = self.writing();
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if !closely && generation.is_some() && generation == self.state().generation {
+        if !closely && generation.is_some() && generation == known {
             return Ok(None);
         }
         self.kernel.rules_difference(&Namespace::Host, &self.ruleset()?)
