@@ -8,7 +8,7 @@ FUZZ_SECONDS ?= 60
 # What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
 ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.
-TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
+TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: demo test check lint test-engines test-kernels test-package fuzz bench build programs package plugin install uninstall deps
 

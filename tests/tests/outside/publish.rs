@@ -50,11 +50,15 @@ fn a_taken_port_is_refused_with_the_name_of_who_has_it() {
     let run = "docker run --rm --network blue";
     let words = ["port 8080/tcp", "in use", &endpoint, "of tenant red", "publish another one"];
     refused(&host, &format!("{run} -p 8080:80 busybox true"), &words);
-    refused(&host, &format!("{run} -p 127.0.0.1:8080:80 busybox true"), &["8080/tcp", "taken", "of tenant red"]);
+    refused(&host, &format!("{run} -p 127.0.0.1:8080:80 busybox true"), &["8080/tcp", "in use", "of tenant red"]);
 
     let foreign = host.spawn("foreign", ["busybox", "nc", "-ll", "-p", "7777", "-e", "true"]).unwrap();
     assert!(soon(|| host.sh("busybox netstat -ltn").unwrap().contains(":7777 ")));
-    refused(&host, &format!("{run} -p 7777:80 busybox true"), &["port 7777/tcp", "taken", "process", "busybox"]);
+    refused(
+        &host,
+        &format!("{run} -p 7777:80 busybox true"),
+        &["port 7777/tcp", "in use", "by another program", "ss -ltnp"],
+    );
     foreign.kill().unwrap();
     assert_eq!(sql(&host, "SELECT count(*) FROM port"), "2", "what was refused left nothing");
     serve(&host, "blue", &format!("--network blue {ADDRESS} -p 7777:80")).unwrap();

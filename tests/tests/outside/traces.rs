@@ -45,7 +45,7 @@ fn a_hundred_networks_come_and_go_and_leave_nothing_on_the_host() {
 
     make(&host, 0..100);
     let busy = host.sh(STATE).unwrap();
-    for trace in ["table inet ciao", "ciao-t1", "\ncu", "-A DOCKER-USER -i cu+ -j ACCEPT"] {
+    for trace in ["table inet ciao", "ciao-t1", "\ncu", "-A CIAO-FORWARD -i cu+"] {
         assert!(busy.contains(trace), "{trace:?} would be seen: {busy}");
     }
     let uplinks = busy.lines().filter(|line| line.starts_with("cu")).count();

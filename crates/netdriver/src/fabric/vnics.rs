@@ -27,6 +27,8 @@ pub(crate) struct Vnics {
     firewall: Arc<HostFirewall>,
     locks: Arc<Locks>,
     tasks: Mutex<Sender<Task>>,
+    /// Held while links are deleted.
+    deleting: Mutex<()>,
     /// The MAC address that an address last had, where its VNIC is deleted.
     former: Mutex<BTreeMap<(String, IpAddr), MacAddr>>,
 }
@@ -51,7 +53,8 @@ impl Vnics {
     ) -> Result<Arc<Self>> {
         let (tasks, waiting) = channel();
         let (tasks, former) = (Mutex::new(tasks), Mutex::default());
-        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, locks, tasks, former });
+        let deleting = Mutex::default();
+        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, locks, tasks, deleting, former });
         vnics.start_tasks(waiting)?;
         Ok(vnics)
     }
@@ -197,6 +200,8 @@ impl Vnics {
     /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller has no
     /// namespace's lock.
     pub(crate) fn delete(&self, only: Option<&[VnicId]>) -> Result<()> {
+        // One at a time: what two delete at once, the second would take for somebody else's change.
+        let _turn = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deleting = self.store.read(|tx| tx.vnics_deleting())?;
         deleting.retain(|vnic| only.is_none_or(|ids| ids.contains(&vnic.id)));
         if deleting.is_empty() {
