@@ -88,6 +88,9 @@ fn a_host_that_stands_still_has_its_rules_written_once() {
     host.sh(lan).unwrap();
     let listed = || host.sh("nft list set inet ciao egress_bridges").unwrap();
     assert!(soon(|| listed().contains("br-lan")), "{}", listed());
+    // The guard is made again after the rules.
+    let guarded = || host.sh("nft list set inet ciao_guard egress_bridges").is_ok_and(|set| set.contains("br-lan"));
+    assert!(soon(guarded));
     let log = "/run/monitor";
     let script = format!("exec nft monitor >{log}");
     let monitor = host.spawn("monitor", ["sh", "-c", &script]).unwrap();

@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 use ciao_common::store::{Store, Tx, Vnic};
 
 use super::locks::Locks;
+use super::veth::veth;
 use crate::kernel::element::{Change, Element, Ruleset};
-use crate::kernel::{Kernel, Namespace};
+use crate::kernel::{Kernel, LinkLocation, Namespace};
 use crate::rules::Tenant;
 
 /// The rules of all namespaces of ours.
@@ -74,10 +75,14 @@ impl TenantRules {
         Ok(())
     }
 
-    /// The VNICs whose links may exist: those that are being deleted too, until their records are gone.
-    fn vnics(tx: &Tx<'_>, namespace: &str) -> Result<Vec<Vnic>> {
+    /// The VNICs whose links may exist: those that are being deleted too, until their links are gone.
+    fn vnics(&self, tx: &Tx<'_>, namespace: &str) -> Result<Vec<Vnic>> {
         let mut vnics = tx.vnics_in_namespace(namespace)?;
-        vnics.extend(tx.vnics_deleting()?.into_iter().filter(|vnic| vnic.namespace.as_deref() == Some(namespace)));
+        for vnic in tx.vnics_deleting()?.into_iter().filter(|vnic| vnic.namespace.as_deref() == Some(namespace)) {
+            if self.kernel.locate(&veth(&vnic))? != LinkLocation::Absent {
+                vnics.push(vnic);
+            }
+        }
         Ok(vnics)
     }
 
@@ -86,7 +91,7 @@ impl TenantRules {
         self.store.settle()?;
         let (networks, vnics, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
-            Ok((tx.networks_in_namespace(namespace)?, Self::vnics(tx, namespace)?, ports))
+            Ok((tx.networks_in_namespace(namespace)?, self.vnics(tx, namespace)?, ports))
         })?;
         Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports, flows: self.flows }.ruleset())
     }
@@ -126,7 +131,7 @@ impl TenantRules {
     /// a later comparison finds the rules restored.
     pub(crate) fn restore(&self, namespace: &str) -> Result<()> {
         let Err(error) = self.load(namespace) else { return Ok(()) };
-        let vnics = self.store.read(|tx| Self::vnics(tx, namespace))?;
+        let vnics = self.store.read(|tx| self.vnics(tx, namespace))?;
         let links: Vec<_> = vnics.into_iter().map(|vnic| vnic.host_link).collect();
         self.kernel.set_down(&named(namespace), &links).context("set VNICs without rules down")?;
         Err(error.context(format!("{} VNICs are set down until their rules are restored", links.len())))
