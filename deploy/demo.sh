@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # The whole job, in a private Docker host: two tenants with the same subnet, the same addresses and the same MAC
 # addresses at the same time. Run it with `make demo`.
 set -eu

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs what is needed and this machine lacks, as Debian packages. A daemon that comes with a package is not started.
 #
 # deps.sh build    to build: a C compiler, for SQLite

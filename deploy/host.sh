@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What installing and removing ciao share, for sh: install.sh and uninstall.sh read it, and the package's maintainer scripts
 # begin with it. Sourcing it does nothing.
 

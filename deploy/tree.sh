@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Lays out everything that is installed below a folder: tree.sh BINARIES MANUAL ROOT PREFIX
 #
 # BINARIES has the two programs, MANUAL what ciao-manual wrote. ROOT is the folder, PREFIX /usr for the package and

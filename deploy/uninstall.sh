@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Takes the plugins from this machine: uninstall.sh [--purge]. Again: the same. Without --purge the database and what
 # launchers have stay, and it says so; with it nothing stays.
 set -eu

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Small pieces, with criterion: arithmetic, a lease in the store without the daemon around it, JSON.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bench all`: every measurement, as one page and one picture.
 
 use std::fmt::Write as _;

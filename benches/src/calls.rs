@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What Docker says to the two plugins, with the words of recorded engines, and the clients that repeat it.
 
 use std::path::Path;

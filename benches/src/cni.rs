@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CNI's `host-local` and `bridge`, which Kubernetes hosts use for the same jobs, beside ours in one run.
 //!
 //! A CNI plugin is a program that is started for every call; so its start is measured too, with a call that does

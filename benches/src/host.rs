@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The hosts in which measurements run: private Docker hosts of the lab, whose database is on a disk.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Connection`], one HTTP connection over a Unix socket as the engine uses it, at the cost of two system calls a
 //! call. A client library would take more processor time than the daemon that is measured, on the same two cores.
 

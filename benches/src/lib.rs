@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ciao measured beside its floors (the disk, the kernel) and beside Docker's own drivers, in one run.
 //!
 //! - [`service`]: the daemons under load over their plugin sockets;

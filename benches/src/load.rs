@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The load generator: some clients that each send a call, wait for its reply, and send the next.
 //!
 //! All clients are in one thread, which waits for whichever connection has a reply: on two cores, a thread a client

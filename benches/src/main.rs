@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bench`: see [`ciao_bench::cli`].
 
 use std::process::ExitCode;

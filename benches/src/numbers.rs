@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Arithmetic on measurements: medians, percentiles, and how they are written for people.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The picture: one bar for each of our times beside a baseline's.
 
 use std::path::Path;

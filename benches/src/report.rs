@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a measurement says: tables for people, goals and whether they are met, and bars for the picture.
 
 use std::fmt::{self, Display};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every measurement once, at tiny counts: the numbers say nothing, but there are some.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

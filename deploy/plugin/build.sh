@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Makes the two managed plugins for Docker, ciao-net and ciao-ipam, from programs of this machine: `make plugin`. With
 # "stage" only their folders, in target/package/plugin, for "docker plugin create NAME FOLDER" elsewhere.
 #

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What reads and writes Docker's JSON, for every type of request.
 
 use ciao_common::api::{self, ipam, network};

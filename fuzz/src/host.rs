@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Host`]: both drivers behind their own tables of methods, on a store in memory and a kernel in memory, and an engine's
 //! manners around them: it moves links into containers and back.
 

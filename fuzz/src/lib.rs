@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls that nobody would make, to both drivers as they are served, on a real store and on a kernel in memory.
 //!
 //! Each target is a function over bytes, which `cargo fuzz` calls (`targets/`), and the test that replays the corpus:

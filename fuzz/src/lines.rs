@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lines of text as calls. `$P0`, `$V0`, … stand for the ids of pools and VNICs that were answered; `!word` is something
 //! that happens around the calls.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Few names and addresses, so that calls meet each other.
 
 use arbitrary::Arbitrary;

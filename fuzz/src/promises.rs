@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is promised of every call: it is answered in time; an error is a sentence in the driver's own form and changes
 //! nothing; the store's invariants hold; records and kernel agree; no address is given twice.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The bodies of plausible requests.
 
 use arbitrary::Arbitrary;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host where something runs: two tenants with the same subnet, launchers' VNICs, containers, a published port.
 
 use serde_json::{Value, json};

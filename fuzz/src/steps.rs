@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Step`]: what may happen on a host, in any order.
 
 use arbitrary::Arbitrary;

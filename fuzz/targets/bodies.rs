@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Target `bodies` of `cargo fuzz`.
 #![no_main]
 

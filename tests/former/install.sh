@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Puts the plugins onto this machine: install.sh FOLDER-OF-BINARIES. Again: the same. What an administrator changed in
 # /etc is left; the database is never touched.
 set -eu

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Process 1 of a host with systemd: makes its root filesystem, prints its process id, then is systemd.
 #
 #   boot.sh DIR NAME LOWER WORKSPACE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Runs a command inside a lab host: enter.sh COMMAND ARGUMENT…
 #
 # The copy in a host's folder is for people too: `sh /tmp/ciao-lab-a-XXXXXX/enter.sh bash`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Makes one lab host, stays until it ends, and removes what it left.
 #
 #   host.sh DIR NAME LOWER WORKSPACE

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Process 1 of a lab host: makes its root filesystem, prints its process id, then reaps orphans until its input closes.
 #
 #   init.sh DIR NAME LOWER WORKSPACE

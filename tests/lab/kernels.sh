@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs the driver's tests on the kernels of other Debian releases, in virtual machines: kernels.sh TEST-BINARY SUITE…
 #
 # Each machine is a kernel from Debian, with this machine's own nft, ip and busybox in memory, emulated: a minute

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Second step of host.sh, inside the cgroup namespace: moves into the leaf group, then makes the other namespaces.
 #
 #   leaf.sh DIR NAME LOWER WORKSPACE

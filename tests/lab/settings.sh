@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Gives the network namespace it runs in the kernel's settings after a boot, whatever the machine's are: a new namespace
 # copies the machine's IPv4 settings, and its IPv6 settings too if net.core.devconf_inherit_init_net asks for it.
 #

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Boots systemd on a root filesystem, in namespaces of its own, until its input closes; then removes what it left.
 #
 #   systemd.sh DIR NAME LOWER WORKSPACE

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Chance`], numbers that look random and are the same for the same seed, so that a run can be had again: Vigna's
 //! splitmix64.
 

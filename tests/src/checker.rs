@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`differences`]: at rest, ciao's store, the kernel and Docker's own lists agree. Each way in which they do
 //! not is a sentence: a leaked address, an endpoint that nobody has, a link that no record stands for.
 //!

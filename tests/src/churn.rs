@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`run`]: workers do random operations on a private host, all at once, while faults hit its daemons and their calls in
 //! the middle of them; then everything comes to rest, ciao reconciles, and store, kernel and Docker are compared.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command blocks of the documentation: what is marked `console run` in a page, and whether output is as it shows.
 //!
 //! A line that begins with `$ ` is a command; it goes on after a final `\` and to the end mark of a here-document. Below is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ethernet frames as an attacker writes them, for the packet sockets of [`crate::world::Wire`]. They carry what their
 //! arguments state, true or not; lengths and checksums are right, so that a receiver takes them for real.
 

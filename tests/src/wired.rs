@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Wired`], a host whose dockerd reaches both plugins through a [`Proxy`], so that a test can have any call fail.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The world around a host: an "internet" behind its uplink, and a way for a test to stand in any network namespace.
 //!
 //! A [`Place`] is where a test asks, answers and listens: the host itself, a container, the internet. Sockets are made

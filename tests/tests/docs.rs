@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The documentation's commands, run: a page a private host, its blocks in order. And its links.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

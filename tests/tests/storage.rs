@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The disk below both daemons: a backup taken while they write and restored as documented, and a disk that is full
 //! for a while.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Socket activation: systemd's own program listens and starts a daemon at the first call; daemons that are started again
 //! while the sockets stay lose no call. The units are right and closed as far as they can be.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bench data`: what packets meet: container to container, container to outside, outside to a published port, on
 //! ciao-net and on a user-defined bridge of Docker's.
 //!

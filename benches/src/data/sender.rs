@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes over the wire: a stream, a word back and forth, datagrams. Both ends are threads of this process, with
 //! sockets of the namespace that they are to be in.
 

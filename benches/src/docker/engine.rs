@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Docker's API over its socket, and only the calls that are measured.
 
 use anyhow::{Context, Result};

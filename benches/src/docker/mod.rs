@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bench docker`: what a user of Docker waits for: a container made, started and removed, a network made and removed,
 //! through Docker's API, on our drivers and on Docker's own.
 //!

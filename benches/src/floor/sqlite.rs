@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Raw commits: one row, one transaction, one `fsync`, with the settings of ciao's store (WAL, `synchronous=FULL`).
 
 use std::path::Path;

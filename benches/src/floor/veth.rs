@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Raw links: veth pairs between the host's namespace and a bridge in another one, as ciao-net makes them, with one
 //! netlink message each on a socket that is open already.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the file grows while addresses come and go.
 
 use std::time::Duration;

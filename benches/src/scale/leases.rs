@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a lease costs in pools of all sizes, full and empty.
 
 use std::time::{Duration, Instant};

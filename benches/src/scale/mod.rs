@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `bench scale`: whether what is fast in an empty host stays so: many networks and VNICs, many leases, much churn.
 
 mod churn;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host with many tenants: how long it takes to make them, and to bring them back after a reboot.
 
 use std::time::{Duration, Instant};

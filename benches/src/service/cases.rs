@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is asked of the daemons, by how many clients, on which connections.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `CreateEndpoint` and `DeleteEndpoint` one call at a time, beside the kernel's time for the same links.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The daemons under load: calls a second, latency, processor time a call, and memory, beside what the disk and the
 //! kernel take alone.
 //!

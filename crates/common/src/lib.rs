@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What ciao's two drivers share, in five rooms.
 //!
 //! - [`types`]: identifiers, MAC addresses, link names, subnets and address ranges that cannot hold a wrong value;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `RequestAddress` and `ReleaseAddress`: who has which address of a set.
 //!
 //! Besides leases there are gateways, which networks on one set share, and reservations: addresses that a launcher

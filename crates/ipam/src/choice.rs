@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which set of addresses a request for a pool means: the tenant's with that subnet, or a new one.
 
 use anyhow::{Result, bail, ensure};

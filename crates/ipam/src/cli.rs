@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line: the daemon, and lists for people and programs.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One address: whether it is reserved or abandoned, and how it becomes free.
 
 use std::net::IpAddr;

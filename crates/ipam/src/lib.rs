@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The IPAM driver: pools and addresses of tenants whose subnets may be the same.
 //!
 //! - [`pool`]: pools granted and released; `choice`: which set of addresses a request for one means;

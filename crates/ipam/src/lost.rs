@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pools that Docker knows and no record does, because the database was lost or an older copy of it was restored.
 //!
 //! A PoolID describes its pool, so the record can be made again. Which addresses containers have cannot be read from it:

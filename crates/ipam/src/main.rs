@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `ciao-ipam`: see [`ciao_ipam::cli`].
 
 use std::process::ExitCode;

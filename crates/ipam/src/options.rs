@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a user may say: options of a pool (`--ipam-opt`), default pools of the daemon (`--default-pool`).
 
 use std::net::Ipv6Addr;

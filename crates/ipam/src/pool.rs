@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `RequestPool` and `ReleasePool`: which set of addresses a request means.
 //!
 //! A tenant's pools never overlap: the same subnet is the same set of addresses, however many pools (sub-pools) are

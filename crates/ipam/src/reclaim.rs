@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Giving back what nobody claimed: leases, gateways, and addresses kept for instances whose VNIC is gone.
 //!
 //! What is nobody's shows in ciao-net's tables alone, so all leases are looked at, by pages and while others write.

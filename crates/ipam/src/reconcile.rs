@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! References of pools put right by Docker's own list of networks.
 //!
 //! The engine forgets a pool when the reply to `RequestPool` is lost, and when a `ReleasePool` fails: its reference would

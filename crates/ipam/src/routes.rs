@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which call goes where. The set of paths is the driver's whole plugin interface.
 
 use ciao_common::api::ipam::AddressSpaces;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A swarm's leader: what it requests again after it was chosen, and what it does not.
 //!
 //! swarmkit keeps what was allocated in raft. A new leader requests all of that again before anything new, explicitly

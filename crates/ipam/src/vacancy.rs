@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which subnet a pool gets that names none: the lowest of the default pools with nothing in its way.
 //!
 //! Where the lowest one may lie is remembered, so that a request costs the same whatever number of pools there is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The allocator against a simple model: random pools, sub-pools, tenants, requests and releases, in both orders of
 //! giving addresses, IPv4 and IPv6.
 //!

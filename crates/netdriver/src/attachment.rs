@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A container's attachment to a network: an endpoint with its VNIC and published ports, and how it ends, whoever ends it.
 
 use anyhow::{Context, Result};

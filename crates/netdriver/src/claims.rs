@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a VNIC must not have because it is somebody else's: it would break the tenant, or be broken.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks of different tenants with one subnet that are made at the same moment, on an engine that gives both drivers
 //! no common id: all but one are refused, and when their pools are released, the last one is known.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures that are logged already: a timer that finds one again and again logs it once.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The network driver: tenants' networks, VNICs, and what Docker's calls mean for them.
 //!
 //! - [`docker`]: what Docker's calls mean; [`launcher`]: VNICs made before Docker asks; [`control`]: its socket;

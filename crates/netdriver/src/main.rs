@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `ciao-net`: see [`ciao_netdriver::cli`].
 
 use std::process::ExitCode;

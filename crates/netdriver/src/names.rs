@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What ciao-net calls the things it makes, so that an administrator sees whose they are, and `reconcile` too.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Endpoints that may join: what `Join` answers is kept from `CreateEndpoint` on, so that it asks neither records nor
 //! netlink, and waits for nobody.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The error of a call that failed half-way.
 
 use anyhow::{Error, Result};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The addresses of tenants' uplinks: pairs of them, numbered.
 
 use std::net::IpAddr;

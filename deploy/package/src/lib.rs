@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Manual pages and shell completions of both programs.
 //!
 //! They come from the same definitions that parse the command lines, so neither can name an option that is not there.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `ciao-manual FOLDER` writes the manual pages and completions: see [`ciao_package`].
 
 use std::path::PathBuf;

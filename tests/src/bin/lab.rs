@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `lab`, a private Docker host at the command line: the demonstration runs in one, and a person looks around in one.
 
 use std::env;

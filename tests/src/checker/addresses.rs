@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pools and addresses: every one that is held has somebody who holds it, and nobody has one that is not held.
 
 use std::collections::BTreeMap;

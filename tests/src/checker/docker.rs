@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks and endpoints: the records match Docker's lists.
 
 use super::{World, short, text};

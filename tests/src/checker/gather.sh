@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Prints everything that the checker compares, as one JSON object: ciao's tables, Docker's lists, the kernel's links.
 rows() {
     found=$(sqlite3 -readonly -json /var/lib/ciao/ciao.db "$2")

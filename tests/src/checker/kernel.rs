@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Links, namespaces and rules: what is recorded is there, and what is there is recorded.
 
 use serde_json::Value;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What strikes while operations are under way: a daemon is killed and comes back, or a call of a plugin fails.
 
 use std::thread::sleep;

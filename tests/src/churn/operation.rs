@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a worker may do: Docker's commands and the launcher's, on few names, so that workers meet.
 
 use crate::chance::Chance;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Booted`], a private host on which systemd runs, from a bare root filesystem of a Debian suite: for what happens
 //! when packages come and go. Docker is there, ciao is not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Builder`], how a host is to be, and the order in which it comes up.
 
 use std::ffi::OsString;

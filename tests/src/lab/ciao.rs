@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Puts ciao into a host: the two binaries, their spec files, their daemons. Taken from the build and from `deploy/`, so
 //! that the tests run what a user installs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Daemon`], a service inside a host that tests stop, kill and start again: dockerd, ciao-net, ciao-ipam. All three are
 //! one type, since a fault test does the same to each.
 

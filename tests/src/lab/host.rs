@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Host`], one private Docker host: what a test holds and talks to.
 
 use std::ffi::OsStr;

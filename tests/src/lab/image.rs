@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The image `busybox`, made inside a host without a registry: tests must run without a network.
 
 use anyhow::{Context, Result};

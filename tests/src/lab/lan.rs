@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Lan`], a network between hosts, for everything that takes more than one: tunnels, a swarm, a client outside.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The lab: whole Docker hosts, each in namespaces of its own, on one machine and without changing it.
 //!
 //! A [`Host`] has its own root filesystem (an overlay), network, process ids, hostname and cgroups, and in them dockerd and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `Namespaces`, an empty host without any daemon, and `Inside`, the way into it. The work is done by a few short shell
 //! scripts in `tests/lab/`, because it is all mount, unshare and nsenter; here they are started and, in the end, let go.
 

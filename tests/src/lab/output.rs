@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Output`], the output of a command inside a host, as text. std's own holds bytes and an exit status that every test would
 //! have to decode first.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Debian packages inside a host, without installing anything on the machine.
 
 use std::fs::{self, File};

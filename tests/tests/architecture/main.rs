@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ARCHITECTURE.md and the source, held against each other: floors, homes of technologies, what each file says first,
 //! the plugins' paths. Read as text, because the compiler accepts a second home.
 
@@ -73,11 +74,13 @@ fn the_drivers_know_nothing_of_each_other_and_common_nothing_of_them() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
+fn every_file_opens_with_its_license_and_subject() {
     for folder in SOURCES.map(|folder| workspace().join(folder)).iter().filter(|folder| folder.exists()) {
         for (name, text) in files(folder, ".rs") {
-            let first = text.lines().next().unwrap_or_default();
-            assert!(first.starts_with("//! "), "{}/{name} starts with {first:?}", folder.display());
+            let mut lines = text.lines();
+            assert_eq!(lines.next(), Some("// SPDX-License-Identifier: Apache-2.0"), "{}/{name}", folder.display());
+            let subject = lines.next().unwrap_or_default();
+            assert!(subject.starts_with("//! "), "{}/{name} starts with {subject:?}", folder.display());
         }
     }
 }

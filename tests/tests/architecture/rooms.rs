@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which file of a crate uses which other one, and whether that is as ARCHITECTURE.md's floors allow.
 
 use std::collections::{BTreeMap, BTreeSet};

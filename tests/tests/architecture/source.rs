@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The source as text: files, lines of code, words.
 
 use std::fs;

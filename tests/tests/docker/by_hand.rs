@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The launcher's flow in its single steps: a VNIC, the network that its answer describes, a container fully specified.
 
 use ciao_common::cli::client::Client;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ciao daemons end, by SIGTERM and by SIGKILL, and come back between Docker's calls: nobody notices.
 
 use ciao_tests::lab::{Daemon, Host};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Egress by NAT and ingress by published ports, for two tenants whose containers have the same address.
 
 use ciao_tests::lab::Host;

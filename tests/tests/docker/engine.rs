@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! dockerd ends, by SIGTERM and by SIGKILL, and comes back: so do its containers, at their addresses.
 
 use ciao_tests::lab::Host;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A bridge of the host's own, which somebody else made: used where it is, and left as it was.
 
 use crate::hosts::own;

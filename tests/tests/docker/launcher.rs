@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The launcher's flow in one command a host: `ciao-net launch` and `ciao-net terminate`.
 
 use crate::hosts::shared;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What people and programs read of a running host: the lists, their JSON, and the views in the database.
 
 use crate::hosts::{own, shared};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! End to end: the real daemons, a real engine, real containers. A file a subject; `scene` holds what they share.
 //!
 //! Every scenario ends with [`scene::assert_nothing_left`]: whoever removes what Docker and the launcher know of has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each driver beside somebody else's: ciao-net on Docker's own IPAM, ciao-ipam under Docker's own networks.
 
 use crate::hosts::{own, shared};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a user may get wrong, and what he reads then. A refusal changes nothing: each scenario ends as it began.
 
 use ciao_tests::lab::Host;

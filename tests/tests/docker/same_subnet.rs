@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two networks, typed with Docker's two commands and no word of a tenant: the same subnet and the same addresses at the
 //! same time.
 

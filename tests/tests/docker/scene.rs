@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the scenarios share: running containers, looking into them, reading what ciao records.
 
 use std::thread::sleep;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A tenant's network without a launcher: Docker's commands, Docker's DNS, Docker's options.
 
 use crate::hosts::shared;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Many `docker run` at once, on one network and on ten of five tenants: each container gets an address of its own, and
 //! nothing remains of them.
 

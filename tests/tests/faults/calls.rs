@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each call of both plugins that an engine makes and that changes something, with its request lost, with its reply
 //! lost, cut or late, carried out twice, and with the plugin killed in the call or at its reply: after a reconcile
 //! nothing is left over, and the next `docker` commands work.

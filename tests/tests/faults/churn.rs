@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Random operations while daemons are killed and calls fail, for a short while. `CIAO_FAULTS` asks for more, and the
 //! program `churn` goes on for as long as one likes.
 

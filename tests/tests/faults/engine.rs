@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! dockerd killed with five containers, one of which comes back by itself: with and without `--live-restore`, and with
 //! plugins that start after it, or only when somebody starts them later.
 

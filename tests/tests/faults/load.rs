@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ciao-ipam killed with SIGKILL under a load of many clients, again and again: every address that was answered is held,
 //! none is given twice, and what was not answered is pending or absent.
 

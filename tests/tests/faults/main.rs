@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every fault that a call, a daemon or the engine can meet, on a real engine: afterwards nothing is lost, nothing is
 //! left over, and Docker goes on. A file a kind of fault; `scene` holds what they share.
 

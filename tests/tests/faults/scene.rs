@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the faults share: the kinds of fault, the table that they print, and what is true of a host at rest.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whose word comes first: the administrator's, in DOCKER-USER and FORWARD, before whatever ciao accepts.
 
 use ciao_tests::world::{Place, network, serve, soon};

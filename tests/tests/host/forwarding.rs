@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host that forwards is a router: between which of its networks is decided by the host alone.
 
 use ciao_tests::lab::Host;

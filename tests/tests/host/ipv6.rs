@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's own IPv6: its router's advertisements, and hosts where it is off.
 
 use ciao_tests::frames::{Station, icmp6};

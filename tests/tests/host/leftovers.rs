@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes with ciao, and what of others' stays.
 
 use ciao_tests::lab::{Engine, Host};

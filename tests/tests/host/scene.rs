@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host between networks that have nothing to do with each other: a LAN, a management network, and the internet.
 
 use ciao_tests::lab::{Builder, Host};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What lies beyond a container's own network: the host, the metadata service, another tenant, Docker's own bridges. No
 //! option lifts this isolation; that the test detects a leak is shown by removing the host's rules.
 

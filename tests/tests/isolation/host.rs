@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host itself: its services, its link-local addresses, and what is published for it alone.
 
 use std::net::Ipv6Addr;

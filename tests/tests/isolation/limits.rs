@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a network or a VNIC may not do by its options: `icc=false` and `rate`.
 
 use std::net::UdpSocket;

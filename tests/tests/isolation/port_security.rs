@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A container sends with its own addresses, and with those that somebody allowed it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the attacks share: an attacker, a victim, and who is who on a wire.
 
 use std::collections::{BTreeMap, BTreeSet};

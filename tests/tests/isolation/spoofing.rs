@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Spoofed frames, and what else no container may send.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Other tenants' containers, and those on Docker's own bridges.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The other kinds of egress: a router of one's own, Docker's, none.
 
 use std::thread::sleep;

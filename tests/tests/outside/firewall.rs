@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Beside the host's firewalls, and after somebody's reload of one.
 
 use std::thread::sleep;

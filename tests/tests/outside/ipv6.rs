@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How IPv6 leaves: with the host's address (`egress6=nat`, the default), with its own, or not at all.
 
 use std::thread::sleep;

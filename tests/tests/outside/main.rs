@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Egress and ingress: containers reach the internet, the internet reaches published ports, and two tenants
 //! with the same addresses do both at once. What nobody asked for stays closed. A file a subject; `scene` holds what
 //! they share.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Published ports: where, for how long, and who has one already.
 
 use ciao_tests::world::{network, serve, soon};

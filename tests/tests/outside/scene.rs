@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the scenarios share: a host with an internet, tenants whose containers have the same addresses, and questions.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is left on the host when the last network is gone: nothing.
 
 use std::ops::Range;

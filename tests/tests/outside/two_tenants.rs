@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two tenants with the same subnets, whose containers have the same addresses: both get out, and both are reached.
 
 use std::collections::BTreeSet;

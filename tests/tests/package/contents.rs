@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is in the package, and what its files say.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The package on bare hosts of two Debian suites under systemd: installed, upgraded, rolled back, removed, purged.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `make install`, and hosts where an installation without a package came first.
 
 use ciao_tests::lab::{Booted, Engine, workspace};

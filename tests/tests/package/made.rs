@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The package as `make package` makes it, made once for all tests, in several versions.
 
 use std::fs;

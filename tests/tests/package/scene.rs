@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host with the packages on it, and what is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};

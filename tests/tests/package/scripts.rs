@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The package's scripts on a host where systemd does not run, such as a container or an image that is being built.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Engine`], which sends a host the calls of a recorded engine.
 //!
 //! Ids of pools, dynamic addresses and published ports are the plugin's and the host's to give: where a recorded one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Host`], what a recording is played to: both drivers' handlers, on one store in a folder of its own and on a kernel in
 //! memory, which moves links as an engine does.
 

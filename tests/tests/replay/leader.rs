@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Three managers of a swarm while leadership goes from one to another and back: what their engines asked of ciao-ipam.
 //!
 //! A line of a log is a time, then `> /Method body` for a request and `< status reply` for what was answered then. The

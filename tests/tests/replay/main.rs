@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replays: the calls of real engines, one by one, to the handlers of both drivers, without an engine.
 //!
 //! [`wire`] reads a recording, [`engine`] plays it and puts our ids and addresses where the recorded ones stand, [`host`]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The recordings' lines; those of a swarm, by node.
 
 use serde::Deserialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How Go writes JSON: an absent value may be `""`, `null` or missing; a map may be `null`.
 //!
 //! For `#[serde(deserialize_with = …)]` and `#[serde(serialize_with = …)]`, always with `default`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `IpamDriver.*`: pools and addresses.
 
 use std::collections::BTreeMap;

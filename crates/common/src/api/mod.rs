@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Docker's plugin protocol, version 1.2, as Rust types.
 //!
 //! The engine sends JSON by `POST /Driver.Method` without a Content-Type, and an empty body where a method takes no

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `NetworkDriver.*`: networks, endpoints and sandboxes.
 
 use std::collections::BTreeMap;

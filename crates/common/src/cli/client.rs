@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! HTTP with JSON to a Unix socket, for the command line: the control socket, and Docker's API. It waits for as long as an
 //! answer takes: the server decides what is too long.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists on the command line: a table for people, JSON for programs.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lock files that only their owner can open, so that no other user of the host can hold them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

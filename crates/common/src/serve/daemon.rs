@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a daemon starts and stops around its server: log, lock, sockets, systemd.
 
 use std::fs::{self, File, OpenOptions, Permissions};

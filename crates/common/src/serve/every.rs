@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Work that is repeated for as long as a daemon lives.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A Docker plugin as a table of methods: one generic function stands behind every call of both drivers.
 //!
 //! It reads the request's type, calls the driver's method, and writes the reply or the error. An error's reply has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! HTTP over Unix sockets: takes a request, hands it to a plain blocking function, sends the reply.
 //!
 //! The engine sends no Content-Type, keeps connections and reuses them much later, and waits without end for an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `address_record`: the addresses of a set that are taken, by whom and since when.
 //!
 //! Whether an endpoint has an address, or a launcher's VNIC reserves it, stands in ciao-net's tables: it is looked

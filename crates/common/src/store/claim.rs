@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a set that was requested without a tenant becomes a tenant's: as if the request had named it.
 //!
 //! Docker passes a network's options to the network driver alone, so which tenant a pool is for may be known only when

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opening the file, and its settings.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `endpoint_record`: containers' attachments to networks, from `CreateEndpoint` to `DeleteEndpoint`.
 
 use std::net::IpAddr;

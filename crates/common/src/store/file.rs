@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names of files beside the database, and SQLite's errors as sentences for an administrator.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `free_range`: the addresses of a set that are not taken, as runs that do not touch.
 //!
 //! An address is either in one of these runs or in `address_record`. Taking one out of a run and giving one back

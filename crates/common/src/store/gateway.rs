@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Gateways beside the networks that have them: networks on one set share a gateway, and each counts.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `host_setting`: what ciao-net changed of the host's own settings since the host was started.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The one SQLite file that both daemons keep their records in.
 //!
 //! **Persistence.** WAL with `synchronous=FULL`: when [`Store::write`] has returned, the change survives a power cut.

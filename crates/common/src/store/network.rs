@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tables `network_record`, `network_subnet` and `network_route`: Docker's networks of driver ciao-net.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tables `pool_set` and `pool_record`: a subnet's one set of addresses in a tenant's space, and the pools on it.
 
 use anyhow::{Context, Result};

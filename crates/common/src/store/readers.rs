@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A few reading connections that many threads share.
 //!
 //! Opening one costs more than most reads, and each has a cache of its own; so there are few, and who finds none free

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `host_route`: the subnets that the host itself routes. ciao-net sees and writes them; ciao-ipam, which has no
 //! network, chooses no pool there.
 

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Version 4. Whatever is new here is in schema.sql too.
 
 -- Written and never read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whose file it is, which version it has, and how it becomes this program's.
 //!
 //! A new file gets `schema.sql`. An older one is stepped up by the scripts `schema-N.sql`, after a backup of it. A newer

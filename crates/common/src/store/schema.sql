@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The records of ciao's two daemons: every table, at the newest version. An older file becomes the same by the steps
 -- schema-N.sql, each from version N - 1; the views for people are in views.sql.
 --

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `setting`: facts of this host.
 
 use anyhow::{Context, Result};

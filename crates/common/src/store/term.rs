@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Terms of global sets: which leadership of a swarm's manager granted what.
 //!
 //! A new leader requests everything that exists again, then allocates anew. What it does not request again may be gone,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The store as the daemons use it: one file, several connections.
 
 mod failing;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a change or a query gets: access to the tables.
 
 use rusqlite::Connection;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Leases that are nobody's: granted for an endpoint of a network of ciao-net that never came, or is gone.
 //!
 //! That stands in ciao-net's tables, so it is found by looking at the leases, a page at a time; what was found is kept in

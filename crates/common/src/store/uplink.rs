@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tables `uplink_record` and `port_record`: namespaces' ways to the host, and the host's ports that lead to containers.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is in the way of a new pool. CIDRs lie inside each other or apart, so each question is a search of an index,
 //! whatever number of pools there is.
 

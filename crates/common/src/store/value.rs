@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How values stand in columns, and the three shapes of a statement.
 
 use std::fmt::Display;

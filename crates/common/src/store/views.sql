@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- Views for people and for the lists of the command line. They are made again with each new version.
 
 CREATE VIEW pool AS

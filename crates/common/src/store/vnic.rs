@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Table `vnic_record`: the veth pairs that ciao-net made.
 
 use std::fmt;

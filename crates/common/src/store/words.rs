@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Columns that hold one of a few words.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One thread that makes all changes: requests that wait together share one transaction and one `fsync`.
 //!
 //! A lone request is taken at once, so nothing is delayed to fill a batch; under load the batch is what arrived while

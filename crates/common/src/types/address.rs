@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IP addresses: their family, their number, their text.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names of things: Docker's (network, endpoint) and ours (tenant, instance, VNIC).
 //!
 //! They become rows, file names and log words, so each refuses what could not be one: nothing empty, no blanks or

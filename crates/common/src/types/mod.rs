@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Values with an invariant, checked once, where they enter.
 //!
 //! Docker mixes bare addresses and CIDRs, links have names of at most 15 bytes, and a subnet with host bits set is

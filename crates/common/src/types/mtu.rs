@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The largest packet of a link.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`PoolId`]: the only thing of a pool that Docker keeps, and so all that is left of one when a database is lost.
 //!
 //! It therefore describes its pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Arithmetic over runs of addresses, for IPv4 and IPv6 alike: pure, no store and no Docker.
 
 /// A run of addresses, both ends in it, never empty. IPv4 addresses are numbers below 2^32.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Docker's address spaces: one engine's own, and a swarm's.
 //!
 //! `GetDefaultAddressSpaces` answers a fresh local one each time. It comes back in the `RequestPool` and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Subnets: a network address and a prefix, no host bits.
 
 use std::fmt;

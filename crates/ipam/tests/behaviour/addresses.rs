@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses: which one is granted.
 
 use ciao_common::api::ipam::SERIAL;

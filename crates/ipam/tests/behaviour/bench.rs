@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A driver on a new database, and what is asked of it in few words.
 
 use std::net::IpAddr;

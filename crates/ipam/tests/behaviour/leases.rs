@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of an address: releases, reservations, lost replies.
 
 use std::time::Duration;

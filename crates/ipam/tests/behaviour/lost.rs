@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PoolIDs that Docker has and the database has not.
 
 use ciao_common::types::PoolId;

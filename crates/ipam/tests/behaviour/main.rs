@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each IPAM call does, one sentence a test.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pools: whose they are, what they overlap, and what is refused.
 
 use ciao_common::api::ipam::RequestPool;

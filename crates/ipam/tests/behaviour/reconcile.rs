@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! References of pools against Docker's list of networks, which is older than what is recorded meanwhile.
 
 use std::time::Duration;

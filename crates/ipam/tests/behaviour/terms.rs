@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A swarm's leaders: what is requested again after a change, and what is not.
 
 use ciao_common::types::PoolId;

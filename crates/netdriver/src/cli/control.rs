@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The daemon's control socket, as every command that needs the daemon takes it.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Docker's API, used by the command line and never by the daemon: dockerd holds locks while it waits for a plugin.
 
 use std::net::IpAddr;

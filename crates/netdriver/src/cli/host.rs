@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's side: what ciao-net changed of it, and how that is put back.
 
 use std::path::Path;

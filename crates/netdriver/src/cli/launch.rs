@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `launch`: a launcher's whole flow on one host.
 //!
 //! VNIC, `docker network create` if its reply says so, `docker run` fully specified; what was made is removed again when

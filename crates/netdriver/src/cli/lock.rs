@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`LaunchLock`], by which the launches of one host take turns. Docker creates two networks of one name if asked at
 //! once; and whoever removes one must see the VNICs of all launches that continue with it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `network` and `endpoint`: Docker networks, and the containers attached to them.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `reconcile`: what the daemon does at its start and every minute, now.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `terminate`: an instance's container, VNICs and unused networks removed.
 
 use std::io::Write;

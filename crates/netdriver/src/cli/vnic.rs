@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `vnic`: VNICs of launchers.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The control socket: HTTP with JSON for launchers and for the command line. `GET /v1/openapi.json` describes it.
 //!
 //! Statuses: 400 the request is not valid, 404 no such thing, 409 a conflict with something that exists, 500 disk or

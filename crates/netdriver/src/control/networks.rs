@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `/v1/networks`.
 
 use ciao_common::serve::server::Reply;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The parameters of a request's query.
 
 use anyhow::{Context, Result, bail};

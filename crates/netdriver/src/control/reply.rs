@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replies and errors as JSON.
 
 use anyhow::Error;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One network with all that exists for it, for an administrator.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which of ciao-ipam's pools a network is on.
 //!
 //! ciao-ipam answers a fresh local address space for every network, and Docker hands it to both drivers: the pool and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `Join` and `Leave`: handing the link over to a container's sandbox.
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A swarm's `AllocateNetwork` and `FreeNetwork`, and which nodes it has.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bridges and the namespaces they are in: made for the first record, removed with the last.
 
 use std::net::IpAddr;

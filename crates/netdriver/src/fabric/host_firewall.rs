@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the host's firewall lets pass for ciao, as the records say: traffic of tenants' uplinks, and frames on bridges of
 //! the host.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's own rules: when they are loaded, watched, restored, and deleted.
 //!
 //! `iptables -F`, or a firewall's reload, removes rules under running containers. The kernel counts the changes of its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's own settings that uplinks need: changed as late as possible, recorded before they are, and put back by an
 //! administrator alone (`ciao-net host restore`), because somebody else may need them by then.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A lock for each namespace or endpoint, by its name.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

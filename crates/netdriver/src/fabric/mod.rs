@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What must exist in the kernel for a record, and what is removed with the last record.
 //!
 //! Records come before links when something is made, and get the state `deleting` before links are deleted; so a crash

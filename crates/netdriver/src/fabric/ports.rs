@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Published ports: each held on the host, and forwarded by an element of a map there and one in the tenant's namespace.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What must stand in the kernel for the records: the one list of it, how it is seen that something does not, and how each
 //! is repaired.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tenants' rules: loaded with a namespace, changed with its networks, VNICs and ports, compared with the records, and
 //! restored after somebody's change.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tenants' uplinks to the host: when they are made, which addresses they have, and when they are deleted.
 //!
 //! Each namespace with a network of `egress=nat` has one veth pair to the host, with two addresses of its own from a pool

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VNIC as its links.
 
 use ciao_common::store::Vnic;

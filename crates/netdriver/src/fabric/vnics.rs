@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VNICs' links and rules: made at once or when missing, deleted in batches in the background.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An element of a set or map of ciao's rules: what comes and goes with VNICs, networks and published ports.
 //!
 //! It is written in two ways: as a line of nft's language, in a whole ruleset, and as a netlink message

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Settings of the host's own that tenants' ways out need.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The operations on Linux that the driver uses, a trait a subject; [`linux`] is the running kernel, `fake` a double for
 //! tests.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which network namespace is meant.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ports of the host that are held for containers: each by a socket bound to it that does not listen.
 //!
 //! It keeps other programs from taking the port, and shows when one has it already.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What stands in a network namespace, read at once, and what the kernel reports of its changes.
 
 use std::collections::{BTreeMap, BTreeSet};

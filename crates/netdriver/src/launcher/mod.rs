@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The launcher's side: VNICs made before Docker asks, and deleted when the launcher says so.
 
 mod outcome;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of a launcher's requests.
 
 use super::request::DeletionReply;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the store says to a launcher's request: a new VNIC, the same one, or somebody else's.
 
 use std::net::IpAddr;

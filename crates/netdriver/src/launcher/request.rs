@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a launcher sends and hears, and whether it makes sense.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What looks like ours and no record stands for: it is deleted.
 
 use std::collections::BTreeSet;

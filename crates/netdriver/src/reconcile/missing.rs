@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What must stand for records and does not: it is repaired, a namespace at a time.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records and kernel brought together again: after a reboot, a crash, a killed dockerd, or somebody's `ip link del`.
 //!
 //! It runs at start, before the plugin socket answers, then on a timer, and when an administrator asks. What a record

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records whose network or container is gone: they are forgotten.
 
 use anyhow::Result;

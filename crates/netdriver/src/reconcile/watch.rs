@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel reports is missing is restored within seconds; all is compared with the records on a timer.
 
 use std::sync::Arc;

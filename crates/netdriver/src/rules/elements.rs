@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The elements of networks, VNICs and published ports.
 
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The part of the host's ruleset that keeps tenants in, for a second table with the same chains and sets.
 //!
 //! It is taken out of the one text, so that the two never differ: base chains of type filter, the chains that they jump

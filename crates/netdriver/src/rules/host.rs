@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ruleset of the host's namespace.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nftables rules: two fixed rulesets, and the elements that come and go.
 //!
 //! In a tenant's namespace, table `bridge ciao` restricts each VNIC to its own addresses, and table `inet ciao` decides

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ruleset of a tenant's namespace.
 
 use ciao_common::store::{Network, Port, Vnic};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every test stands on: a driver, a kernel in memory, a store in a folder of its own, and ciao-ipam beside it.
 //!
 //! Calls go through the plugin's and the control socket's handlers, as bytes, so a test sees what the engine sees.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether records and kernel agree, after any test.
 
 use ciao_netdriver::kernel::fake::consistency::differences;

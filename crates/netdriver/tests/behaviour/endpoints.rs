@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `CreateEndpoint`, `DeleteEndpoint`, `EndpointOperInfo`: which VNIC a container gets.
 
 use ciao_common::store::Owner;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel failing in the middle of every call: what is left is nothing, or what a reconcile puts right.
 
 use ciao_netdriver::reconcile::Depth;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The launcher's side: VNICs made, shown, and deleted over the control socket.
 
 use ciao_netdriver::kernel::Namespace;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each call of Docker's and of a launcher does, one sentence a test, on a kernel in memory and a real store.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

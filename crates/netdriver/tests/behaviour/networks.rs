@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `CreateNetwork`, `DeleteNetwork`, capabilities, and the pairing with ciao-ipam's pools.
 
 use ciao_netdriver::kernel::Namespace;

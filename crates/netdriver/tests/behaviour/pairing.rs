@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which of ciao-ipam's pools a network is on, by the address space that both drivers get.
 
 use std::sync::Barrier;

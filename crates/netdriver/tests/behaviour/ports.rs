@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Published ports: what is recorded and held. Whether packets pass is not seen here.
 
 use std::net::{TcpListener, UdpSocket};

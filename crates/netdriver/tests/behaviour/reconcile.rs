@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
 
 use ciao_common::serve::server::ANSWER_WITHIN;

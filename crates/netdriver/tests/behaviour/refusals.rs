@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks that cannot be beside what is there already.
 
 use ciao_netdriver::kernel::Namespace;

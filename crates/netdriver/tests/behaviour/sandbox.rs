@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `Join` and `Leave`: the link, its name in the container, gateways, routes.
 
 use ciao_netdriver::kernel::Namespace;

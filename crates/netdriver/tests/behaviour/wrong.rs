@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bad input of any kind: an error that names the value, and nothing changed.
 
 use serde_json::{Value, json};

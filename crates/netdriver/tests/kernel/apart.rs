@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A process with namespaces of its own for each test, and what a user would type at a shell.
 
 use std::net::IpAddr;

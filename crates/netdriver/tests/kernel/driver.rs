@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The driver on the running kernel: what its namespaces, bridges and rules come to together.
 
 use std::io::Write;

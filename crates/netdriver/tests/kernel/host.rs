@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's own settings and firewall on the running kernel.
 
 use std::collections::BTreeSet;

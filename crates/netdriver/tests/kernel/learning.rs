@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a bridge knows of its ports, and that it learns nothing where everything is known.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The operations on the running kernel, one sentence a test.
 //!
 //! Each test is a process in network and mount namespaces of its own, so nothing of this machine's is touched: what the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What somebody else changes on the running kernel is listed, restored by a pass, and restored within seconds by itself.
 
 use std::sync::Arc;

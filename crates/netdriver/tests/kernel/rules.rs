@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! nftables on the running kernel: scripts, and elements by netlink.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What tenants and the host share: each has its part, and what one leaves behind does not stay.
 
 use std::collections::BTreeSet;

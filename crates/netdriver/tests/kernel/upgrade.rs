@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rules of an older version, found under running containers when the daemon starts after an upgrade.
 
 use std::io::{Read, Write};

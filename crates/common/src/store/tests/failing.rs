@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A store that fails: the sentence says what to do, nothing is half made, and what can go on does so by itself.
 
 use std::fs::{self, OpenOptions, Permissions};

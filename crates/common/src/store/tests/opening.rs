@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A file that several daemons open at once, and what is left of it when they have closed it.
 
 use std::fs;

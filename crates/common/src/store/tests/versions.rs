@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files of older and newer versions, and of other programs. `versions/N.sql` is a file of version N with rows in every
 //! table, as sqlite3 dumps it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which VNIC an endpoint gets: the launcher's that is meant, or a new one of Docker's own; and who has it already.
 
 use std::net::IpAddr;

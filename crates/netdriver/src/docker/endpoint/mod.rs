@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `CreateEndpoint` and `DeleteEndpoint`: which VNIC a container gets.
 
 mod choice;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a new network is refused for: subnets that overlap, routes that lead nowhere.
 
 use anyhow::{Result, bail, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The options of an endpoint (`docker run --network name=…,driver-opt=…`).
 
 use std::net::IpAddr;

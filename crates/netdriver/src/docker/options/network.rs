@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The options of a network (`docker network create -o`).
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which ports of the host an endpoint gets: free ones among those that are asked for, held from then on.
 
 use std::collections::BTreeMap;

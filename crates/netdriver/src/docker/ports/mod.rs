@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Published ports (`docker run -p`): `ProgramExternalConnectivity` and `RevokeExternalConnectivity`.
 //!
 //! A port of the host leads to the tenant's uplink, and there to the container, by an element of a map on each side.

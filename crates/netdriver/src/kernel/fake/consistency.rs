@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether records and a kernel in memory agree: nothing stands without a record, nothing recorded is missing. For tests.
 
 use std::collections::{BTreeMap, BTreeSet};

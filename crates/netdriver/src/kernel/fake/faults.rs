@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the double fails when it is told to, and what it looks for after each change: nothing is up without its rules.
 
 use std::ops::{Deref, DerefMut};

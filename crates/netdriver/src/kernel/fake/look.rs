@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the double shows of a namespace.
 
 use ciao_common::types::LinkName;

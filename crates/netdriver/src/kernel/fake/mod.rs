@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kernel in memory, for tests: it records what exists where, and fails on request.
 
 pub mod consistency;

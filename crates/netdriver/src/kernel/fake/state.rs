@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What exists in the double.
 
 use std::collections::{BTreeMap, BTreeSet};

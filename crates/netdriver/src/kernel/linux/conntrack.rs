@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tracked connections, removed when what they were tracked for is gone (ctnetlink).
 //!
 //! A published port's address translation is decided at a flow's first datagram and kept as long as datagrams come. So

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The bridges by which traffic leaves the host, unlike those between containers or virtual machines of its own.
 //!
 //! Docker's bridges have any name that a user gives them; what they have in common is what is on them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Forwarding on the host: what must be so before it is switched on, and is put back when ciao-net is uninstalled.
 //!
 //! A host that forwards is a router between all its networks unless its firewall closes it. dockerd sets FORWARD's policy

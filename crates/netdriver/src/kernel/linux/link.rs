@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bridges, VNICs and their addresses, over rtnetlink.
 
 use std::fs::File;

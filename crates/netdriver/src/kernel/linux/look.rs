@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All that stands in a namespace, in a few lists.
 
 use std::collections::BTreeMap;

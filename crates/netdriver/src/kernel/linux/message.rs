@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rtnetlink messages that are sent, and what is read out of replies.
 
 use std::net::IpAddr;

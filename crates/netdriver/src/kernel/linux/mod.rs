@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The running kernel, over netlink, sysfs, `nft` and `iptables`.
 
 mod announce;

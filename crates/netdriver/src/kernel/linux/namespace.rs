@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespaces with names: `/run/netns/NAME`, as `ip netns` keeps them, so that an administrator can look in.
 //!
 //! A namespace is a bind mount of a thread's `/proc/thread-self/ns/net`. Entering one moves the calling thread alone;

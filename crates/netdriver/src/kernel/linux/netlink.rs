@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A blocking rtnetlink socket: a request out, its replies back.
 //!
 //! The socket belongs to the network namespace of the thread that opens it. A kernel that does not answer is an error

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VNIC's port of its bridge: nothing is learned there, because everything is known.
 //!
 //! A bridge handles frames to its reserved groups (01:80:c2:00:00:0X) before any rule of nftables sees them, and learns

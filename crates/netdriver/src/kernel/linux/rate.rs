@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A VNIC's rate towards its container: a token bucket filter (`tc-tbf(8)`) on the end that is on the bridge.
 
 use ciao_common::types::Rate;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Namespaces' uplinks to the host: links, addresses, routes.
 
 use std::fs;

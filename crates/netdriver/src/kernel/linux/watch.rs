@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel reports of links, addresses, routes, forwarding and rules that change, in the host's namespace and in
 //! the tenants'.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a tool lists of the table `filter`: FORWARD, and ciao's chain.
 
 use std::collections::BTreeSet;

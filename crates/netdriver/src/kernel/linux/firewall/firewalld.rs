@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! firewalld, where it runs. Its own table rejects what no zone of its lets pass, whatever other tables say, so the
 //! tenants' uplinks go into its zone `trusted`, as dockerd puts its bridges into a zone of its own; ciao's table says what
 //! of it may. It is asked over D-Bus, as it wants, and again after each reload of it.

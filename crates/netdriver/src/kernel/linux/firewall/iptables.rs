@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The chains by iptables and ip6tables: listed by `-S`, changed by one transaction of `iptables-restore`.
 
 use std::collections::BTreeSet;

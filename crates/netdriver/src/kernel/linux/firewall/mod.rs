@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's own firewall, as far as it stands in the way: a chain of ciao's, `CIAO-FORWARD`, that the host's FORWARD
 //! chain jumps to last.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The chains by nft, on a host without iptables. They have iptables' own form, which adopts them when it is installed.
 
 use std::collections::BTreeSet;

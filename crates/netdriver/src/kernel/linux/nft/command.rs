@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! nft's command: a script is one transaction. It takes some 2 ms, of the hundreds of a container's start, and its
 //! language is what an administrator reads in `nft list ruleset`.
 

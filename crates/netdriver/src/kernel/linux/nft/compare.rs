@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a namespace's tables are as they were loaded: chains and rules as nft lists them, the elements of sets as the
 //! kernel has them.
 //!

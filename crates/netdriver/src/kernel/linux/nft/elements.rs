@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Elements of nftables' sets and maps, changed over netlink: no process, no look at the rules, the same cost whatever
 //! else is in the set.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A second copy of the host's filter, in a table that `nft flush ruleset` passes over.
 //!
 //! A table with the flag `owner` (Linux 5.12) is changed and removed by the netlink socket that made it and by nobody else,

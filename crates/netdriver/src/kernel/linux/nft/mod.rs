@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! nftables: whole rulesets by its command, elements by netlink.
 
 mod command;
