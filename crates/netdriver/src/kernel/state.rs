@@ -70,3 +70,12 @@ pub trait Watch: Send {
     /// The reports cannot be read.
     fn wait(&mut self, patience: Duration) -> Result<Changes>;
 }
+
+/// What exists, and what changes.
+pub trait Inspection {
+    /// What exists in a namespace; `None`: the namespace does not.
+    fn look(&self, namespace: &Namespace) -> Result<Option<Seen>>;
+
+    /// Subscribes to reports of changes, in the host's namespace and all of ciao's.
+    fn watch(&self) -> Result<Box<dyn Watch>>;
+}

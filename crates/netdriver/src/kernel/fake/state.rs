@@ -53,4 +53,28 @@ impl State {
             self.neighbours.insert((namespace.to_owned(), veth.bridge.clone(), *address), veth.mac);
         }
     }
+
+    /// Removes a link and its peer.
+    pub(super) fn remove(&mut self, namespace: &Namespace, link: &LinkName) {
+        let removed = self.links.remove(&(namespace.clone(), link.clone()));
+        match removed {
+            Some(FakeLink::HostEnd(_, peer) | FakeLink::Uplink(peer)) => {
+                self.links.retain(|(_, name), _| *name != peer);
+            }
+            Some(FakeLink::Bridge(_)) => {
+                self.neighbours
+                    .retain(|(inside, bridge, _), _| Some(inside.as_str()) != namespace.name() || bridge != link);
+            }
+            Some(FakeLink::ContainerEnd(_)) => {
+                self.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
+            }
+            Some(FakeLink::Other) => {
+                self.links.retain(|_, other| !matches!(other, FakeLink::Uplink(peer) if peer == link));
+            }
+            None => {}
+        }
+        let Self { links, down, uplinks, .. } = self;
+        down.retain(|place| links.contains_key(place));
+        uplinks.retain(|_, uplink| links.contains_key(&(Namespace::Host, uplink.host_link.clone())));
+    }
 }

@@ -6,17 +6,14 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use anyhow::{Context, Result};
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
-use netlink_sys::Socket;
 use nix::errno::Errno;
 
+use super::netlink::Netlink;
 use crate::kernel::Flows;
 
-/// Larger than any datagram of a dump.
-const DATAGRAM: usize = 64 << 10;
 /// A datagram of deletions has at most so many: their answers must fit the socket's buffer.
 const AT_ONCE: usize = 64;
 
@@ -29,49 +26,22 @@ struct Direction {
     port: Option<u16>,
 }
 
-/// Removes the connections of the socket's namespace that are meant: one dump, whatever their number.
-pub(super) fn forget(socket: &Socket, flows: &Flows) -> Result<()> {
-    let found = matching(socket, flows).context("list tracked connections")?;
+/// Removes the connections of the socket's namespace that are meant: one list, whatever their number. Those that ended
+/// meanwhile are no error.
+pub(super) fn forget(netlink: &mut Netlink<NetfilterMessage>, flows: &Flows) -> Result<()> {
+    let all = message(NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()));
+    let found = netlink.dump(all, |reply| deletion(reply, flows)).context("list tracked connections")?;
     for some in found.chunks(AT_ONCE) {
-        delete(socket, some).context("remove tracked connections")?;
+        netlink.execute_all(some.to_vec(), Some(Errno::ENOENT)).context("remove tracked connections")?;
     }
     Ok(())
 }
 
-/// Family and original direction of each.
-type Key = (NetfilterProtoFamily, Vec<Tuple>);
-
-fn matching(socket: &Socket, flows: &Flows) -> Result<Vec<Key>> {
-    let question = inner(NetfilterProtoFamily::Unspec, ConntrackMessage::Get(Vec::new()));
-    socket.send(&bytes(question, 1, NLM_F_DUMP), 0).context("send to the kernel")?;
-    let mut found = Vec::new();
-    let mut buffer = Vec::with_capacity(DATAGRAM);
-    loop {
-        buffer.clear();
-        socket.recv(&mut buffer, 0).context("receive from the kernel")?;
-        let mut rest = buffer.as_slice();
-        while !rest.is_empty() {
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).context("read the kernel's reply")?;
-            let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
-            if length == 0 {
-                bail!("read the kernel's reply: a message without length");
-            }
-            rest = &rest[length..];
-            match message.payload {
-                NetlinkPayload::InnerMessage(NetfilterMessage {
-                    header,
-                    inner: NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)),
-                    ..
-                }) => found.extend(is_meant(&attributes, flows).map(|tuple| (header.family, tuple))),
-                NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::Error(error) => {
-                    let code = error.code.map_or(0, |code| -code.get());
-                    bail!("{}", Errno::from_raw(code).desc());
-                }
-                _ => {}
-            }
-        }
-    }
+/// The request that removes a connection, if it is meant.
+fn deletion(reply: &NetfilterMessage, flows: &Flows) -> Option<(NetfilterMessage, u16)> {
+    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &reply.inner else { return None };
+    let tuple = vec![ConntrackAttribute::CtaTupleOrig(is_meant(attributes, flows)?)];
+    Some((message(reply.header.family, ConntrackMessage::Delete(tuple)), 0))
 }
 
 /// The original direction of a connection that is meant.
@@ -127,39 +97,6 @@ fn direction(tuple: &[Tuple]) -> Direction {
     found
 }
 
-/// Removes connections; those that ended meanwhile are no error.
-fn delete(socket: &Socket, keys: &[Key]) -> Result<()> {
-    let mut datagram = Vec::new();
-    for (number, (family, tuple)) in (1..).zip(keys) {
-        let attributes = vec![ConntrackAttribute::CtaTupleOrig(tuple.clone())];
-        datagram.extend(bytes(inner(*family, ConntrackMessage::Delete(attributes)), number, NLM_F_ACK));
-    }
-    socket.send(&datagram, 0).context("send to the kernel")?;
-    let mut buffer = Vec::with_capacity(DATAGRAM);
-    for _ in keys {
-        buffer.clear();
-        socket.recv(&mut buffer, 0).context("receive from the kernel")?;
-        let reply = NetlinkMessage::<NetfilterMessage>::deserialize(&buffer).context("read the kernel's reply")?;
-        let NetlinkPayload::Error(error) = reply.payload else { bail!("read the kernel's reply: no acknowledgement") };
-        match error.code.map(|code| Errno::from_raw(-code.get())) {
-            None | Some(Errno::ENOENT) => {}
-            Some(errno) => bail!("{}", errno.desc()),
-        }
-    }
-    Ok(())
-}
-
-fn inner(family: NetfilterProtoFamily, message: ConntrackMessage) -> NetfilterMessage {
+fn message(family: NetfilterProtoFamily, message: ConntrackMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
-}
-
-fn bytes(message: NetfilterMessage, number: u32, flags: u16) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | flags;
-    header.sequence_number = number;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
 }

@@ -2,7 +2,7 @@
 //! Bridges, VNICs and their addresses, over rtnetlink.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
@@ -17,7 +17,7 @@ use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::netlink::Netlink;
 use super::uplink::has_ipv6;
-use super::{Linux, announce, message, port};
+use super::{Linux, address, announce, message, port};
 use crate::kernel::{HostLink, LinkLocation, Links, Namespace, Veth};
 use crate::names;
 
@@ -25,6 +25,22 @@ use crate::names;
 /// above those that administrators choose.
 const FIRST_GROUP: u32 = 0x6369_0000;
 const GROUPS: u32 = 0x1000;
+
+impl Netlink {
+    /// A link of the socket's namespace.
+    pub(super) fn find(&mut self, name: &LinkName) -> Result<Option<message::Link>> {
+        match self.request(message::get(name), 0)? {
+            Ok(replies) => Ok(replies.iter().find_map(message::read)),
+            Err(Errno::ENODEV) => Ok(None),
+            Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("look up link {name}")),
+        }
+    }
+
+    /// A link that must exist.
+    pub(super) fn required(&mut self, name: &LinkName) -> Result<message::Link> {
+        self.find(name)?.with_context(|| format!("link {name} does not exist"))
+    }
+}
 
 impl Linux {
     /// A link in the host's namespace.
@@ -103,7 +119,7 @@ impl Links for Linux {
             );
             return Ok(());
         }
-        let message = RouteNetlinkMessage::NewAddress(message::address(link.index, subnet, address));
+        let message = RouteNetlinkMessage::NewAddress(address::new(link.index, subnet, address));
         netlink
             .execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)
             .map(drop)
@@ -113,7 +129,7 @@ impl Links for Linux {
     fn remove_address(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<()> {
         let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(()) };
         let Some(link) = netlink.find(bridge)? else { return Ok(()) };
-        let message = RouteNetlinkMessage::DelAddress(message::address(link.index, subnet, address));
+        let message = RouteNetlinkMessage::DelAddress(address::new(link.index, subnet, address));
         netlink
             .execute_unless(message, 0, Errno::EADDRNOTAVAIL)
             .map(drop)
@@ -139,7 +155,7 @@ impl Links for Linux {
     fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
         let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(Vec::new()) };
         let links = netlink.dump(message::get_all(), message::read).context("list links")?;
-        let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+        let addresses = netlink.dump(address::get_all(), address::read_address).context("list addresses")?;
         let named = addresses.into_iter().filter_map(|(index, prefix, address)| {
             let link = links.iter().find(|link| link.index == index)?;
             Some((link.name.parse().ok()?, Subnet::new(address, prefix).ok()?, address))

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, message, namespace, watch};
+use super::{Linux, address, message, namespace, neighbour, watch};
 use crate::kernel::state::{Seen, SeenLink, Watch};
 use crate::kernel::{Inspection, Namespace};
 
@@ -29,7 +29,7 @@ impl Inspection for Linux {
 fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
     let Some(mut netlink) = linux.netlink(inside.name())? else { return Ok(None) };
     let links = netlink.dump(message::get_all(), message::read).context("list links")?;
-    let addresses = netlink.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+    let addresses = netlink.dump(address::get_all(), address::read_address).context("list addresses")?;
     // A name that no link of ciao's can have is nobody's that is looked for.
     let names: BTreeMap<u32, LinkName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
@@ -51,13 +51,13 @@ fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
         seen.wrong_settings.extend(HOST_SETTINGS.into_iter().filter(is_off));
         return Ok(Some(seen));
     }
-    for (index, router) in netlink.dump(message::get_routes(), message::read_default_route).context("list routes")? {
+    for (index, router) in netlink.dump(address::get_routes(), address::read_default_route).context("list routes")? {
         if let Some(name) = names.get(&index) {
             seen.default_routes.insert((name.clone(), router));
         }
     }
     for family in [AddressFamily::Unspec, AddressFamily::Bridge] {
-        let entries = netlink.dump(message::get_neighbours(family), message::read_static).context("list neighbours")?;
+        let entries = netlink.dump(neighbour::get_all(family), neighbour::read_static).context("list neighbours")?;
         for (index, address, mac) in entries {
             match (names.get(&index), address) {
                 (Some(name), Some(address)) => drop(seen.neighbours.insert((name.clone(), address, mac))),

@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rtnetlink messages that are sent, and what is read out of replies.
+//! rtnetlink's messages about links: those that are sent, and what is read out of replies.
 
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use ciao_common::types::{LinkName, MacAddr, Mtu};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 /// A link.
 pub(super) struct Link {
@@ -230,110 +222,16 @@ pub(super) fn new_uplink(
     RouteNetlinkMessage::NewLink(link)
 }
 
-/// The default route by a router on a link.
-pub(super) fn default_route(index: u32, router: IpAddr) -> RouteMessage {
-    let mut route = RouteMessage::default();
-    let (family, gateway) = match router {
-        IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4)),
-        IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6)),
-    };
-    route.header.address_family = family;
-    route.header.table = RouteHeader::RT_TABLE_MAIN;
-    route.header.protocol = RouteProtocol::Static;
-    route.header.scope = RouteScope::Universe;
-    route.header.kind = RouteType::Unicast;
-    route.attributes.push(RouteAttribute::Gateway(gateway));
-    route.attributes.push(RouteAttribute::Oif(index));
-    route
-}
-
-/// A route to a subnet by a router on a link.
-pub(super) fn route_to(index: u32, subnet: Subnet, router: IpAddr) -> RouteMessage {
-    let mut route = default_route(index, router);
-    route.header.destination_prefix_length = subnet.prefix();
-    route.attributes.push(RouteAttribute::Destination(match subnet.network() {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    }));
-    route
-}
-
-/// Every route of both families.
-pub(super) fn get_routes() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetRoute(RouteMessage::default())
-}
-
-/// Reads a reply to [`get_routes`], if it is a default route of the main table: its link's index, and its router.
-pub(super) fn read_default_route(message: &RouteNetlinkMessage) -> Option<(u32, IpAddr)> {
-    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
-    if route.header.destination_prefix_length != 0 || route.header.table != RouteHeader::RT_TABLE_MAIN {
-        return None;
-    }
-    let (mut link, mut router) = (None, None);
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => link = Some(*index),
-            RouteAttribute::Gateway(RouteAddress::Inet(v4)) => router = Some(IpAddr::V4(*v4)),
-            RouteAttribute::Gateway(RouteAddress::Inet6(v6)) => router = Some(IpAddr::V6(*v6)),
-            _ => {}
-        }
-    }
-    link.zip(router)
-}
-
-/// Every neighbour of IP, or every entry of the bridges' forwarding databases.
-pub(super) fn get_neighbours(family: AddressFamily) -> RouteNetlinkMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family;
-    RouteNetlinkMessage::GetNeighbour(message)
-}
-
-/// Reads a reply to [`get_neighbours`], if the entry is static: the link's index, its address if it is a neighbour of IP,
-/// the MAC address.
-pub(super) fn read_static(message: &RouteNetlinkMessage) -> Option<(u32, Option<IpAddr>, MacAddr)> {
-    let RouteNetlinkMessage::NewNeighbour(entry) = message else { return None };
-    let is_static = match entry.header.family {
-        AddressFamily::Bridge => entry.header.flags.contains(NeighbourFlags::Sticky),
-        _ => entry.header.state == NeighbourState::Permanent,
-    };
-    let (mut address, mut mac) = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = MacAddr::from_bytes(bytes),
-            _ => {}
-        }
-    }
-    mac.filter(|_| is_static).map(|mac| (entry.header.ifindex, address, mac))
-}
-
-/// Every address of every link.
-pub(super) fn get_addresses() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetAddress(AddressMessage::default())
-}
-
-/// Reads a reply to [`get_addresses`]: index of the link, prefix length, address.
-pub(super) fn read_address(message: &RouteNetlinkMessage) -> Option<(u32, u8, IpAddr)> {
-    let RouteNetlinkMessage::NewAddress(address) = message else { return None };
-    let found = address.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        AddressAttribute::Address(address) if address.is_ipv6() => Some(*address),
-        _ => None,
-    })?;
-    Some((address.header.index, address.header.prefix_len, found))
-}
-
-/// An address of a link. IPv6: usable at once, as nobody else in the tenant can have the gateway's.
-pub(super) fn address(index: u32, subnet: Subnet, address: IpAddr) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    message.header.prefix_len = subnet.prefix();
-    message.header.index = index;
-    message.attributes.push(AddressAttribute::Address(address));
-    match address {
-        IpAddr::V4(_) => message.attributes.push(AddressAttribute::Local(address)),
-        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
-    }
-    message
+/// A bridge port's learning, and its flooding of unknown unicast, both on or both off.
+pub(super) fn port_settings(port: u32, learns: bool) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = port;
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![
+            InfoBridgePort::Learning(learns),
+            InfoBridgePort::UnicastFlood(learns),
+        ])),
+    ]));
+    RouteNetlinkMessage::NewLink(link)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The running kernel, over netlink, sysfs, `nft` and `iptables`.
 
+mod address;
 mod announce;
 mod conntrack;
 mod egress;
@@ -10,8 +11,10 @@ mod link;
 mod look;
 mod message;
 mod namespace;
+mod neighbour;
 mod netlink;
 mod nft;
+mod nsid;
 mod port;
 mod rate;
 mod uplink;
@@ -93,7 +96,7 @@ impl Namespaces for Linux {
         namespace::create(name)?;
         // Its changes are reported from now on, and not only when a link leads to it.
         if let Some(file) = namespace::open(name)? {
-            watch::identify(&mut Netlink::open()?, &file)?;
+            nsid::identify(&mut Netlink::open()?, &file)?;
         }
         Ok(true)
     }

@@ -1,34 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A blocking rtnetlink socket: a request out, its replies back.
+//! A blocking netlink socket: a request out, its replies back.
 //!
 //! The socket belongs to the network namespace of the thread that opens it. A kernel that does not answer is an error
 //! after [`PATIENCE`]: no handler waits without end.
 
+use std::fmt::Debug;
 use std::io;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::LinkName;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
+use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
-use super::message::{self, Link};
-
-/// The kernel answers in microseconds, unless its RTNL lock is held: deleting a link takes some 20 ms of it.
+/// The kernel answers in microseconds, unless its RTNL lock is held (deleting a link takes some 20 ms of it) or somebody
+/// else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The messages of one of netlink's families.
+pub(super) trait Message: NetlinkSerializable + NetlinkDeserializable + Clone + Debug {
+    const PROTOCOL: isize;
+}
+
+impl Message for RouteNetlinkMessage {
+    const PROTOCOL: isize = NETLINK_ROUTE;
+}
+
+impl Message for NetfilterMessage {
+    const PROTOCOL: isize = NETLINK_NETFILTER;
+}
+
 /// The socket.
-pub(super) struct Netlink {
+pub(super) struct Netlink<M = RouteNetlinkMessage> {
     socket: Socket,
     sequence: u32,
     /// What was received last. The kernel makes no datagram larger than [`DATAGRAM`].
     buffer: Vec<u8>,
+    messages: PhantomData<M>,
 }
 
 /// NLMSG_GOODSIZE grows with the page size, and a dump's datagrams up to 32 KiB.
@@ -46,33 +63,33 @@ enum End {
 }
 
 /// The kernel's reply to a request.
-pub(super) type Response = std::result::Result<Vec<RouteNetlinkMessage>, Errno>;
+pub(super) type Response<M = RouteNetlinkMessage> = std::result::Result<Vec<M>, Errno>;
 
-impl Netlink {
+impl<M: Message> Netlink<M> {
     /// Opens a socket in the calling thread's network namespace.
     pub(super) fn open() -> Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE).context("open a netlink socket")?;
+        let mut socket = Socket::new(M::PROTOCOL).context("open a netlink socket")?;
         socket.bind_auto().context("bind a netlink socket")?;
         let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
         setsockopt(&socket, ReceiveTimeout, &patience).context("set a netlink socket's timeout")?;
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), messages: PhantomData })
     }
 
     /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; an error is that
     /// request or reply could not be read or written.
-    pub(super) fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<Response> {
-        self.send(message, NLM_F_ACK | flags)?;
+    pub(super) fn request(&mut self, message: M, flags: u16) -> Result<Response<M>> {
+        self.send([(message, NLM_F_ACK | flags)])?;
         let mut replies = Vec::new();
         Ok(self.receive(|reply| replies.push(reply))?.map(|_| replies))
     }
 
     /// Sends a request whose refusal is an error.
-    pub(super) fn execute(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+    pub(super) fn execute(&mut self, message: M, flags: u16) -> Result<()> {
         self.request(message, flags)?.map(drop).map_err(|errno| io::Error::from(errno).into())
     }
 
     /// As [`Self::execute`], but a refusal with `harmless`, which means that it is so already, is `false`.
-    pub(super) fn execute_unless(&mut self, message: RouteNetlinkMessage, flags: u16, harmless: Errno) -> Result<bool> {
+    pub(super) fn execute_unless(&mut self, message: M, flags: u16, harmless: Errno) -> Result<bool> {
         match self.request(message, flags)? {
             Ok(_) => Ok(true),
             Err(errno) if errno == harmless => Ok(false),
@@ -80,29 +97,14 @@ impl Netlink {
         }
     }
 
-    /// A link of the socket's namespace.
-    pub(super) fn find(&mut self, name: &LinkName) -> Result<Option<Link>> {
-        match self.request(message::get(name), 0)? {
-            Ok(replies) => Ok(replies.iter().find_map(message::read)),
-            Err(Errno::ENODEV) => Ok(None),
-            Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("look up link {name}")),
-        }
-    }
-
-    /// A link that must exist.
-    pub(super) fn required(&mut self, name: &LinkName) -> Result<Link> {
-        self.find(name)?.with_context(|| format!("link {name} does not exist"))
-    }
-
     /// Requests everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB. What
     /// changed while it was listed is listed again.
-    pub(super) fn dump<T>(
-        &mut self,
-        message: RouteNetlinkMessage,
-        read: impl Fn(&RouteNetlinkMessage) -> Option<T>,
-    ) -> Result<Vec<T>> {
+    pub(super) fn dump<T, I>(&mut self, message: M, read: impl Fn(&M) -> I) -> Result<Vec<T>>
+    where
+        I: IntoIterator<Item = T>,
+    {
         for _ in 0..DUMPS {
-            self.send(message.clone(), NLM_F_DUMP)?;
+            self.send([(message.clone(), NLM_F_DUMP)])?;
             let mut found = Vec::new();
             let end = self.receive(|reply| found.extend(read(&reply)))?.map_err(io::Error::from)?;
             if end == End::Whole {
@@ -113,45 +115,63 @@ impl Netlink {
     }
 
     /// Sends requests in one datagram. The kernel carries out all of them, whatever becomes of those before; the first
-    /// refusal is the error.
-    pub(super) fn execute_all(&mut self, requests: Vec<(RouteNetlinkMessage, u16)>) -> Result<()> {
-        let mut bytes = Vec::new();
+    /// refusal is the error, unless it is `harmless`.
+    pub(super) fn execute_all(&mut self, requests: Vec<(M, u16)>, harmless: Option<Errno>) -> Result<()> {
         let first = self.sequence + 1;
-        for (message, flags) in requests {
-            bytes.extend(self.encode(message, NLM_F_ACK | flags));
-        }
-        self.socket.send(&bytes, 0).context("send to the kernel")?;
+        self.send(requests.into_iter().map(|(message, flags)| (message, NLM_F_ACK | flags)))?;
         let mut refusal = None;
         for sequence in first..=self.sequence {
             self.sequence = sequence;
-            if let Err(errno) = self.receive(drop)? {
+            if let Err(errno) = self.receive(drop)?
+                && Some(errno) != harmless
+            {
                 refusal.get_or_insert(errno);
             }
         }
         refusal.map_or(Ok(()), |errno| Err(io::Error::from(errno).into()))
     }
 
-    fn send(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        let bytes = self.encode(message, flags);
+    /// Sends requests that the kernel carries out all or none, and waits for the one acknowledgement, of the last request
+    /// that asks for it, or for the first refusal: which request it is of, and why.
+    pub(super) fn execute_batch(&mut self, requests: Vec<(M, u16)>) -> Result<std::result::Result<(), (usize, Errno)>> {
+        let first = self.sequence + 1;
+        self.send(requests)?;
+        loop {
+            self.buffer.clear();
+            self.socket.recv(&mut self.buffer, 0).context("receive from the kernel")?;
+            for message in messages::<M>(&self.buffer) {
+                let message = message?;
+                let Some(number) = message.header.sequence_number.checked_sub(first) else { continue };
+                match message.payload {
+                    NetlinkPayload::Error(error) => {
+                        return Ok(refusal(error.code).map_err(|errno| (number as usize, errno)));
+                    }
+                    _ => bail!("read the kernel's reply: it is neither an acknowledgement nor an error"),
+                }
+            }
+        }
+    }
+
+    /// Sends requests in one datagram.
+    fn send(&mut self, requests: impl IntoIterator<Item = (M, u16)>) -> Result<()> {
+        let mut bytes = Vec::new();
+        for (message, flags) in requests {
+            self.sequence += 1;
+            let mut header = NetlinkHeader::default();
+            header.flags = NLM_F_REQUEST | flags;
+            header.sequence_number = self.sequence;
+            let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
+            request.finalize();
+            let start = bytes.len();
+            bytes.resize(start + request.buffer_len().next_multiple_of(ALIGNMENT), 0);
+            request.serialize(&mut bytes[start..]);
+        }
         self.socket.send(&bytes, 0).context("send to the kernel")?;
         Ok(())
     }
 
-    /// The bytes of the next request.
-    fn encode(&mut self, message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
-        self.sequence += 1;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        bytes
-    }
-
-    /// Receives replies until the last one.
-    fn receive(&mut self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<std::result::Result<End, Errno>> {
+    /// Receives replies to the last request until the one that ends it.
+    fn receive(&mut self, mut each: impl FnMut(M)) -> Result<std::result::Result<End, Errno>> {
         let mut end = End::Whole;
         loop {
             self.buffer.clear();
@@ -163,23 +183,34 @@ impl Netlink {
     }
 }
 
+/// Each message of a datagram is padded to so many bytes.
+const ALIGNMENT: usize = 4;
+
+/// The messages of a datagram.
+fn messages<M: Message>(datagram: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<M>>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let message = NetlinkMessage::deserialize(rest).context("read the kernel's reply");
+        let length = message.as_ref().map_or(0, |message| message.header.length as usize).next_multiple_of(ALIGNMENT);
+        // A message that has no length, or cannot be read, is the last one.
+        rest = if length == 0 { &[] } else { &rest[length.min(rest.len())..] };
+        Some(message)
+    })
+}
+
 /// Reads the messages of a datagram that belong to the request of that number. Returns the request's outcome if one of
 /// them ends it.
-fn read(
+fn read<M: Message>(
     datagram: &[u8],
     sequence: u32,
-    each: &mut impl FnMut(RouteNetlinkMessage),
+    each: &mut impl FnMut(M),
     end: &mut End,
 ) -> Result<Option<std::result::Result<(), Errno>>> {
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).context("read the kernel's reply")?;
-        // Each message is padded to four bytes.
-        let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
-        if length == 0 {
-            bail!("read the kernel's reply: a message without length");
-        }
-        rest = &rest[length..];
+    for message in messages(datagram) {
+        let message = message?;
         // What came too late for an earlier request is passed over.
         if message.header.sequence_number != sequence {
             continue;
@@ -189,14 +220,17 @@ fn read(
         }
         match message.payload {
             NetlinkPayload::InnerMessage(reply) => each(reply),
-            NetlinkPayload::Error(error) => {
-                return Ok(Some(error.code.map_or(Ok(()), |code| Err(Errno::from_raw(-code.get())))));
-            }
+            NetlinkPayload::Error(error) => return Ok(Some(refusal(error.code))),
             NetlinkPayload::Done(_) => return Ok(Some(Ok(()))),
             _ => {}
         }
     }
     Ok(None)
+}
+
+/// An error message's code; without one it is an acknowledgement.
+fn refusal(code: Option<std::num::NonZeroI32>) -> std::result::Result<(), Errno> {
+    code.map_or(Ok(()), |code| Err(Errno::from_raw(-code.get())))
 }
 
 #[cfg(test)]
@@ -206,10 +240,10 @@ mod tests {
     use super::*;
 
     /// The end of a list.
-    fn done(sequence: u32, flags: u16) -> Vec<u8> {
+    fn done<M: Message>(sequence: u32, flags: u16) -> Vec<u8> {
         let mut header = NetlinkHeader::default();
         (header.flags, header.sequence_number) = (flags, sequence);
-        let payload = NetlinkPayload::<RouteNetlinkMessage>::Done(DoneMessage::default());
+        let payload = NetlinkPayload::<M>::Done(DoneMessage::default());
         let mut message = NetlinkMessage::new(header, payload);
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -217,13 +251,19 @@ mod tests {
         bytes
     }
 
-    #[test]
-    fn a_list_that_changed_meanwhile_is_seen() {
+    fn is_an_interrupted_list_seen<M: Message>() {
         for (flags, expected) in [(0, End::Whole), (NLM_F_DUMP_INTR, End::Interrupted)] {
             let mut end = End::Whole;
-            assert_eq!(read(&done(7, flags), 7, &mut |_| {}, &mut end).unwrap(), Some(Ok(())));
+            let mut each = |_: M| {};
+            assert_eq!(read(&done::<M>(7, flags), 7, &mut each, &mut end).unwrap(), Some(Ok(())));
             assert!(end == expected);
-            assert_eq!(read(&done(6, flags), 7, &mut |_| {}, &mut end).unwrap(), None, "an earlier request's");
+            assert_eq!(read(&done::<M>(6, flags), 7, &mut each, &mut end).unwrap(), None, "an earlier request's");
         }
+    }
+
+    #[test]
+    fn a_list_that_changed_meanwhile_is_seen() {
+        is_an_interrupted_list_seen::<RouteNetlinkMessage>();
+        is_an_interrupted_list_seen::<NetfilterMessage>();
     }
 }

@@ -10,18 +10,14 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
-use ciao_common::types::{LinkName, MacAddr};
+use ciao_common::types::LinkName;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::link::{InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
 use super::netlink::Netlink;
-use super::{message, rate};
+use super::{message, neighbour, rate};
 use crate::kernel::{Namespace, Veth};
 
 /// Creates a VNIC's pair in the calling thread's namespace, which is the bridge's, or nothing.
@@ -59,14 +55,14 @@ fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     let port = index(&veth.host_link).with_context(|| format!("link {} does not exist", veth.host_link))?;
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
     let mut requests = vec![
-        (settings(port, veth.learns), 0),
-        (RouteNetlinkMessage::NewNeighbour(forwarding(port, veth.mac)), replace),
+        (message::port_settings(port, veth.learns), 0),
+        (RouteNetlinkMessage::NewNeighbour(neighbour::forwarding(port, veth.mac)), replace),
     ];
     for address in &veth.addresses {
-        requests.push((RouteNetlinkMessage::NewNeighbour(neighbour(bridge, *address, veth.mac)), replace));
+        requests.push((RouteNetlinkMessage::NewNeighbour(neighbour::permanent(bridge, *address, veth.mac)), replace));
     }
     netlink
-        .execute_all(requests)
+        .execute_all(requests, None)
         .with_context(|| format!("configure link {} on bridge {}", veth.host_link, veth.bridge))
 }
 
@@ -84,7 +80,7 @@ pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Resu
     let Some(bridge) = index(bridge) else { return Ok(()) };
     let mut netlink = Netlink::open()?;
     for address in addresses {
-        let entry = RouteNetlinkMessage::DelNeighbour(destination(bridge, *address));
+        let entry = RouteNetlinkMessage::DelNeighbour(neighbour::destination(bridge, *address));
         netlink.execute_unless(entry, 0, Errno::ENOENT).with_context(|| format!("remove neighbour {address}"))?;
     }
     Ok(())
@@ -92,50 +88,4 @@ pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Resu
 
 fn index(link: &LinkName) -> Option<u32> {
     if_nametoindex(link.as_str()).ok()
-}
-
-/// Learning, and flooding of unknown unicast, both on or both off.
-fn settings(port: u32, learns: bool) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = port;
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![
-            InfoBridgePort::Learning(learns),
-            InfoBridgePort::UnicastFlood(learns),
-        ])),
-    ]));
-    RouteNetlinkMessage::NewLink(link)
-}
-
-/// The forwarding database's entry of a MAC address behind a port.
-fn forwarding(port: u32, mac: MacAddr) -> NeighbourMessage {
-    let mut entry = NeighbourMessage::default();
-    entry.header.family = AddressFamily::Bridge;
-    entry.header.ifindex = port;
-    entry.header.state = NeighbourState::Noarp;
-    entry.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
-    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
-    entry
-}
-
-/// A permanent neighbour on a link.
-pub(super) fn neighbour(link: u32, address: IpAddr, mac: MacAddr) -> NeighbourMessage {
-    let mut entry = destination(link, address);
-    entry.header.state = NeighbourState::Permanent;
-    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
-    entry
-}
-
-/// An address on a link, as far as it takes to remove it.
-fn destination(link: u32, address: IpAddr) -> NeighbourMessage {
-    let mut entry = NeighbourMessage::default();
-    let (family, destination) = match address {
-        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
-        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
-    };
-    entry.header.family = family;
-    entry.header.ifindex = link;
-    entry.attributes.push(NeighbourAttribute::Destination(destination));
-    entry
 }

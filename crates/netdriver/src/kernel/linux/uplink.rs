@@ -14,14 +14,9 @@ use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
-use super::{Linux, egress, message, port};
+use super::{Linux, address, egress, message, neighbour};
+use crate::kernel::uplink::ends;
 use crate::kernel::{UplinkPair, Uplinks};
-
-/// The host's and the namespace's address of a pair.
-fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
-    let (family, range) = (pair.family(), pair.range());
-    (family.address(range.first), family.address(range.last))
-}
 
 /// Whether the kernel was started with IPv6 (without `ipv6.disable=1`).
 pub(super) fn has_ipv6() -> bool {
@@ -54,7 +49,7 @@ impl Uplinks for Linux {
         let index = configure(&mut inside, &uplink.inner_link, &pairs, |pair| ends(pair).1)?;
         introduce(&mut host, &mut inside, uplink, &pairs)?;
         for pair in &pairs {
-            let route = RouteNetlinkMessage::NewRoute(message::default_route(index, ends(*pair).0));
+            let route = RouteNetlinkMessage::NewRoute(address::default_route(index, ends(*pair).0));
             inside.execute_unless(route, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST).context("route to the host")?;
         }
         Ok(!exists)
@@ -82,7 +77,7 @@ impl Uplinks for Linux {
     }
 
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
-        let found = Netlink::open()?.dump(message::get_addresses(), message::read_address).context("list addresses")?;
+        let found = Netlink::open()?.dump(address::get_all(), address::read_address).context("list addresses")?;
         found.into_iter().map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
     }
 }
@@ -92,7 +87,7 @@ fn route_of(host: &mut Netlink, uplink: &UplinkPair, subnet: Subnet) -> Result<O
     let Some(link) = host.find(&uplink.host_link)? else { return Ok(None) };
     let mut pairs = uplink.pairs.iter().copied();
     let pair = pairs.find(|pair| pair.family() == subnet.family()).context("no uplink address of its family")?;
-    Ok(Some(message::route_to(link.index, subnet, ends(pair).1)))
+    Ok(Some(address::route_to(link.index, subnet, ends(pair).1)))
 }
 
 /// Sets a link up, with its addresses. Returns its index.
@@ -100,7 +95,7 @@ fn configure(netlink: &mut Netlink, link: &LinkName, pairs: &[Subnet], end: impl
     let index = netlink.required(link).context("configure uplink")?.index;
     netlink.execute(message::set_up(index), 0).context("set uplink up")?;
     for pair in pairs {
-        let message = RouteNetlinkMessage::NewAddress(message::address(index, *pair, end(*pair)));
+        let message = RouteNetlinkMessage::NewAddress(address::new(index, *pair, end(*pair)));
         netlink
             .execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST)
             .with_context(|| format!("add address {} to uplink {link}", end(*pair)))?;
@@ -113,12 +108,14 @@ fn introduce(host: &mut Netlink, inside: &mut Netlink, uplink: &UplinkPair, pair
     let (outer, inner) = (host.required(&uplink.host_link)?, inside.required(&uplink.inner_link)?);
     let (Some(outer_mac), Some(inner_mac)) = (outer.mac, inner.mac) else { bail!("an uplink has no MAC address") };
     let entry = |link, address, mac| {
-        let entry = port::neighbour(link, address, mac);
+        let entry = neighbour::permanent(link, address, mac);
         (RouteNetlinkMessage::NewNeighbour(entry), NLM_F_CREATE | NLM_F_REPLACE)
     };
     let ends = || pairs.iter().map(|pair| ends(*pair));
-    host.execute_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect())
-        .and_then(|()| inside.execute_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect()))
+    host.execute_all(ends().map(|(_, address)| entry(outer.index, address, inner_mac)).collect(), None)
+        .and_then(|()| {
+            inside.execute_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect(), None)
+        })
         .context("make the ends of an uplink neighbours")
 }
 

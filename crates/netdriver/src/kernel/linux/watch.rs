@@ -5,15 +5,12 @@
 //! Two sockets in the host's namespace receive the reports of every namespace that has an id there
 //! (`NETLINK_LISTEN_ALL_NSID` of netlink(7), which needs `CAP_NET_BROADCAST`); the id comes beside each message.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
@@ -21,11 +18,9 @@ use nix::libc::{NETLINK_LISTEN_ALL_NSID, SOL_NETLINK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::namespace;
-use super::netlink::Netlink;
+use super::nsid::{self, Ids};
 use crate::kernel::Namespace;
 use crate::kernel::state::{Changes, Watch};
-use crate::names;
 
 /// `RTNLGRP_*` of linux/rtnetlink.h: LINK, NEIGH (and forwarding databases), IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR,
 /// IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF, NSID.
@@ -40,9 +35,6 @@ const DATAGRAM: usize = 64 << 10;
 const HEADER: usize = 16;
 /// Ids come and go with every container of the host; they are not read again for each.
 const READ_IDS_EVERY: Duration = Duration::from_secs(1);
-
-/// Which namespace an id is; `None` for one that is not ciao's, such as a container's.
-type Ids = BTreeMap<i32, Option<String>>;
 
 /// The sockets, and what the ids mean.
 pub(super) struct Reports {
@@ -59,7 +51,7 @@ pub(super) struct Reports {
 pub(super) fn open() -> Result<Reports> {
     let route = socket(NETLINK_ROUTE, &ROUTE_GROUPS).context("subscribe to reports of links")?;
     let rules = socket(NETLINK_NETFILTER, &[NFTABLES_GROUP]).context("subscribe to reports of rules")?;
-    let (ids, buffer) = (read_ids()?, vec![0; DATAGRAM]);
+    let (ids, buffer) = (nsid::read()?, vec![0; DATAGRAM]);
     Ok(Reports { route, rules, ids, is_stale: false, read_ids: Instant::now(), buffer })
 }
 
@@ -70,45 +62,6 @@ fn socket(protocol: isize, groups: &[u32]) -> Result<Socket> {
     socket.set_rx_buf_sz(BACKLOG)?;
     groups.iter().try_for_each(|group| socket.add_membership(*group))?;
     Ok(socket)
-}
-
-/// Gives each of ciao's namespaces an id in the host's, unless it has one, and lists them.
-fn read_ids() -> Result<Ids> {
-    let mut netlink = Netlink::open()?;
-    let mut found = BTreeMap::new();
-    for name in namespace::list(&names::NAMESPACE_PREFIXES)? {
-        // One that cannot be opened is reported by whoever needs it.
-        let Ok(Some(file)) = namespace::open(&name) else { continue };
-        if let Some(id) = identify(&mut netlink, &file)? {
-            found.insert(id, Some(name));
-        }
-    }
-    Ok(found)
-}
-
-/// A namespace's id in the host's, assigned now if it had none; `None` for a file that is another kind of namespace.
-pub(super) fn identify(netlink: &mut Netlink, namespace: &impl AsRawFd) -> Result<Option<i32>> {
-    let fd = NsidAttribute::Fd(u32::try_from(namespace.as_raw_fd()).context("a file descriptor is negative")?);
-    let message = |more: &[NsidAttribute]| {
-        let mut message = NsidMessage::default();
-        message.attributes.push(fd.clone());
-        message.attributes.extend_from_slice(more);
-        message
-    };
-    let assign = RouteNetlinkMessage::NewNsId(message(&[NsidAttribute::Id(-1)]));
-    match netlink.request(assign, 0)? {
-        Ok(_) | Err(Errno::EEXIST) => {}
-        Err(Errno::EINVAL) => return Ok(None),
-        Err(errno) => return Err(std::io::Error::from(errno)).context("give a network namespace an id"),
-    }
-    let replies = netlink.request(RouteNetlinkMessage::GetNsId(message(&[])), 0)?.map_err(std::io::Error::from)?;
-    Ok(replies.iter().find_map(|reply| match reply {
-        RouteNetlinkMessage::NewNsId(found) => found.attributes.iter().find_map(|attribute| match attribute {
-            NsidAttribute::Id(id) if *id >= 0 => Some(*id),
-            _ => None,
-        }),
-        _ => None,
-    }))
 }
 
 /// What a message is about.
@@ -173,7 +126,7 @@ impl Reports {
         if !self.is_stale || self.read_ids.elapsed() < READ_IDS_EVERY {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.ids, read_ids()?);
+        let before = std::mem::replace(&mut self.ids, nsid::read()?);
         (self.is_stale, self.read_ids) = (false, Instant::now());
         for (id, name) in &self.ids {
             if let Some(name) = name
@@ -250,6 +203,8 @@ impl Watch for Reports {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn message(kind: u16, length: u32) -> Vec<u8> {

@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{command, elements};
 use crate::kernel::element::{Ruleset, Table};
 use crate::kernel::linux::namespace;
+use crate::kernel::linux::netlink::Netlink;
 
 /// The listings that are expected, by ruleset.
 #[derive(Default)]
@@ -53,13 +54,13 @@ pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<Str
     if found != expected {
         return Ok(Some(if found.is_empty() { "its tables are gone" } else { "its tables were changed" }.to_owned()));
     }
-    let socket = elements::open()?;
+    let mut socket = Netlink::open()?;
     let mut expected = BTreeMap::<_, BTreeSet<_>>::new();
     for element in &ruleset.elements {
         expected.entry((element.table, element.set)).or_default().insert(elements::content(element));
     }
     for (table, set) in sets_of(&ruleset.tables) {
-        let found: BTreeSet<_> = elements::dump(&socket, table, set)?.into_iter().collect();
+        let found: BTreeSet<_> = elements::dump(&mut socket, table, set)?.into_iter().collect();
         let expected = expected.remove(&(table, set)).unwrap_or_default();
         let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
         if missing + foreign > 0 {

@@ -7,12 +7,19 @@ mod elements;
 mod guard;
 
 use anyhow::Result;
+use netlink_packet_netfilter::NetfilterMessage;
 
+use super::netlink::Netlink;
 use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset};
 use crate::kernel::{Flows, HostGuard, Namespace, Rules};
 pub(super) use compare::Listings;
 pub(super) use guard::Guard;
+
+/// A socket in the calling thread's network namespace.
+fn netfilter() -> Result<Netlink<NetfilterMessage>> {
+    Netlink::open()
+}
 
 impl Rules for Linux {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
@@ -20,17 +27,17 @@ impl Rules for Linux {
     }
 
     fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>> {
-        let socket = self.within(namespace.name(), elements::open)?;
-        let before = elements::generation(&socket)?;
+        let mut socket = self.within(namespace.name(), netfilter)?;
+        let before = elements::generation(&mut socket)?;
         // A name that nft's language cannot express goes in a message.
         let (plain, odd): (Vec<_>, Vec<_>) = ruleset.elements.iter().cloned().partition(Element::is_plain);
         self.run_nft(namespace, &(ruleset.tables.clone() + &element::script(&plain, Change::Add)))?;
         let mut changes = 1;
         if !odd.is_empty() {
-            elements::change(&socket, &odd, Change::Add)?;
+            elements::change(&mut socket, &odd, Change::Add)?;
             changes += 1;
         }
-        let after = elements::generation(&socket)?;
+        let after = elements::generation(&mut socket)?;
         Ok((after == before.wrapping_add(changes)).then_some(after))
     }
 
@@ -43,13 +50,13 @@ impl Rules for Linux {
         if elements.is_empty() {
             return Ok(None);
         }
-        let socket = self.within(namespace.name(), elements::open)?;
+        let mut socket = self.within(namespace.name(), netfilter)?;
         if elements::supports(elements) {
-            elements::change(&socket, elements, change)?;
+            elements::change(&mut socket, elements, change)?;
         } else {
             self.run_nft(namespace, &element::script(elements, change))?;
         }
-        elements::generation(&socket).map(Some)
+        elements::generation(&mut socket).map(Some)
     }
 
     fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
@@ -61,7 +68,7 @@ impl Rules for Linux {
         if *namespace == Namespace::Host && firewall::is_legacy() {
             return Ok(None);
         }
-        elements::generation(&self.within(namespace.name(), elements::open)?).map(Some)
+        elements::generation(&mut self.within(namespace.name(), netfilter)?).map(Some)
     }
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
@@ -69,7 +76,7 @@ impl Rules for Linux {
     }
 
     fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()> {
-        conntrack::forget(&self.within(namespace.name(), elements::open)?, flows)
+        conntrack::forget(&mut self.within(namespace.name(), netfilter)?, flows)
     }
 }
 

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rules in the double: the elements of sets, as lines of nft's language.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail, ensure};
+
+use super::Fake;
+use crate::kernel::element::{Change, Element, Ruleset};
+use crate::kernel::{Flows, Namespace, Rules};
+
+impl Rules for Fake {
+    fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
+        let mut state = self.changing()?;
+        self.count(namespace);
+        if script.ends_with("delete table inet ciao\n") {
+            state.rules.remove(namespace);
+            return Ok(());
+        }
+        let Some(elements) = state.rules.get_mut(namespace) else {
+            bail!("network namespace {namespace} has no rules")
+        };
+        for line in script.lines() {
+            match line.strip_prefix("flush set inet ciao ") {
+                Some(set) => elements.retain(|element| !element.starts_with(&format!("add element inet ciao {set} "))),
+                None => drop(elements.insert(format!("{line}\n"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>> {
+        let mut state = self.changing()?;
+        let is_there = namespace.name().is_none_or(|name| state.namespaces.contains(name));
+        ensure!(is_there, "network namespace {namespace} is not there");
+        state.rules.insert(namespace.clone(), lines(&ruleset.elements).collect());
+        self.count(namespace);
+        Ok(Some(self.generation(namespace)))
+    }
+
+    fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
+        let state = self.reading()?;
+        let Some(found) = state.rules.get(namespace) else { return Ok(Some("its tables are gone".to_owned())) };
+        let expected: BTreeSet<_> = lines(&ruleset.elements).collect();
+        Ok((*found != expected).then(|| "its elements differ".to_owned()))
+    }
+
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>> {
+        let mut state = self.changing()?;
+        let Some(found) = state.rules.get_mut(namespace) else { bail!("network namespace {namespace} has no rules") };
+        let changed: Vec<_> = lines(elements).collect();
+        match change {
+            Change::Add => found.extend(changed),
+            Change::Delete => {
+                let missing = changed.iter().find(|line| !found.contains(*line));
+                ensure!(missing.is_none(), "there is no {missing:?} in network namespace {namespace}");
+                found.retain(|line| !changed.contains(line));
+            }
+        }
+        self.count(namespace);
+        Ok(Some(self.generation(namespace)))
+    }
+
+    fn has_rules(&self, namespace: &Namespace) -> Result<bool> {
+        Ok(self.reading()?.rules.contains_key(namespace))
+    }
+
+    fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>> {
+        drop(self.reading()?);
+        Ok(Some(self.generation(namespace)))
+    }
+
+    fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn forget_flows(&self, _namespace: &Namespace, _flows: &Flows) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn lines(elements: &[Element]) -> impl Iterator<Item = String> {
+    elements.iter().map(|element| element.line(Change::Add))
+}

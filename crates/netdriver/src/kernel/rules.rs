@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! nftables, and tracked connections.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::element::{Change, Element, Ruleset};
+use super::namespace::Namespace;
+
+/// nftables.
+pub trait Rules {
+    /// Runs a script of nft in a namespace, all of it or nothing.
+    fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
+
+    /// Replaces ciao's tables in a namespace, all of them or nothing. Returns the generation afterwards, as of
+    /// [`Self::rules_generation`], unless somebody else changed rules at the same time.
+    fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>>;
+
+    /// How ciao's tables in a namespace differ from what [`Self::load_rules`] loads; `None`: not at all.
+    fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>>;
+
+    /// Changes elements of ciao's tables in a namespace, all of them or none. It is an error to delete an element that is
+    /// absent, and to add one that is there with another value. Returns the generation afterwards.
+    fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>>;
+
+    /// Whether ciao's tables exist in a namespace.
+    fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
+
+    /// A number that grows by one with every change of a namespace's rules; `None` where some of them are legacy iptables,
+    /// which count no changes.
+    fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>>;
+
+    /// All rules of a namespace, as nft lists them.
+    fn list_rules(&self, namespace: &Namespace) -> Result<String>;
+
+    /// Removes tracked connections in a namespace. None: nothing to do.
+    fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()>;
+}
+
+/// Tracked connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Flows {
+    /// To ports at addresses.
+    To {
+        /// Those that a client sends to.
+        addresses: BTreeSet<IpAddr>,
+        /// Protocol and port.
+        ports: BTreeSet<(u8, u16)>,
+    },
+    /// From these addresses, or to a published port that is forwarded to one of them.
+    Of(BTreeSet<IpAddr>),
+}
