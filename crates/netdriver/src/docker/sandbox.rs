@@ -67,7 +67,7 @@ impl Driver {
             LinkLocation::Host(_) | LinkLocation::Absent => {
                 log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
                 let _lock = self.fabric.lock(vnic.namespace.as_deref());
-                self.fabric.ensure_network(network)?;
+                self.fabric.networks.ensure(network)?;
                 self.fabric.vnics.ensure(vnic).map(drop)
             }
         }

@@ -22,4 +22,9 @@ impl Locks {
         // A poisoned lock guards nothing that could be half done: the kernel and the store are read again.
         self.0[sum % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// As [`Self::lock`], with a namespace's name; `None`: the host's.
+    pub(super) fn lock_namespace(&self, namespace: Option<&str>) -> MutexGuard<'_, ()> {
+        self.lock(namespace.unwrap_or_default())
+    }
 }

@@ -8,7 +8,8 @@ use ciao_common::store::{Owner, Vnic, now};
 use ciao_common::types::{LinkName, VnicId};
 
 use super::{Depth, Known, Repairs};
-use crate::fabric::standing::{Fault, Space, Subject};
+use crate::fabric::Space;
+use crate::fabric::fault::{Fault, Subject};
 use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
@@ -80,7 +81,7 @@ impl Driver {
     }
 
     fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
-        match self.fabric.host_faults(host, closely) {
+        match self.fabric.inspector.host_faults(host, closely) {
             Ok(faults) => restore(repairs, &faults),
             Err(error) => repairs.step("rules of the host", Err(error)),
         }
@@ -93,8 +94,8 @@ impl Driver {
         host: &Seen,
         closely: bool,
     ) -> Result<Space> {
-        let space = self.fabric.space(namespace)?;
-        let mut faults = self.fabric.faults(&space, host, closely)?;
+        let space = self.fabric.inspector.space(namespace)?;
+        let mut faults = self.fabric.inspector.faults(&space, host, closely)?;
         faults.retain(|fault| !matches!(fault.subject, Subject::ContainerLink(_)));
         for fault in &mut faults {
             if let Subject::Pair(vnic) = &fault.subject
@@ -109,11 +110,11 @@ impl Driver {
 
     /// Containers that run on without network, because somebody deleted their links.
     fn restart_containers(&self, repairs: &mut Repairs<'_>, space: &Space, host: &Seen) -> Result<()> {
-        let faults = self.fabric.faults(space, host, false)?;
+        let faults = self.fabric.inspector.faults(space, host, false)?;
         for fault in faults.iter().filter(|fault| matches!(fault.subject, Subject::ContainerLink(_))) {
             let Subject::ContainerLink(vnic) = &fault.subject else { continue };
             if self.has_lost_its_link(&vnic.id)? {
-                repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repair(fault));
+                repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repairer.repair(fault));
             }
         }
         Ok(())
@@ -141,7 +142,7 @@ impl Driver {
             repairs.repair("make", Subject::Pair(vnic.clone()), "Docker knows nothing of who has its link", |driver| {
                 let namespace = Namespace::of(vnic.namespace.as_deref());
                 driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
-                driver.fabric.repair(&Fault::new("make", Subject::Pair(vnic.clone()), ""))
+                driver.fabric.repairer.repair(&Fault::new("make", Subject::Pair(vnic.clone()), ""))
             });
         }
         Ok(())
@@ -167,7 +168,7 @@ fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
     for fault in faults {
         let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match held_up_by {
             Some(first) => Err(anyhow!("waits for {first}")),
-            None => driver.fabric.repair(fault),
+            None => driver.fabric.repairer.repair(fault),
         });
         if !ok && fault.holds_up_others() && held_up_by.is_none() {
             held_up_by = Some(&fault.subject);

@@ -91,7 +91,7 @@ impl Driver {
             );
         }
         let _lock = self.fabric.lock(network.namespace.as_deref());
-        let Err(error) = self.fabric.ensure_network(&network) else { return Ok(Empty {}) };
+        let Err(error) = self.fabric.networks.ensure(&network) else { return Ok(Empty {}) };
         Err(if made { rolled_back(error, self.forget(&network)) } else { error })
     }
 
@@ -138,7 +138,7 @@ impl Driver {
             Ok(detached)
         })?;
         detached.into_iter().for_each(|detached| self.clean_up(detached));
-        self.fabric.tidy(network)
+        self.fabric.networks.tidy(network)
     }
 }
 

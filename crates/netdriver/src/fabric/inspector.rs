@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the records need in the kernel, and what of it is missing or wrong there.
+//!
+//! The order is that of repair: a namespace before its rules, rules before links that are up.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use ciao_common::store::{Egress, Network, Owner, Store, Uplink, Vnic};
+use ciao_common::types::LinkName;
+
+use super::fault::{Fault, Subject};
+use super::host_rules::HostRules;
+use super::tenant_rules::TenantRules;
+use super::uplinks::{Uplinks, has_v6};
+use crate::kernel::state::{Seen, SeenLink};
+use crate::kernel::{Kernel, Namespace};
+use crate::names;
+use crate::rules::Restrictions;
+
+/// What is recorded of a namespace, or of the bridges of the host.
+pub(crate) struct Space {
+    pub(crate) namespace: Option<String>,
+    pub(crate) networks: Vec<Network>,
+    pub(crate) vnics: Vec<Vnic>,
+    pub(crate) uplink: Option<Uplink>,
+}
+
+/// A link that is not there.
+const ABSENT: SeenLink = SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None };
+
+/// Finds what is missing.
+pub(crate) struct Inspector {
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tenant_rules: Arc<TenantRules>,
+    pub(super) host_rules: Arc<HostRules>,
+}
+
+impl Inspector {
+    /// What is recorded of a namespace now.
+    pub(crate) fn space(&self, namespace: Option<&str>) -> Result<Space> {
+        let (networks, vnics, uplink) = self.store.read(|tx| match namespace {
+            Some(name) => Ok((tx.networks_in_namespace(name)?, tx.vnics_in_namespace(name)?, tx.uplink(name)?)),
+            None => {
+                let networks = tx.networks()?.into_iter().filter(|network| network.namespace.is_none());
+                let vnics = tx.vnics(None)?.into_iter().filter(|vnic| vnic.namespace.is_none());
+                Ok((networks.collect(), vnics.collect(), None))
+            }
+        })?;
+        Ok(Space { namespace: namespace.map(str::to_owned), networks, vnics, uplink })
+    }
+
+    /// What of the host's part does not stand, which all tenants' uplinks share.
+    pub(crate) fn host_faults(&self, host: &Seen, closely: bool) -> Result<Vec<Fault>> {
+        let mut found = Vec::new();
+        if let Some(why) = self.host_rules.difference(closely)? {
+            found.push(Fault::new("restore", Subject::HostRules, why));
+        }
+        if host.wrong_settings.is_empty() {
+            return Ok(found);
+        }
+        let networks = self.store.read(|tx| tx.networks())?;
+        let routed = networks.iter().filter(|network| network.egress == Egress::Nat && network.namespace.is_some());
+        for setting in &host.wrong_settings {
+            let is_of_v6 = setting.starts_with("net.ipv6.");
+            let mut needing = routed.clone().filter(|network| !is_of_v6 || has_v6(std::slice::from_ref(network)));
+            if let Some(network) = needing.next() {
+                found.push(Fault::new("restore", Subject::Forwarding(setting, network.clone()), "it was switched off"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What of a namespace does not stand. `host` is what stands in the host's; rules are compared one by one if
+    /// `closely`, else only where somebody changed them.
+    pub(crate) fn faults(&self, space: &Space, host: &Seen, closely: bool) -> Result<Vec<Fault>> {
+        let mut found = Vec::new();
+        let inside = match &space.namespace {
+            None => None,
+            Some(name) => Some(self.look_into(name, closely, &mut found)?),
+        };
+        let seen = inside.as_ref().unwrap_or(host);
+        for network in &space.networks {
+            network_faults(network, seen, &mut found);
+        }
+        if let Some(fault) = self.uplink_fault(space, seen, host)? {
+            found.push(fault);
+        }
+        for vnic in &space.vnics {
+            found.extend(vnic_fault(vnic, Restrictions::on_bridge(&space.networks, vnic), seen, host));
+        }
+        Ok(found)
+    }
+
+    /// What stands in a tenant's namespace; nothing, if it is not there.
+    fn look_into(&self, name: &str, closely: bool, found: &mut Vec<Fault>) -> Result<Seen> {
+        let Some(seen) = self.kernel.look(&Namespace::Named(name.to_owned()))? else {
+            found.push(Fault::new("make", Subject::Namespace(name.to_owned()), "it is not there"));
+            return Ok(Seen::default());
+        };
+        for setting in &seen.wrong_settings {
+            found.push(Fault::new("restore", Subject::Setting(name.to_owned(), setting), "it was changed"));
+        }
+        if let Some(why) = self.tenant_rules.difference(name, closely)? {
+            found.push(Fault::new("restore", Subject::Rules(name.to_owned()), why));
+        }
+        Ok(seen)
+    }
+
+    fn uplink_fault(&self, space: &Space, seen: &Seen, host: &Seen) -> Result<Option<Fault>> {
+        let Some(namespace) = &space.namespace else { return Ok(None) };
+        let Some(network) = space.networks.iter().find(|network| network.egress == Egress::Nat) else {
+            return Ok(None);
+        };
+        let Some(uplink) = &space.uplink else {
+            // The record comes with the link.
+            let uplink = Uplink { namespace: namespace.clone(), number: 0, host_link: names::INNER_LINK.parse()? };
+            return Ok(Some(Fault::new("make", Subject::Uplink(uplink, network.clone()), "it is not there")));
+        };
+        let pair = self.uplinks.pair(uplink, has_v6(&space.networks))?;
+        let ends = [(&pair.host_link, host), (&pair.inner_link, seen)];
+        let fault =
+            |action, why: &str| Ok(Some(Fault::new(action, Subject::Uplink(uplink.clone(), network.clone()), why)));
+        if ends.iter().any(|(link, seen)| !seen.links.contains_key(link)) {
+            return fault("make", "it is not there");
+        }
+        if ends.iter().any(|(link, seen)| !seen.links[*link].is_up) {
+            return fault("restore", "it is down");
+        }
+        for (host_end, inner_end) in pair.ends() {
+            let has = |seen: &Seen, link: &LinkName, address| seen.addresses.contains(&(link.clone(), address));
+            if !has(host, &pair.host_link, host_end) || !has(seen, &pair.inner_link, inner_end) {
+                return fault("restore", "an address of it is gone");
+            }
+            if !seen.default_routes.contains(&(pair.inner_link.clone(), host_end)) {
+                return fault("restore", "the namespace's default route by it is gone");
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
+    let link = seen.links.get(&network.bridge).unwrap_or(&ABSENT);
+    let bridge = || Subject::Bridge(network.clone());
+    if !link.is_bridge {
+        found.push(Fault::new("make", bridge(), "it is not there"));
+        return;
+    }
+    // A bridge of the host is its administrator's.
+    if network.namespace.is_none() {
+        return;
+    }
+    if !link.is_up {
+        found.push(Fault::new("restore", bridge(), "it is down"));
+    }
+    if network.egress != Egress::Nat {
+        return;
+    }
+    for gateway in network.subnets.iter().filter_map(|subnet| subnet.gateway) {
+        if !seen.addresses.contains(&(network.bridge.clone(), gateway)) {
+            found.push(Fault::new("restore", Subject::Gateway(network.clone(), gateway), "it is gone"));
+        }
+    }
+}
+
+fn vnic_fault(vnic: &Vnic, restrictions: Restrictions, seen: &Seen, host: &Seen) -> Option<Fault> {
+    let Some(end) = seen.links.get(&vnic.host_link) else {
+        let subject = if vnic.owner == Owner::Launcher { Subject::Pair } else { Subject::ContainerLink };
+        let action = if vnic.owner == Owner::Launcher { "make" } else { "restart" };
+        return Some(Fault::new(action, subject(vnic.clone()), "its links are not there"));
+    };
+    let container_end = host.links.get(&vnic.container_link);
+    if vnic.owner == Owner::Launcher && container_end.is_some_and(|link| link.mac != Some(vnic.mac)) {
+        return Some(Fault::new("make", Subject::Pair(vnic.clone()), "its link has another MAC address"));
+    }
+    let fault = |why: &str| Some(Fault::new("restore", Subject::Port(vnic.clone()), why));
+    if end.bridge.as_ref() != Some(&vnic.bridge) {
+        return fault(&format!("it is no port of {}", vnic.bridge));
+    }
+    if !end.is_up {
+        return fault("it is down");
+    }
+    // What a bridge of the host knows is its administrator's.
+    vnic.namespace.as_ref()?;
+    if end.learns.is_some_and(|learns| learns == restrictions.secured) {
+        return fault("its bridge's learning was switched");
+    }
+    if !seen.static_macs.contains(&(vnic.host_link.clone(), vnic.mac)) {
+        return fault("its MAC address is gone from its bridge");
+    }
+    let is_neighbour = |address| seen.neighbours.contains(&(vnic.bridge.clone(), address, vnic.mac));
+    if !vnic.addresses().all(is_neighbour) {
+        return fault("its address is no neighbour of its bridge");
+    }
+    None
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A network's links and rules: made with its record, removed with it.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Egress, Network};
+
+use super::bridges::Bridges;
+use super::host_firewall::HostFirewall;
+use super::host_rules::HostRules;
+use super::tenant_rules::TenantRules;
+use super::uplinks::Uplinks;
+use crate::kernel::Kernel;
+use crate::kernel::element::Change;
+use crate::rules;
+
+/// What all networks need.
+pub(crate) struct Networks {
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) bridges: Arc<Bridges>,
+    pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tenant_rules: Arc<TenantRules>,
+    pub(super) host_rules: Arc<HostRules>,
+    pub(super) firewall: Arc<HostFirewall>,
+}
+
+impl Networks {
+    /// Makes all that a network needs, if it does not exist. The caller has the namespace's lock.
+    pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
+        self.ensure_links(network)?;
+        self.add_rules(network)
+    }
+
+    /// The links of [`Self::ensure`]: namespace, bridge, gateways, and the uplink.
+    fn ensure_links(&self, network: &Network) -> Result<()> {
+        self.bridges.ensure(network.namespace.as_deref(), &network.bridge, network.mtu)?;
+        let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
+            return Ok(());
+        };
+        self.bridges.add_gateways(namespace, network)?;
+        self.uplinks.ensure(namespace, network)
+    }
+
+    /// Adds the rules by which a network's traffic passes as its options define.
+    fn add_rules(&self, network: &Network) -> Result<()> {
+        let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
+        if network.secured && network.icc {
+            let elements = rules::network_elements(network);
+            self.tenant_rules.change(namespace, &elements, Change::Add).context("add a network's rules")?;
+        } else {
+            // The restrictions of VNICs on its bridge change too.
+            self.tenant_rules.load(namespace)?;
+            self.bridges.attach_vnics(namespace, &network.bridge)?;
+        }
+        let outside = self.uplinks.host_elements(namespace, network)?;
+        if outside.is_empty() {
+            return Ok(());
+        }
+        self.host_rules.change(&outside, Change::Add).context("add a network's subnets to the host's rules")
+    }
+
+    /// Removes what only a deleted network needed: its rules, an uplink, a bridge of ours and a namespace that nothing
+    /// uses, and its gateways from a bridge that stays. The caller has the namespace's lock.
+    pub(crate) fn tidy(&self, deleted: &Network) -> Result<()> {
+        let Some(namespace) = deleted.namespace.as_deref() else {
+            return self.firewall.sync(None);
+        };
+        self.remove_rules(namespace, deleted)?;
+        self.uplinks.unroute(namespace, deleted)?;
+        self.uplinks.tidy(namespace)?;
+        if self.bridges.tidy(namespace, &deleted.bridge)? {
+            return Ok(());
+        }
+        self.bridges.remove_gateways(namespace, deleted)
+    }
+
+    fn remove_rules(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        if !self.kernel.has_namespace(namespace)? {
+            return Ok(());
+        }
+        let networks = self.bridges.networks(namespace, &deleted.bridge)?;
+        if networks.is_empty() && deleted.secured && deleted.icc {
+            self.tenant_rules.change(namespace, &rules::network_elements(deleted), Change::Delete)
+        } else {
+            self.tenant_rules.load(namespace)?;
+            self.bridges.attach_vnics(namespace, &deleted.bridge)
+        }
+    }
+}

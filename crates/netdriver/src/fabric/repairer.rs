@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How each fault is repaired.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use ciao_common::store::{Egress, Network, Store};
+
+use super::bridges::Bridges;
+use super::fault::{Fault, Subject};
+use super::host_rules::HostRules;
+use super::locks::Locks;
+use super::networks::Networks;
+use super::tenant_rules::TenantRules;
+use super::uplinks::Uplinks;
+use super::vnics::Vnics;
+use crate::kernel::Kernel;
+
+/// Repairs what is missing.
+pub(crate) struct Repairer {
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) locks: Arc<Locks>,
+    pub(super) networks: Arc<Networks>,
+    pub(super) bridges: Arc<Bridges>,
+    pub(super) vnics: Arc<Vnics>,
+    pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tenant_rules: Arc<TenantRules>,
+    pub(super) host_rules: Arc<HostRules>,
+}
+
+impl Repairer {
+    /// Repairs what does not stand, unless its record is gone meanwhile or somebody else did it. `true`: repaired here.
+    pub(crate) fn repair(&self, fault: &Fault) -> Result<bool> {
+        match &fault.subject {
+            Subject::HostRules => self.host_rules.repair().map(|()| true),
+            Subject::Namespace(name) | Subject::Setting(name, _) => self.repair_namespace(name),
+            Subject::Rules(name) => self.repair_rules(name),
+            Subject::Bridge(network) => self.repair_bridge(network),
+            Subject::Gateway(network, address) => self.repair_gateway(network, *address),
+            Subject::Forwarding(_, network) | Subject::Uplink(_, network) => self.repair_uplink(network),
+            Subject::Port(vnic) => {
+                let _lock = self.locks.lock_namespace(vnic.namespace.as_deref());
+                match self.store.read(|tx| tx.vnic(&vnic.id))? {
+                    Some(vnic) => self.vnics.attach(&vnic).map(|()| true),
+                    None => Ok(false),
+                }
+            }
+            Subject::Pair(vnic) => {
+                let _lock = self.locks.lock_namespace(vnic.namespace.as_deref());
+                self.store.read(|tx| tx.vnic(&vnic.id))?.map_or(Ok(false), |vnic| self.vnics.ensure(&vnic))
+            }
+            Subject::ContainerLink(vnic) => {
+                let instance = vnic.instance.as_ref().map_or_else(String::new, |instance| format!(" {instance}"));
+                bail!("no link can be given to a running container: restart container{instance}")
+            }
+        }
+    }
+
+    fn repair_namespace(&self, name: &str) -> Result<bool> {
+        let _lock = self.locks.lock_namespace(Some(name));
+        if !self.store.read(|tx| tx.is_namespace_used(name))? {
+            return Ok(false);
+        }
+        self.bridges.ensure_namespace(name).map(|()| true)
+    }
+
+    fn repair_rules(&self, name: &str) -> Result<bool> {
+        let _lock = self.locks.lock_namespace(Some(name));
+        if !self.store.read(|tx| tx.is_namespace_used(name))? {
+            return Ok(false);
+        }
+        self.tenant_rules.restore(name).map(|()| true)
+    }
+
+    fn repair_bridge(&self, network: &Network) -> Result<bool> {
+        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        let Some(network) = self.store.read(|tx| tx.network(&network.id))? else { return Ok(false) };
+        self.networks.ensure(&network)?;
+        if let Some(namespace) = &network.namespace {
+            self.kernel.set_up(namespace, &network.bridge)?;
+        }
+        Ok(true)
+    }
+
+    fn repair_gateway(&self, network: &Network, address: IpAddr) -> Result<bool> {
+        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        let network = self.store.read(|tx| tx.network(&network.id))?;
+        let Some((network, namespace)) =
+            network.as_ref().and_then(|found| found.namespace.as_ref().map(|name| (found, name)))
+        else {
+            return Ok(false);
+        };
+        for subnet in network.subnets.iter().filter(|subnet| subnet.gateway == Some(address)) {
+            self.kernel.add_address(namespace, &network.bridge, subnet.subnet, address)?;
+        }
+        Ok(true)
+    }
+
+    fn repair_uplink(&self, network: &Network) -> Result<bool> {
+        let Some(namespace) = &network.namespace else { return Ok(false) };
+        let _lock = self.locks.lock_namespace(Some(namespace));
+        let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
+        let mut routed = networks.iter().filter(|network| network.egress == Egress::Nat).peekable();
+        let is_needed = routed.peek().is_some();
+        routed.try_for_each(|network| self.uplinks.ensure(namespace, network))?;
+        Ok(is_needed)
+    }
+}
