@@ -135,7 +135,7 @@ fn no_call_fails_while_both_daemons_are_started_again_behind_their_sockets() {
     host.docker(&["network", "create", "-d", "ciao-net", "--ipam-driver", "ciao-ipam", "app"]).unwrap();
     for daemon in [&ipam, &net] {
         assert_eq!(daemon.notices.next(), "READY=1");
-        assert!(daemon.process.log().unwrap().contains("(systemd's)"), "{}", daemon.process.log().unwrap());
+        assert!(daemon.process.log().unwrap().contains("(passed by systemd)"), "{}", daemon.process.log().unwrap());
     }
     let subnet = json!({ "AddressSpace": "local", "Pool": "10.9.0.0/16" });
     let pool = &ask(&host.path("/run/ciao/ciao-ipam.sock"), "IpamDriver.RequestPool", &subnet).unwrap()["PoolID"];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `RequestAddress` and `ReleaseAddress`: who has which address of a set.
+//! `RequestAddress` and `ReleaseAddress`: the allocation of addresses.
 //!
-//! Besides leases there are gateways, which networks on one set share, and reservations: addresses that a launcher
-//! assigned to instances. A reservation stands in ciao-net's table. Here it is met on the way: a dynamic request that
-//! would get such an address takes it out of the free runs and goes on, so each is passed over once and not each time.
+//! Besides leases there are gateways, which the networks on a set share, and reservations: addresses that a launcher
+//! assigned to instances, recorded by ciao-net. A dynamic request that would get a reserved address removes it from the
+//! free ranges and continues, so each reservation is skipped once only.
 
 use std::net::IpAddr;
 
@@ -18,16 +18,16 @@ use crate::pool::known;
 use crate::{Config, Ipam, lost, term};
 
 impl Ipam {
-    /// `IpamDriver.RequestAddress`: grants the address asked for, or any free one.
+    /// `IpamDriver.RequestAddress`: grants the requested address, or any free one.
     ///
     /// # Errors
-    /// An unknown pool; an address outside of it, of the other family, or in use; no address left.
+    /// An unknown pool; an address outside of it, of the other family, or in use; a full pool.
     pub fn request_address(&self, request: RequestAddress) -> Answer<AddressReply> {
         let config = self.config.clone();
         self.store.begin_while_awaited(move |tx| {
             let pool = match tx.pool_by_id(&request.pool_id)? {
                 Some(pool) => pool,
-                None => lost::found_again(tx, &request.pool_id)?,
+                None => lost::recover(tx, &request.pool_id)?,
             };
             let is_gateway = request.options.text(ADDRESS_TYPE).as_deref() == Some(GATEWAY);
             let kind = if is_gateway { AddressKind::Gateway } else { AddressKind::Lease };
@@ -42,18 +42,16 @@ impl Ipam {
         })
     }
 
-    /// `IpamDriver.ReleaseAddress`: takes a grant back. A reservation stays one, a shared gateway is counted down.
-    ///
-    /// # Errors
-    /// The disk's. An unknown pool or address is none: the engine would forget it in any case.
+    /// `IpamDriver.ReleaseAddress`: releases a grant. A reservation stays, the reference count of a shared gateway is
+    /// decreased. An unknown pool or address is not an error: the engine would forget it in any case.
     pub fn release_address(&self, request: ReleaseAddress) -> Answer<Empty> {
         self.store.begin(move |tx| {
             match known(tx, &request.pool_id)? {
                 Some(pool) => {
-                    term::heed_release(tx, &pool, request.address)?;
+                    term::check_release(tx, &pool, request.address)?;
                     release(tx, &pool.set, request.address)?;
                 }
-                None => log::info!("pool {:?} is unknown: {} need not be released", request.pool_id, request.address),
+                None => log::info!("pool {:?} is unknown: {} is not released", request.pool_id, request.address),
             }
             Ok(Empty {})
         })
@@ -66,7 +64,10 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
     ensure!(family == subnet.family(), "address {address} is {family}, but pool {subnet} is {}", subnet.family());
     ensure!(subnet.contains(address), "address {address} is outside of pool {subnet}: give one inside");
     let Some(held) = tx.address(set, address)? else {
-        ensure!(tx.take(set, address)?, "a defect in ciao: {address} of {subnet} is neither free nor taken");
+        ensure!(
+            tx.take(set, address)?,
+            "internal error (please report): {address} of {subnet} is neither free nor allocated"
+        );
         return tx.grant(pool, address, kind);
     };
     if term::grant_again(tx, pool, address, kind)? {
@@ -75,10 +76,10 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
     match (held.kind, kind) {
         (AddressKind::Reserved, _) | (AddressKind::Gateway, AddressKind::Gateway) => tx.grant(pool, address, kind),
         (AddressKind::Lease, AddressKind::Lease) if is_abandoned(tx, set, address, held.granted, config.takeover)? => {
-            log::info!("lease {address} of {subnet} waited for its endpoint in vain: granted anew");
+            log::info!("granted orphaned lease {address} of {subnet} again");
             tx.regrant(pool, address, kind)
         }
-        (AddressKind::Gateway, _) => bail!("address {address} of pool {subnet} is in use: it is the gateway's"),
+        (AddressKind::Gateway, _) => bail!("address {address} of pool {subnet} is in use as a gateway"),
         (AddressKind::Lease, _) if tx.is_bound(set, address)? => {
             bail!("address {address} of pool {subnet} is in use by a container: see \"ciao-ipam lease list\"")
         }
@@ -118,23 +119,23 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
     Ok(address)
 }
 
-/// What is said of a pool without free addresses. It begins with Docker's own words, which users look for.
+/// The error for a pool without free addresses. It begins with Docker's own message, which users search for.
 fn full(pool: &Pool) -> String {
     let subnet = pool.set.subnet;
     let range = pool.sub_pool.map_or_else(String::new, |range| format!(" (--ip-range {range})"));
     format!("no available addresses on this pool: {subnet}{range} is full, see \"ciao-ipam lease list\"")
 }
 
-/// Where dynamic addresses come from.
+/// The range of dynamic addresses.
 fn dynamic_range(pool: &Pool) -> Result<AddressRange> {
     let usable = pool.set.subnet.usable();
     let Some(sub_pool) = pool.sub_pool else { return Ok(usable) };
     usable
         .intersection(sub_pool.range())
-        .with_context(|| format!("no available addresses on this pool: its sub-pool {sub_pool} has no usable one"))
+        .with_context(|| format!("no available addresses on this pool: its sub-pool {sub_pool} has no usable address"))
 }
 
-/// The address to give next. Reserved ones on the way are taken out of the free runs.
+/// The next dynamic address. Reserved ones before it are removed from the free ranges.
 fn lowest_unreserved(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Result<Option<u128>> {
     let set = &pool.set;
     loop {
@@ -160,9 +161,11 @@ fn next_free(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Res
 
 fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     match tx.address(set, address)? {
-        None => log::info!("{address} of {} is not held: nothing to release", set.subnet),
+        None => log::info!("{address} of {} is not allocated: nothing to release", set.subnet),
         Some(held) if held.held > 1 => tx.count_down(set, address, 1)?,
-        Some(held) if held.held == 0 => log::info!("{address} of {} is reserved only: nothing to release", set.subnet),
+        Some(held) if held.held == 0 => {
+            log::info!("{address} of {} is reserved, not granted: nothing to release", set.subnet);
+        }
         Some(_) => free(tx, set, address)?,
     }
     Ok(())

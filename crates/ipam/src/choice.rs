@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which set of addresses a request for a pool means: the tenant's with that subnet, or a new one.
+//! The set of addresses for a pool request: the tenant's with that subnet, or a new one.
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::ipam::RequestPool;
@@ -9,18 +9,18 @@ use ciao_common::types::{Family, Scope, Subnet, TenantId};
 use crate::vacancy::Hints;
 use crate::{Config, vacancy};
 
-/// What is asked for.
+/// The requested subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum SubnetRequest {
     /// This subnet.
     Exactly(Subnet),
-    /// Any of this size (`0.0.0.0/24`; engine 28 and newer).
+    /// Any of this prefix length (`0.0.0.0/24`; engine 28 and newer).
     OfSize(Family, u8),
     /// Any (`""`, `0.0.0.0/0`, `::/0`).
     Any(Family),
 }
 
-impl Wanted {
+impl SubnetRequest {
     pub(crate) fn of(request: &RequestPool) -> Result<Self> {
         let family = if request.v6 { Family::V6 } else { Family::V4 };
         let Some(pool) = request.pool else {
@@ -29,7 +29,7 @@ impl Wanted {
             }
             return Ok(Self::Any(family));
         };
-        ensure!(pool.family() == family, "pool {pool} is {}, but an {family} pool is asked for", pool.family());
+        ensure!(pool.family() == family, "pool {pool} is {}, but an {family} pool is requested", pool.family());
         if let Some(sub_pool) = request.sub_pool {
             ensure!(
                 pool.covers(sub_pool),
@@ -44,24 +44,24 @@ impl Wanted {
     }
 }
 
-/// The set that is asked for, and whether it is new.
-pub(crate) fn wanted_set(
+/// The requested set, and whether it is new.
+pub(crate) fn requested_set(
     tx: &Tx<'_>,
     config: &Config,
     hints: &Hints,
     scope: Scope,
     tenant: Option<&TenantId>,
-    wanted: Wanted,
+    request: SubnetRequest,
 ) -> Result<(PoolSet, bool)> {
-    let subnet = match wanted {
-        Wanted::Exactly(subnet) => match same_set(tx, scope, tenant, subnet)? {
+    let subnet = match request {
+        SubnetRequest::Exactly(subnet) => match same_set(tx, scope, tenant, subnet)? {
             Some(set) => return Ok((set, false)),
             None => subnet,
         },
-        Wanted::OfSize(family, size) => {
+        SubnetRequest::OfSize(family, size) => {
             vacancy::find(tx, hints, (scope, tenant), (family, Some(size)), &config.default_pools)?
         }
-        Wanted::Any(family) => vacancy::find(tx, hints, (scope, tenant), (family, None), &config.default_pools)?,
+        SubnetRequest::Any(family) => vacancy::find(tx, hints, (scope, tenant), (family, None), &config.default_pools)?,
     };
     Ok((tx.insert_pool_set(scope, tenant, subnet)?, true))
 }

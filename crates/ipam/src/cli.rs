@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command line: the daemon, and lists for people and programs.
+//! The command line.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ Examples:
   docker network create --ipam-driver ciao-ipam --ipam-opt tenant=acme --subnet 10.5.0.0/16 -d ciao-net app
   ciao-ipam lease list --tenant acme";
 
-/// IPAM plugin for Docker: pools and addresses of tenants whose subnets may be the same.
+/// IPAM plugin for Docker with overlapping subnets of different tenants
 #[derive(Parser)]
 #[command(name = "ciao-ipam", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -34,64 +34,61 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the daemon.
+    /// Run the daemon
     Serve(Serve),
-    /// Pools that Docker holds.
+    /// Pools requested by Docker
     #[command(subcommand)]
     Pool(PoolCommand),
-    /// Release pools that Docker has no network on, after lost calls.
+    /// Release pools without a Docker network, left by lost calls
     Reconcile(Reconcile),
-    /// Addresses that are held or reserved.
+    /// Granted and reserved addresses
     #[command(subcommand)]
     Lease(LeaseCommand),
 }
 
 #[derive(Args)]
 struct Serve {
-    /// The plugin socket, which /etc/docker/plugins/ciao-ipam.spec names.
+    /// Plugin socket, as in /etc/docker/plugins/ciao-ipam.spec
     #[arg(long, default_value = "/run/ciao/ciao-ipam.sock")]
     socket: PathBuf,
     #[command(flatten)]
     database: Database,
-    /// A subnet and the prefix length of the pools cut from it, for networks without --subnet. Repeat for more.
+    /// Subnet and prefix length of the pools allocated from it, for networks without --subnet. Can be repeated
     #[arg(long, value_name = "CIDR,SIZE")]
     default_pool: Vec<DefaultPool>,
-    /// How long a lease may wait for its endpoint before it is given back, in seconds.
+    /// Seconds until a lease without an endpoint is released
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
     grace: u64,
 }
 
 #[derive(Subcommand)]
 enum PoolCommand {
-    /// List them.
+    /// List pools
     List(List),
 }
 
 #[derive(Subcommand)]
 enum LeaseCommand {
-    /// List them.
+    /// List leases
     List(List),
 }
 
 #[derive(Args)]
 struct Reconcile {
-    /// Only say what would be done.
+    /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Docker's socket.
+    /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
     #[command(flatten)]
     database: Database,
-    /// JSON for programs.
+    /// Output as JSON
     #[arg(long)]
     json: bool,
 }
 
 /// Runs the command.
-///
-/// # Errors
-/// A sentence for the user.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve),
@@ -99,7 +96,8 @@ pub fn run(cli: Cli) -> Result<()> {
             let unsettled = reconcile::unsettled_since();
             let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let store = Store::open(&args.database.db)?;
-            let repairs = reconcile::release_unused(&store, reconcile::places(&networks)?, unsettled, args.dry_run)?;
+            let repairs =
+                reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
             table::print(&repairs, args.json)
         }
         Command::Pool(PoolCommand::List(list)) => list.run(|tx| tx.pools(), |row| row.tenant.as_ref()),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One address: whether it is reserved or abandoned, and how it becomes free.
+//! Release of a single address.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use ciao_common::store::{AddressKind, PoolSet, Scope, Tx, now};
 
 use crate::Config;
 
-/// How many addresses are looked at, or changed, in one transaction: some milliseconds.
+/// Addresses read or changed in one transaction, which takes some milliseconds.
 pub(crate) const AT_ONCE: usize = 250;
 
-/// Whether a launcher assigned the address to an instance. Launchers act on one host: a swarm's pools have none.
+/// Whether a launcher assigned the address to an instance. Launchers are local to a host, so a swarm's pools have none.
 pub(crate) fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
     if set.scope == Scope::Global {
         return Ok(false);
@@ -34,7 +34,7 @@ pub(crate) fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
     tx.give(set, address)
 }
 
-/// Frees leases of a set that are known to be nobody's, and addresses kept for instances whose VNIC is gone.
+/// Releases the orphaned leases of a set, and addresses reserved for VNICs that are deleted.
 pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()> {
     for address in tx.unclaimed_of_set(set, earlier(config.takeover), AT_ONCE)? {
         reclaim_lease(tx, config, set, address)?;
@@ -45,8 +45,8 @@ pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()>
     Ok(())
 }
 
-/// Frees a lease if it still is nobody's, and only when the engine has given up to release it itself: otherwise it would
-/// release that of the next holder. Says whether it did.
+/// Releases a lease if it is still orphaned, after the engine has stopped its own attempts to release it, which would
+/// hit the next holder. Returns whether it was released.
 pub(crate) fn reclaim_lease(tx: &Tx<'_>, config: &Config, set: &PoolSet, address: IpAddr) -> Result<bool> {
     let Some(since) = tx.address(set, address)?.and_then(|held| held.unclaimed) else { return Ok(false) };
     if !tx.is_abandoned(set, address, earlier(config.grace))? {
@@ -56,12 +56,12 @@ pub(crate) fn reclaim_lease(tx: &Tx<'_>, config: &Config, set: &PoolSet, address
     if since > earlier(config.takeover) {
         return Ok(false);
     }
-    log::info!("lease {address} of {} is no endpoint's: given back", set.subnet);
+    log::info!("released orphaned lease {address} of {}", set.subnet);
     free(tx, set, address)?;
     Ok(true)
 }
 
-/// Frees an address that is kept for an instance, if its VNIC is gone. Says whether it did.
+/// Releases an address reserved for an instance, if its VNIC is deleted. Returns whether it was released.
 pub(crate) fn reclaim_reservation(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
     let kept = tx.address(set, address)?.is_some_and(|held| held.kind == AddressKind::Reserved);
     if !kept || is_reserved(tx, set, address)? {

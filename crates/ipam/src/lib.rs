@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The IPAM driver: pools and addresses of tenants whose subnets may be the same.
+//! The IPAM driver: pools and addresses, with overlapping subnets of different tenants.
 //!
-//! - [`pool`]: pools granted and released; `choice`: which set of addresses a request for one means;
-//! - [`address`]: granting and releasing;
-//! - `lease`: whether an address is reserved or abandoned, and how it becomes free;
-//! - [`reclaim`]: giving back what nobody claimed;
-//! - `vacancy`: where a free default pool lies;
-//! - `term`: what a swarm's new leader requests again; `lost`: pools whose record was lost;
-//! - [`reconcile`]: references of pools put right;
-//! - [`options`]: what a user may say;
-//! - [`routes`]: which call goes where;
-//! - [`cli`]: the daemon and the lists.
+//! - [`pool`]: requests and releases of pools; `choice`: the set of addresses of a request;
+//! - [`address`]: requests and releases of addresses; `lease`: release of a single address;
+//! - [`reclaim`]: release of orphaned leases, gateways and reservations;
+//! - `vacancy`: search for a free default pool;
+//! - `term`: requests repeated by a swarm's new leader; `lost`: pools whose record was lost;
+//! - [`reconcile`]: reference counts of pools against Docker's networks;
+//! - [`options`]: options of users and administrators;
+//! - [`routes`]: the table of calls;
+//! - [`cli`]: the command line.
 
 pub mod address;
 mod choice;
@@ -38,22 +37,22 @@ use options::DefaultPool;
 pub struct Ipam {
     store: Arc<Store>,
     config: Config,
-    /// Where the last look for abandoned leases stopped.
-    looked_at: Mutex<(i64, IpAddr)>,
+    /// Position of the scan for orphaned leases.
+    scanned: Mutex<(i64, IpAddr)>,
     hints: Arc<vacancy::Hints>,
 }
 
-/// Where looking begins: before the first address of the first set.
+/// Start of the scan: before the first address of the first set.
 pub(crate) const START: (i64, IpAddr) = (0, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
 
-/// What an administrator may set.
+/// Configuration of the daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where pools come from when nobody names a subnet.
+    /// Pools for requests without a subnet.
     pub default_pools: Vec<DefaultPool>,
-    /// How long a lease may wait for its endpoint. Longer than the engine's time for retries, about 15 s a call.
+    /// Time until a lease without an endpoint is orphaned. Longer than the engine's retries, about 15 s per call.
     pub grace: Duration,
-    /// How long an explicit request must wait to take over such a lease.
+    /// Time until an explicit request can take over such a lease.
     pub takeover: Duration,
 }
 
@@ -68,11 +67,8 @@ impl Default for Config {
 }
 
 impl Ipam {
-    /// A driver on `store`. IPv6 default pools come from a ULA prefix (RFC 4193) that the store keeps, made up at the
-    /// first start.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// A driver on `store`. IPv6 default pools are allocated from a ULA prefix (RFC 4193), chosen at the first start and
+    /// kept in the store.
     pub fn new(store: Arc<Store>, mut config: Config) -> Result<Self> {
         let fresh = options::random_ula();
         let ula = store.write(move |tx| {
@@ -80,6 +76,6 @@ impl Ipam {
             tx.setting_or("ula", &fresh)
         })?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
-        Ok(Self { store, config, looked_at: Mutex::new(START), hints: Arc::default() })
+        Ok(Self { store, config, scanned: Mutex::new(START), hints: Arc::default() })
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a user may say: options of a pool (`--ipam-opt`), default pools of the daemon (`--default-pool`).
+//! Options of a pool (`--ipam-opt`) and of the daemon (`--default-pool`).
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -12,22 +12,22 @@ use ciao_common::types::{Subnet, TenantId, VnicId};
 /// The options of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// `tenant`: whose address space. None: a space of its own.
+    /// `tenant`. None: isolated from all other pools.
     pub tenant: Option<TenantId>,
-    /// `com.docker.network.ipam.serial`: dynamic addresses one after the other.
+    /// `com.docker.network.ipam.serial`: dynamic addresses in ascending order.
     pub serial: bool,
 }
 
 impl PoolOptions {
-    /// Reads `--ipam-opt`. The engine's own keys (`com.docker.…`) that mean nothing here are passed over.
+    /// Parses `--ipam-opt`. Ignores other keys of the engine (`com.docker.…`).
     ///
     /// # Errors
-    /// An unknown option, a tenant that is no name.
+    /// An unknown option, an invalid tenant.
     pub fn parse(options: &Options) -> Result<Self> {
         for key in options.texts().keys() {
             ensure!(
                 key == "tenant" || key.starts_with("com.docker."),
-                "unknown option --ipam-opt {key}: ciao-ipam knows tenant and {SERIAL}"
+                "unknown option --ipam-opt {key}: the options of ciao-ipam are tenant and {SERIAL}"
             );
         }
         let empty = options.value("tenant").is_some_and(|value| value == "");
@@ -37,7 +37,7 @@ impl PoolOptions {
     }
 }
 
-/// A subnet that is cut into pools of one size.
+/// A subnet divided into pools of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DefaultPool {
     base: Subnet,
@@ -45,7 +45,7 @@ pub struct DefaultPool {
 }
 
 impl DefaultPool {
-    /// Pools with prefix length `size` out of `base`.
+    /// Pools of prefix length `size` in `base`.
     ///
     /// # Errors
     /// `size` is shorter than the base's prefix or longer than an address.
@@ -59,7 +59,7 @@ impl DefaultPool {
         Ok(Self { base, size })
     }
 
-    /// The lowest of its pools that begins at `start` or above.
+    /// The lowest pool that begins at `start` or above.
     pub(crate) fn first_from(self, start: u128) -> Option<Subnet> {
         let (family, base) = (self.base.family(), self.base.range());
         let hosts = 1_u128.checked_shl(u32::from(family.bits() - self.size)).map_or(u128::MAX, |count| count - 1);
@@ -68,13 +68,13 @@ impl DefaultPool {
         within.then(|| Subnet::new(family.address(first), self.size).ok()).flatten()
     }
 
-    /// What it is cut from.
+    /// The divided subnet.
     #[must_use]
     pub fn base(self) -> Subnet {
         self.base
     }
 
-    /// The prefix length of its pools.
+    /// The prefix length of the pools.
     #[must_use]
     pub fn size(self) -> u8 {
         self.size
@@ -86,16 +86,16 @@ impl FromStr for DefaultPool {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((base, size)) = text.split_once(',') else {
-            bail!("{text:?} is no default pool: give CIDR,SIZE such as 10.200.0.0/16,24");
+            bail!("{text:?} is not a valid default pool: give CIDR,SIZE such as 10.200.0.0/16,24");
         };
         let size = size.trim_start_matches('/');
-        let size = size.parse().with_context(|| format!("{text:?}: the size {size:?} is no prefix length"))?;
+        let size = size.parse().with_context(|| format!("{text:?}: {size:?} is not a valid prefix length"))?;
         Self::new(base.parse()?, size)
     }
 }
 
-/// The engine's own, what its documents promise to users who name no subnet; but from the other end, because the engine
-/// looks at the host's routes alone when it takes a subnet for `docker_gwbridge`, and a container may be on both.
+/// The engine's documented default pools, from the last to the first: the engine only considers the host's routes when it
+/// allocates a subnet for `docker_gwbridge`, and a container may be on both.
 #[must_use]
 pub fn builtin_pools() -> Vec<DefaultPool> {
     let large = (17..=31).rev().map(|number| format!("172.{number}.0.0/16,16"));
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn an_unknown_option_is_named_with_the_known_ones() {
         let error = PoolOptions::parse(&[("tenat", "x")].into()).unwrap_err().to_string();
-        assert!(error.contains("tenat") && error.contains("knows tenant"), "{error}");
+        assert!(error.contains("tenat") && error.contains("options of ciao-ipam are tenant"), "{error}");
         assert!(PoolOptions::parse(&[("com.docker.new", "x")].into()).is_ok());
     }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `RequestPool` and `ReleasePool`: which set of addresses a request means.
+//! `RequestPool` and `ReleasePool`: the allocation of pools.
 //!
-//! A tenant's pools never overlap: the same subnet is the same set of addresses, however many pools (sub-pools) are
-//! on it. A pool that names no tenant gets a set of its own each time, so two networks of two users may have the same
-//! subnet on one host without knowing of each other.
+//! A tenant's sets never overlap: the same subnet is the same set of addresses, with any number of pools (sub-pools). A
+//! pool without a tenant always gets a set of its own, so networks of different users may have the same subnet.
 
 use std::sync::Arc;
 
@@ -13,15 +12,15 @@ use ciao_common::api::ipam::{PoolReply, ReleasePool, RequestPool};
 use ciao_common::store::{Answer, Pool, Tx};
 use ciao_common::types::{AddressSpace, PoolId, Scope};
 
-use crate::choice::{Wanted, wanted_set};
+use crate::choice::{SubnetRequest, requested_set};
 use crate::options::PoolOptions;
 use crate::{Ipam, term};
 
 impl Ipam {
-    /// `IpamDriver.RequestPool`: grants a pool, or a reference more to the same one.
+    /// `IpamDriver.RequestPool`: grants a pool, or one more reference to an existing one.
     ///
     /// # Errors
-    /// What is asked for makes no sense, overlaps another pool of the tenant, or the default pools are used up.
+    /// An invalid request, an overlap with another pool of the tenant, or no default pool left.
     pub fn request_pool(&self, request: RequestPool) -> Answer<PoolReply> {
         let (config, hints) = (self.config.clone(), Arc::clone(&self.hints));
         self.store.begin_while_awaited(move |tx| {
@@ -29,12 +28,12 @@ impl Ipam {
             let space = if text.is_empty() { Ok(AddressSpace::of(Scope::Local)) } else { text.parse() };
             let space = space.with_context(|| format!("unknown address space {text:?}"))?;
             let options = PoolOptions::parse(&request.options)?;
-            let wanted = Wanted::of(&request)?;
+            let subnet = SubnetRequest::of(&request)?;
             let set = match space.scope() {
-                Scope::Global => term::set(tx, &config, &hints, &options, wanted)?,
-                Scope::Local => wanted_set(tx, &config, &hints, Scope::Local, options.tenant.as_ref(), wanted)?.0,
+                Scope::Global => term::set(tx, &config, &hints, &options, subnet)?,
+                Scope::Local => requested_set(tx, &config, &hints, Scope::Local, options.tenant.as_ref(), subnet)?.0,
             };
-            // On a swarm's leader serial is a request's property: a restore has it, and the first request has not.
+            // On a swarm's leader, the serial option belongs to the request: a restore has it, the first request does not.
             let serial = Some(options.serial).filter(|_| !set.is_global());
             let pool = match tx.pool_alike(&set, request.sub_pool, serial)? {
                 Some(pool) => {
@@ -47,11 +46,9 @@ impl Ipam {
         })
     }
 
-    /// `IpamDriver.ReleasePool`: takes a reference back; with the last one the pool goes and what was still held of
-    /// it is free, because after a failed `network create` the engine releases the pool alone.
-    ///
-    /// # Errors
-    /// The disk's. An unknown pool is none: the engine would forget the pool in any case.
+    /// `IpamDriver.ReleasePool`: releases a reference; with the last one, the pool and all its addresses, because after a
+    /// failed `network create` the engine releases only the pool. An unknown pool is not an error: the engine would
+    /// forget it in any case.
     pub fn release_pool(&self, request: ReleasePool) -> Answer<Empty> {
         let hints = Arc::clone(&self.hints);
         self.store.begin(move |tx| {
@@ -67,18 +64,14 @@ impl Ipam {
             let leases = tx.delete_pool(&pool)?;
             hints.lower(pool.set.scope, pool.set.tenant.as_ref(), pool.set.subnet);
             if leases > 0 {
-                log::info!(
-                    "pool {} ({}) is released with {leases} leases, which are free now",
-                    pool.pool_id,
-                    pool.set.subnet
-                );
+                log::info!("released pool {} ({}) and its {leases} leases", pool.pool_id, pool.set.subnet);
             }
             Ok(Empty {})
         })
     }
 }
 
-/// The recorded pool of a PoolID that may be anything.
+/// The recorded pool of an arbitrary text.
 pub(crate) fn known(tx: &Tx<'_>, id: &str) -> Result<Option<Pool>> {
     match id.parse::<PoolId>() {
         Ok(id) => tx.pool_by_id(&id),

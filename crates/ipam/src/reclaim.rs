@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Giving back what nobody claimed: leases, gateways, and addresses kept for instances whose VNIC is gone.
+//! Release of orphaned leases, gateways, and addresses reserved for deleted VNICs.
 //!
-//! What is nobody's shows in ciao-net's tables alone, so all leases are looked at, by pages and while others write.
-//! What is found is looked at again by the change that gives it back.
+//! Which leases are orphaned follows only from ciao-net's tables, so all leases are scanned by pages, while others write.
+//! The change that releases a lease checks it again.
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
@@ -13,20 +13,16 @@ use ciao_common::store::{AddressKind, PoolSet, Tx};
 use crate::lease::{AT_ONCE, earlier, free, is_reserved, reclaim_lease, reclaim_reservation};
 use crate::{Ipam, START};
 
-/// How many such looks there are at most, a second or two: the next time goes on from there.
-const LOOKS: usize = 400;
+/// Maximum number of pages per run, a second or two. The next run continues from there.
+const PAGES: usize = 400;
 
-/// How many leases are given back at most, for the same reason.
+/// Maximum number of leases released per run.
 const AT_MOST: usize = 20_000;
 
 impl Ipam {
-    /// Gives back what nobody claimed: leases of ciao-net's networks older than the grace that no endpoint has, and
-    /// gateways that no network has, as after a lost reply. Says how many.
-    ///
-    /// It looks while others write, and changes little at a time: a host may have a million leases.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Releases leases of ciao-net's networks that have had no endpoint for the grace time, and gateways without a network,
+    /// as after a lost reply. Returns their number. Runs beside other changes, in small transactions: a host may have a
+    /// million leases.
     pub fn reclaim(&self) -> Result<usize> {
         self.mark_abandoned()?;
         let reclaimed =
@@ -35,11 +31,11 @@ impl Ipam {
         Ok(reclaimed)
     }
 
-    /// Records of leases that they are nobody's.
+    /// Records orphaned leases.
     fn mark_abandoned(&self) -> Result<()> {
         let before = earlier(self.config.grace);
-        let mut after = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..LOOKS {
+        let mut after = self.scanned.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..PAGES {
             let page = self.store.read(|tx| tx.newly_abandoned(*after, before, AT_ONCE))?;
             let Some((set, address, _)) = page.last() else {
                 *after = START;
@@ -77,7 +73,7 @@ impl Ipam {
         self.change_each(found, reclaim_reservation)
     }
 
-    /// Some in each transaction. Says for how many `change` said yes.
+    /// Runs `change` for each address, several per transaction. Returns how often it returned true.
     fn change_each(
         &self,
         mut found: Vec<(PoolSet, IpAddr)>,
@@ -94,8 +90,8 @@ impl Ipam {
         Ok(count)
     }
 
-    /// Grants gateways that networks have and that are free. The engine that loses the reply to a gateway's release sends
-    /// it again, and another network may have shared it.
+    /// Grants the missing references of gateways. An engine that loses the reply to a gateway's release repeats it, and
+    /// another network may share the gateway.
     fn hold_gateways(&self) -> Result<()> {
         let before = earlier(self.config.grace);
         if self.store.read(|tx| tx.unheld_gateways(before))?.is_empty() {
@@ -113,12 +109,12 @@ impl Ipam {
     }
 }
 
-/// Counts gateways down to the networks that have them. The engine that loses the reply to a gateway's request gives its
-/// reference to the pool back, but not the gateway.
+/// Decreases the reference counts of gateways to the number of networks. An engine that loses the reply to a gateway's
+/// request releases the pool, but not the gateway.
 fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
     let unclaimed = tx.unclaimed_gateways(before)?;
     for (set, address, held, networks) in &unclaimed {
-        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
+        log_correction(set, *address, *held, *networks);
         match networks {
             0 => free(tx, set, *address)?,
             networks => tx.count_down(set, *address, held - networks)?,
@@ -127,15 +123,18 @@ fn reclaim_gateways(tx: &Tx<'_>, before: i64) -> Result<usize> {
     Ok(unclaimed.len())
 }
 
-/// Counts gateways up to the networks that have them, but for one that a container got meanwhile.
+/// Increases the reference counts of gateways to the number of networks, except if a container has the address now.
 fn hold_gateways(tx: &Tx<'_>, before: i64) -> Result<()> {
     for (pool, address, held, networks) in tx.unheld_gateways(before)? {
         let (set, found) = (&pool.set, tx.address(&pool.set, address)?);
         if found.as_ref().is_some_and(|found| found.kind == AddressKind::Lease) {
-            log::warn!("gateway {address} of {} is a container's by now: give its network another one", set.subnet);
+            log::warn!(
+                "gateway {address} of {} is in use by a container: give its network another gateway",
+                set.subnet
+            );
             continue;
         }
-        log::info!("gateway {address} of {} was granted {held} times for {networks} networks: put right", set.subnet);
+        log_correction(set, address, held, networks);
         if found.is_none() {
             tx.take(set, address)?;
         }
@@ -143,4 +142,9 @@ fn hold_gateways(tx: &Tx<'_>, before: i64) -> Result<()> {
         tx.count_down(set, address, held + 1 - networks)?;
     }
     Ok(())
+}
+
+fn log_correction(set: &PoolSet, address: IpAddr, held: i64, networks: i64) {
+    let noun = if networks == 1 { "network" } else { "networks" };
+    log::info!("reference count of gateway {address} of {} was {held} for {networks} {noun}: corrected", set.subnet);
 }

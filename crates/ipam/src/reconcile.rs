@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! References of pools put right by Docker's own list of networks.
+//! Correction of the pools' reference counts by Docker's list of networks.
 //!
-//! The engine forgets a pool when the reply to `RequestPool` is lost, and when a `ReleasePool` fails: its reference would
-//! stay for good. Only Docker knows which pools its networks are on, and a plugin must not ask it while it waits for the
-//! plugin's answer; so an administrator's command does.
+//! The engine forgets a pool when the reply to `RequestPool` is lost, and when a `ReleasePool` fails: the reference would
+//! stay forever. Only Docker's list shows this, and a plugin must not request it while dockerd waits for the plugin; so
+//! this is a command of the administrator.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,37 +17,37 @@ use serde_json::Value;
 use crate::lease::earlier;
 use crate::options::PoolOptions;
 
-/// The network of a reference that is younger than this may be under way: `docker network create` makes several calls,
-/// each of which the engine may try again for some 15 s.
+/// The network of a younger reference may still be in creation: `docker network create` makes several calls, each of
+/// which the engine may retry for some 15 s.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// From when on a reference may be that of a network which a list of Docker's that is asked for now does not have.
+/// References since this time may belong to networks that are missing in a list requested from Docker now.
 #[must_use]
 pub fn unsettled_since() -> i64 {
     earlier(SETTLED)
 }
 
-/// What was done, or would be.
+/// A correction, made or planned.
 #[derive(Debug, Serialize)]
 pub struct Repair {
     /// `release`.
     pub action: &'static str,
-    /// What.
+    /// The subject.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A pool as a Docker network names it: tenant, subnet, sub-pool, serial mode.
-type Place = (Option<TenantId>, Subnet, Option<Subnet>, bool);
+/// A pool as given by a Docker network: tenant, subnet, sub-pool, serial mode.
+type PoolKey = (Option<TenantId>, Subnet, Option<Subnet>, bool);
 
-/// How many of Docker's networks are on each pool, by its `GET /networks`.
+/// The number of Docker's networks on each pool, from the response of `GET /networks`.
 ///
 /// # Errors
-/// Docker's answer cannot be read: better no repair than a wrong one.
-pub fn places(networks: &Value) -> Result<BTreeMap<Place, i64>> {
-    let mut places = BTreeMap::new();
-    for network in networks.as_array().context("Docker's list of networks is no list")? {
+/// The response cannot be parsed completely.
+pub fn networks_by_pool(networks: &Value) -> Result<BTreeMap<PoolKey, i64>> {
+    let mut counts = BTreeMap::new();
+    for network in networks.as_array().context("Docker's list of networks is not an array")? {
         let ipam = &network["IPAM"];
         if ipam["Driver"] != "ciao-ipam" {
             continue;
@@ -55,34 +55,30 @@ pub fn places(networks: &Value) -> Result<BTreeMap<Place, i64>> {
         let options = serde_json::from_value::<Option<_>>(ipam["Options"].clone())?.unwrap_or_default();
         let options = PoolOptions::parse(&options)?;
         for config in ipam["Config"].as_array().into_iter().flatten() {
-            let subnet = config["Subnet"].as_str().context("a network's subnet is not there")?.parse()?;
+            let subnet = config["Subnet"].as_str().context("a network has no subnet")?.parse()?;
             let range = config["IPRange"].as_str().filter(|text| !text.is_empty());
             let range = range.map(str::parse).transpose()?;
-            *places.entry((options.tenant.clone(), subnet, range, options.serial)).or_default() += 1;
+            *counts.entry((options.tenant.clone(), subnet, range, options.serial)).or_default() += 1;
         }
     }
-    Ok(places)
+    Ok(counts)
 }
 
-/// Releases the references that no network of Docker's has. With `dry`, only says which. Pools that were asked for since
-/// `unsettled`, which is [`unsettled_since`] from before Docker's list, are left alone: nobody knows which reference is
-/// the new one.
-///
-/// # Errors
-/// The disk's.
-pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, unsettled: i64, dry: bool) -> Result<Vec<Repair>> {
+/// Releases the references without a network of Docker. With `dry`, only returns them. Pools requested since `unsettled`,
+/// which is [`unsettled_since`] before Docker's list was requested, are left alone.
+pub fn release_unused(store: &Store, counts: BTreeMap<PoolKey, i64>, unsettled: i64, dry: bool) -> Result<Vec<Repair>> {
     store.write(move |tx| {
         let mut repairs = Vec::new();
         for pool in tx.pools_requested_before(unsettled)?.into_iter().filter(|pool| pool.set.scope == Scope::Local) {
-            let used = used(tx, &places, &pool)?;
+            let used = used(tx, &counts, &pool)?;
             if used >= pool.refs {
                 continue;
             }
-            let whose = pool.set.tenant.as_ref().map_or_else(|| "no tenant".to_owned(), ToString::to_string);
+            let tenant = pool.set.tenant.as_ref().map_or_else(|| "no tenant".to_owned(), ToString::to_string);
             repairs.push(Repair {
                 action: "release",
-                what: format!("pool {} of {whose}, {} times", pool.set.subnet, pool.refs - used),
-                why: format!("Docker has {used} networks on it, and {} references are recorded", pool.refs),
+                what: format!("pool {} of {tenant}, {} times", pool.set.subnet, pool.refs - used),
+                why: format!("Docker has {used} networks on it, but its reference count is {}", pool.refs),
             });
             match (dry, used) {
                 (true, _) => {}
@@ -94,13 +90,13 @@ pub fn release_unused(store: &Store, places: BTreeMap<Place, i64>, unsettled: i6
     })
 }
 
-/// How many of Docker's networks are on a pool. One without tenant has a single reference; which of several with one
-/// subnet a network of another driver is on, nobody can tell, so none of them is released then.
-fn used(tx: &Tx<'_>, places: &BTreeMap<Place, i64>, pool: &Pool) -> Result<i64> {
-    let place = (pool.set.tenant.clone(), pool.set.subnet, pool.sub_pool, pool.serial);
-    let networks = places.get(&place).copied().unwrap_or(0);
+/// The number of Docker's networks on a pool. If a network of another driver may be on one of several pools without tenant
+/// and with the same subnet, none of them is released.
+fn used(tx: &Tx<'_>, counts: &BTreeMap<PoolKey, i64>, pool: &Pool) -> Result<i64> {
+    let key = (pool.set.tenant.clone(), pool.set.subnet, pool.sub_pool, pool.serial);
+    let networks = counts.get(&key).copied().unwrap_or(0);
     if pool.set.tenant.is_some() {
-        // Docker does not show the tenant of a network that named it to ciao-net only.
+        // Docker does not list the tenant of a network that was passed to ciao-net only.
         return Ok(networks.max(tx.networks_on_set(pool.set.id)?));
     }
     if networks == 0 {

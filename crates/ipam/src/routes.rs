@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which call goes where. The set of paths is the driver's whole plugin interface.
+//! The table of calls: the complete plugin interface.
 
 use ciao_common::api::ipam::AddressSpaces;
 use ciao_common::serve::plugin::Plugin;

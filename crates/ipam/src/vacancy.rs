@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which subnet a pool gets that names none: the lowest of the default pools with nothing in its way.
+//! The subnet of a pool requested without one: the lowest free one of the default pools.
 //!
-//! Where the lowest one may lie is remembered, so that a request costs the same whatever number of pools there is
-//! before it. What is remembered is a hint: it may be too high after a change by another process, and then the search
-//! begins from the start once nothing is found.
+//! A hint keeps the start of the search, so that its cost does not grow with the number of pools. The hint may be too high
+//! after a change by another process: if nothing is found, the search is repeated from the beginning.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,38 +13,38 @@ use ciao_common::types::{AddressRange, Family, Scope, Subnet, TenantId};
 
 use crate::options::DefaultPool;
 
-/// Tenants with hints at most: more do not ask at the same time.
+/// Maximum number of tenants with hints.
 const MOST: usize = 10_000;
 
-/// Whose pools.
-type Whose = (Scope, Option<TenantId>);
+/// Scope and tenant of a pool.
+type PoolOwner = (Scope, Option<TenantId>);
 
-/// Below which address each default pool has nothing left.
+/// The address below which a default pool is used up, by owner and default pool.
 #[derive(Default)]
-pub(crate) struct Hints(Mutex<BTreeMap<Whose, BTreeMap<DefaultPool, u128>>>);
+pub(crate) struct Hints(Mutex<BTreeMap<PoolOwner, BTreeMap<DefaultPool, u128>>>);
 
 impl Hints {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Whose, BTreeMap<DefaultPool, u128>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PoolOwner, BTreeMap<DefaultPool, u128>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, whose: &Whose, pool: DefaultPool) -> u128 {
-        self.lock().get(whose).and_then(|hints| hints.get(&pool)).copied().unwrap_or(0)
+    fn get(&self, owner: &PoolOwner, pool: DefaultPool) -> u128 {
+        self.lock().get(owner).and_then(|hints| hints.get(&pool)).copied().unwrap_or(0)
     }
 
-    fn set(&self, whose: Whose, pool: DefaultPool, lowest: u128) {
+    fn set(&self, owner: PoolOwner, pool: DefaultPool, lowest: u128) {
         let mut hints = self.lock();
         if hints.len() >= MOST {
             hints.clear();
         }
-        hints.entry(whose).or_default().insert(pool, lowest);
+        hints.entry(owner).or_default().insert(pool, lowest);
     }
 
-    /// A pool is gone: its subnet is free for its tenant, and for requests that name none.
+    /// To be called when a pool was deleted: its subnet is free for its tenant, and for requests without tenant.
     pub(crate) fn lower(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) {
         let mut hints = self.lock();
-        for whose in [tenant.cloned(), None] {
-            for (pool, lowest) in hints.get_mut(&(scope, whose)).into_iter().flatten() {
+        for owner in [tenant.cloned(), None] {
+            for (pool, lowest) in hints.get_mut(&(scope, owner)).into_iter().flatten() {
                 if pool.base().overlaps(subnet) {
                     *lowest = (*lowest).min(subnet.range().first);
                 }
@@ -54,14 +53,14 @@ impl Hints {
     }
 }
 
-/// A free subnet out of the default pools, or of prefix length `size` out of those that are as large.
+/// A free subnet of the default pools, or one of prefix length `size` in those that are large enough.
 ///
 /// # Errors
-/// There is none. The disk's.
+/// None is free.
 pub(crate) fn find(
     tx: &Tx<'_>,
     hints: &Hints,
-    whose: (Scope, Option<&TenantId>),
+    (scope, tenant): (Scope, Option<&TenantId>),
     (family, size): (Family, Option<u8>),
     pools: &[DefaultPool],
 ) -> Result<Subnet> {
@@ -78,15 +77,14 @@ pub(crate) fn find(
              ciao-ipam a larger one with --default-pool"
         );
     }
-    let (scope, tenant) = whose;
     let owner = (scope, tenant.cloned());
     let launchers = if scope == Scope::Local { tx.subnets_of_launchers(tenant)? } else { Vec::new() };
     for pool in resized {
         let bottom = pool.base().range().first;
         let start = hints.get(&owner, pool).max(bottom);
-        let mut found = lowest(tx, whose, pool, start, &launchers)?;
+        let mut found = lowest(tx, (scope, tenant), pool, start, &launchers)?;
         if found.is_none() && start > bottom {
-            found = lowest(tx, whose, pool, bottom, &launchers)?;
+            found = lowest(tx, (scope, tenant), pool, bottom, &launchers)?;
         }
         hints.set(owner.clone(), pool, found.map_or(u128::MAX, |subnet| subnet.range().last.saturating_add(1)));
         if let Some(subnet) = found {
@@ -96,7 +94,7 @@ pub(crate) fn find(
     bail!("all {family} default pools are used up: name a --subnet, or give ciao-ipam more with --default-pool")
 }
 
-/// The lowest free one from `start` on.
+/// The lowest free subnet from `start`.
 fn lowest(
     tx: &Tx<'_>,
     (scope, tenant): (Scope, Option<&TenantId>),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The allocator against a simple model: random pools, sub-pools, tenants, requests and releases, in both orders of
-//! giving addresses, IPv4 and IPv6.
+//! allocation, IPv4 and IPv6.
 //!
-//! The model is a set of addresses for each subnet of a tenant, and says what each call must answer. After each call the
-//! store's own invariants are checked, and at the end that everything can be released to nothing.
+//! The model is a set of addresses per subnet of a tenant, and predicts the result of each call. After each call the
+//! store's invariants are checked, and at the end that everything can be released.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -18,7 +18,7 @@ use ciao_common::types::{AddressRange, PoolId, Subnet, number};
 use ciao_ipam::{Config, Ipam};
 use proptest::prelude::*;
 
-/// What may be done.
+/// A random step.
 #[derive(Clone, Debug)]
 enum Step {
     Pool { tenant: usize, subnet: usize, sub_pool: bool, serial: bool },
@@ -72,7 +72,7 @@ struct World {
     made: usize,
 }
 
-/// Tenant 0 is nobody.
+/// Tenant 0: none.
 fn tenant_options(tenant: usize, serial: bool) -> Options {
     let name = format!("t{tenant}");
     let mut pairs = Vec::new();
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// What the store says is held, against the model.
+    /// Compares the store with the model.
     fn check(&self) {
         let leases = self.store.read(|tx| tx.check_addresses().and_then(|()| tx.leases())).unwrap();
         let recorded: BTreeSet<_> = leases.iter().map(|lease| (lease.tenant.clone(), number(lease.address))).collect();

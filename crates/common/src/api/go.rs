@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How Go writes JSON: an absent value may be `""`, `null` or missing; a map may be `null`.
+//! JSON as encoded by Go: an absent value may be `""`, `null` or missing; a map may be `null`.
 //!
 //! For `#[serde(deserialize_with = …)]` and `#[serde(serialize_with = …)]`, always with `default`.
 
@@ -18,10 +18,7 @@ use crate::types::{parse_address, parse_cidr};
 /// The key under which a network's own options (`-o key=value`) arrive.
 pub const GENERIC: &str = "com.docker.network.generic";
 
-/// A value that may be absent.
-///
-/// # Errors
-/// The value's own parser refuses it.
+/// An optional value. Fails if its parser refuses it.
 pub fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -35,10 +32,7 @@ where
     }
 }
 
-/// An address with its prefix, which may be absent.
-///
-/// # Errors
-/// The text is no CIDR; a bare address is none.
+/// An optional address with prefix; a bare address is refused.
 pub fn optional_cidr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNetwork>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
@@ -47,10 +41,7 @@ pub fn optional_cidr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     }
 }
 
-/// A bare address, which may be absent.
-///
-/// # Errors
-/// The text is no IP address; a CIDR is none.
+/// An optional bare address; a CIDR is refused.
 pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     match Option::<String>::deserialize(deserializer)? {
         None => Ok(None),
@@ -59,27 +50,18 @@ pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     }
 }
 
-/// A bare address that must be there.
-///
-/// # Errors
-/// The text is no IP address.
+/// A required bare address.
 pub fn required_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
     parse_address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-/// A list of bare addresses, which may be absent.
-///
-/// # Errors
-/// One of them is no IP address.
+/// An optional list of bare addresses.
 pub fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
     let texts = Option::<Vec<String>>::deserialize(deserializer)?.unwrap_or_default();
     texts.iter().map(|text| parse_address(text).map_err(D::Error::custom)).collect()
 }
 
-/// Anything that is its default when it is `null`.
-///
-/// # Errors
-/// What the type's own deserializer refuses.
+/// A value whose default replaces `null`.
 pub fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -88,10 +70,7 @@ where
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Writes an absent value as `""`.
-///
-/// # Errors
-/// The serializer's.
+/// Serializes an absent value as `""`.
 pub fn or_empty<S: Serializer, T: Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),
@@ -99,44 +78,44 @@ pub fn or_empty<S: Serializer, T: Display>(value: &Option<T>, serializer: S) -> 
     }
 }
 
-/// The options of a request: engine's keys (`com.docker.network.…`) beside a user's.
+/// Options of a request: the engine's (`com.docker.network.…`) and the user's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Options(Map<String, Value>);
 
 impl Options {
-    /// The text of an option, if it was given; `""` counts as not given. Numbers and booleans count as their text.
+    /// The text of an option; `None` if it is missing or `""`. Numbers and booleans are converted.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         self.0.get(key).and_then(scalar)
     }
 
-    /// Whether an option says yes.
+    /// Whether an option is `true` or `1`.
     #[must_use]
     pub fn flag(&self, key: &str) -> bool {
         self.text(key).is_some_and(|text| text == "true" || text == "1")
     }
 
-    /// An option as it came.
+    /// The JSON value of an option.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
     }
 
-    /// The user's own options of a network (`docker network create -o`), as text.
+    /// The user's options of a network (`docker network create -o`).
     #[must_use]
     pub fn generic(&self) -> BTreeMap<String, String> {
         self.0.get(GENERIC).and_then(Value::as_object).map(texts).unwrap_or_default()
     }
 
-    /// The user's own options of a network that were given without a value.
+    /// The user's options of a network without a value.
     #[must_use]
     pub fn empty_generic(&self) -> Vec<&str> {
         let user = self.0.get(GENERIC).and_then(Value::as_object).into_iter().flatten();
         user.filter(|(_, value)| *value == "").map(|(key, _)| key.as_str()).collect()
     }
 
-    /// Every option that has a text.
+    /// All options that have a text.
     #[must_use]
     pub fn texts(&self) -> BTreeMap<String, String> {
         texts(&self.0)
@@ -196,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_as_text_whatever_go_made_of_them() {
+    fn options_are_read_as_text_whatever_their_json_type() {
         let probe =
             probe(r#"{"o":{"a":"x","b":true,"c":7,"d":"","e":[1],"com.docker.network.generic":{"bridge":"br1"}}}"#)
                 .unwrap();

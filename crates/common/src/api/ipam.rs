@@ -9,17 +9,18 @@ use serde::{Deserialize, Serialize};
 use super::go::{self, Options};
 use crate::types::{PoolId, Subnet};
 
-/// Key of `RequestAddress.Options` that says what the address is for.
+/// Key of `RequestAddress.Options` for the purpose of the address.
 pub const ADDRESS_TYPE: &str = "RequestAddressType";
-/// Its value for a network's gateway.
+/// Value of [`ADDRESS_TYPE`] for the gateway of a network.
 pub const GATEWAY: &str = "com.docker.network.gateway";
-/// Option of a pool or request: give addresses one after the other and not the lowest free one. A swarm's leader sets it.
+/// Option of a pool or request: allocate addresses in ascending order, not the lowest free one first. Set by a swarm's
+/// leader.
 pub const SERIAL: &str = "com.docker.network.ipam.serial";
 
 /// Reply of `IpamDriver.GetCapabilities`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// The engine must make up a MAC address before it asks for an IP address.
+    /// The engine must choose a MAC address before it requests an IP address.
     #[serde(rename = "RequiresMACAddress")]
     pub requires_mac_address: bool,
     /// The engine must repeat all pool requests after its start.
@@ -41,19 +42,19 @@ pub struct AddressSpaces {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RequestPool {
-    /// One of the two that `GetDefaultAddressSpaces` answered.
+    /// One of the reply of `GetDefaultAddressSpaces`.
     #[serde(deserialize_with = "go::nullable")]
     pub address_space: String,
-    /// The CIDR asked for; `""` for any; `0.0.0.0/24` for any of that size.
+    /// The requested CIDR; `""`: any; `0.0.0.0/24`: any of that size.
     #[serde(deserialize_with = "go::optional", serialize_with = "go::or_empty")]
     pub pool: Option<Subnet>,
-    /// The part of it that dynamic addresses come from (`--ip-range`).
+    /// The range of dynamic addresses (`--ip-range`).
     #[serde(deserialize_with = "go::optional", serialize_with = "go::or_empty")]
     pub sub_pool: Option<Subnet>,
     /// `--ipam-opt` of the user.
     #[serde(deserialize_with = "go::nullable")]
     pub options: Options,
-    /// Whether an IPv6 pool is meant.
+    /// Whether an IPv6 pool is requested.
     #[serde(rename = "V6", deserialize_with = "go::nullable")]
     pub v6: bool,
 }
@@ -62,12 +63,12 @@ pub struct RequestPool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PoolReply {
-    /// What the engine names the pool by from now on.
+    /// The id of the pool in further requests.
     #[serde(rename = "PoolID")]
     pub pool_id: PoolId,
-    /// The canonical CIDR of the whole pool.
+    /// The CIDR of the whole pool.
     pub pool: Subnet,
-    /// Nothing of ours.
+    /// Unused.
     #[serde(default, deserialize_with = "go::nullable")]
     pub data: BTreeMap<String, String>,
 }
@@ -75,7 +76,7 @@ pub struct PoolReply {
 /// Argument of `IpamDriver.ReleasePool`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleasePool {
-    /// The pool. A swarm's leader that does not know it any more sends `""`.
+    /// The pool; `""` if a swarm's leader has lost it.
     #[serde(rename = "PoolID", default, deserialize_with = "go::nullable")]
     pub pool_id: String,
 }
@@ -87,7 +88,7 @@ pub struct RequestAddress {
     /// The pool.
     #[serde(rename = "PoolID")]
     pub pool_id: PoolId,
-    /// The address asked for, bare; `""` for any.
+    /// The requested address, bare; `""`: any.
     #[serde(default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
     pub address: Option<IpAddr>,
     /// The engine's (gateway, MAC address) and, on a swarm's leader, the user's.
@@ -99,9 +100,9 @@ pub struct RequestAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AddressReply {
-    /// The address with the whole pool's prefix.
+    /// The address with the prefix of the whole pool.
     pub address: String,
-    /// Nothing of ours.
+    /// Unused.
     #[serde(default, deserialize_with = "go::nullable")]
     pub data: BTreeMap<String, String>,
 }
@@ -110,7 +111,7 @@ pub struct AddressReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ReleaseAddress {
-    /// The pool. A swarm's leader that does not know it any more sends `""`.
+    /// The pool; `""` if a swarm's leader has lost it.
     #[serde(rename = "PoolID", default, deserialize_with = "go::nullable")]
     pub pool_id: String,
     /// The address, bare.

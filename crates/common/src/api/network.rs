@@ -12,9 +12,9 @@ use crate::types::{EndpointId, LinkName, MacAddr, NetworkId, Subnet};
 
 /// Key of `CreateNetwork.Options`: `docker network create --internal`.
 pub const INTERNAL: &str = "com.docker.network.internal";
-/// Network option with Docker's own name for the MTU.
+/// Docker's network option for the MTU.
 pub const MTU: &str = "com.docker.network.driver.mtu";
-/// Key of the options of an endpoint that holds its published ports.
+/// Key of an endpoint's options for its published ports.
 pub const PORT_MAP: &str = "com.docker.network.portmap";
 
 /// Reply of `NetworkDriver.GetCapabilities`.
@@ -25,7 +25,7 @@ pub struct Capabilities {
     pub scope: String,
     /// Like `scope`, for connectivity.
     pub connectivity_scope: String,
-    /// Whether `GwAllocCheck` is understood (engine 28 and newer).
+    /// Whether `GwAllocCheck` is supported (engine 28 and newer).
     pub gw_alloc_checker: bool,
 }
 
@@ -38,13 +38,13 @@ pub struct GwAllocCheck {
     pub options: Options,
 }
 
-/// Reply of `NetworkDriver.GwAllocCheck`: whether the engine may do without a gateway's address.
+/// Reply of `NetworkDriver.GwAllocCheck`: whether the engine need not allocate gateway addresses.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GwAllocReply {
-    /// Ask for no IPv4 gateway.
+    /// Allocate no IPv4 gateway.
     #[serde(rename = "SkipIPv4")]
     pub skip_ipv4: bool,
-    /// Ask for no IPv6 gateway.
+    /// Allocate no IPv6 gateway.
     #[serde(rename = "SkipIPv6")]
     pub skip_ipv6: bool,
 }
@@ -53,15 +53,15 @@ pub struct GwAllocReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct IpamData {
-    /// Whose: `local` and `global` are ciao-ipam's.
+    /// The address space; `local` and `global` are ciao-ipam's.
     #[serde(default, deserialize_with = "go::nullable")]
     pub address_space: String,
     /// The subnet.
     pub pool: Subnet,
-    /// The gateway's address with its prefix.
+    /// The gateway's address with prefix.
     #[serde(default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
     pub gateway: Option<IpNetwork>,
-    /// Addresses that others hold (`--aux-address`), by name.
+    /// Reserved addresses (`--aux-address`), by name.
     #[serde(default, deserialize_with = "go::nullable")]
     pub aux_addresses: BTreeMap<String, IpNetwork>,
 }
@@ -72,7 +72,7 @@ pub struct CreateNetwork {
     /// The network.
     #[serde(rename = "NetworkID")]
     pub network_id: NetworkId,
-    /// The engine's, and the user's under [`go::GENERIC`] (`AllocateNetwork`: the user's at the top).
+    /// The engine's options, and the user's under [`go::GENERIC`] (`AllocateNetwork`: the user's at the top level).
     #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
     pub options: Options,
     /// IPv4 subnets; none with `--ipv4=false`.
@@ -83,11 +83,11 @@ pub struct CreateNetwork {
     pub ipv6_data: Vec<IpamData>,
 }
 
-/// Reply of `NetworkDriver.AllocateNetwork`: the options that `CreateNetwork` gets on every node.
+/// Reply of `NetworkDriver.AllocateNetwork`: the options passed to `CreateNetwork` on every node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AllocateReply {
-    /// The user's options, with what the driver adds.
+    /// The user's options and those added by the driver.
     pub options: BTreeMap<String, String>,
 }
 
@@ -103,13 +103,13 @@ pub struct NetworkRef {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Interface {
-    /// IPv4 address with its prefix.
+    /// IPv4 address with prefix.
     #[serde(deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
     pub address: Option<IpNetwork>,
-    /// IPv6 address with its prefix.
+    /// IPv6 address with prefix.
     #[serde(rename = "AddressIPv6", deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
     pub address_ipv6: Option<IpNetwork>,
-    /// MAC address, when the user gave one or another IPAM driver wanted one.
+    /// MAC address, if the user gave one or the IPAM driver requires one.
     #[serde(deserialize_with = "go::optional", serialize_with = "go::or_empty")]
     pub mac_address: Option<MacAddr>,
 }
@@ -120,28 +120,27 @@ pub struct CreateEndpoint {
     /// The network.
     #[serde(rename = "NetworkID")]
     pub network_id: NetworkId,
-    /// The endpoint, new.
+    /// The new endpoint.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: EndpointId,
-    /// What the engine chose for it.
+    /// The addresses chosen by the engine.
     #[serde(rename = "Interface", default, deserialize_with = "go::nullable")]
     pub interface: Interface,
-    /// Ports, and the user's `driver-opt` at the top.
+    /// Ports, and the user's `driver-opt` at the top level.
     #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
     pub options: Options,
 }
 
-/// Reply of `NetworkDriver.CreateEndpoint`: only what the request left open.
+/// Reply of `NetworkDriver.CreateEndpoint`: what the request left open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EndpointReply {
-    /// The driver's own choice; absent when there is none.
+    /// The driver's choice, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<Interface>,
 }
 
-/// Argument of the methods that name an endpoint and nothing more of ours: `DeleteEndpoint`, `EndpointOperInfo`,
-/// `Leave`, `RevokeExternalConnectivity`.
+/// Argument of `DeleteEndpoint`, `EndpointOperInfo`, `Leave` and `RevokeExternalConnectivity`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndpointRef {
     /// The network.
@@ -156,7 +155,7 @@ pub struct EndpointRef {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EndpointInfo {
-    /// Facts for people, by name.
+    /// Information for users, by name.
     pub value: BTreeMap<String, String>,
 }
 
@@ -177,13 +176,13 @@ pub struct Join {
     pub options: Options,
 }
 
-/// The link for the sandbox and how to name it there.
+/// The link to move into the sandbox, and its name there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InterfaceName {
-    /// The link in the host's namespace.
+    /// Name of the link in the host's namespace.
     pub src_name: LinkName,
-    /// The container's name for it, to which the engine adds a number.
+    /// Prefix of its name in the container; the engine appends a number.
     pub dst_prefix: String,
 }
 
@@ -191,11 +190,11 @@ pub struct InterfaceName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct StaticRoute {
-    /// Where to.
+    /// Destination.
     pub destination: Subnet,
-    /// 0: by the next hop; 1: the link itself.
+    /// 0: via the next hop; 1: directly connected.
     pub route_type: u8,
-    /// The router, for type 0.
+    /// The router, if the type is 0.
     #[serde(default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
     pub next_hop: Option<IpAddr>,
 }
@@ -220,7 +219,7 @@ pub struct JoinReply {
     /// Further routes.
     #[serde(default, deserialize_with = "go::nullable", skip_serializing_if = "Vec::is_empty")]
     pub static_routes: Vec<StaticRoute>,
-    /// `true`: add no second interface on `docker_gwbridge`. Without it and without a gateway the engine does.
+    /// Whether the engine adds no second interface on `docker_gwbridge`, as it does without a gateway otherwise.
     #[serde(default)]
     pub disable_gateway_service: bool,
 }
@@ -247,13 +246,13 @@ pub struct PortBinding {
     pub proto: u8,
     /// The container's port.
     pub port: u16,
-    /// Where the host listens; absent: everywhere.
+    /// Address of the host; absent: all addresses.
     #[serde(rename = "HostIP", default, deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
     pub host_ip: Option<IpAddr>,
     /// First host port; 0: any.
     #[serde(default, deserialize_with = "go::nullable")]
     pub host_port: u16,
-    /// Last host port that may be taken.
+    /// Last host port of the range.
     #[serde(default, deserialize_with = "go::nullable")]
     pub host_port_end: u16,
 }
@@ -273,13 +272,13 @@ pub struct Discovery {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DiscoveryNode {
-    /// Its address for data.
+    /// Address for data traffic.
     #[serde(deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
     pub address: Option<IpAddr>,
-    /// What it binds to.
+    /// Bind address.
     #[serde(rename = "BindAddress", deserialize_with = "go::nullable")]
     pub bind_address: String,
-    /// Whether it is this engine.
+    /// Whether this is the local engine.
     #[serde(rename = "Self", deserialize_with = "go::nullable")]
     pub is_self: bool,
 }

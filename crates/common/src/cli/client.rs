@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP with JSON to a Unix socket, for the command line: the control socket, and Docker's API. It waits for as long as an
-//! answer takes: the server decides what is too long.
+//! HTTP client with JSON for Unix sockets: the control sockets and Docker's API. Has no timeout of its own, as the
+//! servers have.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// The client of a server behind a Unix socket.
+/// Client of a server on a Unix socket.
 pub struct Client {
     name: &'static str,
     socket: PathBuf,
@@ -25,32 +25,26 @@ pub struct Client {
 /// A response.
 #[derive(Debug)]
 pub struct Response {
-    /// HTTP's.
+    /// HTTP status code.
     pub status: u16,
-    /// JSON; null if the body was empty.
+    /// JSON; null for an empty body.
     pub body: Value,
 }
 
 impl Response {
-    /// The body of a success.
-    ///
-    /// # Errors
-    /// The server's own sentence.
+    /// The body, or the server's error message.
     pub fn success(self) -> Result<Value> {
         if self.status < 400 {
             return Ok(self.body);
         }
-        // ciao says "error", Docker "message".
+        // ciao sends "error", Docker "message".
         let sentence = self.body.get("error").or_else(|| self.body.get("message")).and_then(Value::as_str);
-        Err(anyhow!("{}", sentence.unwrap_or("no reason given")))
+        Err(anyhow!("{}", sentence.unwrap_or("the server gave no reason")))
     }
 }
 
 impl Client {
-    /// The server called `name` that listens on `socket`.
-    ///
-    /// # Errors
-    /// The runtime cannot be started.
+    /// A client of the server `name` that listens on `socket`.
     pub fn new(name: &'static str, socket: PathBuf) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
         Ok(Self { name, socket, http: legacy::Client::unix(), runtime })
@@ -59,12 +53,12 @@ impl Client {
     /// `GET path`.
     ///
     /// # Errors
-    /// No connection; an answer that is not HTTP.
+    /// The connection fails or the response is not HTTP.
     pub fn get(&self, path: &str) -> Result<Response> {
         self.ask(Method::GET, path, Bytes::new())
     }
 
-    /// `POST path` with a JSON body; null: without one.
+    /// `POST path` with a JSON body; none if it is null.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -103,7 +97,7 @@ impl Client {
                 bail!("ask {} at {} ({error:#}): is it running, and are you root?", self.name, self.socket.display())
             }
         };
-        // Docker answers a pull with one JSON value a line: the last one says how it ended.
+        // Docker answers a pull with one JSON value per line: the last one is the result.
         let last = body.split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty()).unwrap_or_default();
         let body = serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(last)).unwrap_or(Value::Null);
         Ok(Response { status, body })

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a command ends.
+//! Exit codes of commands.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 
-/// Runs `command`'s outcome as a program's: errors on stderr as `name: cause: cause`, exit code 1.
+/// The exit code of a command. An error is printed to stderr as `program: cause: cause`, with exit code 1.
 #[must_use]
 pub fn exit_code(program: &str, outcome: Result<()>) -> ExitCode {
     match outcome {

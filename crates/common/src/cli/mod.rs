@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A command line: [`client`] asks a daemon or Docker on a Unix socket, [`table`] prints lists, [`exit`] ends the process.
+//! Commands: [`client`] sends requests to a daemon or to Docker, [`table`] prints lists, [`exit`] maps results to exit codes.
 
 pub mod client;
 pub mod exit;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists on the command line: a table for people, JSON for programs.
+//! Output of commands, as tables or JSON.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::store::{Store, Tx};
 use crate::types::TenantId;
 
-/// Where the records are.
+/// Option `--db`.
 #[derive(Args, Debug)]
 pub struct Database {
     /// Database that ciao-ipam and ciao-net share
@@ -21,10 +21,10 @@ pub struct Database {
     pub db: PathBuf,
 }
 
-/// What every list takes.
+/// Options of all lists.
 #[derive(Args, Debug)]
 pub struct List {
-    /// Only list what belongs to this tenant
+    /// List only this tenant's
     #[arg(long)]
     tenant: Option<TenantId>,
     #[command(flatten)]
@@ -35,10 +35,7 @@ pub struct List {
 }
 
 impl List {
-    /// Prints the rows that `read` finds, of one tenant or of all.
-    ///
-    /// # Errors
-    /// The database cannot be read; stdout is closed.
+    /// Prints the rows returned by `read`, of one tenant or of all.
     pub fn run<T: Serialize>(
         &self,
         read: impl FnOnce(&Tx<'_>) -> Result<Vec<T>>,
@@ -50,22 +47,16 @@ impl List {
     }
 }
 
-/// Prints `rows`, whose keys become the columns.
-///
-/// # Errors
-/// Stdout is closed.
+/// Prints `rows`, with their keys as columns.
 pub fn print<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
-    let values = serde_json::to_value(rows).context("write rows")?;
+    let values = serde_json::to_value(rows).context("serialize rows")?;
     let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values) };
     writeln!(std::io::stdout(), "{text}").context("write to stdout")
 }
 
-/// Prints one value: its fields below each other, or JSON.
-///
-/// # Errors
-/// Stdout is closed.
+/// Prints one value, one field per line or as JSON.
 pub fn print_one<T: Serialize>(value: &T, json: bool) -> Result<()> {
-    let value = serde_json::to_value(value).context("write a value")?;
+    let value = serde_json::to_value(value).context("serialize a value")?;
     let text = if json { serde_json::to_string_pretty(&value)? } else { fields(&value) };
     writeln!(std::io::stdout(), "{text}").context("write to stdout")
 }
@@ -112,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_column_for_each_key_and_a_dash_for_nothing() {
+    fn a_table_has_a_column_per_key_and_a_dash_for_missing_values() {
         let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
         let lines: Vec<String> =
             table(&rows).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();

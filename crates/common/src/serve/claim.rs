@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lock files that only their owner can open, so that no other user of the host can hold them.
+//! Lock files that other users cannot open, and so cannot hold.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -10,35 +10,34 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
 
-/// Where claims are, and the sockets unless told otherwise.
+/// Default folder of lock files and sockets.
 pub const FOLDER: &str = "/run/ciao";
 
-/// That this process alone manages the network namespace it runs in, for as long as this lives.
+/// The exclusive right of this process to manage its network namespace, until dropped.
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Claims the network namespace that the process runs in, for a program. The file is named after the namespace, so that
-/// hosts which share `folder`, as containers may, do not get into each other's way; the kernel drops the lock with the
-/// process, however that ends.
+/// Claims the network namespace of the process for a program. The file is named after the namespace, so that hosts that
+/// share `folder`, as containers may, do not conflict. The kernel releases the lock when the process ends.
 ///
 /// # Errors
-/// Another process of that program manages it, with whatever database.
+/// Another process of the program manages this namespace, with any database.
 pub fn claim_namespace(folder: &Path, program: &str) -> Result<Claim> {
-    let namespace = fs::metadata("/proc/self/ns/net").context("look up this network namespace")?.ino();
+    let namespace = fs::metadata("/proc/self/ns/net").context("look up the network namespace")?.ino();
     let path = folder.join(format!("{program}.{namespace}.lock"));
     match Flock::lock(open_private(&path)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Claim(lock)),
         Err((_, Errno::EWOULDBLOCK)) => {
-            bail!("another {program} runs on this host: it would delete what the other one made; stop it first")
+            bail!("another {program} runs on this host, and two would delete each other's links: stop it first")
         }
         Err((_, errno)) => Err(errno).with_context(|| format!("lock {}", path.display())),
     }
 }
 
-/// Opens a lock file of mode 0600, made unless it is there. One that somebody else made is refused: they could hold it.
+/// Opens a lock file of mode 0600, created if missing. A file of another user is refused: they could hold the lock.
 ///
 /// # Errors
-/// It belongs to another user, is no regular file, or its folder cannot be written.
+/// The file belongs to another user or is not a regular file; its folder cannot be written.
 pub fn open_private(path: &Path) -> Result<File> {
     if let Some(folder) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
@@ -52,7 +51,7 @@ pub fn open_private(path: &Path) -> Result<File> {
         .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
         .with_context(|| format!("open {}", path.display()))?;
-    let found = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+    let found = file.metadata().with_context(|| format!("inspect {}", path.display()))?;
     ensure!(
         found.is_file() && found.uid() == geteuid().as_raw(),
         "{} belongs to user {}, who could hold this lock: remove it",
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_can_open_a_lock_file_and_so_hold_it() {
+    fn a_lock_file_is_private_to_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run/x.lock");
         open_private(&path).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a daemon starts and stops around its server: log, lock, sockets, systemd.
+//! Start and stop of a daemon: log, lock, sockets, systemd.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
@@ -13,8 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-/// Starts a daemon: its log on stderr, one line an event, level `info` unless `RUST_LOG` says otherwise, the program's
-/// name and version first. What it makes, only root and its group may read.
+/// Starts the log on stderr, level `info` unless `RUST_LOG` sets another, and restricts new files to owner and group.
 pub fn start(program: &str, version: &str) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn"))
         .format(|out, record| {
@@ -22,15 +21,12 @@ pub fn start(program: &str, version: &str) {
             writeln!(out, "{} {level}: {}", out.timestamp_millis(), record.args())
         })
         .init();
-    // What a daemon makes is root's and its group's: the database tells of all tenants.
+    // The database contains data of all tenants.
     umask(Mode::from_bits_truncate(0o027));
     log::info!("{program} {version}");
 }
 
-/// Lets the process have as many open files as its hard limit allows: each published port is one. Returns the limit.
-///
-/// # Errors
-/// The kernel refuses.
+/// Raises the limit of open files to the hard limit, since each published port needs one. Returns the limit.
 pub fn raise_file_limit() -> Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
     if soft < hard {
@@ -39,17 +35,17 @@ pub fn raise_file_limit() -> Result<u64> {
     Ok(hard)
 }
 
-/// A lock that one process holds for its life.
+/// A lock held until the process ends.
 pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Takes the lock of a kind of daemon on a database, beside the file.
+/// Locks a database for one daemon of a kind, with a file beside it.
 ///
 /// # Errors
-/// Another daemon of that kind has it; the folder cannot be written.
+/// Another daemon of that kind holds the lock; the folder cannot be written.
 pub fn lock(database: &Path, program: &str) -> Result<Lock> {
     let path = database.with_file_name(format!("{program}.lock"));
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
     }
     let file = OpenOptions::new()
         .create(true)
@@ -67,35 +63,35 @@ pub fn lock(database: &Path, program: &str) -> Result<Lock> {
     }
 }
 
-/// Sockets that systemd or this process made.
+/// Listening sockets, passed by systemd or created here.
 pub struct Sockets {
     inherited: ListenFd,
     taken: usize,
-    made: Vec<PathBuf>,
+    created: Vec<PathBuf>,
 }
 
 impl Default for Sockets {
     fn default() -> Self {
-        Self { inherited: ListenFd::from_env(), taken: 0, made: Vec::new() }
+        Self { inherited: ListenFd::from_env(), taken: 0, created: Vec::new() }
     }
 }
 
 impl Sockets {
-    /// The next socket that systemd passed, else one made at `path`, with mode 0660. A stale one is replaced.
+    /// The next socket passed by systemd, or else one created at `path`, with mode 0660. A stale socket is replaced.
     ///
     /// # Errors
-    /// Another process listens there, or something else than a socket stands there.
+    /// Another process listens there, or the path is not a socket.
     pub fn next(&mut self, path: &Path) -> Result<UnixListener> {
         if self.taken < self.inherited.len() {
             let listener = self.inherited.take_unix_listener(self.taken).context("take a socket from systemd")?;
             self.taken += 1;
             if let Some(listener) = listener {
-                log::info!("listening on {} (systemd's)", path.display());
+                log::info!("listening on {} (passed by systemd)", path.display());
                 return Ok(listener);
             }
         }
         let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
-        self.made.push(path.to_owned());
+        self.created.push(path.to_owned());
         log::info!("listening on {}", path.display());
         Ok(listener)
     }
@@ -103,7 +99,7 @@ impl Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        for path in &self.made {
+        for path in &self.created {
             drop(fs::remove_file(path));
         }
     }
@@ -111,16 +107,16 @@ impl Drop for Sockets {
 
 fn bind(path: &Path) -> Result<UnixListener> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
     }
     match UnixStream::connect(path) {
         Ok(_) => bail!("another process listens there: stop it first"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        // Nobody listens: a daemon that was killed left it.
+        // Left by a daemon that was killed.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
             fs::remove_file(path).context("remove the stale socket")?;
         }
-        Err(error) => return Err(error).context("something that is no socket of ours stands there: move it away"),
+        Err(error) => return Err(error).context("the path exists and is not a socket of ciao: move it away"),
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o660)).context("set its mode")?;
@@ -132,19 +128,19 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-/// Tells systemd, if it asked, that calls are answered from now on.
+/// Notifies systemd that the daemon is ready.
 pub fn notify_ready() {
     notify(&sd_notify::NotifyState::Ready);
 }
 
-/// Tells systemd, if it asked, that the daemon finishes what it has in hand and ends.
+/// Notifies systemd that the daemon is shutting down.
 pub fn notify_stopping() {
     notify(&sd_notify::NotifyState::Stopping);
 }
 
 fn notify(state: &sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
-        log::warn!("tell systemd {state}: {error}");
+        log::warn!("notify systemd of {state}: {error}");
     }
 }
 
@@ -164,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_socket_s_place_is_left_alone() {
+    fn a_file_at_the_socket_s_path_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sock");
         fs::write(&path, "precious").unwrap();
@@ -173,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_daemon_on_a_database_says_so() {
+    fn a_second_daemon_on_a_database_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("ciao.db");
         let first = lock(&database, "ciao-x").unwrap();

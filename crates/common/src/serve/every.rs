@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Work that is repeated for as long as a daemon lives.
+//! Periodic tasks of a daemon.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-/// How long the end of a daemon waits for work that is under way.
+/// How long the shutdown waits for a running task.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A timer. Dropping it stops it, once the work under way is done.
+/// A periodic task. Dropping it waits for the current run and stops it.
 pub struct Timer {
     name: &'static str,
     stop: Option<Sender<()>>,
     stopped: Receiver<()>,
 }
 
-/// Does `work` now, and again each time `period` after it was done, in a thread called `name`. An error or a panic is
-/// logged, and the work is done again the next time.
+/// Runs `work` now and then `period` after each run, in a thread called `name`. Errors and panics are logged and do not
+/// stop the timer.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -38,7 +38,7 @@ pub fn every(name: &'static str, period: Duration, work: impl FnMut() -> Result<
 fn repeat(name: &str, period: Duration, stopping: &Receiver<()>, mut work: impl FnMut() -> Result<()>) {
     loop {
         let done = catch_unwind(AssertUnwindSafe(&mut work));
-        if let Err(error) = done.unwrap_or_else(|_| Err(anyhow!("a defect in ciao: it panicked, see above"))) {
+        if let Err(error) = done.unwrap_or_else(|_| Err(anyhow!("internal error (please report): panic, see above"))) {
             log::error!("{name}: {error:#}; next try in {period:?}");
         }
         if stopping.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
@@ -51,7 +51,7 @@ impl Drop for Timer {
     fn drop(&mut self) {
         drop(self.stop.take());
         if self.stopped.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("{} is not done after {PATIENCE:?}: ending without it", self.name);
+            log::warn!("{} still runs after {PATIENCE:?}: stopping without it", self.name);
         }
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_that_fails_or_panics_is_done_again() {
+    fn work_that_fails_or_panics_is_repeated() {
         let (done, seen) = channel();
         let mut calls = 0;
         let timer = every("test", Duration::from_millis(1), move || {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timer_that_was_dropped_has_let_go_of_what_it_worked_on() {
+    fn a_dropped_timer_has_released_its_references() {
         let subject = Arc::new(());
         let held = Arc::clone(&subject);
         let (done, seen) = channel();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A daemon: [`server`] speaks HTTP on Unix sockets, [`plugin`] is Docker's plugin protocol as a table of methods,
-//! [`every`] repeats work on a timer, [`daemon`] is how the process starts and stops around them, [`claim`] is
-//! how it makes sure that it is alone.
+//! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of methods,
+//! [`every`] runs periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
 
 pub mod claim;
 pub mod daemon;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A Docker plugin as a table of methods: one generic function stands behind every call of both drivers.
+//! A Docker plugin as a table of methods.
 //!
-//! It reads the request's type, calls the driver's method, and writes the reply or the error. An error's reply has
-//! status 400 (the request cannot be read) or 500 (the driver refuses or fails) and key `Err`, which the engine reads
-//! for both kinds of driver and never retries.
+//! Each parses the request, calls the driver's method, and serializes the reply or the error. An error reply has
+//! status 400 (the request cannot be parsed) or 500 (the driver refuses or fails) and key `Err`, which the engine reads
+//! for both kinds of driver; it does not retry.
 
 use std::collections::BTreeMap;
 
@@ -30,13 +30,13 @@ pub struct Plugin<D> {
 }
 
 impl<D: Send + Sync + 'static> Plugin<D> {
-    /// A plugin that says it implements `interface`, and has no other method yet.
+    /// A plugin that implements `interface`, without methods so far.
     pub fn new(interface: &'static str, driver: D) -> Self {
         Self { driver, methods: BTreeMap::new() }
             .constant("/Plugin.Activate", move |_| Manifest { implements: vec![interface.to_owned()] })
     }
 
-    /// Adds a method that may wait for disk and kernel.
+    /// Adds a method that may block on disk and kernel.
     #[must_use]
     pub fn call<Q, R>(self, path: &'static str, method: fn(&D, Q) -> Result<R>) -> Self
     where
@@ -46,7 +46,7 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self.call_unless_ready(path, |_, _: &Q| None, method)
     }
 
-    /// Adds a method that may wait for disk and kernel, unless `ready` has the answer without them.
+    /// Adds a method that may block on disk and kernel, unless `ready` returns the reply without blocking.
     #[must_use]
     pub fn call_unless_ready<Q, R>(
         mut self,
@@ -68,7 +68,7 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
-    /// Adds a method that is one change of the store: what it returns is awaited and not waited for.
+    /// Adds a method that is one change of the store, whose commit is awaited without blocking a thread.
     #[must_use]
     pub fn change<Q, R, F>(mut self, path: &'static str, method: fn(&D, Q) -> F) -> Self
     where
@@ -89,7 +89,7 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
-    /// As [`Self::change`], for a method whose argument does not matter.
+    /// As [`Self::change`], for a method that ignores its argument.
     #[must_use]
     pub fn change_without_argument<R, F>(mut self, path: &'static str, method: fn(&D) -> F) -> Self
     where
@@ -105,7 +105,7 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
-    /// Adds a method whose argument does not matter and whose answer needs neither disk nor kernel.
+    /// Adds a method that ignores its argument and needs neither disk nor kernel.
     #[must_use]
     pub fn constant<R: Serialize>(
         mut self,
@@ -119,12 +119,12 @@ impl<D: Send + Sync + 'static> Plugin<D> {
         self
     }
 
-    /// The paths that are answered, sorted. Anything else is a bare 404.
+    /// The paths of the methods, sorted. Others get an empty 404.
     pub fn paths(&self) -> Vec<&'static str> {
         self.methods.keys().copied().collect()
     }
 
-    /// What the methods are called on.
+    /// The driver.
     pub fn driver(&self) -> &D {
         &self.driver
     }
@@ -155,7 +155,7 @@ impl<D: Send + Sync + 'static> Handler for Plugin<D> {
 }
 
 fn unknown(request: Request<'_>) -> Reply {
-    log::debug!("{} {} is not a method", request.method, request.path);
+    log::debug!("{} {}: no such method", request.method, request.path);
     Reply::not_found()
 }
 
@@ -168,18 +168,18 @@ fn logged(path: &str, reply: Reply) -> Reply {
     reply
 }
 
-/// A method's argument, or what is said of one that cannot be read.
+/// The argument of a method, or the error reply.
 fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
     if body.is_empty() {
         return Err(refuse(
             400,
-            "the body is empty: the engine repeats a call so when it lost the reply; the call was not repeated (moby#35459)",
+            "the request body is empty: the engine sends this when it retries a call whose reply was lost (moby#35459); nothing was done",
         ));
     }
     api::parse(body).map_err(|error| refuse(400, &format!("{error:#}")))
 }
 
-/// Blocks the calling thread, which is none of an async runtime's own, until the answer is there.
+/// Blocks the calling thread, which must not belong to an async runtime.
 fn wait(answer: impl Future<Output = Result<impl Serialize>>) -> Reply {
     match tokio::runtime::Builder::new_current_thread().build().context("start a runtime") {
         Ok(runtime) => render(runtime.block_on(answer)),
@@ -197,7 +197,7 @@ fn render(answer: Result<impl Serialize>) -> Reply {
 fn json(status: u16, value: &impl Serialize) -> Reply {
     match serde_json::to_vec(value) {
         Ok(body) => Reply { status, content_type: api::CONTENT_TYPE, body },
-        Err(error) => refuse(500, &format!("a defect in ciao: the reply cannot be written: {error}")),
+        Err(error) => refuse(500, &format!("internal error (please report): the reply cannot be serialized: {error}")),
     }
 }
 
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_answers_or_says_what_is_wrong() {
+    fn a_method_returns_a_reply_or_an_error() {
         let release = |body| ask("/IpamDriver.ReleaseAddress", body);
         assert_eq!(ask("/Plugin.Activate", ""), (200, r#"{"Implements":["IpamDriver"]}"#.into()));
         assert_eq!(release(r#"{"PoolID":"p","Address":"10.0.0.1"}"#), (200, "{}".into()));

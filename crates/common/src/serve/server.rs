@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP over Unix sockets: takes a request, hands it to a plain blocking function, sends the reply.
+//! HTTP over Unix sockets: reads a request, passes it to a [`Handler`], sends the reply.
 //!
-//! The engine sends no Content-Type, keeps connections and reuses them much later, and waits without end for an
-//! answer; so nothing here asks for a content type, no idle connection is closed, and every call of its is answered
-//! within [`ANSWER_WITHIN`], late work or not. A handler never sees HTTP and can be called in a test without a socket.
+//! The engine sends no Content-Type, reuses idle connections after a long time, and waits for a reply without a timeout;
+//! so no content type is required, no idle connection is closed, and every call gets a reply within [`ANSWER_WITHIN`].
+//! Handlers do not depend on HTTP, and tests call them without a socket.
 
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,30 +21,30 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use anyhow::{Context, Result};
 use futures_core::Stream;
 
-/// The largest body that is read: far above any call's.
+/// Maximum size of a request body in bytes, far above that of any call.
 pub const BODY_LIMIT: usize = 1 << 20;
-/// A larger body is read to its end and thrown away, so that the client sees the refusal, but not beyond this.
+/// A larger body is read and discarded, so that the client sees the error, up to this size.
 const DISCARD_LIMIT: usize = 64 << 20;
-/// Within this time every call of the engine's has an answer, if only that it takes too long.
+/// Every call of the engine gets a reply within this time, if only a timeout error.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
-/// How long the calls in hand may take when the process is to end.
+/// How long the shutdown waits for requests in flight.
 const DRAIN: Duration = Duration::from_secs(10);
-/// When no call is in hand for so long, those whose connection was accepted have been read, also on a busy machine.
+/// Without a request in flight for this time, no accepted connection has an unread request, even on a busy machine.
 const QUIET: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_millis(20);
-/// Blocking calls at a time: they wait for the disk and the kernel's RTNL lock, so more of them would only wait too.
+/// Concurrent blocking calls. They wait for the disk and the kernel's RTNL lock, so more threads would not help.
 const BLOCKING_THREADS: usize = 8;
 
-const PANICKED: &str = "a defect in ciao: the call panicked, see the log";
+const PANICKED: &str = "internal error (please report): the call panicked, see the log";
 
-/// A request, read whole.
+/// A complete request.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// `GET`, `POST`, `DELETE`, …
     pub method: &'a str,
-    /// Without the query.
+    /// The path, without the query.
     pub path: &'a str,
-    /// What follows `?`, or nothing.
+    /// The query after `?`, or empty.
     pub query: &'a str,
     /// At most [`BODY_LIMIT`] bytes.
     pub body: &'a [u8],
@@ -53,62 +53,62 @@ pub struct Request<'a> {
 /// A reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// HTTP's status code.
+    /// HTTP status code.
     pub status: u16,
-    /// Of the body; empty: none is sent.
+    /// Content type of the body; empty: not sent.
     pub content_type: &'static str,
-    /// May be empty.
+    /// The body, possibly empty.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// A bare 404: for the engine this means that the method is not implemented.
+    /// An empty 404: to the engine, the method is not implemented.
     #[must_use]
     pub fn not_found() -> Self {
         Self { status: 404, content_type: "", body: Vec::new() }
     }
 }
 
-/// How far an answer has come without waiting.
+/// State of a call that was begun without blocking.
 pub enum Begun {
-    /// Here it is.
+    /// Complete.
     Done(Reply),
-    /// It will come by itself.
+    /// Completes in the background.
     Waiting(Pin<Box<dyn Future<Output = Reply>>>),
-    /// Nothing was done: a thread that may wait is to call [`Handler::handle`].
+    /// Not begun: [`Handler::handle`] is to be called on a thread that may block.
     MayBlock,
 }
 
-/// What answers on one socket.
+/// Serves the requests of one socket.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a request. May block on the disk and the kernel.
+    /// Serves a request. May block on disk and kernel.
     fn handle(&self, request: Request<'_>) -> Reply;
 
-    /// Answers a request as far as that takes no waiting: all others wait for the thread that calls it.
+    /// Begins to serve a request. Must not block: one thread begins all requests.
     fn begin(&self, _request: Request<'_>) -> Begun {
         Begun::MayBlock
     }
 
-    /// Within what time a call of this path has an answer, if only that it takes too long.
+    /// Timeout of requests for a path.
     fn answer_within(&self, _path: &str) -> Duration {
         ANSWER_WITHIN
     }
 
-    /// An error of the transport (a body too large, an answer too late) in this socket's own form.
+    /// The reply for an error of the transport (body too large, timeout), in the format of this socket.
     fn refuse(&self, status: u16, sentence: &str) -> Reply;
 }
 
-/// Calls in hand, and whether the process is ending.
+/// Requests in flight, and whether the process is shutting down.
 #[derive(Default)]
 struct Progress {
     calls: AtomicUsize,
-    /// How many began since the start.
+    /// Requests since the start.
     begun: AtomicUsize,
     draining: AtomicBool,
 }
 
-/// Serves each socket with its handler until SIGTERM or SIGINT, then finishes the calls in hand. `ready` is called
-/// once, when all sockets are being served, `stopping` when the end has begun.
+/// Serves each socket with its handler until SIGTERM or SIGINT, then completes the requests in flight. `ready` is called
+/// when all sockets are being served, `stopping` when the shutdown begins.
 ///
 /// # Errors
 /// The runtime or a socket fails.
@@ -129,12 +129,12 @@ pub fn serve(
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         ready();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
         stopping();
-        log::info!("told to end: finishing {} calls", progress.calls.load(Ordering::Relaxed));
+        log::info!("{name} received, draining {} requests", progress.calls.load(Ordering::Relaxed));
         for handle in &handles {
             handle.pause().await;
         }
@@ -183,7 +183,7 @@ async fn drain(progress: &Progress) {
         }
     };
     if timeout(DRAIN, idle).await.is_err() {
-        log::warn!("calls in hand did not finish within {DRAIN:?}: ending without them");
+        log::warn!("requests in flight did not complete within {DRAIN:?}: stopping without them");
     }
 }
 
@@ -196,10 +196,8 @@ async fn answer(request: HttpRequest, payload: web::Payload, state: State) -> Ht
     let limit = handler.answer_within(request.path());
     let reply = match timeout(limit, reply(&request, payload, handler)).await {
         Ok(reply) => reply,
-        Err(_) => handler.refuse(
-            503,
-            &format!("no answer within {limit:?}: the disk or the kernel is slow, see the log; try again"),
-        ),
+        Err(_) => handler
+            .refuse(503, &format!("no reply within {limit:?}: the disk or the kernel is slow, see the log; try again")),
     };
     progress.calls.fetch_sub(1, Ordering::AcqRel);
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -216,8 +214,8 @@ async fn answer(request: HttpRequest, payload: web::Payload, state: State) -> Ht
 async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn Handler>) -> Reply {
     let body = match read(payload).await {
         Ok(Some(body)) => body,
-        Ok(None) => return handler.refuse(413, &format!("the body is larger than {BODY_LIMIT} bytes")),
-        Err(error) => return handler.refuse(400, &format!("the body cannot be read: {error}")),
+        Ok(None) => return handler.refuse(413, &format!("the request body is larger than {BODY_LIMIT} bytes")),
+        Err(error) => return handler.refuse(400, &format!("the request body cannot be read: {error}")),
     };
     let whole =
         Request { method: request.method().as_str(), path: request.path(), query: request.query_string(), body: &body };
@@ -230,9 +228,9 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
     let (method, uri, handling) = (request.method().clone(), request.uri().clone(), Arc::clone(handler));
     let since = Instant::now();
     let handled = web::block(move || {
-        // The caller has its answer by now and has gone on: done this late, the call would undo what came after it.
+        // The caller has received the timeout and gone on: a call made now could undo what it did since.
         if since.elapsed() >= handling.answer_within(uri.path()) {
-            return handling.refuse(503, "the call waited too long for a thread and was not made");
+            return handling.refuse(503, "no thread was free for the call within its timeout: nothing was done");
         }
         handling.handle(Request {
             method: method.as_str(),
@@ -247,7 +245,7 @@ async fn reply(request: &HttpRequest, payload: web::Payload, handler: &Arc<dyn H
     }
 }
 
-/// The whole body; `None` if it is larger than [`BODY_LIMIT`].
+/// The body; `None` if it is larger than [`BODY_LIMIT`].
 async fn read(mut payload: web::Payload) -> Result<Option<Bytes>, actix_web::error::PayloadError> {
     let mut body = BytesMut::new();
     let mut seen = 0;
@@ -273,7 +271,7 @@ mod tests {
     use super::*;
     use crate::cli::client::Client;
 
-    /// Takes its time with every call, and has more for one of them.
+    /// Slow, with a longer timeout for one path.
     struct Slow;
 
     impl Handler for Slow {
@@ -292,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_takes_too_long_is_told_so_unless_its_path_has_more_time() {
+    fn a_slow_call_times_out_unless_its_path_has_a_longer_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("slow.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -309,6 +307,6 @@ mod tests {
             answers
         });
         assert_eq!((short.status, long.status), (503, 200));
-        assert!(short.success().unwrap_err().to_string().contains("no answer within 50ms"));
+        assert!(short.success().unwrap_err().to_string().contains("no reply within 50ms"));
     }
 }

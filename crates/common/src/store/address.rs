@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `address_record`: the addresses of a set that are taken, by whom and since when.
+//! Table `address_record`: the allocated addresses of a set.
 //!
-//! Whether an endpoint has an address, or a launcher's VNIC reserves it, stands in ciao-net's tables: it is looked
-//! up there when it matters and never copied.
+//! Whether an endpoint uses an address, or a launcher's VNIC reserves it, is recorded in ciao-net's tables, looked up
+//! there, and never copied.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,14 +17,14 @@ use super::value::{Key, Text, get, get_optional};
 use super::{Pool, PoolSet, Tx, now};
 use crate::types::{Family, InstanceId, TenantId};
 
-/// Why an address is taken.
+/// Why an address is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressKind {
-    /// Granted on request.
+    /// Granted to an endpoint.
     Lease,
-    /// Granted as a network's gateway; counted, as networks on a shared pool may share it.
+    /// Granted as the gateway of networks; counted, since networks on the same pool may share it.
     Gateway,
-    /// Granted to nobody, and kept for the instance that a launcher assigned it to.
+    /// Not granted, reserved for the instance that a launcher assigned it to.
     Reserved,
 }
 
@@ -51,27 +51,27 @@ impl FromStr for AddressKind {
     }
 }
 
-/// A taken address.
+/// The record of an allocated address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Why.
+pub struct AddressRecord {
+    /// Why it is allocated.
     pub kind: AddressKind,
-    /// How often it was granted and not released.
+    /// Reference count: grants that were not released.
     pub held: i64,
-    /// When last, in milliseconds since 1970.
+    /// Time of the last grant, in milliseconds since 1970.
     pub granted: i64,
-    /// Since when it is known to be nobody's.
+    /// Since when the lease is known to be orphaned.
     pub unclaimed: Option<i64>,
-    /// The leadership that granted it, if its set is global.
+    /// The leadership that granted it, if the set is global.
     pub term: i64,
 }
 
-/// A line of the list of leases. All text is as view `lease` shows it.
+/// A row of view `lease`.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeaseRow {
-    /// Whose.
+    /// The tenant.
     pub tenant: Option<TenantId>,
-    /// The subnet it is of.
+    /// The subnet of the set.
     pub subnet: String,
     /// The address.
     pub address: IpAddr,
@@ -79,9 +79,9 @@ pub struct LeaseRow {
     pub state: String,
     /// The instance that a launcher assigned it to.
     pub instance: Option<InstanceId>,
-    /// Docker's endpoint that has it, twelve characters.
+    /// Id of Docker's endpoint, twelve characters.
     pub endpoint: Option<String>,
-    /// Docker's network on its set of addresses, twelve characters; the first of several.
+    /// Id of Docker's network on the set, twelve characters; the first of several.
     pub network: Option<String>,
     /// `local` or `global`.
     pub space: String,
@@ -89,37 +89,40 @@ pub struct LeaseRow {
     pub since: String,
 }
 
-// Left to itself, SQLite takes the primary key for these, and so all addresses of a set: INDEXED BY.
+// INDEXED BY: SQLite would choose the primary key here, and so visit all addresses of a set.
 
-/// The addresses of a set that are kept for instances.
+/// The reserved addresses of a set.
 pub(super) const RESERVED_OF_SET: &str =
     "SELECT address FROM address_record INDEXED BY address_kept WHERE set_id = ?1 AND kind = 'reserved'";
 
-/// The same of all sets.
+/// The reserved addresses of all sets.
 pub(super) const RESERVED: &str = "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
      CROSS JOIN address_record a INDEXED BY address_kept ON a.set_id = s.id WHERE a.kind = 'reserved'";
 
 impl Tx<'_> {
-    /// What is known of a taken address; `None`: it is free.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn address(&self, set: &PoolSet, address: IpAddr) -> Result<Option<Held>> {
+    /// The record of an address; `None`: it is free.
+    pub fn address(&self, set: &PoolSet, address: IpAddr) -> Result<Option<AddressRecord>> {
         self.first(
             "SELECT kind, held, granted, unclaimed, term FROM address_record WHERE set_id = ?1 AND key = ?2",
             params![set.id, Key::of(address)],
             |row| {
                 let kind = row.get::<_, Text<_>>(0)?.0;
-                Ok(Held { kind, held: row.get(1)?, granted: row.get(2)?, unclaimed: row.get(3)?, term: row.get(4)? })
+                Ok(AddressRecord {
+                    kind,
+                    held: row.get(1)?,
+                    granted: row.get(2)?,
+                    unclaimed: row.get(3)?,
+                    term: row.get(4)?,
+                })
             },
         )
     }
 
-    /// Records that an address was granted through `pool` once more, as a lease or a gateway. The caller has taken
-    /// it out of the free runs, or found it recorded.
+    /// Records one more grant of an address through `pool`, as a lease or a gateway. The caller has removed the address
+    /// from the free ranges, unless it was recorded already.
     ///
     /// # Errors
-    /// The disk's; a lease that is granted already.
+    /// The address is a lease.
     pub fn grant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted, term) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
@@ -130,10 +133,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Grants an address again whose holder is gone, as a lease or a gateway, once.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Grants an address whose holder is gone to a new one, with reference count 1.
     pub fn regrant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
             "UPDATE address_record SET pool = ?3, kind = ?4, held = 1, granted = ?5, unclaimed = NULL, term = ?6 WHERE set_id = ?1 AND key = ?2",
@@ -142,10 +142,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Records that an address is kept for an instance and granted to nobody.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records that an address is reserved for an instance and not granted.
     pub fn reserve(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, NULL, 'reserved', 0, ?4)
@@ -155,29 +152,20 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets that an address was taken. The caller gives it back to the free runs.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes the record of an address. The caller adds it to the free ranges.
     pub fn delete_address(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
             .map(drop)
     }
 
-    /// The leases granted through a pool, as numbers.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The leases of a pool, as numbers.
     pub fn leases_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
         self.all("SELECT key FROM address_record WHERE pool = ?1 AND kind = 'lease'", [pool.id], |row| {
             Ok(row.get::<_, Key>(0)?.number())
         })
     }
 
-    /// The tenant whose launcher may have reserved addresses of this set: the set's own, or that of the network on it.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The tenant whose launcher may have reserved addresses of this set: the set's, or that of its network.
     pub fn tenant_of_set(&self, set: &PoolSet) -> Result<Option<TenantId>> {
         if set.tenant.is_some() {
             return Ok(set.tenant.clone());
@@ -190,10 +178,7 @@ impl Tx<'_> {
         Ok(tenant.flatten())
     }
 
-    /// Whether an endpoint of ciao-net has the address.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Whether an endpoint of ciao-net uses the address.
     pub fn is_bound(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
         let column = match Family::of(address) {
             Family::V4 => "address",
@@ -205,26 +190,17 @@ impl Tx<'_> {
         Ok(self.first(&sql, params![set.id, Text(address)], |_| Ok(()))?.is_some())
     }
 
-    /// Addresses of a set that are kept for instances; their VNICs may be gone by now.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The reserved addresses of a set. Their VNICs may have been deleted since.
     pub fn reserved_of_set(&self, set: &PoolSet) -> Result<Vec<IpAddr>> {
         self.all(RESERVED_OF_SET, [set.id], |row| get(row, "address"))
     }
 
-    /// Such addresses of all sets.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The reserved addresses of all sets.
     pub fn reserved(&self) -> Result<Vec<(PoolSet, IpAddr)>> {
         self.all(RESERVED, [], |row| Ok((pool_set(row, "id")?, get(row, "address")?)))
     }
 
-    /// Every lease, reservation and gateway, for people.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All rows of view `lease`.
     pub fn leases(&self) -> Result<Vec<LeaseRow>> {
         self.all("SELECT * FROM lease", [], |row| {
             Ok(LeaseRow {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a set that was requested without a tenant becomes a tenant's: as if the request had named it.
+//! Assigning a set that was requested without a tenant to a tenant.
 //!
-//! Docker passes a network's options to the network driver alone, so which tenant a pool is for may be known only when
-//! the network is made. ciao-net then makes these changes to ciao-ipam's tables, in the transaction that records the
-//! network: both, or neither.
+//! Docker passes the options of a network only to the network driver, so the tenant of a pool may be known only when
+//! the network is created. ciao-net then changes ciao-ipam's tables, in the transaction that records the network.
 
 use std::net::IpAddr;
 
@@ -14,10 +13,10 @@ use super::{AddressKind, Pool, PoolSet, Tx};
 use crate::types::TenantId;
 
 impl Tx<'_> {
-    /// Makes the set of a pool without tenant the tenant's, or merges it into the tenant's own of that subnet.
+    /// Assigns the set of a pool without tenant to a tenant, or merges it into the tenant's set of that subnet.
     ///
     /// # Errors
-    /// The tenant has an overlapping pool, or one of the pool's addresses is somebody's there. The disk's.
+    /// The tenant has an overlapping pool, or one of the pool's addresses is in use there.
     pub fn claim(&self, pool: &Pool, tenant: &TenantId) -> Result<PoolSet> {
         let set = &pool.set;
         let touching = self.pool_sets_touching(set.scope, Some(tenant), set.subnet)?;
@@ -57,7 +56,11 @@ impl Tx<'_> {
         for (address, kind, times) in granted {
             match self.address(own, *address)?.map(|held| held.kind) {
                 None => {
-                    ensure!(self.take(own, *address)?, "address {address} of {} is neither free nor taken", own.subnet);
+                    ensure!(
+                        self.take(own, *address)?,
+                        "internal error (please report): {address} of {} is neither free nor allocated",
+                        own.subnet
+                    );
                 }
                 Some(AddressKind::Reserved) => {}
                 Some(AddressKind::Gateway) if *kind == AddressKind::Gateway => {}
@@ -75,7 +78,7 @@ impl Tx<'_> {
         self.change("DELETE FROM pool_set WHERE id = ?1", [pool.set.id]).map(drop)
     }
 
-    /// What is granted of a set: address, kind, and how often.
+    /// The granted addresses of a set, with kind and reference count.
     fn granted(&self, set: &PoolSet) -> Result<Vec<(IpAddr, AddressKind, i64)>> {
         self.all("SELECT address, kind, held FROM address_record WHERE set_id = ?1 AND held > 0", [set.id], |row| {
             Ok((get(row, "address")?, get(row, "kind")?, row.get("held")?))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opening the file, and its settings.
+//! Opening the database, and its settings.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,28 +14,28 @@ use super::file::{CANNOT_OPEN, beside, explain};
 use super::schema;
 
 /// How long a statement waits for the other daemon, or for an administrator's open transaction. Shorter than the
-/// time in which a call must be answered.
+/// timeout of a call.
 const BUSY: Duration = Duration::from_secs(3);
 
-/// How long a daemon waits for the other one to make or convert the file: a backup of it is written meanwhile.
+/// How long a daemon waits for the other one to create or convert the file, which includes a backup.
 const TURN: Duration = Duration::from_secs(60);
 
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Statements kept prepared on each connection: all that a daemon has.
+/// Prepared statements kept per connection: enough for all of a daemon's.
 const STATEMENTS: usize = 128;
 
-/// Opens the file for the daemon's writer, made if it is not there, and brings its schema to this program's version.
+/// Opens the file for writing, creates it if it is missing, and converts it to this program's schema version.
 ///
-/// Another daemon may do the same at the same moment, and SQLite neither waits when it makes a file or changes its
-/// journal, nor copies a file inside a transaction: so they take turns.
+/// The other daemon may do the same at the same time, and SQLite neither waits when it creates a file or changes its
+/// journal mode, nor copies a file inside a transaction: hence the lock.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
     open_within(path, TURN)
 }
 
-/// The same, with a time after which it no longer waits for its turn.
+/// As [`open_for_writing`], with a timeout for the lock.
 pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Connection> {
-    let _turn = Turn::take(path, patience)?;
+    let _lock = OpenLock::take(path, patience)?;
     let mut conn = Connection::open(path).map_err(explain)?;
     configure(&conn)?;
     schema::check_owner(&conn)?;
@@ -46,7 +46,7 @@ pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Connection>
     Ok(conn)
 }
 
-/// Switches to the write-ahead log, which is the file's own from then on. SQLite does not wait for others with that.
+/// Switches the file to the write-ahead log. SQLite does not wait for other connections here.
 fn use_wal(conn: &Connection) -> Result<()> {
     let since = Instant::now();
     let mode: String = loop {
@@ -62,10 +62,10 @@ fn use_wal(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// The turn to make or convert a file: a lock beside it, which the kernel releases with its process.
-struct Turn(#[expect(dead_code, reason = "held, not read")] File);
+/// The lock on creating and converting a file, beside it. The kernel releases it when the process ends.
+struct OpenLock(#[expect(dead_code, reason = "held, not read")] File);
 
-impl Turn {
+impl OpenLock {
     fn take(database: &Path, patience: Duration) -> Result<Self> {
         let path = beside(database, ".lock");
         let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
@@ -76,7 +76,7 @@ impl Turn {
                 Ok(()) => return Ok(Self(file)),
                 Err(TryLockError::WouldBlock) if since.elapsed() < patience => std::thread::sleep(RETRY),
                 Err(TryLockError::WouldBlock) => {
-                    bail!("another process has locked {} for {patience:?}: end it", path.display())
+                    bail!("another process has held the lock {} for {patience:?}: stop it", path.display())
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(error).with_context(|| format!("lock {}", path.display()));
@@ -86,30 +86,29 @@ impl Turn {
     }
 }
 
-/// Which file a connection has open, to see whether its path still leads there.
-///
-/// SQLite goes on writing into a file that was deleted or exchanged: those changes would be gone at the next start.
+/// Identity of the open file, to detect that it was deleted or replaced: SQLite would go on writing into the old one,
+/// and those changes would be lost at the next start.
 pub(super) struct OpenFile {
     path: PathBuf,
     file: (u64, u64),
 }
 
 impl OpenFile {
-    /// The file that is at `path` now.
+    /// The file at `path`.
     pub(super) fn of(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_owned(), file: Self::at(path)? })
     }
 
     fn at(path: &Path) -> Result<(u64, u64)> {
-        let found = fs::metadata(path).with_context(|| format!("look for {}", path.display()))?;
+        let found = fs::metadata(path).with_context(|| format!("find {}", path.display()))?;
         Ok((found.dev(), found.ino()))
     }
 
-    /// Whether it is still there: a look costs a microsecond.
+    /// Fails if the path leads to another file, or none. Costs a microsecond.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(
             Self::at(&self.path).is_ok_and(|file| file == self.file),
-            "database {} was deleted or exchanged while this daemon has it open: put it back, or restart both daemons",
+            "database {} was deleted or replaced while this daemon has it open: restore it, or restart both daemons",
             self.path.display()
         );
         Ok(())
@@ -117,10 +116,7 @@ impl OpenFile {
 }
 
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
-    ensure!(
-        path.exists(),
-        "there is no such file: give the path of ciao's database, or start ciao-ipam or ciao-net once"
-    );
+    ensure!(path.exists(), "no such file: give the path of ciao's database, or start ciao-ipam or ciao-net once");
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(explain)?;
     configure(&conn)?;
@@ -130,9 +126,9 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
 fn configure(conn: &Connection) -> Result<()> {
     conn.busy_timeout(BUSY).map_err(explain)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    // A plan must not depend on the values bound to it: else every use of a cached statement compiles it anew.
+    // A plan must not depend on bound values: otherwise each use of a cached statement would compile it again.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(explain)?;
-    // The default page cache of 2 MB for each connection is more than a busy host's whole database.
+    // The default page cache of 2 MB per connection is larger than a busy host's whole database.
     conn.pragma_update(None, "cache_size", -512).map_err(explain)
 }
 

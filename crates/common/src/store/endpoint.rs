@@ -16,9 +16,9 @@ use crate::types::{EndpointId, InstanceId, MacAddr, NetworkId, TenantId, VnicId}
 pub struct Endpoint {
     /// Docker's id.
     pub id: EndpointId,
-    /// What it is attached to.
+    /// The network.
     pub network: NetworkId,
-    /// By what.
+    /// The VNIC.
     pub vnic: VnicId,
     /// IPv4 address.
     pub address: Option<IpAddr>,
@@ -28,10 +28,10 @@ pub struct Endpoint {
     pub created: i64,
 }
 
-/// A line of the list of endpoints, as view `endpoint` shows it.
+/// A row of view `endpoint`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EndpointRow {
-    /// Whose network it is on.
+    /// Tenant of the network.
     pub tenant: Option<TenantId>,
     /// The launcher's instance.
     pub instance: Option<InstanceId>,
@@ -39,13 +39,13 @@ pub struct EndpointRow {
     pub address: Option<IpAddr>,
     /// IPv6 address.
     pub address6: Option<IpAddr>,
-    /// Of the container's interface.
+    /// MAC address of the container's interface.
     pub mac: Option<MacAddr>,
-    /// By what it is attached.
+    /// The VNIC.
     pub vnic: Option<VnicId>,
-    /// Docker's id, twelve characters.
+    /// Id of the network, twelve characters.
     pub network: String,
-    /// Docker's id, twelve characters.
+    /// Id of the endpoint, twelve characters.
     pub endpoint: String,
     /// UTC.
     pub created: String,
@@ -65,26 +65,17 @@ fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
 }
 
 impl Tx<'_> {
-    /// The endpoint of that id.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The endpoint with that id.
     pub fn endpoint(&self, id: &EndpointId) -> Result<Option<Endpoint>> {
         self.first(&format!("{ENDPOINT} WHERE id = ?1"), [Text(id)], endpoint)
     }
 
-    /// The endpoint that has a VNIC.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The endpoint of a VNIC.
     pub fn endpoint_of_vnic(&self, vnic: &VnicId) -> Result<Option<Endpoint>> {
         self.first(&format!("{ENDPOINT} WHERE vnic = ?1"), [Text(vnic)], endpoint)
     }
 
-    /// An endpoint of the network that has one of the addresses.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// An endpoint of the network with one of the addresses.
     pub fn endpoint_at(
         &self,
         network: &NetworkId,
@@ -98,18 +89,12 @@ impl Tx<'_> {
         )
     }
 
-    /// Every endpoint, oldest first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All endpoints, oldest first.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>> {
         self.all(&format!("{ENDPOINT} ORDER BY created"), [], endpoint)
     }
 
     /// The endpoints of a network.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn endpoints_of_network(&self, network: &NetworkId) -> Result<Vec<Endpoint>> {
         self.all(&format!("{ENDPOINT} WHERE network = ?1 ORDER BY created"), [Text(network)], endpoint)
     }
@@ -117,7 +102,7 @@ impl Tx<'_> {
     /// Records an endpoint.
     ///
     /// # Errors
-    /// The disk's; a VNIC or address that another endpoint has.
+    /// Another endpoint has the VNIC or an address.
     pub fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.change(
             "INSERT INTO endpoint_record (id, network, vnic, address, address6, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -133,18 +118,12 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets an endpoint. `false`: it was not there.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes an endpoint. `false`: there was none.
     pub fn delete_endpoint(&self, id: &EndpointId) -> Result<bool> {
         Ok(self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])? > 0)
     }
 
-    /// Every endpoint, for people.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All rows of view `endpoint`.
     pub fn endpoint_rows(&self) -> Result<Vec<EndpointRow>> {
         self.all("SELECT * FROM endpoint", [], |row| {
             Ok(EndpointRow {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `free_range`: the addresses of a set that are not taken, as runs that do not touch.
+//! Table `free_range`: the free addresses of a set, as ranges that do not touch.
 //!
-//! An address is either in one of these runs or in `address_record`. Taking one out of a run and giving one back
-//! touch at most three rows, found by the primary key, so the cost grows with the logarithm of the number of runs:
-//! an empty /24, a full /8 and an IPv6 /64 cost the same.
+//! An address is either in one of these ranges or in `address_record`. Removing an address and adding one change at most
+//! three rows, found by primary key, so the cost is logarithmic in the number of ranges: an empty /24, a full /8 and an
+//! IPv6 /64 cost the same.
 
 use std::net::IpAddr;
 
@@ -20,18 +20,12 @@ fn run(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
 
 impl Tx<'_> {
     /// The lowest free address within `range`.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn lowest_free(&self, set: &PoolSet, range: AddressRange) -> Result<Option<u128>> {
         let run = self.run_from(set, range.first)?;
         Ok(run.map(|run| run.first.max(range.first)).filter(|first| *first <= range.last))
     }
 
-    /// Takes an address out of the free runs. `false`: it was not in them.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Removes an address from the free ranges. `false`: it was not free.
     pub fn take(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
         let (family, number) = (Family::of(address), number(address));
         let Some(run) = self.run_from(set, number)?.filter(|run| run.contains(number)) else {
@@ -39,7 +33,7 @@ impl Tx<'_> {
         };
         match run.without(number) {
             (None, None) => self.delete_run(set, family, run.last)?,
-            // The run is found by its last address, which stays.
+            // The row's key is its last address, which stays.
             (below, Some(above)) => {
                 self.set_run_first(set, family, above)?;
                 if let Some(below) = below {
@@ -54,10 +48,7 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Gives an address back to the free runs, joining its neighbours.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Adds an address to the free ranges, and joins it with its neighbours.
     pub fn give(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         let (family, number) = (Family::of(address), number(address));
         let mut run = AddressRange { first: number, last: number };
@@ -76,7 +67,7 @@ impl Tx<'_> {
         self.insert_run(set, family, run)
     }
 
-    /// The first run that ends at `number` or above.
+    /// The first range that ends at `number` or above.
     fn run_from(&self, set: &PoolSet, number: u128) -> Result<Option<AddressRange>> {
         self.first(
             "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT 1",
@@ -106,11 +97,10 @@ impl Tx<'_> {
             .map(drop)
     }
 
-    /// Checks that the free runs and the taken addresses of every set make up the set, for tests and for an
-    /// administrator who doubts the file.
+    /// Checks that the free ranges and the allocated addresses of each set are a partition of it.
     ///
     /// # Errors
-    /// The first contradiction, or the disk's.
+    /// The first inconsistency.
     pub fn check_addresses(&self) -> Result<()> {
         let sets = self.all("SELECT id, subnet FROM pool_set", [], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Text<Subnet>>(1)?.0))
@@ -127,21 +117,21 @@ impl Tx<'_> {
 
 fn check_set(subnet: Subnet, runs: &[AddressRange], taken: Vec<AddressRange>) -> Result<()> {
     if runs.windows(2).any(|pair| pair[0].last.checked_add(1) == Some(pair[1].first)) {
-        bail!("two free runs touch");
+        bail!("two free ranges touch");
     }
     let mut pieces = [runs, &taken].concat();
     pieces.sort_by_key(|piece| piece.first);
     let show = |number| subnet.family().address(number);
     let mut next = Some(subnet.range().first);
     for piece in &pieces {
-        let expected = next.context("there are addresses beyond the end")?;
+        let expected = next.context("addresses beyond the end")?;
         if piece.first != expected {
-            bail!("{} is twice there, or {} not at all", show(piece.first), show(expected));
+            bail!("{} is recorded twice, or {} is missing", show(piece.first), show(expected));
         }
         next = piece.last.checked_add(1);
     }
     if next != subnet.range().last.checked_add(1) {
-        bail!("the last addresses are neither free nor taken");
+        bail!("the last addresses are neither free nor allocated");
     }
     Ok(())
 }

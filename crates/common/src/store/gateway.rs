@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Gateways beside the networks that have them: networks on one set share a gateway, and each counts.
+//! Reference counts of gateways, which the networks on a set share.
 
 use std::net::IpAddr;
 
@@ -11,25 +11,19 @@ use super::value::{Key, Text, get};
 use super::{Pool, PoolSet, Tx};
 use crate::types::PoolId;
 
-// Left to itself, SQLite takes the primary key here, and so all addresses of a set: INDEXED BY.
+// INDEXED BY: SQLite would choose the primary key here, and so visit all addresses of a set.
 
 /// The gateway of a set.
 pub(super) const GATEWAY_OF_SET: &str =
     "SELECT address FROM address_record INDEXED BY address_gateway WHERE set_id = ?1 AND kind = 'gateway'";
 
 impl Tx<'_> {
-    /// The gateway that a set's networks share so far.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The gateway of a set.
     pub fn gateway_of(&self, set: &PoolSet) -> Result<Option<IpAddr>> {
         self.first(GATEWAY_OF_SET, [set.id], |row| Ok(row.get::<_, Text<IpAddr>>(0)?.0))
     }
 
-    /// Counts a gateway's grants less by `less`. The caller keeps the count above zero.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Decreases the reference count of a gateway. The caller keeps it above zero.
     pub fn count_down(&self, set: &PoolSet, address: IpAddr, less: i64) -> Result<()> {
         self.change(
             "UPDATE address_record SET held = held - ?3 WHERE set_id = ?1 AND key = ?2",
@@ -38,12 +32,9 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Gateways that were granted more often than networks of ciao-net have them, the last time before `before`: how
-    /// often, and how many networks have each. Only of sets whose references are all such networks'; which set without
-    /// tenant a network is on may still be undecided.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Gateways whose reference count exceeds the number of networks with that gateway, with both numbers, if the last
+    /// grant is older than `before`. Only of sets whose references all belong to networks of ciao-net: the set of a
+    /// network without tenant may still be undecided.
     pub fn unclaimed_gateways(&self, before: i64) -> Result<Vec<(PoolSet, IpAddr, i64, i64)>> {
         self.all(
             "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, a.held,
@@ -58,12 +49,9 @@ impl Tx<'_> {
         )
     }
 
-    /// Gateways that are granted less often than networks of ciao-net have them, each of which is older than `before`:
-    /// through which pool one is to be granted, how often it is, and how many networks have it. Of the same sets as
+    /// Gateways whose reference count is below the number of networks with that gateway, with a pool to grant it through
+    /// and both numbers, if all these networks are older than `before`. Of the same sets as
     /// [`Self::unclaimed_gateways`].
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn unheld_gateways(&self, before: i64) -> Result<Vec<(Pool, IpAddr, i64, i64)>> {
         let found = self.all(
             "SELECT n.gateway AS address, count(*) AS networks,

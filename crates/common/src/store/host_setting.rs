@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `host_setting`: what ciao-net changed of the host's own settings since the host was started.
+//! Table `host_setting`: settings of the host that ciao-net changed since the host's boot.
 
 use anyhow::Result;
 use rusqlite::{Row, params};
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Tx, now};
 
-/// A setting of the host that was changed.
+/// A changed setting of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostSettingRow {
-    /// As `sysctl` or `iptables` take it.
+    /// Name, as for `sysctl` or `iptables`.
     pub name: String,
-    /// Its value before.
+    /// Previous value.
     pub before: String,
-    /// Its value since.
+    /// New value.
     pub after: String,
-    /// When, UTC.
+    /// Time of the change, UTC.
     pub changed: String,
 }
 
@@ -30,10 +30,7 @@ fn setting(row: &Row<'_>) -> rusqlite::Result<HostSettingRow> {
 }
 
 impl Tx<'_> {
-    /// The settings that were changed since this boot of the host, in no order.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The settings changed since this boot of the host, in any order.
     pub fn host_settings(&self, boot: &str) -> Result<Vec<HostSettingRow>> {
         self.all(
             "SELECT name, before, after, datetime(changed / 1000, 'unixepoch') AS changed FROM host_setting WHERE boot = ?1",
@@ -42,10 +39,7 @@ impl Tx<'_> {
         )
     }
 
-    /// Records that a setting is changed. One that was changed before since this boot keeps what was before that.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records the change of a setting. A repeated change in the same boot keeps the original value.
     pub fn record_host_setting(&self, boot: &str, name: &str, before: &str, after: &str) -> Result<()> {
         self.change(
             "INSERT INTO host_setting (name, before, after, boot, changed) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -56,10 +50,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets a setting that was put back.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes a setting that was restored.
     pub fn delete_host_setting(&self, name: &str) -> Result<()> {
         self.change("DELETE FROM host_setting WHERE name = ?1", [name]).map(drop)
     }

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The one SQLite file that both daemons keep their records in.
+//! The SQLite database of both daemons.
 //!
-//! **Persistence.** WAL with `synchronous=FULL`: when [`Store::write`] has returned, the change survives a power cut.
+//! **Durability.** WAL with `synchronous=FULL`: when [`Store::write`] has returned, the change survives a power failure.
 //!
-//! **Updating.** All changes of a daemon go through one thread, [`writer`]. It takes whatever requests are waiting, runs
-//! each in its own savepoint, commits once, and then answers them all, so many clients share one `fsync` and a failing
-//! request undoes only itself. SQLite serializes the two daemons' writers.
+//! **Writing.** All changes of a daemon go through one thread, [`writer`]. It runs all waiting changes, each in its own
+//! savepoint, commits once, and then returns all results: clients share one `fsync`, and a failing change rolls back
+//! only itself. SQLite serializes the writers of the two daemons.
 //!
-//! **Reading.** Readers have their own connections and see the last commit. A decision that a change depends on is
-//! read inside the change.
+//! **Reading.** Readers have their own connections and see the last commit. What a change depends on is read inside the
+//! change.
 //!
-//! **Interface.** A change is a closure over a [`Tx`], whose methods are grouped by table in the files beside this one:
-//! absence is an `Option` or `bool`, so no caller looks inside an error.
+//! **Interface.** A change is a closure over a [`Tx`], whose methods are grouped by table in the files beside this one.
+//! Absence is an `Option` or `bool`; no caller inspects an error.
+//!
+//! **Errors.** Every method that returns a `Result` fails if the database cannot be read or written, with advice for the
+//! administrator. `# Errors` lists only further causes.
 //!
 //! **Not supported**: a file on a network filesystem (WAL needs shared memory), two daemons of one kind on one file
-//! (the daemon's lock refuses that), foreign keys between the tables of the two daemons.
+//! (excluded by a lock), foreign keys between the tables of the two daemons.
 
 mod address;
 mod claim;
@@ -47,7 +50,7 @@ use anyhow::{Context, Result};
 use rusqlite::Connection;
 
 pub use crate::types::Scope;
-pub use address::{AddressKind, Held, LeaseRow};
+pub use address::{AddressKind, AddressRecord, LeaseRow};
 pub use endpoint::{Endpoint, EndpointRow};
 pub use host_setting::HostSettingRow;
 pub use network::{Network, NetworkRow, NetworkSubnet, Route};
@@ -62,22 +65,22 @@ pub use writer::Answer;
 use readers::Readers;
 use writer::Writer;
 
-/// The store. Cheap to share behind an `Arc`.
+/// The store; shared behind an `Arc`.
 pub struct Store {
     path: PathBuf,
-    // Dropped before the writer: the last connection to be closed removes the log, and a reading one cannot.
+    // Dropped before the writer: the last connection to be closed removes the log, which a reader cannot.
     readers: Readers,
     writer: Writer,
 }
 
 impl Store {
-    /// Opens the file, made with its folder if it is not there, and brings its schema to this version.
+    /// Opens the file and converts it to this schema version. Creates file and folder if missing.
     ///
     /// # Errors
-    /// A sentence for the administrator: no permission, not a database, from a newer version, locked.
+    /// No permission, not a ciao database, from an incompatible newer version, locked.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("make folder {}", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
         }
         let opened = || -> Result<Self> {
             let writer = Writer::start(connection::open_for_writing(path)?, connection::OpenFile::of(path)?)?;
@@ -86,10 +89,10 @@ impl Store {
         opened().with_context(|| format!("open database {}", path.display()))
     }
 
-    /// Opens an existing file for reading, as the command line does beside the daemons.
+    /// Opens an existing file for reading, for commands that run beside the daemons.
     ///
     /// # Errors
-    /// No such file, no permission, not a database, another version.
+    /// No such file, no permission, not a ciao database, another version.
     pub fn open_reading(path: &Path) -> Result<Reader> {
         let opened = connection::open_for_reading(path).and_then(|conn| {
             schema::check_version(&conn)?;
@@ -98,10 +101,7 @@ impl Store {
         opened.with_context(|| format!("open database {}", path.display()))
     }
 
-    /// Runs `change` in a transaction and returns its value once it is on the disk. An error undoes it.
-    ///
-    /// # Errors
-    /// That of `change`, or of the disk: then nothing was changed.
+    /// Runs `change` in a transaction and returns its value after the commit. An error rolls it back.
     pub fn write<T, F>(&self, change: F) -> Result<T>
     where
         T: Send + 'static,
@@ -110,7 +110,7 @@ impl Store {
         self.begin(change).wait()
     }
 
-    /// As [`Self::write`], for a caller with something else to do meanwhile.
+    /// As [`Self::write`], without waiting for the commit.
     pub fn begin<T, F>(&self, change: F) -> Answer<T>
     where
         T: Send + 'static,
@@ -119,8 +119,8 @@ impl Store {
         self.writer.begin(change, false)
     }
 
-    /// As [`Self::begin`], but a change whose turn has not come when nobody awaits it any more is not made: its caller
-    /// would never learn of it.
+    /// As [`Self::begin`], but skips the change if its result was dropped before it is run: the caller would not learn of
+    /// it.
     pub fn begin_while_awaited<T, F>(&self, change: F) -> Answer<T>
     where
         T: Send + 'static,
@@ -129,39 +129,30 @@ impl Store {
         self.writer.begin(change, true)
     }
 
-    /// Waits until every change that was begun before is on the disk, or has failed, so that a reader sees it.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Waits until all changes begun before are committed or have failed, so that readers see them.
     pub fn settle(&self) -> Result<()> {
         self.write(|_| Ok(()))
     }
 
-    /// Runs `query` on one consistent view of the last commit.
-    ///
-    /// # Errors
-    /// That of `query`, or of the disk.
+    /// Runs `query` on a consistent snapshot of the last commit.
     pub fn read<T>(&self, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         reading(&*self.readers.take()?, query)
     }
 
-    /// Where the file is.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// A reading connection of a process that never writes.
+/// A read-only connection.
 pub struct Reader {
     conn: Connection,
 }
 
 impl Reader {
-    /// Runs `query` on one consistent view of the last commit.
-    ///
-    /// # Errors
-    /// That of `query`, or of the disk.
+    /// Runs `query` on a consistent snapshot of the last commit.
     pub fn read<T>(&self, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         reading(&self.conn, query)
     }
@@ -174,7 +165,7 @@ fn reading<T>(conn: &Connection, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Re
     result
 }
 
-/// The time of now as the store keeps it: milliseconds since 1970, UTC.
+/// The current time in milliseconds since 1970, UTC.
 #[must_use]
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -16,31 +16,31 @@ use crate::types::{LinkName, Mtu, NetworkId, PoolId, Subnet, TenantId};
 pub struct Network {
     /// Docker's id.
     pub id: NetworkId,
-    /// Whose; `None`: a network of its own.
+    /// The tenant; `None`: isolated from all others.
     pub tenant: Option<TenantId>,
-    /// Where its bridge is; `None`: in the host's namespace.
+    /// Network namespace of the bridge; `None`: the host's.
     pub namespace: Option<String>,
-    /// Its bridge.
+    /// The bridge.
     pub bridge: LinkName,
-    /// Of its links, in bytes; `None`: the kernel's default.
+    /// MTU of the links; `None`: the kernel's default.
     pub mtu: Option<Mtu>,
-    /// Who answers the gateway's address.
+    /// What acts as the default gateway.
     pub egress: Egress,
-    /// What an endpoint without a VNIC gets.
+    /// Whether endpoints get automatic VNICs.
     pub vnics: VnicPolicy,
-    /// Of the container's interface name.
+    /// Prefix of the container's interface name.
     pub dst_prefix: String,
-    /// How its IPv6 leaves.
+    /// Egress of IPv6.
     pub egress6: Egress6,
-    /// Whether its containers may send with their own addresses only.
+    /// Whether anti-spoofing (port security) is on.
     pub secured: bool,
-    /// Whether its containers reach each other.
+    /// Whether its containers can reach each other.
     pub icc: bool,
-    /// What `CreateNetwork` said, as JSON: the same again is the same network.
+    /// The options of `CreateNetwork` as JSON, to recognize a repeated request.
     pub options: String,
-    /// Its subnets, IPv4 first.
+    /// Subnets, IPv4 first.
     pub subnets: Vec<NetworkSubnet>,
-    /// Routes beside the gateway's.
+    /// Routes in addition to the default route.
     pub routes: Vec<Route>,
 }
 
@@ -49,47 +49,47 @@ pub struct Network {
 pub struct NetworkSubnet {
     /// The subnet.
     pub subnet: Subnet,
-    /// The gateway, if it has one.
+    /// The gateway.
     pub gateway: Option<IpAddr>,
-    /// Addresses that others hold.
+    /// Auxiliary addresses (`--aux-address`).
     pub aux: Vec<IpAddr>,
-    /// ciao-ipam's set of addresses; `None`: another IPAM driver's.
+    /// The set of addresses at ciao-ipam; `None`: of another IPAM driver.
     pub set_id: Option<i64>,
-    /// The PoolID that it was requested with.
+    /// The PoolID of its request.
     pub pool: Option<PoolId>,
 }
 
-/// A route that a network's containers get.
+/// A route of a network's containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// Destination.
     pub destination: Subnet,
-    /// The router; `None`: the link itself.
+    /// The router; `None`: directly connected.
     pub next_hop: Option<IpAddr>,
 }
 
-/// A line of the list of networks, as view `network` shows it.
+/// A row of view `network`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkRow {
-    /// Whose.
+    /// The tenant.
     pub tenant: Option<TenantId>,
-    /// Its subnets, with blanks between.
+    /// Subnets, separated by blanks.
     pub subnets: Option<String>,
-    /// Their gateways.
+    /// Gateways, separated by blanks.
     pub gateways: Option<String>,
-    /// Its bridge.
+    /// The bridge.
     pub bridge: LinkName,
     /// The bridge's network namespace, or `(host)`.
     pub namespace: String,
-    /// `on`; or what its containers lack: `port_security=off`, or all on a bridge of the host's own.
+    /// `on`, `port_security=off`, or `none` on a bridge of the host.
     pub isolation: String,
-    /// Who answers the gateway's address.
+    /// What acts as the default gateway.
     pub egress: String,
-    /// Of its links, in bytes.
+    /// MTU of the links.
     pub mtu: Option<Mtu>,
     /// `auto` or `required`.
     pub vnics: String,
-    /// How many it has.
+    /// Number of endpoints.
     pub endpoints: i64,
     /// Docker's id, twelve characters.
     pub network: String,
@@ -119,36 +119,24 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
 const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options FROM network_record";
 
 impl Tx<'_> {
-    /// The network of that id.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The network with that id.
     pub fn network(&self, id: &NetworkId) -> Result<Option<Network>> {
         let found = self.first(&format!("{NETWORK} WHERE id = ?1"), [Text(id)], network)?;
         found.map(|network| self.with_subnets(network)).transpose()
     }
 
-    /// Every network, oldest first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All networks, oldest first.
     pub fn networks(&self) -> Result<Vec<Network>> {
         let networks = self.all(&format!("{NETWORK} ORDER BY created"), [], network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
-    /// The networks that were made before a time, in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The networks created before a time, in milliseconds since 1970.
     pub fn networks_before(&self, time: i64) -> Result<Vec<NetworkId>> {
         self.all("SELECT id FROM network_record WHERE created < ?1", [time], |row| get(row, "id"))
     }
 
-    /// The networks whose sets of addresses ciao-ipam has given up, all of them.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The networks without any set of addresses left at ciao-ipam.
     pub fn networks_without_pools(&self) -> Result<Vec<NetworkId>> {
         self.all(
             "SELECT network AS id FROM network_subnet GROUP BY network
@@ -159,27 +147,18 @@ impl Tx<'_> {
     }
 
     /// The networks of a tenant.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn networks_of_tenant(&self, tenant: &TenantId) -> Result<Vec<Network>> {
         let networks = self.all(&format!("{NETWORK} WHERE tenant = ?1 ORDER BY created"), [Text(tenant)], network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
     /// The networks whose bridges are in a namespace.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn networks_in_namespace(&self, namespace: &str) -> Result<Vec<Network>> {
         let networks = self.all(&format!("{NETWORK} WHERE namespace = ?1 ORDER BY created"), [namespace], network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
-    /// The networks whose bridge that is.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The networks on a bridge.
     pub fn networks_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<Vec<Network>> {
         let networks = self.all(
             &format!("{NETWORK} WHERE namespace IS ?1 AND bridge = ?2 ORDER BY created"),
@@ -213,9 +192,6 @@ impl Tx<'_> {
     }
 
     /// Records a network.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
             "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options, created)
@@ -258,10 +234,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Records which set of addresses a network's subnet is on, and its first pool.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records the set of addresses of a network's subnet, and its first pool.
     pub fn set_network_set(&self, network: &NetworkId, subnet: Subnet, set_id: i64) -> Result<()> {
         self.change(
             "UPDATE network_subnet SET set_id = ?3, pool = (SELECT pool_id FROM pool_record WHERE set_id = ?3 ORDER BY id LIMIT 1)
@@ -271,11 +244,8 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and has no
-    /// endpoint yet that shows which set is its own.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and has
+    /// no endpoint yet that determines its set.
     pub fn is_paired_by_time_alone(&self, pool: &Pool, nonce: Option<&str>) -> Result<bool> {
         let found = self.first(
             "SELECT 1 FROM pool_record o JOIN pool_set s ON s.id = o.set_id
@@ -290,10 +260,7 @@ impl Tx<'_> {
         Ok(found.is_some())
     }
 
-    /// Whether a tenant has a network or a VNIC on a bridge of the host's own. What is recorded there stays there.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Whether a tenant has a network or a VNIC on a bridge of the host.
     pub fn is_tenant_on_host_bridge(&self, tenant: Option<&TenantId>, bridge: &LinkName) -> Result<bool> {
         let Some(tenant) = tenant else { return Ok(false) };
         let has = |owner: &Option<TenantId>| owner.as_ref() == Some(tenant);
@@ -303,9 +270,6 @@ impl Tx<'_> {
     }
 
     /// Whether a network or live VNIC uses a bridge.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn is_bridge_used(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
         let used = self.first(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1 AND bridge = ?2)
@@ -317,9 +281,6 @@ impl Tx<'_> {
     }
 
     /// The bridges of the host that a network or live VNIC uses.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn host_bridges(&self) -> Result<Vec<LinkName>> {
         self.all(
             "SELECT bridge FROM network_record WHERE namespace IS NULL
@@ -330,9 +291,6 @@ impl Tx<'_> {
     }
 
     /// Whether a network or live VNIC is in a namespace.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn is_namespace_used(&self, namespace: &str) -> Result<bool> {
         let used = self.first(
             "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1)
@@ -343,11 +301,8 @@ impl Tx<'_> {
         Ok(used.is_some())
     }
 
-    /// The set without tenant, other than `mine`, that holds a lease of `address` in the same subnet, and the network
-    /// that is on it; `None` if `mine` holds it, or belongs to a tenant.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The set without tenant, other than `mine`, with a lease of `address` in the same subnet, and its network. `None` if
+    /// `mine` has the lease, or belongs to a tenant.
     pub fn own_set_holding(
         &self,
         mine: i64,
@@ -366,18 +321,12 @@ impl Tx<'_> {
         )
     }
 
-    /// Forgets a network. `false`: it was not there.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes a network. `false`: there was none.
     pub fn delete_network(&self, id: &NetworkId) -> Result<bool> {
         Ok(self.change("DELETE FROM network_record WHERE id = ?1", [Text(id)])? > 0)
     }
 
-    /// Every network, for people.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All rows of view `network`.
     pub fn network_rows(&self) -> Result<Vec<NetworkRow>> {
         self.all("SELECT * FROM network", [], |row| {
             Ok(NetworkRow {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tables `pool_set` and `pool_record`: a subnet's one set of addresses in a tenant's space, and the pools on it.
+//! Tables `pool_set` and `pool_record`: the set of addresses of a tenant's subnet, and the pools on it.
 
 use anyhow::{Context, Result};
 use rusqlite::{Row, params};
@@ -9,68 +9,68 @@ use super::value::{Key, Text, get, get_optional, text};
 use super::{Tx, now};
 use crate::types::{AddressSpace, PoolDescription, PoolId, Scope, Subnet, TenantId};
 
-/// One set of addresses.
+/// A set of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSet {
-    /// Its row.
+    /// Row id.
     pub id: i64,
-    /// The address space.
+    /// The scope.
     pub scope: Scope,
-    /// Whose; `None`: a space of its own.
+    /// The tenant; `None`: isolated from all other sets.
     pub tenant: Option<TenantId>,
-    /// All of its addresses.
+    /// All addresses.
     pub subnet: Subnet,
 }
 
-/// A pool that Docker has an id of.
+/// A pool, known to Docker by its PoolID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
-    /// Its row.
+    /// Row id.
     pub id: i64,
-    /// Docker's id.
+    /// The PoolID.
     pub pool_id: PoolId,
-    /// The addresses.
+    /// The set of addresses.
     pub set: PoolSet,
-    /// Where dynamic addresses come from, if not from all of them.
+    /// The range of dynamic addresses, if not the whole subnet.
     pub sub_pool: Option<Subnet>,
-    /// Whether dynamic addresses come one after the other.
+    /// Whether dynamic addresses are allocated in ascending order.
     pub serial: bool,
-    /// The last address given that way, as a number.
+    /// The last address allocated that way, as a number.
     pub cursor: Option<u128>,
-    /// How many requests have not been released.
+    /// Reference count: requests that were not released.
     pub refs: i64,
-    /// Of the local address space that it was last requested in.
+    /// Nonce of the address space of the last request.
     pub nonce: String,
-    /// When it was made, in milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub created: i64,
-    /// When it was last requested.
+    /// Time of the last request.
     pub requested: i64,
     /// The leadership of a global set.
     pub term: i64,
     /// Whether a new leader is restoring the set.
     pub restoring: bool,
-    /// Whether the set was made again from a PoolID: who has which address is not known.
+    /// Whether the set was rebuilt from a PoolID, so that its allocated addresses are not known.
     pub incomplete: bool,
 }
 
-/// A line of the list of pools.
+/// A row of view `pool`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolRow {
-    /// Whose.
+    /// The tenant.
     pub tenant: Option<TenantId>,
-    /// All of its addresses.
+    /// All addresses.
     pub subnet: Subnet,
-    /// Where dynamic addresses come from.
+    /// The range of dynamic addresses.
     pub sub_pool: Option<Subnet>,
     /// `local` or `global`.
     pub space: String,
-    /// Docker's networks on it, twelve characters each.
+    /// Ids of Docker's networks, twelve characters each.
     pub networks: Option<String>,
-    /// Requests that were not released.
+    /// Reference count.
     pub refs: i64,
-    /// Addresses granted through it.
+    /// Number of granted addresses.
     pub leases: i64,
-    /// Docker's id.
+    /// The PoolID.
     pub pool_id: PoolId,
     /// UTC.
     pub created: String,
@@ -114,18 +114,12 @@ fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
 }
 
 impl Tx<'_> {
-    /// The pool of that id.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The pool with that PoolID.
     pub fn pool_by_id(&self, id: &PoolId) -> Result<Option<Pool>> {
         self.first(&format!("{POOL} WHERE p.pool_id = ?1"), [Text(id)], pool)
     }
 
-    /// The oldest pool on that set with the same sub-pool and, if it matters, order.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The oldest pool on a set with that sub-pool and, if given, that order.
     pub fn pool_alike(&self, set: &PoolSet, sub_pool: Option<Subnet>, serial: Option<bool>) -> Result<Option<Pool>> {
         let sub_pool = sub_pool.map_or_else(String::new, |s| s.to_string());
         self.first(
@@ -138,18 +132,12 @@ impl Tx<'_> {
     }
 
     /// The pools on a set, oldest first.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn pools_of_set(&self, set: &PoolSet) -> Result<Vec<Pool>> {
         self.all(&format!("{POOL} WHERE p.set_id = ?1 ORDER BY p.id"), [set.id], pool)
     }
 
-    /// The local pools of that subnet that were requested more often than networks of ciao-net are on them, newest
-    /// request first; those without tenant only while no network is on their set.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The pools of that subnet with more references than networks of ciao-net, newest request first; those without
+    /// tenant only if their set has no network.
     pub fn pools_without_network(&self, scope: Scope, subnet: Subnet) -> Result<Vec<Pool>> {
         self.all(
             &format!(
@@ -163,10 +151,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The set of a tenant with exactly that subnet.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The set of a tenant with that subnet.
     pub fn pool_set_of(&self, scope: Scope, tenant: &TenantId, subnet: Subnet) -> Result<Option<PoolSet>> {
         self.first(
             "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = ?1 AND tenant = ?2 AND subnet = ?3",
@@ -175,10 +160,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The sets of a tenant (or of all who named none) that share an address with `subnet`, lowest end first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The sets of a tenant (`None`: those without tenant) that overlap `subnet`, lowest end first.
     pub fn pool_sets_touching(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Vec<PoolSet>> {
         let (range, family) = (subnet.range(), subnet.family());
         self.all(
@@ -189,10 +171,7 @@ impl Tx<'_> {
         )
     }
 
-    /// Makes a set whose addresses are all free.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Creates a set with all addresses free.
     pub fn insert_pool_set(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<PoolSet> {
         let (range, family) = (subnet.range(), subnet.family());
         let (first, last) = (Key::new(family, range.first), Key::new(family, range.last));
@@ -205,10 +184,7 @@ impl Tx<'_> {
         Ok(PoolSet { id, scope, tenant: tenant.cloned(), subnet })
     }
 
-    /// Makes a pool on a set, with one reference, that was requested in `space`. `tenant`: what the request named.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Creates a pool on a set, with reference count 1. `space` and `tenant` are those of the request.
     pub fn insert_pool(
         &self,
         set: &PoolSet,
@@ -229,19 +205,13 @@ impl Tx<'_> {
         self.insert_pool_as(set, &PoolId::describing(&described), space, sub_pool, serial)
     }
 
-    /// The highest row that a pool of this database ever had.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The highest row id that a pool of this database ever had.
     pub fn last_pool_row(&self) -> Result<i64> {
         let last = self.first("SELECT seq FROM sqlite_sequence WHERE name = 'pool_record'", [], |row| row.get(0))?;
         Ok(last.unwrap_or(0))
     }
 
-    /// The pools of that subnet whose own PoolID was lost.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The pools of that subnet whose PoolID was lost.
     pub fn lost_pools(&self, scope: Scope, subnet: Subnet) -> Result<Vec<Pool>> {
         let pools = self.all(
             &format!("{POOL} WHERE s.scope = ?1 AND s.subnet = ?2 ORDER BY p.id"),
@@ -251,18 +221,15 @@ impl Tx<'_> {
         Ok(pools.into_iter().filter(|pool| pool.pool_id.is_lost()).collect())
     }
 
-    /// Records whether it is known who has which address of a set.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records whether the allocated addresses of a set are unknown.
     pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
         self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete]).map(drop)
     }
 
-    /// Makes a pool on a set that Docker has an id of already, with one reference.
+    /// Creates a pool with an existing PoolID on a set, with reference count 1.
     ///
     /// # Errors
-    /// The disk's; the id is another pool's.
+    /// Another pool has the id.
     pub fn insert_pool_as(
         &self,
         set: &PoolSet,
@@ -275,22 +242,19 @@ impl Tx<'_> {
             "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, nonce, created, requested) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
             params![Text(id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, space.nonce(), now()],
         )?;
-        self.pool_by_id(id)?.context("the pool just made is not there")
+        self.pool_by_id(id)?.context("internal error (please report): the new pool is missing")
     }
 
-    /// Gives a pool whose own PoolID was lost the one that Docker has.
+    /// Records the PoolID of a pool whose PoolID was lost.
     ///
     /// # Errors
-    /// The disk's; the id is another pool's.
+    /// Another pool has the id.
     pub fn set_pool_id(&self, pool: &Pool, id: &PoolId) -> Result<()> {
         self.change("UPDATE network_subnet SET pool = ?2 WHERE pool = ?1", params![Text(&pool.pool_id), Text(id)])?;
         self.change("UPDATE pool_record SET pool_id = ?2 WHERE id = ?1", params![pool.id, Text(id)]).map(drop)
     }
 
-    /// Counts a reference more, as of now and of a request in `space`.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Adds a reference for a request in `space`.
     pub fn add_pool_ref(&self, pool: &Pool, space: &AddressSpace) -> Result<()> {
         self.change(
             "UPDATE pool_record SET refs = refs + 1, nonce = ?3, requested = max(requested, ?2) WHERE id = ?1",
@@ -299,28 +263,22 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Counts `less` references less.
+    /// Removes references.
     ///
     /// # Errors
-    /// The disk's, or a count below zero.
+    /// The count would be negative.
     pub fn drop_pool_refs(&self, pool: &Pool, less: i64) -> Result<()> {
         self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less]).map(drop)
     }
 
-    /// Remembers the last address given in serial mode.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records the last address allocated in ascending order.
     pub fn set_pool_cursor(&self, pool: &Pool, number: u128) -> Result<()> {
         let cursor = Key::new(pool.set.subnet.family(), number);
         self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor]).map(drop)
     }
 
-    /// Forgets a pool and frees the leases granted through it; its set goes with the last pool on it. A gateway that
-    /// other pools' networks may share stays as long as the set. Says how many leases were still held.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on other
+    /// pools may share, stay until then. Returns the number of leases released.
     pub fn delete_pool(&self, pool: &Pool) -> Result<usize> {
         let leases = self.leases_of_pool(pool)?;
         self.change("DELETE FROM pool_record WHERE id = ?1", [pool.id])?;
@@ -339,18 +297,12 @@ impl Tx<'_> {
         Ok(leases.len())
     }
 
-    /// The pools that were last asked for before a time, in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The pools last requested before a time, in milliseconds since 1970.
     pub fn pools_requested_before(&self, time: i64) -> Result<Vec<Pool>> {
         self.all(&format!("{POOL} WHERE p.created < ?1 AND p.requested < ?1 ORDER BY p.id"), [time], pool)
     }
 
-    /// The sets without tenant of that subnet that a network of ciao-net is on.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The sets without tenant of that subnet that have a network of ciao-net.
     pub fn own_sets_with_network(&self, subnet: Subnet) -> Result<Vec<i64>> {
         self.all(
             "SELECT DISTINCT s.id FROM pool_set s JOIN network_subnet n ON n.set_id = s.id WHERE s.tenant IS NULL AND s.subnet = ?1",
@@ -359,19 +311,13 @@ impl Tx<'_> {
         )
     }
 
-    /// How many networks of ciao-net are on a set.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The number of networks of ciao-net on a set.
     pub fn networks_on_set(&self, set: i64) -> Result<i64> {
         let count = self.first("SELECT count(*) FROM network_subnet WHERE set_id = ?1", [set], |row| row.get(0))?;
         Ok(count.unwrap_or(0))
     }
 
-    /// Every pool, for people.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All rows of view `pool`.
     pub fn pools(&self) -> Result<Vec<PoolRow>> {
         self.all(
             "SELECT tenant, subnet, sub_pool, space, networks, refs, leases, pool_id, created FROM pool",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A few reading connections that many threads share.
+//! A pool of read-only connections, shared by all threads.
 //!
-//! Opening one costs more than most reads, and each has a cache of its own; so there are few, and who finds none free
-//! waits for one: a read takes microseconds.
+//! Opening one costs more than most reads, and each has a cache of its own, so there are few. A thread that finds none
+//! idle waits for one: a read takes microseconds.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use rusqlite::Connection;
 
 use super::connection;
 
-/// How many there are at most. More than cores help little.
+/// Maximum number of connections. More than cores help little.
 const MOST: usize = 4;
 
 pub(super) struct Readers {
     path: PathBuf,
     state: Mutex<State>,
-    given: Condvar,
+    returned: Condvar,
 }
 
 #[derive(Default)]
@@ -30,54 +30,54 @@ struct State {
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: Mutex::default(), given: Condvar::new() }
+        Self { path, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// An idle connection, a new one, or the next that is given back.
-    pub(super) fn take(&self) -> Result<Taken<'_>> {
+    /// An idle connection, a new one, or the next one returned.
+    pub(super) fn take(&self) -> Result<PooledConnection<'_>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(conn) = state.idle.pop() {
-                return Ok(Taken { readers: self, conn: Some(conn) });
+                return Ok(PooledConnection { readers: self, conn: Some(conn) });
             }
             if state.opened < MOST {
                 state.opened += 1;
                 drop(state);
                 return self.open();
             }
-            state = self.given.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn open(&self) -> Result<Taken<'_>> {
+    fn open(&self) -> Result<PooledConnection<'_>> {
         match connection::open_for_reading(&self.path) {
-            Ok(conn) => Ok(Taken { readers: self, conn: Some(conn) }),
+            Ok(conn) => Ok(PooledConnection { readers: self, conn: Some(conn) }),
             Err(error) => {
                 self.state.lock().unwrap_or_else(PoisonError::into_inner).opened -= 1;
-                self.given.notify_one();
+                self.returned.notify_one();
                 Err(error).context("open database for reading")
             }
         }
     }
 }
 
-/// A connection that goes back when it is dropped, whatever happened to who took it.
-pub(super) struct Taken<'a> {
+/// A connection that returns to the pool when dropped.
+pub(super) struct PooledConnection<'a> {
     readers: &'a Readers,
     conn: Option<Connection>,
 }
 
-impl Deref for Taken<'_> {
+impl Deref for PooledConnection<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        self.conn.as_ref().expect("taken until dropped")
+        self.conn.as_ref().expect("present until dropped")
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
         self.readers.state.lock().unwrap_or_else(PoisonError::into_inner).idle.extend(self.conn.take());
-        self.readers.given.notify_one();
+        self.readers.returned.notify_one();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `host_route`: the subnets that the host itself routes. ciao-net sees and writes them; ciao-ipam, which has no
-//! network, chooses no pool there.
+//! Table `host_route`: the subnets of the host's routes. ciao-net records them; ciao-ipam, which cannot see them, avoids
+//! them when it chooses a pool.
 
 use anyhow::Result;
 use rusqlite::params;
@@ -10,18 +10,12 @@ use super::value::{Key, Text, get};
 use crate::types::Subnet;
 
 impl Tx<'_> {
-    /// The subnets as they were last written.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The recorded subnets.
     pub fn host_routes(&self) -> Result<Vec<Subnet>> {
         self.all("SELECT subnet FROM host_route", [], |row| get(row, "subnet"))
     }
 
-    /// Writes the subnets of now.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Replaces the recorded subnets.
     pub fn set_host_routes(&self, subnets: &[Subnet]) -> Result<()> {
         self.change("DELETE FROM host_route", [])?;
         for subnet in subnets {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whose file it is, which version it has, and how it becomes this program's.
+//! Owner and version of the file, and its conversion to this version.
 //!
-//! A new file gets `schema.sql`. An older one is stepped up by the scripts `schema-N.sql`, after a backup of it. A newer
-//! one is used as it is if the program that wrote it recorded that this version still may: so the two daemons are
-//! upgraded one after the other.
+//! A new file is created from `schema.sql`. An older one is backed up and converted by the scripts `schema-N.sql`. A newer
+//! one is used as it is if the program that converted it recorded that this version is compatible, so that the two
+//! daemons can be upgraded one after the other.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,32 +13,32 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::file::{beside, explain};
 
-/// Every table, for a new file.
+/// All tables, for a new file.
 const TABLES: &str = include_str!("schema.sql");
-/// The views, made again with each new version.
+/// The views, created again with each new version.
 const VIEWS: &str = include_str!("views.sql");
-/// One script for each step from version N to N + 1, from version 1 on.
+/// The conversions from version N to N + 1, beginning with 1.
 const STEPS: [&str; 3] = [include_str!("schema-2.sql"), include_str!("schema-3.sql"), include_str!("schema-4.sql")];
 
-/// The version that this program reads and writes.
+/// The version of this program.
 pub(super) const VERSION: i64 = 1 + STEPS.len() as i64;
-/// The oldest version of a program that may go on using a file of [`VERSION`].
+/// The oldest version of a program that can use a file of [`VERSION`].
 const COMPATIBLE: i64 = 4;
 
-/// "ciao": whose file it is, in SQLite's header. Files up to version 3 have none.
+/// `application_id` in SQLite's header: "ciao". Files up to version 3 have none.
 const APPLICATION: i64 = 0x6369_616f;
-/// The last version without it.
+/// The last version without `application_id`.
 const UNMARKED: i64 = 3;
 
-/// What a file is.
+/// Kind of a file.
 enum Kind {
-    /// There is nothing in it.
+    /// Empty.
     Empty,
-    /// A database of ciao of that version.
+    /// A ciao database of that version.
     Ciao(i64),
 }
 
-/// What a file is. A database of another program is refused.
+/// The kind of the file. Fails for a database of another program.
 fn kind(conn: &Connection) -> Result<Kind> {
     let number = |pragma| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map_err(explain);
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -51,7 +51,7 @@ fn kind(conn: &Connection) -> Result<Kind> {
         (0, 1..=UNMARKED, _) if is_old => Ok(Kind::Ciao(version)),
         (_, _, tables) => bail!(
             "the file is a database of another program (application id {application:#x}, tables: {}): give the path of \
-             ciao's, or of a file that does not exist",
+             ciao's database, or of a file that does not exist",
             tables.as_deref().unwrap_or("none")
         ),
     }
@@ -62,18 +62,18 @@ fn has_table(conn: &Connection, name: &str) -> Result<bool> {
     Ok(found.optional().map_err(explain)?.is_some())
 }
 
-/// Refuses the database of another program, before anything in it is changed.
+/// Refuses the database of another program, before changing it.
 pub(super) fn check_owner(conn: &Connection) -> Result<()> {
     kind(conn).map(drop)
 }
 
-/// Whether the other daemon, upgraded meanwhile, has converted the file to a version that this program does not know.
+/// Fails if the other daemon, upgraded meanwhile, has converted the file to an incompatible version.
 pub(super) fn check_unchanged(conn: &Connection) -> Result<()> {
     let found = conn.prepare_cached("PRAGMA user_version").and_then(|mut s| s.query_row([], |row| row.get(0)));
     check_newer(conn, found.map_err(explain)?)
 }
 
-/// Whether this program can use the file as it is.
+/// Fails if this program cannot use the file as it is.
 pub(super) fn check_version(conn: &Connection) -> Result<()> {
     match kind(conn)? {
         Kind::Empty => bail!("the file is empty: start ciao-net or ciao-ipam once"),
@@ -85,7 +85,7 @@ pub(super) fn check_version(conn: &Connection) -> Result<()> {
     }
 }
 
-/// A newer file is used if its writer recorded that programs of this version may.
+/// Fails if the file is newer and this version is not compatible.
 fn check_newer(conn: &Connection, found: i64) -> Result<()> {
     if found <= VERSION {
         return Ok(());
@@ -98,13 +98,13 @@ fn check_newer(conn: &Connection, found: i64) -> Result<()> {
         .map_err(explain)?;
     ensure!(
         compatible.is_some_and(|oldest| oldest <= VERSION),
-        "the schema is version {found}, this program knows versions up to {VERSION}: install the newer ciao again, or \
+        "the schema is version {found}, this program supports versions up to {VERSION}: install the newer ciao again, or \
          restore the backup from before its installation"
     );
     Ok(())
 }
 
-/// Brings the file at `path` to [`VERSION`]. The caller holds the lock of the file's folder.
+/// Converts the file at `path` to [`VERSION`]. The caller holds its lock.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
     match kind(conn)? {
         Kind::Empty => create(conn),
@@ -127,7 +127,7 @@ fn create(conn: &mut Connection) -> Result<()> {
 
 fn step(conn: &mut Connection, found: i64) -> Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
-    // A table under a view cannot be made again.
+    // A table with views cannot be replaced.
     for view in ["pool", "lease", "network", "endpoint", "vnic", "port"] {
         transaction.execute_batch(&format!("DROP VIEW IF EXISTS {view}")).map_err(explain)?;
     }
@@ -138,7 +138,7 @@ fn step(conn: &mut Connection, found: i64) -> Result<()> {
     transaction.commit().map_err(explain)
 }
 
-/// The views, and what marks the file as ciao's of this version.
+/// Creates the views and records owner and version.
 fn finish(conn: &Connection) -> Result<()> {
     conn.execute_batch(VIEWS).map_err(explain)?;
     conn.execute("INSERT OR REPLACE INTO setting (name, value) VALUES ('compatible', ?1)", [COMPATIBLE.to_string()])
@@ -147,7 +147,7 @@ fn finish(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "user_version", VERSION).map_err(explain)
 }
 
-/// Copies the file to `PATH.before-vN` beside it, whole or not at all. One from an earlier try is replaced.
+/// Copies the file to `PATH.before-vN` atomically. A copy of an earlier attempt is replaced.
 fn back_up(conn: &Connection, path: &Path) -> Result<PathBuf> {
     let (copy, part) = (beside(path, &format!(".before-v{VERSION}")), beside(path, ".part"));
     if part.exists() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `setting`: facts of this host.
+//! Table `setting`: settings of the host and the database.
 
 use anyhow::{Context, Result};
 use rusqlite::params;
@@ -7,49 +7,34 @@ use rusqlite::params;
 use super::Tx;
 use crate::types::{PoolDescription, random_hex};
 
-/// The setting with this database's name, and, with a name of before behind it, the last row under that.
+/// The setting with this database's name; followed by an earlier name: the last row created under that name.
 const DATABASE: &str = "database";
 
 impl Tx<'_> {
-    /// The value of a setting, which is `fresh` from now on if it was not there.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The value of a setting, set to `fresh` if it is missing.
     pub fn setting_or(&self, name: &str, fresh: &str) -> Result<String> {
         self.change("INSERT INTO setting (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![name, fresh])?;
         self.first("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))?
-            .with_context(|| format!("setting {name} is not there"))
+            .with_context(|| format!("setting {name} is missing"))
     }
 
     /// The value of a setting.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn setting(&self, name: &str) -> Result<Option<String>> {
         self.first("SELECT value FROM setting WHERE name = ?1", [name], |row| row.get(0))
     }
 
-    /// Gives a setting a value.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Sets a value.
     pub fn set_setting(&self, name: &str, value: &str) -> Result<()> {
         self.change("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)", params![name, value]).map(drop)
     }
 
-    /// What this database calls itself in the PoolIDs that are made now.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The database's name in new PoolIDs.
     pub fn database(&self) -> Result<String> {
         self.setting_or(DATABASE, &random_hex::<4>())
     }
 
-    /// Takes another name from now on, as at every start: this may be an older copy, and what was made after it was
-    /// taken has names that are not known here. How far the rows went under the name of before is kept.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Gives the database a new name, at every start: this may be an older copy, so ids made under the old name may exist
+    /// that are not recorded here. The last row created under the old name is kept.
     pub fn rename_database(&self) -> Result<()> {
         if let Some(before) = self.setting(DATABASE)? {
             self.set_setting(&format!("{DATABASE} {before}"), &self.last_pool_row()?.to_string())?;
@@ -57,10 +42,7 @@ impl Tx<'_> {
         self.set_setting(DATABASE, &random_hex::<4>())
     }
 
-    /// Whether a pool was made here that is not recorded any more, because it was released.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Whether this database created the pool, so that it was released if it is not recorded.
     pub fn was_released(&self, pool: &PoolDescription) -> Result<bool> {
         let last = match self.setting(&format!("{DATABASE} {}", pool.database))? {
             Some(last) => last.parse().unwrap_or(i64::MAX),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Terms of global sets: which leadership of a swarm's manager granted what.
+//! Terms of global sets: the leadership of a swarm's manager that granted an address.
 //!
-//! A new leader requests everything that exists again, then allocates anew. What it does not request again may be gone,
-//! or may live on because the leadership did not change after all; so it is kept as long as there is room, and at least
-//! until one lease was requested again, which only a new leader does.
+//! A new leader first requests everything that exists again. What it does not request again may be gone, or still be in
+//! use because the leadership did not change after all; so it is kept while there is room, and at least until one lease
+//! was requested again, which only a new leader does.
 
 use std::net::IpAddr;
 
@@ -15,51 +15,39 @@ use super::value::{Text, get};
 use super::{PoolSet, Tx, now};
 use crate::types::{Scope, Subnet, TenantId};
 
-/// Where the count of leaderships is kept.
+/// Setting with the number of leaderships.
 const LEADERSHIP: &str = "leadership";
 
-/// How far a global set is in being restored.
+/// State of the restore of a global set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
-    /// The leadership that it is of.
+    /// The leadership of the set.
     pub term: i64,
-    /// Since when a new leader is restoring it.
+    /// Begin of a restore by a new leader.
     pub restoring: Option<i64>,
-    /// Whether that leader requested one of its leases again.
+    /// Whether that leader requested one of the leases again.
     pub confirmed: bool,
 }
 
 impl Tx<'_> {
-    /// How often this node's engine has started or become a swarm's leader, at most.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Upper bound of the times this node's engine has started or become a swarm's leader.
     pub fn leadership(&self) -> Result<i64> {
         Ok(self.setting(LEADERSHIP)?.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
-    /// Counts one more.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Counts a new leadership.
     pub fn count_leadership(&self) -> Result<()> {
         self.set_setting(LEADERSHIP, &(self.leadership()? + 1).to_string())
     }
 
-    /// A set's term.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The term of a set.
     pub fn term_of(&self, set: &PoolSet) -> Result<Option<Term>> {
         self.first("SELECT term, restoring, confirmed FROM pool_set WHERE id = ?1", [set.id], |row| {
             Ok(Term { term: row.get(0)?, restoring: row.get(1)?, confirmed: row.get(2)? })
         })
     }
 
-    /// The oldest global set of that tenant and subnet that is of a leadership before this one.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The oldest global set of that tenant and subnet of an earlier leadership.
     pub fn set_of_former_term(&self, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Option<PoolSet>> {
         let before = self.leadership()?;
         self.first(
@@ -70,11 +58,8 @@ impl Tx<'_> {
         )
     }
 
-    /// Records that a set was requested under this leadership; a new one is of its term.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn ask_for_set(&self, set: &PoolSet, is_new: bool) -> Result<()> {
+    /// Records that a set was requested under this leadership, which is the term of a new set.
+    pub fn record_set_request(&self, set: &PoolSet, is_new: bool) -> Result<()> {
         let leadership = self.leadership()?;
         self.change(
             "UPDATE pool_set SET asked = ?2, term = iif(?3, ?2, term) WHERE id = ?1",
@@ -83,11 +68,8 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// A new leader begins to restore a set: it is of this term, what was granted before is former, and nothing refers
-    /// to its pools.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Begins the restore of a set by a new leader: the set gets this term, earlier grants are former, and the pools have
+    /// no references.
     pub fn begin_restore(&self, set: &PoolSet) -> Result<()> {
         self.change(
             "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
@@ -96,18 +78,12 @@ impl Tx<'_> {
         self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id]).map(drop)
     }
 
-    /// Records that the leader requested one of the set's leases again.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records that the leader requested a lease of the set again.
     pub fn confirm_restore(&self, set: &PoolSet) -> Result<()> {
         self.change("UPDATE pool_set SET confirmed = 1 WHERE id = ?1 AND confirmed = 0", [set.id]).map(drop)
     }
 
-    /// Takes the beginning of a restore back: it was the same leader all the time. What was former is granted.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Cancels a restore, since the leader did not change. Former grants are valid again.
     pub fn cancel_restore(&self, set: &PoolSet) -> Result<()> {
         self.change(
             "UPDATE address_record SET term = (SELECT term FROM pool_set WHERE id = ?1) WHERE set_id = ?1",
@@ -117,19 +93,13 @@ impl Tx<'_> {
         self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id]).map(drop)
     }
 
-    /// The restore of a set is over.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Ends the restore of a set.
     pub fn finish_restore(&self, set: &PoolSet) -> Result<()> {
         self.change("UPDATE pool_record SET former = 0 WHERE set_id = ?1", [set.id])?;
         self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id]).map(drop)
     }
 
-    /// Addresses of a set that were granted under an earlier leadership and not requested again, longest granted first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Addresses of a set granted under an earlier leadership and not requested again, oldest grant first.
     pub fn former_of_set(&self, set: &PoolSet) -> Result<Vec<IpAddr>> {
         self.all(
             "SELECT a.address FROM address_record a JOIN pool_set s ON s.id = a.set_id
@@ -139,10 +109,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The sets whose restore began before a time and was confirmed.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The sets with a confirmed restore that began before a time.
     pub fn sets_restored_before(&self, time: i64) -> Result<Vec<PoolSet>> {
         self.all(
             "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = 'global' AND confirmed = 1 AND restoring <= ?1",
@@ -151,10 +118,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The global sets that no leader asked for since an earlier leadership, if this one has restored another set.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The global sets not requested since an earlier leadership, if this one has restored another set.
     pub fn sets_of_former_leaders(&self) -> Result<Vec<PoolSet>> {
         self.all(
             "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = 'global' AND asked < ?1
@@ -166,7 +130,7 @@ impl Tx<'_> {
 }
 
 impl PoolSet {
-    /// Whether a swarm's leader allocates it.
+    /// Whether the set is allocated by a swarm's leader.
     #[must_use]
     pub fn is_global(&self) -> bool {
         self.scope == Scope::Global

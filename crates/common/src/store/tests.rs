@@ -43,7 +43,7 @@ fn a_failing_change_undoes_only_itself() {
 #[test]
 fn a_panicking_change_is_an_error_and_the_store_goes_on() {
     let (_folder, store) = store();
-    let failed: Result<()> = store.write(|_| panic!("a defect"));
+    let failed: Result<()> = store.write(|_| panic!("expected by the test"));
     assert!(failed.unwrap_err().to_string().contains("panicked"));
     assert_eq!(store.write(|tx| tx.setting_or("a", "1")).unwrap(), "1");
 }
@@ -77,17 +77,17 @@ fn a_second_store_on_the_file_sees_what_the_first_committed() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_database_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ciao.db");
     std::fs::write(&path, "x".repeat(4096)).unwrap();
     let error = format!("{:#}", Store::open(&path).err().unwrap());
-    assert!(error.contains("no ciao database"), "{error}");
+    assert!(error.contains("not a ciao database"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "x".repeat(4096));
 }
 
 #[test]
-fn an_administrator_s_open_transaction_is_an_error_that_says_so_and_passes() {
+fn an_administrator_s_open_transaction_is_a_temporary_error() {
     let (_folder, store) = store();
     let other = Connection::open(store.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -98,7 +98,7 @@ fn an_administrator_s_open_transaction_is_an_error_that_says_so_and_passes() {
 }
 
 #[test]
-fn taking_and_giving_keep_the_runs_whole() {
+fn free_ranges_stay_consistent() {
     let (_folder, store) = store();
     store
         .write(|tx| {
@@ -125,7 +125,7 @@ fn taking_and_giving_keep_the_runs_whole() {
         .unwrap();
 }
 
-/// How SQLite runs a statement; what is not bound is NULL, and no plan depends on it.
+/// SQLite's query plan of a statement. Unbound parameters are NULL; no plan depends on them.
 fn plan_of(store: &Store, statement: &str) -> Vec<String> {
     let reader = Store::open_reading(store.path()).unwrap();
     let mut explain = reader.conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
@@ -133,7 +133,7 @@ fn plan_of(store: &Store, statement: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_nobody_s_is_searched_for_and_no_table_that_grows_is_scanned() {
+fn orphaned_leases_are_found_by_index_without_a_table_scan() {
     let (_folder, store) = store();
     let expected = [
         (unclaimed::IS_ABANDONED, "SEARCH a USING PRIMARY KEY (set_id=? AND key=?)"),

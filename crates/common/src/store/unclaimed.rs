@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leases that are nobody's: granted for an endpoint of a network of ciao-net that never came, or is gone.
+//! Orphaned leases: granted for an endpoint of a network of ciao-net that was never created, or is deleted.
 //!
-//! That stands in ciao-net's tables, so it is found by looking at the leases, a page at a time; what was found is kept in
-//! column `unclaimed`, with an index of its own.
+//! This follows only from ciao-net's tables, so all leases are scanned, a page at a time. Column `unclaimed`, with an
+//! index of its own, records those found.
 
 use std::net::IpAddr;
 
@@ -13,14 +13,14 @@ use super::pool::pool_set;
 use super::value::{Key, get};
 use super::{PoolSet, Tx, now};
 
-/// Whether `a`, an address record of the set `s`, is a lease of a network of ciao-net that no endpoint has.
+/// Whether `a`, an address record of the set `s`, is a lease of a network of ciao-net without an endpoint.
 macro_rules! abandoned {
     () => {
         "a.kind = 'lease' AND s.scope = 'local'
          AND EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id)
          AND NOT EXISTS (SELECT 1 FROM network_subnet n JOIN endpoint_record e
                          ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address) WHERE n.set_id = s.id)
-         -- Which of two sets without tenant a network is on may still be undecided: an endpoint on either counts.
+         -- The set of a network without tenant may still be undecided: an endpoint on either counts.
          AND NOT (s.tenant IS NULL
                   AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
                               JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
@@ -36,7 +36,7 @@ pub(super) const IS_ABANDONED: &str = concat!(
     abandoned!()
 );
 
-/// A page of the table with which of them are abandoned and not known to be.
+/// A page of the table, with whether each lease is abandoned and not recorded as such.
 pub(super) const NEWLY_ABANDONED: &str = concat!(
     "SELECT s.id, s.scope, s.tenant, s.subnet, a.address, (a.unclaimed IS NULL AND a.granted < ?3 AND ",
     abandoned!(),
@@ -44,13 +44,13 @@ pub(super) const NEWLY_ABANDONED: &str = concat!(
      WHERE (a.set_id, a.key) > (?1, ?2) ORDER BY a.set_id, a.key LIMIT ?4"
 );
 
-// Left to itself, SQLite takes the primary key for these, and so all addresses of a set: INDEXED BY.
+// INDEXED BY: SQLite would choose the primary key here, and so visit all addresses of a set.
 
-/// Leases of a set that are known to be nobody's for some time.
+/// Leases of a set recorded as orphaned for some time.
 pub(super) const UNCLAIMED_OF_SET: &str = "SELECT address FROM address_record INDEXED BY address_unclaimed
      WHERE set_id = ?1 AND unclaimed <= ?2 ORDER BY unclaimed LIMIT ?3";
 
-/// The same of all sets, and leases that were claimed after all. CROSS JOIN: a search for each set, in that order.
+/// The same of all sets, and recorded leases that have an endpoint now. CROSS JOIN: one search per set, in that order.
 pub(super) const UNCLAIMED: &str = concat!(
     "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
      CROSS JOIN address_record a INDEXED BY address_unclaimed ON a.set_id = s.id
@@ -60,20 +60,14 @@ pub(super) const UNCLAIMED: &str = concat!(
 );
 
 impl Tx<'_> {
-    /// Whether an address is a lease of a network of ciao-net that was granted before `before` and that no endpoint has
-    /// claimed; an auxiliary address is none.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Whether an address is a lease of a network of ciao-net, granted before `before`, without an endpoint. Auxiliary
+    /// addresses are not.
     pub fn is_abandoned(&self, set: &PoolSet, address: IpAddr, before: i64) -> Result<bool> {
         Ok(self.first(IS_ABANDONED, params![set.id, Key::of(address), before], |_| Ok(()))?.is_some())
     }
 
-    /// The next `most` taken addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and
-    /// not yet known to be nobody's. Only a look at all finds these: what an endpoint does is not recorded here.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The next `most` allocated addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and
+    /// not recorded as orphaned.
     pub fn newly_abandoned(
         &self,
         after: (i64, IpAddr),
@@ -85,10 +79,7 @@ impl Tx<'_> {
         })
     }
 
-    /// Records that a lease is known to be nobody's from now on.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records that a lease is orphaned.
     pub fn set_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
             "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2 AND unclaimed IS NULL",
@@ -97,10 +88,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets so of a lease that was claimed after all.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records that a lease is not orphaned.
     pub fn forget_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
             "UPDATE address_record SET unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
@@ -109,18 +97,12 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// The first `most` leases of a set that are known to be nobody's since `until` or longer, longest first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The first `most` leases of a set orphaned since `until` or longer, longest first.
     pub fn unclaimed_of_set(&self, set: &PoolSet, until: i64, most: usize) -> Result<Vec<IpAddr>> {
         self.all(UNCLAIMED_OF_SET, params![set.id, until, i64::try_from(most)?], |row| get(row, "address"))
     }
 
-    /// `most` of such leases of all sets, and of those that were known to be nobody's and are claimed after all.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// `most` such leases of all sets, and recorded ones that have an endpoint now.
     pub fn unclaimed(&self, until: i64, most: usize) -> Result<Vec<(PoolSet, IpAddr)>> {
         self.all(UNCLAIMED, params![until, i64::try_from(most)?], |row| {
             Ok((pool_set(row, "id")?, get(row, "address")?))

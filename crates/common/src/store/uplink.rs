@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tables `uplink_record` and `port_record`: namespaces' ways to the host, and the host's ports that lead to containers.
+//! Tables `uplink_record` and `port_record`: uplinks of namespaces, and published ports.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,14 +14,14 @@ use super::value::{Text, get};
 use super::words::words;
 use crate::types::{EndpointId, LinkName};
 
-/// A namespace's way to the host.
+/// The uplink of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     /// The namespace.
     pub namespace: String,
-    /// Which pair of the pools its addresses are.
+    /// Index of its address pair in the uplink pools.
     pub number: u32,
-    /// The host's end.
+    /// Name of the host's end.
     pub host_link: LinkName,
 }
 
@@ -40,10 +40,10 @@ pub enum Protocol {
 words!(Protocol, "protocol", Tcp = "tcp", Udp = "udp", Sctp = "sctp");
 
 impl Protocol {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// IANA's number, as in an IP header.
+    /// IANA protocol number.
     #[must_use]
     pub fn number(self) -> u8 {
         match self {
@@ -54,22 +54,22 @@ impl Protocol {
     }
 }
 
-/// A port of the host that leads to a container.
+/// A published port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
-    /// Of both ports.
+    /// The protocol.
     pub protocol: Protocol,
-    /// Where the host listens; unspecified: everywhere.
+    /// Address of the host; unspecified: all addresses.
     pub host_address: IpAddr,
-    /// The host's.
+    /// Port of the host.
     pub host_port: u16,
-    /// The container's.
+    /// The container's endpoint.
     pub endpoint: EndpointId,
-    /// The container's tenant's.
+    /// Network namespace of the tenant.
     pub namespace: String,
-    /// The container's.
+    /// Address of the container.
     pub address: IpAddr,
-    /// The container's.
+    /// Port of the container.
     pub container_port: u16,
 }
 
@@ -94,26 +94,17 @@ const PORT: &str =
     "SELECT protocol, host_address, host_port, endpoint, namespace, address, container_port FROM port_record";
 
 impl Tx<'_> {
-    /// A namespace's uplink.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The uplink of a namespace.
     pub fn uplink(&self, namespace: &str) -> Result<Option<Uplink>> {
         self.first(&format!("{UPLINK} WHERE namespace = ?1"), [namespace], uplink)
     }
 
-    /// Every uplink.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All uplinks.
     pub fn uplinks(&self) -> Result<Vec<Uplink>> {
         self.all(&format!("{UPLINK} ORDER BY number"), [], uplink)
     }
 
-    /// The lowest number from `start` on that no uplink has.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The lowest unused number from `start`.
     pub fn free_uplink_number(&self, start: u32) -> Result<u32> {
         let free = self.first(
             "SELECT min(n) FROM (SELECT ?1 AS n UNION ALL SELECT number + 1 FROM uplink_record WHERE number >= ?1)
@@ -127,7 +118,7 @@ impl Tx<'_> {
     /// Records an uplink.
     ///
     /// # Errors
-    /// The disk's; a number or link that another one has.
+    /// Another uplink has the number or link.
     pub fn insert_uplink(&self, uplink: &Uplink) -> Result<()> {
         self.change(
             "INSERT INTO uplink_record (namespace, number, host_link) VALUES (?1, ?2, ?3)",
@@ -136,18 +127,12 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets an uplink.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes an uplink.
     pub fn delete_uplink(&self, namespace: &str) -> Result<()> {
         self.change("DELETE FROM uplink_record WHERE namespace = ?1", [namespace]).map(drop)
     }
 
-    /// Who has a port of the host, on that address or on every one.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The published port of the host at that address or at all addresses.
     pub fn port_at(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<Port>> {
         let every = if address.is_ipv4() { "0.0.0.0" } else { "::" };
         self.first(
@@ -158,17 +143,11 @@ impl Tx<'_> {
     }
 
     /// The published ports of an endpoint.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn ports_of(&self, endpoint: &EndpointId) -> Result<Vec<Port>> {
         self.all(&format!("{PORT} WHERE endpoint = ?1"), [Text(endpoint)], port)
     }
 
-    /// Every published port.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All published ports.
     pub fn ports(&self) -> Result<Vec<Port>> {
         self.all(&format!("{PORT} ORDER BY host_port"), [], port)
     }
@@ -176,7 +155,7 @@ impl Tx<'_> {
     /// Records a published port.
     ///
     /// # Errors
-    /// The disk's; a port that is published already.
+    /// The port is already published.
     pub fn insert_port(&self, port: &Port) -> Result<()> {
         self.change(
             "INSERT INTO port_record (protocol, host_address, host_port, endpoint, namespace, address, container_port)
@@ -194,10 +173,7 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Forgets the published ports of an endpoint.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes the published ports of an endpoint.
     pub fn delete_ports_of(&self, endpoint: &EndpointId) -> Result<()> {
         self.change("DELETE FROM port_record WHERE endpoint = ?1", [Text(endpoint)]).map(drop)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is in the way of a new pool. CIDRs lie inside each other or apart, so each question is a search of an index,
-//! whatever number of pools there is.
+//! Obstacles to a new pool. CIDRs are nested or disjoint, so each query is an index search, independent of the number of
+//! pools.
 
 use anyhow::Result;
 use rusqlite::{Row, params};
@@ -14,20 +14,17 @@ fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
 }
 
 impl Tx<'_> {
-    /// Addresses that a new pool may not have and `candidate` has: of a set of the tenant (of anybody, if the request
-    /// names no tenant, because the network may turn out to be any tenant's), or of a route of the host.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Addresses in `candidate` that are not available for a new pool: of a set of the tenant (of any tenant, if the request
+    /// names none, because the network may turn out to be any tenant's), or of a route of the host.
     pub fn obstacle(&self, scope: Scope, tenant: Option<&TenantId>, candidate: Subnet) -> Result<Option<AddressRange>> {
         let of_set = match tenant {
-            // A tenant's sets do not overlap, so the first one that ends late enough tells.
+            // The sets of a tenant do not overlap, so the first one that ends at or after the start decides.
             Some(tenant) => self.first_end(
                 "SELECT first, last FROM pool_set WHERE scope = ?1 AND tenant = ?2 AND length(last) = ?3 AND last >= ?4 ORDER BY last LIMIT 1",
                 (scope, Some(tenant)),
                 candidate,
             )?,
-            None => self.set_of_anybody(scope, candidate)?,
+            None => self.set_of_any_tenant(scope, candidate)?,
         };
         if of_set.is_some() {
             return Ok(of_set);
@@ -43,7 +40,7 @@ impl Tx<'_> {
         )
     }
 
-    fn set_of_anybody(&self, scope: Scope, candidate: Subnet) -> Result<Option<AddressRange>> {
+    fn set_of_any_tenant(&self, scope: Scope, candidate: Subnet) -> Result<Option<AddressRange>> {
         let above = self.covering(
             "SELECT first, last FROM pool_set WHERE scope = ?2 AND subnet = ?1 LIMIT 1",
             candidate,
@@ -59,7 +56,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The first range that ends in `candidate` or above, if the two share an address.
+    /// The first range that ends in `candidate` or above, if the two overlap.
     fn first_end(
         &self,
         sql: &str,
@@ -76,7 +73,7 @@ impl Tx<'_> {
         Ok(found.filter(|found| found.overlaps(wanted)))
     }
 
-    /// The largest subnet that `candidate` is a part of, among those that `sql` finds.
+    /// The largest subnet that covers `candidate`, among those found by `sql`.
     fn covering(&self, sql: &str, candidate: Subnet, scope: Option<Scope>) -> Result<Option<AddressRange>> {
         for prefix in 0..=candidate.prefix() {
             let above = Subnet::new(candidate.network(), prefix)?;
@@ -91,10 +88,7 @@ impl Tx<'_> {
         Ok(None)
     }
 
-    /// The subnets of launchers' VNICs: of a tenant's, or of everybody's.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The subnets of launchers' VNICs, of one tenant or of all.
     pub fn subnets_of_launchers(&self, tenant: Option<&TenantId>) -> Result<Vec<Subnet>> {
         self.all(
             "SELECT DISTINCT subnet FROM vnic_record WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet <> ''

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How values stand in columns, and the three shapes of a statement.
+//! Representation of values in columns, and three ways to run a statement.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::file::explain;
 use super::tx::Tx;
 use crate::types::{Family, Mtu, number};
 
-/// A value that stands as its text.
+/// A value stored as text.
 pub(super) struct Text<T>(pub(super) T);
 
 impl<T: Display> ToSql for Text<T> {
@@ -32,7 +32,7 @@ where
     }
 }
 
-/// An optional value as its text, or NULL.
+/// An optional value, stored as text or NULL.
 pub(super) fn text<T: Display>(value: Option<T>) -> Option<Text<T>> {
     value.map(Text)
 }
@@ -55,7 +55,7 @@ where
     Ok(row.get::<_, Option<Text<T>>>(column)?.map(|text| text.0))
 }
 
-/// An address as 4 or 16 bytes in the order of the wire: `memcmp`, SQLite's order of blobs, is the order of addresses.
+/// An address stored as 4 or 16 bytes in network order, so that SQLite's order of blobs (`memcmp`) is that of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     family: Family,
@@ -113,7 +113,7 @@ impl FromSql for Mtu {
 }
 
 impl Tx<'_> {
-    /// The first row, if there is one.
+    /// The first row, if any.
     pub(super) fn first<T>(
         &self,
         sql: &str,
@@ -124,7 +124,7 @@ impl Tx<'_> {
         statement.query_row(params, map).optional().map_err(explain)
     }
 
-    /// Every row.
+    /// All rows.
     pub(super) fn all<T>(
         &self,
         sql: &str,
@@ -136,7 +136,7 @@ impl Tx<'_> {
         rows.collect::<rusqlite::Result<_>>().map_err(explain)
     }
 
-    /// Changes rows and says how many.
+    /// Changes rows. Returns their number.
     pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<usize> {
         let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
         statement.execute(params).map_err(explain)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `vnic_record`: the veth pairs that ciao-net made.
+//! Table `vnic_record`: the veth pairs created by ciao-net.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use super::words::words;
 use super::{Tx, now};
 use crate::types::{InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId};
 
-/// Whose word deletes a VNIC.
+/// Who deletes a VNIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Owner {
-    /// The launcher's, and nobody else's.
+    /// Only the launcher.
     Launcher,
-    /// Docker's: it goes with its endpoint.
+    /// Docker, together with its endpoint.
     Docker,
 }
 
@@ -29,72 +29,72 @@ words!(Owner, "owner", Launcher = "launcher", Docker = "docker");
 /// A VNIC: a veth pair, one end for a container, the other on a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vnic {
-    /// Ours.
+    /// The id.
     pub id: VnicId,
-    /// Whose word deletes it.
+    /// Who deletes it.
     pub owner: Owner,
-    /// Whose network it is on; `None`: of a network without tenant.
+    /// The tenant; `None`: of a network without tenant.
     pub tenant: Option<TenantId>,
-    /// The network it was made for, if it is Docker's.
+    /// The network, if the owner is Docker.
     pub network: Option<NetworkId>,
-    /// What it is for.
+    /// The instance, if the owner is the launcher.
     pub instance: Option<InstanceId>,
-    /// Subnet and address in it; a launcher's always has one.
+    /// Subnet and address. Always present if the owner is the launcher.
     pub v4: Option<(Subnet, IpAddr)>,
-    /// The second pair, for dual stack.
+    /// Second pair for dual stack.
     pub v6: Option<(Subnet, IpAddr)>,
-    /// Of the container's end.
+    /// MAC address of the container's end.
     pub mac: MacAddr,
-    /// For the Docker network, if it is a launcher's.
+    /// Gateway of the Docker network, if the owner is the launcher.
     pub gateway: Option<IpAddr>,
-    /// In bytes; `None`: the kernel's default.
+    /// MTU; `None`: the kernel's default.
     pub mtu: Option<Mtu>,
-    /// Where its bridge is; `None`: in the host's namespace.
+    /// Network namespace of the bridge; `None`: the host's.
     pub namespace: Option<String>,
-    /// What its other end is on.
+    /// Bridge of the other end.
     pub bridge: LinkName,
-    /// Further addresses it may send with.
+    /// Additional source addresses.
     pub allowed: Vec<IpAddr>,
-    /// How fast it may be, each way.
+    /// Rate limit per direction.
     pub rate: Option<Rate>,
-    /// The Docker network's name, if it is a launcher's.
+    /// Name of the Docker network, if the owner is the launcher.
     pub network_name: Option<String>,
-    /// The container's end, in the host's namespace until Docker takes it.
+    /// Name of the container's end, in the host's namespace until Docker moves it.
     pub container_link: LinkName,
-    /// The end on the bridge.
+    /// Name of the end on the bridge.
     pub host_link: LinkName,
 }
 
-/// A line of the list of VNICs, as view `vnic` shows it.
+/// A row of view `vnic`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VnicRow {
-    /// Ours.
+    /// The id.
     pub id: VnicId,
     /// `launcher` or `docker`.
     pub owner: Owner,
-    /// Whose.
+    /// The tenant.
     pub tenant: Option<TenantId>,
-    /// What it is for.
+    /// The instance.
     pub instance: Option<InstanceId>,
     /// IPv4 address (or IPv6, if it has only that).
     pub address: Option<IpAddr>,
     /// IPv6 address of dual stack.
     pub address6: Option<IpAddr>,
-    /// Of the container's end.
+    /// MAC address of the container's end.
     pub mac: MacAddr,
-    /// How fast it may be, each way.
+    /// Rate limit per direction.
     pub rate: Option<Rate>,
-    /// What its other end is on.
+    /// Bridge of the other end.
     pub bridge: LinkName,
     /// The bridge's network namespace, or `(host)`.
     pub namespace: String,
-    /// The container's end.
+    /// Name of the container's end.
     pub container_link: LinkName,
-    /// The end on the bridge.
+    /// Name of the end on the bridge.
     pub host_link: LinkName,
     /// `live`, or `deleting` while its links are deleted.
     pub state: String,
-    /// Docker's endpoint that has it, twelve characters.
+    /// Id of Docker's endpoint, twelve characters.
     pub endpoint: Option<String>,
     /// UTC.
     pub created: String,
@@ -130,25 +130,19 @@ fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
 }
 
 impl Vnic {
-    /// Its own addresses, without their subnets.
+    /// The addresses, without subnets.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
         [self.v4, self.v6].into_iter().flatten().map(|(_, address)| address)
     }
 }
 
 impl Tx<'_> {
-    /// The live VNIC of that id.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The live VNIC with that id.
     pub fn vnic(&self, id: &VnicId) -> Result<Option<Vnic>> {
         self.first(&format!("{VNIC} WHERE id = ?1 AND state = 'live'"), [Text(id)], vnic)
     }
 
-    /// Every live VNIC, of one tenant or of all, oldest first.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All live VNICs, of one tenant or of all, oldest first.
     pub fn vnics(&self, tenant: Option<&TenantId>) -> Result<Vec<Vnic>> {
         self.all(
             &format!("{VNIC} WHERE state = 'live' AND (?1 IS NULL OR tenant = ?1) ORDER BY created, id"),
@@ -158,9 +152,6 @@ impl Tx<'_> {
     }
 
     /// The launcher's VNIC with that address of a tenant.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn vnic_at(&self, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Result<Option<Vnic>> {
         let found = self.first(
             &format!(
@@ -181,10 +172,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The live VNICs on a bridge that have that MAC address.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The live VNICs on a bridge with that MAC address.
     pub fn vnics_with_mac(&self, namespace: Option<&str>, bridge: &LinkName, mac: MacAddr) -> Result<Vec<Vnic>> {
         self.all(
             &format!("{VNIC} WHERE namespace IS ?1 AND bridge = ?2 AND mac = ?3 AND state = 'live'"),
@@ -193,10 +181,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The live launcher's VNICs of an instance.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The launcher's live VNICs of an instance.
     pub fn vnics_of_instance(&self, instance: &InstanceId) -> Result<Vec<Vnic>> {
         self.all(
             &format!("{VNIC} WHERE instance = ?1 AND owner = 'launcher' AND state = 'live' ORDER BY created"),
@@ -206,9 +191,6 @@ impl Tx<'_> {
     }
 
     /// The live VNICs on a bridge.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn vnics_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<Vec<Vnic>> {
         self.all(
             &format!("{VNIC} WHERE namespace IS ?1 AND bridge = ?2 AND state = 'live' ORDER BY created"),
@@ -218,25 +200,16 @@ impl Tx<'_> {
     }
 
     /// The live VNICs in a namespace.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn vnics_in_namespace(&self, namespace: &str) -> Result<Vec<Vnic>> {
         self.all(&format!("{VNIC} WHERE namespace = ?1 AND state = 'live' ORDER BY created"), [namespace], vnic)
     }
 
-    /// The VNICs whose links are being deleted, or were when a crash came.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The VNICs whose links are being deleted, or were at a crash.
     pub fn vnics_deleting(&self) -> Result<Vec<Vnic>> {
         self.all(&format!("{VNIC} WHERE state = 'deleting'"), [], vnic)
     }
 
-    /// The tenants whose launcher has VNICs of that subnet on a bridge of that name.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The tenants with launcher's VNICs of that subnet on a bridge of that name.
     pub fn tenants_on_bridge(&self, bridge: &LinkName, subnet: Subnet) -> Result<Vec<TenantId>> {
         self.all(
             "SELECT DISTINCT tenant FROM vnic_record
@@ -246,10 +219,7 @@ impl Tx<'_> {
         )
     }
 
-    /// A launcher's VNIC of a subnet of a tenant, the oldest.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The oldest launcher's VNIC in a subnet of a tenant.
     pub fn vnic_in_subnet(&self, tenant: &TenantId, subnet: Subnet) -> Result<Option<Vnic>> {
         self.first(
             &format!("{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND owner = 'launcher' AND state = 'live' ORDER BY created LIMIT 1"),
@@ -259,9 +229,6 @@ impl Tx<'_> {
     }
 
     /// The subnets of a tenant's launcher's VNICs, with the gateways of the IPv4 (or only) ones.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn launcher_subnets(&self, tenant: &TenantId) -> Result<Vec<(Subnet, Option<IpAddr>)>> {
         self.all(
             "SELECT DISTINCT subnet, gateway FROM vnic_record WHERE tenant = ?1 AND owner = 'launcher' AND state = 'live'
@@ -272,10 +239,7 @@ impl Tx<'_> {
         )
     }
 
-    /// The names of all VNICs' links, both ends, those on their way out too.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// The names of both links of all VNICs, including those being deleted.
     pub fn vnic_links(&self) -> Result<Vec<LinkName>> {
         self.all(
             "SELECT container_link AS link FROM vnic_record UNION ALL SELECT host_link FROM vnic_record",
@@ -287,7 +251,7 @@ impl Tx<'_> {
     /// Records a VNIC.
     ///
     /// # Errors
-    /// The disk's; an address or link name that another one has.
+    /// Another VNIC has the address or link name.
     pub fn insert_vnic(&self, vnic: &Vnic) -> Result<()> {
         self.change(
             "INSERT INTO vnic_record (id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway,
@@ -319,26 +283,17 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Says that a VNIC's links are to be deleted: nothing finds it any more, its addresses are free for another one.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Records that a VNIC's links are to be deleted. It is no longer found, and its addresses are available.
     pub fn set_vnic_deleting(&self, id: &VnicId) -> Result<()> {
         self.change("UPDATE vnic_record SET state = 'deleting' WHERE id = ?1", [Text(id)]).map(drop)
     }
 
-    /// Forgets a VNIC whose links are gone.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Deletes a VNIC whose links are deleted.
     pub fn delete_vnic(&self, id: &VnicId) -> Result<()> {
         self.change("DELETE FROM vnic_record WHERE id = ?1", [Text(id)]).map(drop)
     }
 
-    /// Every VNIC, for people.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// All rows of view `vnic`.
     pub fn vnic_rows(&self) -> Result<Vec<VnicRow>> {
         self.all("SELECT * FROM vnic", [], |row| {
             Ok(VnicRow {

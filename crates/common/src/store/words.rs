@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Columns that hold one of a few words.
+//! Enums stored as words.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,43 +7,43 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-/// Who answers the gateway's address of a network, and what is behind it.
+/// What acts as the default gateway of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress {
-    /// The tenant's namespace: it routes between the tenant's subnets.
+    /// The tenant's namespace, with NAT. Routes between the tenant's subnets.
     Nat,
-    /// Somebody else: a concentrator, or a router on an existing bridge.
+    /// An external gateway: a concentrator, or a router on an existing bridge.
     Gateway,
-    /// Docker's own second interface on `docker_gwbridge`.
+    /// Docker's second interface, on `docker_gwbridge`.
     Docker,
-    /// Nobody.
+    /// Nothing.
     None,
 }
 
-/// How the IPv6 of a network with [`Egress::Nat`] leaves.
+/// Egress of IPv6 of a network with [`Egress::Nat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Egress6 {
-    /// With the host's address (NAT66).
+    /// With the address of the host (NAT66).
     Nat,
-    /// With its own: the world routes the subnet to this host.
+    /// With the container's address: the subnet is routed to this host.
     Route,
-    /// Not at all.
+    /// None.
     None,
 }
 
-/// Whether an endpoint without a launcher's VNIC gets one made.
+/// Endpoints without a launcher's VNIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VnicPolicy {
-    /// Yes; it is Docker's and goes with the endpoint.
+    /// Get an automatic VNIC, deleted with the endpoint.
     Auto,
-    /// No: that is an error.
+    /// Are refused.
     Required,
 }
 
-/// Defines how an enum stands in text.
+/// Implements `Display` and `FromStr` of an enum.
 macro_rules! words {
     ($name:ident, $what:literal, $($variant:ident = $word:literal),+) => {
         impl fmt::Display for $name {
@@ -58,7 +58,7 @@ macro_rules! words {
             fn from_str(text: &str) -> Result<Self> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    // Whoever asks says what was given.
+                    // The caller adds the value.
                     _ => bail!(concat!($what, " is one of {}"), [$($word),+].join(", ")),
                 }
             }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One thread that makes all changes: requests that wait together share one transaction and one `fsync`.
+//! The thread that makes all changes. Waiting changes share one transaction and one `fsync`.
 //!
-//! A lone request is taken at once, so nothing is delayed to fill a batch; under load the batch is what arrived while
-//! the last commit ran. Each request has a savepoint of its own: it fails alone. Answers leave after the commit.
+//! A single change is run at once, so nothing is delayed to fill a batch; under load a batch is what arrived during the
+//! last commit. Each change has its own savepoint, and fails alone. Results are sent after the commit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,28 +20,24 @@ use super::file::explain;
 use super::schema;
 use super::tx::Tx;
 
-/// Most requests in one transaction: bounds how long the first of them waits.
+/// Maximum number of changes in one transaction, which bounds the wait of the first.
 const BATCH: usize = 256;
 
-/// A request that waited longer for its turn is not made any more: whoever asked has been told by then that there is
-/// no answer, and has gone on.
+/// A change that waited longer is not made: its caller has received a timeout and gone on.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The thread. Dropping it lets the requests in hand finish.
+/// The thread. Dropping it completes the waiting changes.
 pub(super) struct Writer {
-    requests: Option<Sender<Box<dyn Request>>>,
+    requests: Option<Sender<Box<dyn Change>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a change will have returned once it is on the disk. Await it, or [`wait`](Self::wait) for it.
+/// The result of a change, available after its commit. Await it, or [`wait`](Self::wait) for it.
 #[must_use]
 pub struct Answer<T>(oneshot::Receiver<Result<T>>);
 
 impl<T> Answer<T> {
-    /// Blocks the calling thread, which is none of an async runtime's own, until the change is on the disk.
-    ///
-    /// # Errors
-    /// The change's, or the disk's: then nothing was changed.
+    /// Blocks the calling thread, which must not belong to an async runtime, until the commit.
     pub fn wait(self) -> Result<T> {
         self.0.blocking_recv().context(ENDED)?
     }
@@ -55,19 +51,19 @@ impl<T> Future for Answer<T> {
     }
 }
 
-const ENDED: &str = "the store's writer has ended: restart the daemon, and see its log";
+const ENDED: &str = "the store's writer thread has ended: restart the daemon, and see its log";
 
-/// A change that waits to be made, and somebody who waits for it.
-trait Request: Send {
-    /// Makes the change. `false`: undo it.
+/// A waiting change.
+trait Change: Send {
+    /// Runs the change. `false`: roll it back.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
-    /// Why the change was not made.
+    /// The error of the change.
     fn error(&self) -> String;
-    /// Sends the answer, which `failed` overrides when the transaction did not commit.
+    /// Sends the result, or `failed` if the transaction was not committed.
     fn answer(self: Box<Self>, failed: Option<&str>);
 }
 
-struct Pending<T, F> {
+struct PendingChange<T, F> {
     change: Option<F>,
     since: Instant,
     only_while_awaited: bool,
@@ -75,7 +71,7 @@ struct Pending<T, F> {
     answer: oneshot::Sender<Result<T>>,
 }
 
-impl<T, F> Request for Pending<T, F>
+impl<T, F> Change for PendingChange<T, F>
 where
     T: Send,
     F: FnOnce(&Tx<'_>) -> Result<T> + Send,
@@ -83,16 +79,17 @@ where
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let (change, since) = (self.change.take(), self.since);
         let left = self.only_while_awaited && self.answer.is_closed();
-        // A panic in a change is that request's error: the thread goes on for the others.
+        // A panic is an error of that change only.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            ensure!(!left, "nobody awaits the change any more");
+            ensure!(!left, "the caller is gone: the change was not made");
             ensure!(
                 since.elapsed() < PATIENCE,
                 "the disk is slow: the change waited for {PATIENCE:?} and was not made"
             );
-            change.context("a defect in ciao: a change runs once")?(tx)
+            change.context("internal error (please report): a change was run twice")?(tx)
         }));
-        let result = outcome.unwrap_or_else(|_| Err(anyhow!("a defect in ciao: the change panicked, see the log")));
+        let result = outcome
+            .unwrap_or_else(|_| Err(anyhow!("internal error (please report): the change panicked, see the log")));
         let keep = result.is_ok();
         self.result = Some(result);
         keep
@@ -100,17 +97,20 @@ where
 
     fn error(&self) -> String {
         let error = self.result.as_ref().and_then(|result| result.as_ref().err());
-        error.map_or_else(|| "a change passed over an error".to_owned(), |error| format!("{error:#}"))
+        error.map_or_else(
+            || "internal error (please report): a change ignored an error".to_owned(),
+            |error| format!("{error:#}"),
+        )
     }
 
     fn answer(self: Box<Self>, failed: Option<&str>) {
         let result = match (failed, self.result) {
-            // A change's own error is the better answer, and it changed nothing either way.
+            // The change's own error is more specific, and nothing was changed either way.
             (_, Some(Err(error))) => Err(error),
             (Some(reason), _) => Err(anyhow!("{reason}")),
             (None, result) => result.unwrap_or_else(|| Err(anyhow!("the change was not made"))),
         };
-        // Nobody waits any more when the call ran out of time: the change stands, and reconcile will see it.
+        // The receiver is gone if the call timed out: the change stands, and reconcile will see it.
         drop(self.answer.send(result));
     }
 }
@@ -131,10 +131,15 @@ impl Writer {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let request =
-            Box::new(Pending { change: Some(change), since: Instant::now(), only_while_awaited, result: None, answer });
+        let request = Box::new(PendingChange {
+            change: Some(change),
+            since: Instant::now(),
+            only_while_awaited,
+            result: None,
+            answer,
+        });
         if let Some(requests) = &self.requests {
-            // To a writer that has ended nothing is sent: the answer says so.
+            // If the thread has ended, the result is an error.
             drop(requests.send(request));
         }
         Answer(answered)
@@ -150,7 +155,7 @@ impl Drop for Writer {
     }
 }
 
-fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Request>>) {
+fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Change>>) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         let usable = file.check().and_then(|()| schema::check_unchanged(conn));
@@ -160,24 +165,24 @@ fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Request>
             request.answer(failed.as_deref());
         }
     }
-    // So that the file alone is whole, whoever else has it open: copies of it are taken between two runs.
+    // So that the file alone is complete, even if others have it open: copies may be taken between two runs.
     if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(explain) {
-        log::warn!("move the log into the database: {error:#}; the next start does so");
+        log::warn!("checkpoint the database: {error:#}; the next start does so");
     }
 }
 
-/// Runs `batch`, and what else is waiting by then, in one transaction.
-fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<()> {
+/// Runs `batch` and all other waiting changes in one transaction.
+fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
     let done = run_all(conn, batch, waiting).and_then(|kept| if kept { execute(conn, "COMMIT") } else { Ok(()) });
     if done.is_err() && !conn.is_autocommit() {
-        // SQLite has rolled back already after some errors; after the others we must.
+        // SQLite has rolled back after some errors, not after all.
         drop(execute(conn, "ROLLBACK"));
     }
     done
 }
 
-/// `true`: something is to be committed.
-fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<bool> {
+/// `true`: there is something to commit.
+fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<bool> {
     let tx = Tx { conn };
     let mut kept = false;
     for next in 0..BATCH {
@@ -185,21 +190,21 @@ fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Recei
             let Ok(request) = waiting.try_recv() else { break };
             batch.push(request);
         }
-        // Until there is something to keep, the transaction itself is the savepoint: a lone request needs no other.
+        // While there is nothing to commit, the transaction itself is the savepoint.
         if kept {
-            execute(conn, "SAVEPOINT request")?;
+            execute(conn, "SAVEPOINT change")?;
         } else if conn.is_autocommit() {
             begin(conn, batch, waiting)?;
         }
         let done = batch[next].run(&tx);
-        // A full disk, for one, undoes all.
+        // A full disk, for example, rolls back all.
         let undone = (kept || done) && conn.is_autocommit();
-        ensure!(!undone, "nothing was changed, since the database undid the transaction: {}", batch[next].error());
+        ensure!(!undone, "the database rolled back the transaction, nothing was changed: {}", batch[next].error());
         match (kept, done) {
-            (true, true) => execute(conn, "RELEASE request")?,
+            (true, true) => execute(conn, "RELEASE change")?,
             (true, false) => {
-                execute(conn, "ROLLBACK TO request")?;
-                execute(conn, "RELEASE request")?;
+                execute(conn, "ROLLBACK TO change")?;
+                execute(conn, "RELEASE change")?;
             }
             (false, true) => kept = true,
             (false, false) if conn.is_autocommit() => {}
@@ -209,10 +214,10 @@ fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Recei
     Ok(kept)
 }
 
-fn begin(conn: &Connection, batch: &mut Vec<Box<dyn Request>>, waiting: &Receiver<Box<dyn Request>>) -> Result<()> {
+fn begin(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
     let begun = execute(conn, "BEGIN IMMEDIATE");
     if begun.is_err() {
-        // Who came meanwhile has waited for the same thing: each on its own would wait as long again.
+        // Changes that arrived meanwhile fail with it: each alone would wait as long again.
         batch.extend(waiting.try_iter());
     }
     begun

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! IP addresses: their family, their number, their text.
+//! IP addresses: family, number and text.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +22,7 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// How many bits an address has.
+    /// Length of an address in bits.
     #[must_use]
     pub fn bits(self) -> u8 {
         match self {
@@ -31,7 +31,7 @@ impl Family {
         }
     }
 
-    /// The address of a [`number`]. For IPv4 the low 32 bits count.
+    /// The address with that [`number`]. IPv4 takes its low 32 bits.
     #[must_use]
     pub fn address(self, number: u128) -> IpAddr {
         match self {
@@ -53,7 +53,7 @@ impl fmt::Display for Family {
     }
 }
 
-/// An address as a number: its bytes in the order of the wire, so an IPv4 address is below 2^32.
+/// An address as a number, in network byte order; an IPv4 address is below 2^32.
 #[must_use]
 pub fn number(address: IpAddr) -> u128 {
     match address {
@@ -62,10 +62,10 @@ pub fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// Reads a bare address, in requests, options and on the command line.
+/// Parses an address without prefix.
 ///
 /// # Errors
-/// The text is not an IP address; a CIDR is none.
+/// The text is not an IP address, or has a prefix.
 pub fn parse_address(text: &str) -> Result<IpAddr, Error> {
     text.parse().ok().with_context(|| format!("{text:?} is not an IP address: give one such as 10.5.0.2 or fd00:5::2"))
 }

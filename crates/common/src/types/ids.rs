@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names of things: Docker's (network, endpoint) and ours (tenant, instance, VNIC).
+//! Identifiers: Docker's (network, endpoint) and ours (tenant, instance, VNIC).
 //!
-//! They become rows, file names and log words, so each refuses what could not be one: nothing empty, no blanks or
-//! slashes, a bounded length. Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
+//! They are used as database keys, file names and in logs: never empty, no blanks or slashes, of bounded length. Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +18,7 @@ macro_rules! id {
         pub struct $name(String);
 
         impl $name {
-            /// The text, as it was given.
+            /// The text as received.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -59,12 +58,12 @@ macro_rules! id {
 }
 
 fn check(text: &str, what: &str, max: usize) -> Result<(), Error> {
-    ensure!(!text.is_empty(), "{what} is empty: give its name");
+    ensure!(!text.is_empty(), "{what} is empty: give a name");
     ensure!(text.len() <= max, "{what} {text:?} has {} bytes: give at most {max}", text.len());
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     ensure!(
         text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
-        "{what} {text:?} may hold letters, digits, '_', '.' and '-' only, and starts with a letter or digit"
+        "{what} {text:?} may contain only letters, digits, '_', '.' and '-', and must start with a letter or digit"
     );
     Ok(())
 }
@@ -78,20 +77,20 @@ id!(
     EndpointId, "endpoint id", 64
 );
 id!(
-    /// A tenant: whose addresses and links are apart from everybody else's. It names a network namespace.
+    /// A tenant, whose addresses and links are isolated from all others. Names a network namespace.
     TenantId, "tenant", 63
 );
 id!(
-    /// A launcher's instance: what a container is to the controller.
+    /// A launcher's instance: the controller's name for a container.
     InstanceId, "instance", 128
 );
 id!(
-    /// A VNIC: a veth pair that ciao-net made. Ten hexadecimal digits.
+    /// A VNIC: a veth pair created by ciao-net. Ten hexadecimal digits.
     VnicId, "VNIC id", 10
 );
 
 impl NetworkId {
-    /// The first twelve characters, as `docker network ls` shows it.
+    /// The first twelve characters, as `docker network ls` prints it.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
@@ -99,7 +98,7 @@ impl NetworkId {
 }
 
 impl EndpointId {
-    /// The first twelve characters, as Docker's logs show it.
+    /// The first twelve characters, as in Docker's logs.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
@@ -107,14 +106,14 @@ impl EndpointId {
 }
 
 impl VnicId {
-    /// A fresh one, from the kernel's random numbers: 40 bits, so that a name is not used again after its link went.
+    /// A new random id of 40 bits, so that the link names made of it are never reused.
     #[must_use]
     pub fn random() -> Self {
         Self(random_hex::<5>())
     }
 }
 
-/// As many random bytes of the kernel's, in hexadecimal digits.
+/// `N` random bytes from the kernel, as hexadecimal digits.
 pub(crate) fn random_hex<const N: usize>() -> String {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the kernel has random numbers");

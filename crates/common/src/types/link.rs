@@ -20,8 +20,8 @@ impl LinkName {
         &self.0
     }
 
-    /// Whether it means itself alone wherever it is written: letters, digits, `_`, `.` and `-`. The kernel takes more, but
-    /// iptables reads `+` as a wildcard, nft `*`, and neither can quote a quotation mark.
+    /// Whether the name has no special meaning anywhere: only letters, digits, `_`, `.` and `-`. The kernel accepts more,
+    /// but `+` is a wildcard of iptables, `*` of nft, and neither can escape a quotation mark.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -35,7 +35,7 @@ impl FromStr for LinkName {
         ensure!((1..=15).contains(&text.len()), "link name {text:?} has {} bytes: give 1 to 15", text.len());
         ensure!(
             text.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':') && text != "." && text != "..",
-            "link name {text:?} may not hold blanks, '/', ':' or be '.' or '..'"
+            "link name {text:?} must not contain blanks, '/' or ':', nor be '.' or '..'"
         );
         Ok(Self(text.to_owned()))
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_name_is_what_the_kernel_takes() {
+    fn a_link_name_is_what_the_kernel_accepts() {
         for good in ["a", "br-red", "123456789012345"] {
             assert!(good.parse::<LinkName>().is_ok(), "{good}");
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// The six bytes, in the order of the wire.
+    /// The six bytes, in network order.
     #[must_use]
     pub fn octets(self) -> [u8; 6] {
         self.0
@@ -28,8 +28,8 @@ impl MacAddr {
         is_unicast(octets).then_some(Self(octets))
     }
 
-    /// The address of an automatic VNIC: locally administered, the same for the same owner and IP address after every
-    /// restart, and different for two IPv4 addresses of one owner (they are its last four bytes).
+    /// The address of an automatic VNIC: locally administered, determined by owner and IP address, so that it survives
+    /// restarts. IPv4 addresses of one owner never collide: they are the last four bytes.
     #[must_use]
     pub fn derived(owner: &str, address: IpAddr) -> Self {
         match address {
@@ -42,7 +42,7 @@ impl MacAddr {
         }
     }
 
-    /// A locally administered address that depends on `bytes` alone.
+    /// A locally administered address derived from `bytes`.
     #[must_use]
     pub fn hashed(bytes: &[u8]) -> Self {
         let [a, b, c, d, e, ..] = fnv1a(bytes).to_le_bytes();
@@ -76,7 +76,7 @@ impl FromStr for MacAddr {
             parse().with_context(|| format!("{text:?} is not a MAC address: give one such as 02:00:ac:10:00:02"))?;
         ensure!(
             is_unicast(octets),
-            "MAC address {text} is multicast or zero: a container's first byte is even, such as 02:…"
+            "MAC address {text} is multicast or zero: a container needs one with an even first byte, such as 02:…"
         );
         Ok(Self(octets))
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_reads_and_shows_as_docker_writes_it() {
+    fn a_mac_is_parsed_and_printed_as_docker_does() {
         let mac: MacAddr = "CA-FE-00-00-10-02".parse().unwrap();
         assert_eq!(mac.to_string(), "ca:fe:00:00:10:02");
         for wrong in

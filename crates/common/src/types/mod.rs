@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Values with an invariant, checked once, where they enter.
+//! Values with an invariant, checked when they are parsed.
 //!
-//! Docker mixes bare addresses and CIDRs, links have names of at most 15 bytes, and a subnet with host bits set is
-//! a different string for the same thing. Each of these is a type here, so that the code behind cannot mix them up.
+//! Docker mixes bare addresses and CIDRs, link names have at most 15 bytes, and a subnet with host bits set is another
+//! text for the same value. Each is a type of its own here, so the rest of the code cannot confuse them.
 
 mod address;
 mod ids;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The largest packet of a link.
+//! Maximum transmission units.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Error, ensure};
 use serde::{Deserialize, Serialize};
 
-/// An MTU in bytes: the kernel's smallest for IPv4 up to the largest of a veth.
+/// An MTU in bytes, from the kernel's minimum for IPv4 to the maximum of a veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Mtu(u32);
@@ -40,7 +40,8 @@ impl FromStr for Mtu {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let bytes: Option<u32> = text.parse().ok();
-        let bytes = bytes.with_context(|| format!("MTU {text:?} is no number of bytes: give one between 68 and 65535"));
+        let bytes =
+            bytes.with_context(|| format!("MTU {text:?} is not a number of bytes: give one between 68 and 65535"));
         bytes?.try_into()
     }
 }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_mtu_is_what_the_kernel_takes() {
+    fn an_mtu_is_what_the_kernel_accepts() {
         for (text, fits) in
             [("68", true), ("1500", true), ("65535", true), ("67", false), ("65536", false), ("x", false)]
         {

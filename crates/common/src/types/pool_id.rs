@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`PoolId`]: the only thing of a pool that Docker keeps, and so all that is left of one when a database is lost.
+//! [`PoolId`]: all that Docker stores of a pool, and so all that is left of it when the database is lost.
 //!
-//! It therefore describes its pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.
-//! The id names the database that gave it (by a name that every start of ciao-ipam makes up), the row there, and six
-//! random digits, so no PoolID is given twice, also after an older copy of a database was restored. PoolIDs of earlier versions are 24 hexadecimal digits and describe
-//! nothing.
+//! It therefore describes the pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.
+//! The id consists of the database's name (a new one at every start of ciao-ipam), the row there, and six random digits,
+//! so PoolIDs are unique even after an older copy of the database was restored. PoolIDs of earlier versions are 24
+//! hexadecimal digits without a description.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,38 +14,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{AddressSpace, Subnet, TenantId, random_hex};
 
-/// The longest that is taken: a tenant, two IPv6 subnets and the rest fit.
+/// Maximum length in bytes: room for a tenant, two IPv6 subnets and the rest.
 const LONGEST: usize = 255;
 
-/// How the PoolID of a pool begins that was found without it.
+/// Prefix of the substitute for a PoolID that is not known.
 const LOST: &str = "lost-";
 
-/// ciao-ipam's id of a pool.
+/// The id of a pool of ciao-ipam.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PoolId(String);
 
-/// What a PoolID tells of its pool.
+/// The description in a PoolID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolDescription {
-    /// The address space that it was requested in, the first time.
+    /// The address space of the first request.
     pub space: AddressSpace,
-    /// All of its addresses.
+    /// All addresses of the pool.
     pub subnet: Subnet,
-    /// Where dynamic addresses come from, if not from all of them.
+    /// The range of dynamic addresses, if not the whole subnet.
     pub sub_pool: Option<Subnet>,
-    /// Whether dynamic addresses come one after the other.
+    /// Whether dynamic addresses are allocated in ascending order, not the lowest free one first.
     pub serial: bool,
-    /// The tenant, if the request named one.
+    /// The tenant of the request.
     pub tenant: Option<TenantId>,
-    /// The database that gave it.
+    /// Name of the database that created the pool.
     pub database: String,
-    /// Its row there.
+    /// Row in that database.
     pub row: i64,
 }
 
 impl PoolId {
-    /// The PoolID of a described pool.
+    /// A new PoolID with that description.
     #[must_use]
     pub fn describing(pool: &PoolDescription) -> Self {
         let mut text = format!("{}/{}", pool.space, pool.subnet);
@@ -61,25 +61,25 @@ impl PoolId {
         Self(format!("{text},id={}-{}-{}", pool.database, pool.row, random_hex::<3>()))
     }
 
-    /// The PoolID of a pool whose own is not known: Docker has one that is not recorded here.
+    /// A substitute for the PoolID that Docker has of a rebuilt pool and that is not known here.
     #[must_use]
     pub fn lost() -> Self {
         Self(format!("{LOST}{}", random_hex::<12>()))
     }
 
-    /// Whether Docker's own PoolID of this pool is not known.
+    /// Whether this is a substitute for an unknown PoolID.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.0.starts_with(LOST)
     }
 
-    /// The text, as it was given.
+    /// The text as received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it tells of its pool; `None`: it has another form.
+    /// The description of the pool; `None`: the id has another format.
     #[must_use]
     pub fn description(&self) -> Option<PoolDescription> {
         let (space, rest) = self.0.split_once('/')?;
@@ -116,12 +116,12 @@ impl FromStr for PoolId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        ensure!(!text.is_empty(), "pool id is empty: give its name");
+        ensure!(!text.is_empty(), "pool id is empty");
         ensure!(text.len() <= LONGEST, "pool id {text:?} has {} bytes: give at most {LONGEST}", text.len());
         let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:,=".contains(&b);
         ensure!(
             text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
-            "pool id {text:?} may hold letters, digits and '_.-/:,=' only, and starts with a letter or digit"
+            "pool id {text:?} may contain only letters, digits and '_.-/:,=', and must start with a letter or digit"
         );
         Ok(Self(text.to_owned()))
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_id_tells_what_it_was_made_of() {
+    fn a_pool_id_describes_the_pool() {
         let pools = [
             pool(None, false, None, "10.5.0.0/24"),
             pool(Some("10.5.1.0/25"), true, Some("acme-1.eu_x"), "10.5.0.0/16"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn other_forms_tell_nothing() {
+    fn other_formats_have_no_description() {
         for text in [
             "9bcbf369d2afaa304dbbf7bf",
             "local/10.5.0.0/24",

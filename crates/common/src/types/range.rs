@@ -1,47 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Arithmetic over runs of addresses, for IPv4 and IPv6 alike: pure, no store and no Docker.
+//! Arithmetic on address ranges, for IPv4 and IPv6 alike.
 
-/// A run of addresses, both ends in it, never empty. IPv4 addresses are numbers below 2^32.
+/// A non-empty range of addresses, both ends included. IPv4 addresses are numbers below 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
-    /// The lowest address in it.
+    /// Lowest address.
     pub first: u128,
-    /// The highest address in it.
+    /// Highest address.
     pub last: u128,
 }
 
 impl AddressRange {
-    /// From `first` to `last`; `None` if that holds nothing.
+    /// From `first` to `last`; `None` if that is empty.
     #[must_use]
     pub fn new(first: u128, last: u128) -> Option<Self> {
         (first <= last).then_some(Self { first, last })
     }
 
-    /// Whether `address` is in it.
+    /// Whether `address` is in the range.
     #[must_use]
     pub fn contains(self, address: u128) -> bool {
         (self.first..=self.last).contains(&address)
     }
 
-    /// Whether the two share an address.
+    /// Whether the two have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// The addresses that both hold.
+    /// The addresses in both.
     #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
 
-    /// How many addresses it holds, `u128::MAX` standing for the 2^128 of `::/0`.
+    /// Number of addresses; `u128::MAX` for the 2^128 of `::/0`.
     #[must_use]
     pub fn count(self) -> u128 {
         (self.last - self.first).saturating_add(1)
     }
 
-    /// What is left below and above `address` when it is taken out.
+    /// The parts below and above `address`.
     #[must_use]
     pub fn without(self, address: u128) -> (Option<Self>, Option<Self>) {
         let below = address.checked_sub(1).and_then(|end| Self::new(self.first, end));
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn taking_an_address_out_leaves_what_is_below_and_above() {
+    fn removing_an_address_leaves_the_parts_below_and_above() {
         let range = AddressRange::new(5, 9).unwrap();
         assert_eq!(range.without(5), (None, AddressRange::new(6, 9)));
         assert_eq!(range.without(9), (AddressRange::new(5, 8), None));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How fast a VNIC may be.
+//! Rate limits of VNICs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use std::str::FromStr;
 use anyhow::{Context, Error, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Bits in a second, written as `tc` does: `500kbit`, `100mbit`, `2gbit`. At least 64kbit, so that a frame of the
-/// largest size still passes now and then.
+/// Bits per second in the notation of `tc`: `500kbit`, `100mbit`, `2gbit`. At least 64kbit, so that frames of maximum
+/// size still pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate(u64);
@@ -16,14 +16,14 @@ pub struct Rate(u64);
 const UNITS: [(&str, u64); 4] = [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
 
 impl Rate {
-    /// Bytes in a second.
+    /// Bytes per second.
     #[must_use]
     pub fn bytes(self) -> u64 {
         self.0 / 8
     }
 
-    /// How many bytes may come at once: what 10 ms bring, and not less than the largest segment that a kernel hands
-    /// over whole, with its header.
+    /// Burst in bytes: 10 ms at this rate, but at least the largest segment the kernel passes on whole (GSO), with its
+    /// header.
     #[must_use]
     pub fn burst(self) -> u32 {
         u32::try_from(self.bytes() / 100).unwrap_or(u32::MAX).max(66_000)
@@ -38,7 +38,8 @@ impl FromStr for Rate {
             let (number, unit) = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
             number.parse::<u64>().ok()?.checked_mul(unit)
         };
-        let bits = parse().with_context(|| format!("{text:?} is no rate: give one such as 500kbit, 100mbit, 2gbit"))?;
+        let bits = parse()
+            .with_context(|| format!("{text:?} is not a valid rate: give one such as 500kbit, 100mbit, 2gbit"))?;
         ensure!((64_000..=1_000_000_000_000).contains(&bits), "rate {text} is not between 64kbit and 1000gbit");
         Ok(Self(bits))
     }
@@ -70,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_reads_and_shows_as_tc_writes_it() {
+    fn a_rate_is_parsed_and_printed_as_tc_does() {
         for text in ["64kbit", "100mbit", "2gbit", "1500kbit"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Docker's address spaces: one engine's own, and a swarm's.
+//! Docker's address spaces: local to an engine, and global in a swarm.
 //!
-//! `GetDefaultAddressSpaces` answers a fresh local one each time. It comes back in the `RequestPool` and the
-//! `CreateNetwork` of the same network: the one id that both drivers get.
+//! `GetDefaultAddressSpaces` returns a new local one each time. The engine passes it in `RequestPool` and in
+//! `CreateNetwork` of the same network: the only id that both drivers receive.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use std::str::FromStr;
 use anyhow::{Error, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Whose networks are meant. What is in one scope is isolated from the other.
+/// The scope of networks. Scopes are isolated from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Networks of one engine.
     Local,
-    /// Networks of a swarm, as its leader allocates them.
+    /// Networks of a swarm, allocated by its leader.
     Global,
 }
 
@@ -49,13 +49,13 @@ pub struct AddressSpace {
 }
 
 impl AddressSpace {
-    /// The scope's space without a nonce.
+    /// The address space of a scope, without a nonce.
     #[must_use]
     pub fn of(scope: Scope) -> Self {
         Self { scope, nonce: String::new() }
     }
 
-    /// A local space that was never answered before.
+    /// A local address space that was never used before.
     #[must_use]
     pub fn fresh() -> Self {
         Self { scope: Scope::Local, nonce: super::random_hex::<6>() }
@@ -67,7 +67,7 @@ impl AddressSpace {
         self.scope
     }
 
-    /// What tells one network's requests from another's; empty where the engine was never given one.
+    /// Identifies the requests of one network; empty for spaces of earlier versions.
     #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_space_is_the_same_after_its_text() {
+    fn a_space_survives_formatting_and_parsing() {
         for text in ["local", "global", "local.0123456789ab"] {
             assert_eq!(text.parse::<AddressSpace>().unwrap().to_string(), text);
         }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not_one() {
+    fn other_texts_are_refused() {
         for wrong in [
             "",
             "LocalDefault",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Subnets: a network address and a prefix, no host bits.
+//! Subnets: a network address and a prefix length, without host bits.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::range::AddressRange;
 pub struct Subnet(IpNetwork);
 
 impl Subnet {
-    /// The subnet that `address/prefix` is in.
+    /// The subnet of `address/prefix`.
     #[must_use]
     pub fn masking(cidr: IpNetwork) -> Self {
         let masked = IpNetwork::new(cidr.network(), cidr.prefix());
@@ -28,9 +28,10 @@ impl Subnet {
     /// From its lowest address and a prefix length; host bits are masked off.
     ///
     /// # Errors
-    /// A prefix longer than the family's addresses.
+    /// The prefix is longer than an address.
     pub fn new(address: IpAddr, prefix: u8) -> Result<Self, Error> {
-        let cidr = IpNetwork::new(address, prefix).with_context(|| format!("/{prefix} is no prefix of {address}"))?;
+        let cidr = IpNetwork::new(address, prefix)
+            .with_context(|| format!("/{prefix} is not a valid prefix length for {address}"))?;
         Ok(Self::masking(cidr))
     }
 
@@ -52,7 +53,7 @@ impl Subnet {
         Family::of(self.network())
     }
 
-    /// All of its addresses.
+    /// All addresses.
     #[must_use]
     pub fn range(self) -> AddressRange {
         let first = number(self.network());
@@ -61,9 +62,9 @@ impl Subnet {
         AddressRange { first, last: first | hosts }
     }
 
-    /// The addresses that may be given to somebody who asks for any: not the network's and the broadcast address of
-    /// an IPv4 subnet, not the subnet-router anycast address of an IPv6 one (RFC 4291, 2.6.1). A point-to-point
-    /// subnet (`/31` RFC 3021, `/127` RFC 6164) and a single address are usable whole.
+    /// The addresses for dynamic allocation: without network and broadcast address (IPv4) or the subnet-router anycast
+    /// address (IPv6; RFC 4291, 2.6.1). All addresses of a point-to-point subnet (`/31` RFC 3021, `/127` RFC 6164) and
+    /// a single address are usable.
     #[must_use]
     pub fn usable(self) -> AddressRange {
         let AddressRange { first, last } = self.range();
@@ -74,50 +75,50 @@ impl Subnet {
         }
     }
 
-    /// Whether containers can have its addresses and `gateway` be their router.
+    /// Checks that the subnet can be used for containers, with `gateway` as their default gateway.
     ///
     /// # Errors
-    /// A loopback, multicast or unspecified subnet; a gateway that is outside, or the network's or broadcast address.
+    /// A loopback, multicast or unspecified subnet; a gateway outside of it, or its network or broadcast address.
     pub fn check_for_hosts(self, gateway: Option<IpAddr>) -> Result<(), Error> {
         let first = self.network();
         ensure!(
             !first.is_loopback() && !first.is_multicast() && !first.is_unspecified(),
-            "subnet {self} is none for containers (loopback, multicast or everything): give another one"
+            "subnet {self} cannot be used for containers (loopback, multicast or unspecified): give another one"
         );
         let Some(gateway) = gateway else { return Ok(()) };
         ensure!(self.contains(gateway), "gateway {gateway} is outside of subnet {self}: give one inside");
         ensure!(
             self.usable().contains(number(gateway)),
-            "gateway {gateway} of subnet {self} is the network's or broadcast address: give another one"
+            "gateway {gateway} of subnet {self} is the network or broadcast address: give another one"
         );
         Ok(())
     }
 
-    /// The first usable address: the gateway's, unless somebody names another.
+    /// The first usable address: the default choice of a gateway.
     #[must_use]
     pub fn first_usable(self) -> IpAddr {
         self.family().address(self.usable().first)
     }
 
-    /// Whether the address is one of its own.
+    /// Whether the address is in the subnet.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(address)
     }
 
-    /// Whether every address of `inner` is one of its own.
+    /// Whether all of `inner` is in the subnet.
     #[must_use]
     pub fn covers(self, inner: Self) -> bool {
         self.family() == inner.family() && self.prefix() <= inner.prefix() && self.contains(inner.network())
     }
 
-    /// Whether the two share an address.
+    /// Whether the two have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 
-    /// `address` with this subnet's prefix, as the engine wants it in replies.
+    /// `address` with this subnet's prefix, the format of replies to the engine.
     #[must_use]
     pub fn cidr(self, address: IpAddr) -> String {
         format!("{address}/{}", self.prefix())
@@ -132,8 +133,8 @@ impl FromStr for Subnet {
     }
 }
 
-/// Reads `address/prefix`. Unlike [`IpNetwork`]'s own parser it takes neither a bare address nor a netmask, because
-/// Docker means different things by an address and by a CIDR.
+/// Parses `address/prefix`. Unlike [`IpNetwork`]'s own parser it accepts neither a bare address nor a netmask: Docker
+/// uses addresses and CIDRs in different fields.
 pub(crate) fn parse_cidr(text: &str) -> Result<IpNetwork, Error> {
     let Some((address, prefix)) = text.split_once('/') else {
         bail!("{text:?} is not a CIDR: give an address and a prefix, such as 10.5.0.0/16");
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_cidr_is_refused_with_its_text() {
+    fn an_invalid_cidr_is_refused_with_its_text() {
         for wrong in [
             "",
             "10.0.0.0",
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_leaves_out_network_broadcast_and_anycast() {
+    fn usable_excludes_network_broadcast_and_anycast() {
         let ends = |text: &str| {
             let subnet = subnet(text);
             let usable = subnet.usable();
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn overlap_is_one_covering_the_other() {
+    fn subnets_overlap_if_one_covers_the_other() {
         assert!(subnet("10.0.0.0/8").overlaps(subnet("10.5.0.0/16")));
         assert!(!subnet("10.5.0.0/16").overlaps(subnet("10.6.0.0/16")));
         assert!(!subnet("::/0").overlaps(subnet("0.0.0.0/0")));

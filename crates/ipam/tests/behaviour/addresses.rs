@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Addresses: which one is granted.
+//! Addresses: the choice of the granted one.
 
 use ciao_common::api::ipam::SERIAL;
 
@@ -18,7 +18,7 @@ fn dynamic_addresses_are_the_lowest_free_ones_with_the_whole_pool_s_mask() {
 }
 
 #[test]
-fn small_subnets_are_used_whole_and_ipv6_spares_the_anycast_address() {
+fn small_subnets_are_used_completely_and_ipv6_excludes_the_anycast_address() {
     let b = Bench::new();
     for (subnet, expected) in [
         ("10.0.0.4/31", vec!["10.0.0.4/31", "10.0.0.5/31"]),
@@ -36,7 +36,7 @@ fn small_subnets_are_used_whole_and_ipv6_spares_the_anycast_address() {
 }
 
 #[test]
-fn serial_mode_gives_the_next_address_and_comes_round() {
+fn serial_mode_grants_the_next_address_and_wraps_around() {
     let b = Bench::new();
     let (pool, _) = b.pool("10.5.0.0/29", "", &[(SERIAL, "true")]).unwrap();
     let next = || b.ask(&pool, "").unwrap();
@@ -71,10 +71,10 @@ fn a_gateway_is_shared_by_the_networks_of_a_pool_and_counted() {
     b.tenant_pool("acme", "10.5.0.0/16");
     assert_eq!(b.gateway(&pool, "10.5.0.1").unwrap(), "10.5.0.1/16");
     assert_eq!(b.gateway(&pool, "10.5.0.1").unwrap(), "10.5.0.1/16");
-    assert_eq!(b.gateway(&pool, "").unwrap(), "10.5.0.1/16", "nobody needs a second gateway");
+    assert_eq!(b.gateway(&pool, "").unwrap(), "10.5.0.1/16", "a second gateway is never needed");
     b.release(&pool, "10.5.0.1");
     b.release(&pool, "10.5.0.1");
-    assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("gateway's"));
+    assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("in use as a gateway"));
     b.release(&pool, "10.5.0.1");
     assert!(b.ask(&pool, "10.5.0.1").is_ok());
 }

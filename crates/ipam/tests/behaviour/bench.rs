@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A driver on a new database, and what is asked of it in few words.
+//! A driver on a new database, with short forms of its calls.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl Bench {
         Self { ipam, store, config, folder }
     }
 
-    /// The daemon ends and starts again.
+    /// Restarts the daemon.
     pub(crate) fn restarted(self) -> Self {
         let Self { ipam, store, config, folder } = self;
         drop((ipam, store));
@@ -40,7 +40,7 @@ impl Bench {
         Self { ipam, store, config, folder }
     }
 
-    /// The database lost, and the daemon started again.
+    /// Restarts the daemon without its database.
     pub(crate) fn without_database(self) -> Self {
         let Self { ipam, store, config, folder } = self;
         drop((ipam, store, folder));
@@ -73,7 +73,7 @@ impl Bench {
         self.ipam.capabilities().wait().unwrap();
     }
 
-    /// Moves all times of global sets into the past, as if as much time had gone by.
+    /// Moves all times of global sets into the past.
     pub(crate) fn age_restores(&self, by: i64) {
         let database = rusqlite::Connection::open(self.store.path()).unwrap();
         database.execute("UPDATE pool_set SET restoring = restoring - ?1", [by]).unwrap();
@@ -121,7 +121,7 @@ impl Bench {
         self.ipam.release_pool(ReleasePool { pool_id: pool.to_string() }).wait().unwrap();
     }
 
-    /// What the store holds, as text, after checking that it makes sense.
+    /// The content of the store as text, after a consistency check.
     pub(crate) fn state(&self) -> String {
         self.store
             .read(|tx| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What becomes of an address: releases, reservations, lost replies.
+//! Addresses after their grant: releases, reservations, lost replies.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ciao_ipam::Config;
 use crate::bench::{Bench, sentence};
 
 #[test]
-fn a_failed_network_create_releases_the_pool_alone_and_leaks_nothing() {
+fn a_failed_network_create_releases_only_the_pool_and_leaks_nothing() {
     let b = Bench::new();
     let empty = b.state();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
@@ -28,7 +28,7 @@ fn releasing_what_is_unknown_is_a_success() {
 }
 
 #[test]
-fn a_reservation_is_never_given_dynamically_and_outlives_its_lease() {
+fn a_reservation_is_never_granted_dynamically_and_outlives_its_lease() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/29");
     b.vnic("acme", "10.5.0.0/29", "10.5.0.2");
@@ -77,7 +77,7 @@ fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
 }
 
 #[test]
-fn a_gateway_that_was_released_once_too_often_is_granted_again() {
+fn a_gateway_that_was_released_twice_is_granted_again() {
     let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");
     b.gateway(&pool, "10.5.0.1").unwrap();
@@ -86,14 +86,14 @@ fn a_gateway_that_was_released_once_too_often_is_granted_again() {
     std::thread::sleep(Duration::from_millis(5));
     b.ipam.reclaim().unwrap();
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/24");
-    assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("it is the gateway's"));
+    assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("in use as a gateway"));
     b.ipam.reclaim().unwrap();
     b.release(&pool, "10.5.0.1");
     assert_eq!(b.ask(&pool, "10.5.0.1").unwrap(), "10.5.0.1/24", "it was granted once");
 }
 
 #[test]
-fn a_full_pool_takes_back_what_is_known_to_be_nobody_s() {
+fn a_full_pool_releases_orphaned_leases() {
     let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/30");
     b.gateway(&pool, "10.5.0.1").unwrap();
@@ -107,7 +107,7 @@ fn a_full_pool_takes_back_what_is_known_to_be_nobody_s() {
 }
 
 #[test]
-fn a_lease_that_waited_in_vain_is_granted_to_who_asks_for_it_however_many_did() {
+fn an_orphaned_lease_is_granted_to_an_explicit_request_among_any_number() {
     let b = Bench::with(Config { takeover: Duration::from_millis(20), ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.1");
@@ -120,7 +120,7 @@ fn a_lease_that_waited_in_vain_is_granted_to_who_asks_for_it_however_many_did() 
 }
 
 #[test]
-fn a_lease_that_is_somebody_s_after_all_waits_anew_when_it_is_nobody_s_again() {
+fn a_lease_that_was_claimed_waits_again_when_it_is_orphaned_again() {
     let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.1");
@@ -138,7 +138,7 @@ fn a_lease_that_is_somebody_s_after_all_waits_anew_when_it_is_nobody_s_again() {
 }
 
 #[test]
-fn abandoned_leases_are_given_back_though_one_look_does_not_see_them_all() {
+fn orphaned_leases_are_released_though_they_are_more_than_a_page() {
     let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.254");
@@ -152,7 +152,7 @@ fn abandoned_leases_are_given_back_though_one_look_does_not_see_them_all() {
 }
 
 #[test]
-fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
+fn the_reference_count_of_a_gateway_is_that_of_its_networks_though_replies_were_lost() {
     let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");
     b.gateway(&pool, "10.5.0.1").unwrap();
@@ -173,7 +173,7 @@ fn a_gateway_is_held_as_often_as_networks_have_it_though_replies_were_lost() {
 }
 
 #[test]
-fn what_another_network_driver_was_granted_is_never_reclaimed() {
+fn leases_of_another_network_driver_are_never_reclaimed() {
     let config = Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() };
     let b = Bench::with(config);
     let (pool, _) = b.pool("10.5.0.0/30", "", &[]).unwrap();

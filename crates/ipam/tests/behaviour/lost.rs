@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! PoolIDs that Docker has and the database has not.
+//! PoolIDs that are missing in the database.
 
 use ciao_common::types::PoolId;
 
@@ -16,7 +16,7 @@ fn a_pool_id_describes_its_pool() {
 }
 
 #[test]
-fn a_pool_that_was_lost_with_the_database_is_recorded_again_and_grants_what_is_named_alone() {
+fn a_pool_lost_with_the_database_is_rebuilt_and_grants_only_explicit_requests() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     let b = b.without_database();
@@ -35,7 +35,7 @@ fn a_pool_that_was_lost_with_the_database_is_recorded_again_and_grants_what_is_n
 }
 
 #[test]
-fn a_pool_that_was_released_is_not_taken_for_a_lost_one() {
+fn a_released_pool_is_not_mistaken_for_a_lost_one() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.release_pool(&pool);
@@ -45,7 +45,7 @@ fn a_pool_that_was_released_is_not_taken_for_a_lost_one() {
 }
 
 #[test]
-fn a_pool_id_is_not_given_again_after_an_older_copy_was_restored() {
+fn a_pool_id_is_not_reused_after_an_older_copy_was_restored() {
     let b = Bench::new();
     b.tenant_pool("acme", "10.5.0.0/16");
     let copy = b.copied();
@@ -56,7 +56,7 @@ fn a_pool_id_is_not_given_again_after_an_older_copy_was_restored() {
 }
 
 #[test]
-fn a_rebuilt_pool_whose_id_was_lost_takes_the_one_that_docker_has() {
+fn a_rebuilt_pool_without_id_gets_the_one_that_docker_has() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     let b = b.without_database();
@@ -72,7 +72,7 @@ fn a_rebuilt_pool_whose_id_was_lost_takes_the_one_that_docker_has() {
 }
 
 #[test]
-fn releases_of_what_is_unknown_or_has_no_name_succeed() {
+fn releases_of_unknown_and_empty_ids_succeed() {
     let b = Bench::new();
     for id in ["", "gone", "not an id", "local/10.5.0.0/24,id=0-1-2"] {
         b.ipam.release_pool(ciao_common::api::ipam::ReleasePool { pool_id: id.to_owned() }).wait().unwrap();

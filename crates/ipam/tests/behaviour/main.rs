@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What each IPAM call does, one sentence a test.
+//! The behaviour of each IPAM call.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

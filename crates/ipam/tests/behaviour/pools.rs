@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pools: whose they are, what they overlap, and what is refused.
+//! Pools: tenants, overlaps, refusals.
 
 use ciao_common::api::ipam::RequestPool;
 use ciao_ipam::Config;
@@ -16,7 +16,7 @@ fn the_same_subnet_in_two_tenants_is_two_pools_with_the_same_addresses() {
 }
 
 #[test]
-fn a_pool_without_tenant_has_a_space_of_its_own_each_time() {
+fn each_pool_without_tenant_has_addresses_of_its_own() {
     let b = Bench::new();
     let (one, _) = b.pool("10.5.0.0/16", "", &[]).unwrap();
     let (two, _) = b.pool("10.5.0.0/16", "", &[]).unwrap();
@@ -76,7 +76,7 @@ fn default_pools_never_overlap_and_run_out_with_an_error() {
 }
 
 #[test]
-fn a_pool_of_no_tenant_overlaps_nobody_s_set_and_no_launcher_s_subnet() {
+fn a_default_pool_without_tenant_overlaps_no_set_and_no_launcher_s_subnet() {
     let config = Config { default_pools: vec!["10.200.0.0/21,24".parse().unwrap()], ..Config::default() };
     let b = Bench::with(config);
     let any = |tenant: &[(&str, &str)]| b.pool("", "", tenant).map(|(_, pool)| pool);
@@ -103,7 +103,7 @@ fn a_released_pool_is_the_lowest_again() {
 }
 
 #[test]
-fn what_the_host_routes_is_passed_over_at_once() {
+fn the_host_s_routes_are_skipped_at_once() {
     let config = Config { default_pools: vec!["10.0.0.0/8,24".parse().unwrap()], ..Config::default() };
     let b = Bench::with(config);
     let route = |routes: &[&str]| {
@@ -156,14 +156,14 @@ fn a_dynamic_pool_costs_the_same_beside_many() {
 }
 
 #[test]
-fn a_size_that_no_default_pool_has_says_so() {
+fn a_size_larger_than_all_default_pools_is_refused_with_the_largest() {
     let b = Bench::new();
     let error = sentence(b.pool("0.0.0.0/12", "", &[]));
     assert!(error.contains("no IPv4 default pool is as large as a /12, the largest is a /16"), "{error}");
 }
 
 #[test]
-fn everything_is_any_pool_and_never_a_literal_one() {
+fn the_unspecified_subnet_requests_any_pool() {
     let b = Bench::new();
     assert_eq!(b.pool("0.0.0.0/0", "", &[("tenant", "acme")]).unwrap().1, "172.31.0.0/16");
     assert!(b.pool("::/0", "", &[("tenant", "acme")]).unwrap().1.starts_with("fd"));
@@ -199,7 +199,7 @@ fn host_bits_of_a_pool_are_masked() {
 }
 
 #[test]
-fn a_senseless_pool_is_refused_and_changes_nothing() {
+fn an_invalid_pool_is_refused_and_changes_nothing() {
     let b = Bench::new();
     let before = b.state();
     let cases = [
@@ -226,7 +226,7 @@ fn a_senseless_pool_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn the_local_and_the_global_space_are_apart() {
+fn the_local_and_the_global_space_are_isolated() {
     let b = Bench::new();
     let request = |space: &str| RequestPool {
         address_space: space.into(),

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! References of pools against Docker's list of networks, which is older than what is recorded meanwhile.
+//! Reference counts of pools against Docker's list of networks, which may be older than the records.
 
 use std::time::Duration;
 
 use ciao_common::store::now;
-use ciao_ipam::reconcile::{places, release_unused, unsettled_since};
+use ciao_ipam::reconcile::{networks_by_pool, release_unused, unsettled_since};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
 
-/// Docker's list with so many networks on acme's pool.
+/// Docker's list with this number of networks on acme's pool.
 fn list(networks: usize) -> Value {
     let config = json!({ "Subnet": "10.5.0.0/16" });
     let ipam = json!({ "Driver": "ciao-ipam", "Options": { "tenant": "acme" }, "Config": [config] });
@@ -17,7 +17,7 @@ fn list(networks: usize) -> Value {
 }
 
 fn reconcile(b: &Bench, networks: usize, unsettled: i64) -> usize {
-    release_unused(&b.store, places(&list(networks)).unwrap(), unsettled, false).unwrap().len()
+    release_unused(&b.store, networks_by_pool(&list(networks)).unwrap(), unsettled, false).unwrap().len()
 }
 
 /// A time that is after all that was done before, and before all that is done next.
@@ -29,7 +29,7 @@ fn between() -> i64 {
 }
 
 #[test]
-fn references_that_no_network_has_are_released_and_the_others_stay() {
+fn references_without_a_network_are_released_and_the_others_stay() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.tenant_pool("acme", "10.5.0.0/16");
@@ -43,7 +43,7 @@ fn references_that_no_network_has_are_released_and_the_others_stay() {
 }
 
 #[test]
-fn a_reference_to_an_old_pool_that_is_younger_than_docker_s_list_is_never_released() {
+fn a_reference_younger_than_docker_s_list_is_never_released() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     let unsettled = between();
@@ -51,12 +51,12 @@ fn a_reference_to_an_old_pool_that_is_younger_than_docker_s_list_is_never_releas
     assert_eq!(reconcile(&b, 1, unsettled), 0, "the list has the first network alone");
     assert_eq!(reconcile(&b, 0, unsettled), 0);
     b.release_pool(&pool);
-    assert_eq!(reconcile(&b, 0, unsettled), 0, "which of them was released nobody knows");
+    assert_eq!(reconcile(&b, 0, unsettled), 0, "which of them was released is not known");
     assert!(b.ask(&pool, "").is_ok(), "the second network is on it");
 }
 
 #[test]
-fn a_reference_whose_network_may_still_be_under_way_is_left_alone() {
+fn a_reference_whose_network_may_still_be_in_creation_is_left_alone() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     between();

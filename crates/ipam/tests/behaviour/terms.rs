@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A swarm's leaders: what is requested again after a change, and what is not.
+//! Swarm leaders: requests repeated after a change of leadership.
 
 use ciao_common::types::PoolId;
 
@@ -37,7 +37,7 @@ fn states(b: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn a_new_leader_is_granted_what_exists_and_nothing_of_it_is_given_twice() {
+fn a_new_leader_is_granted_what_exists_and_nothing_is_granted_twice() {
     let (b, pool) = led();
     assert_eq!(restore(&b, &["10.77.0.2", "10.77.0.4"]), pool, "serial is the request's, not the pool's");
     assert!(states(&b).contains(&"former 10.77.0.3".to_owned()), "{:?}", states(&b));
@@ -50,7 +50,7 @@ fn a_new_leader_is_granted_what_exists_and_nothing_of_it_is_given_twice() {
 }
 
 #[test]
-fn a_daemon_killed_at_any_step_of_a_restore_knows_it_afterwards() {
+fn a_daemon_killed_at_any_step_of_a_restore_continues_it() {
     let (b, pool) = led();
     b.capabilities();
     let b = b.restarted();
@@ -63,7 +63,7 @@ fn a_daemon_killed_at_any_step_of_a_restore_knows_it_afterwards() {
 }
 
 #[test]
-fn what_nobody_confirmed_is_kept_until_the_pool_is_full() {
+fn unconfirmed_addresses_are_kept_until_the_pool_is_full() {
     let (b, pool) = led();
     restore(&b, &[]);
     b.age_restores(TEN_MINUTES);
@@ -77,7 +77,7 @@ fn what_nobody_confirmed_is_kept_until_the_pool_is_full() {
 }
 
 #[test]
-fn a_leader_that_goes_on_keeps_what_it_has() {
+fn a_leader_that_did_not_change_keeps_its_addresses() {
     let (b, pool) = led();
     // The plugin is enabled again, and a user gives a second network the serial option.
     b.capabilities();
@@ -90,7 +90,7 @@ fn a_leader_that_goes_on_keeps_what_it_has() {
 }
 
 #[test]
-fn a_second_network_that_goes_does_not_take_the_first_one_s_addresses_along() {
+fn deleting_a_second_network_keeps_the_first_one_s_addresses() {
     let (b, pool) = led();
     b.capabilities();
     b.global("acme", SUBNET, true);
@@ -120,7 +120,7 @@ fn networks_without_tenant_are_restored_too() {
 }
 
 #[test]
-fn a_pool_that_no_later_leader_asks_for_goes() {
+fn a_pool_that_no_later_leader_requests_is_released() {
     let (b, _) = led();
     let gone = b.global("acme", "10.88.0.0/24", false);
     b.ask(&gone, "").unwrap();
@@ -134,7 +134,7 @@ fn a_pool_that_no_later_leader_asks_for_goes() {
 }
 
 #[test]
-fn a_leader_s_lost_database_grants_what_is_named_until_it_is_restored() {
+fn a_leader_s_lost_database_grants_only_explicit_requests_until_it_is_restored() {
     let (b, pool) = led();
     let b = b.without_database();
     assert!(sentence(b.ask(&pool, "")).contains("restart the engine of the swarm's leader"));

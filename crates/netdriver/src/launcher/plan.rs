@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use ciao_common::store::{AddressKind, Held, Owner, Scope, Tx, Vnic};
+use ciao_common::store::{AddressKind, AddressRecord, Owner, Scope, Tx, Vnic};
 use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
 use super::outcome::Creation;
@@ -88,7 +88,7 @@ fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Creation<Vnic> {
 /// Who holds the address as a lease that is no reservation's, in a sentence.
 fn leased(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Result<Option<String>> {
     let Some(set) = tx.pool_set_of(Scope::Local, tenant, subnet)? else { return Ok(None) };
-    let held: Option<Held> = tx.address(&set, address)?.filter(|held| held.held > 0);
+    let held: Option<AddressRecord> = tx.address(&set, address)?.filter(|held| held.held > 0);
     Ok(held.map(|held| {
         let whose = match held.kind {
             AddressKind::Gateway => "the gateway's",

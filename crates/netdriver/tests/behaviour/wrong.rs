@@ -37,7 +37,7 @@ fn an_empty_or_senseless_body_is_refused_by_every_method() {
     let (rows, state) = (b.rows(), b.kernel.state());
     for method in METHODS {
         for (body, expected) in [
-            (&b""[..], "the body is empty"),
+            (&b""[..], "the request body is empty"),
             (b"pizza", "not JSON"),
             (b"{\"NetworkID\":", "not JSON"),
             (b"\xff\xfe", "not JSON"),

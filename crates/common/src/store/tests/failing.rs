@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A store that fails: the sentence says what to do, nothing is half made, and what can go on does so by itself.
+//! Failures of the store: the error says what to do, changes are atomic, and the store recovers by itself.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Seek, SeekFrom, Write};
@@ -12,8 +12,8 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 use crate::types::AddressSpace;
 
-/// What an error says, whole.
-fn said<T>(result: Result<T>) -> String {
+/// The error message with all causes.
+fn message<T>(result: Result<T>) -> String {
     format!("{:#}", result.err().expect("it fails"))
 }
 
@@ -69,16 +69,16 @@ fn filled() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn a_cause_is_said_once() {
+fn a_cause_is_printed_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ciao.db");
     fs::write(&path, "x".repeat(4096)).unwrap();
-    let error = said(Store::open(&path));
+    let error = message(Store::open(&path));
     assert_eq!(error.matches("file is not a database").count(), 1, "{error}");
 }
 
 #[test]
-fn many_changes_that_meet_an_open_transaction_wait_no_longer_than_one() {
+fn many_changes_wait_no_longer_for_an_open_transaction_than_one() {
     let (_folder, store) = store();
     let other = Connection::open(store.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -86,7 +86,7 @@ fn many_changes_that_meet_an_open_transaction_wait_no_longer_than_one() {
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let error = said(set(&store, "a"));
+                let error = message(set(&store, "a"));
                 assert!(error.contains("end its open transaction"), "{error}");
             });
         }
@@ -99,7 +99,7 @@ fn many_changes_that_meet_an_open_transaction_wait_no_longer_than_one() {
 }
 
 #[test]
-fn a_reader_does_not_mind_an_open_transaction() {
+fn a_reader_does_not_wait_for_an_open_transaction() {
     let (_folder, store) = store();
     set(&store, "a").unwrap();
     let other = Connection::open(store.path()).unwrap();
@@ -108,14 +108,14 @@ fn a_reader_does_not_mind_an_open_transaction() {
 }
 
 #[test]
-fn a_file_on_a_filesystem_that_is_read_only_is_refused_until_it_is_writable() {
+fn a_file_on_a_read_only_filesystem_is_refused_until_it_is_writable() {
     with_mounts(|folder| {
         mount_memory(folder, "size=4m");
         let path = folder.join("ciao.db");
         set(&Store::open(&path).unwrap(), "a").unwrap();
         let remount = |flags| mount(None::<&str>, folder, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
         remount(MsFlags::MS_RDONLY).unwrap();
-        let error = said(Store::open(&path));
+        let error = message(Store::open(&path));
         assert!(error.contains("cannot be opened") && error.contains("mounted read-write"), "{error}");
         assert!(error.contains("ciao.db"), "{error}");
         remount(MsFlags::empty()).unwrap();
@@ -126,17 +126,17 @@ fn a_file_on_a_filesystem_that_is_read_only_is_refused_until_it_is_writable() {
 }
 
 #[test]
-fn a_file_that_only_another_user_may_write_is_refused_with_what_to_check() {
+fn a_read_only_file_is_refused_with_what_to_check() {
     let (_folder, path) = filled();
-    // Root passes over modes; so this asks what SQLite says of a file that it could open for reading only.
+    // Root ignores modes; so this is SQLite's error for a file that was opened read-only.
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     let conn = connection::open_for_reading(&path).unwrap();
-    let error = said(Tx { conn: &conn }.setting_or("a", "1"));
+    let error = message(Tx { conn: &conn }.setting_or("a", "1"));
     assert!(error.contains("cannot be written: check the file's and folder's owner and mode"), "{error}");
 }
 
 #[test]
-fn a_full_disk_is_said_and_passes_when_there_is_space() {
+fn a_full_disk_is_an_error_until_there_is_space() {
     with_mounts(|folder| {
         mount_memory(folder, "size=1m");
         let store = Store::open(&folder.join("ciao.db")).unwrap();
@@ -145,7 +145,7 @@ fn a_full_disk_is_said_and_passes_when_there_is_space() {
         let full = fs::write(&ballast, vec![0; 2 << 20]);
         assert!(full.is_err(), "the disk takes more than it has");
         let grow = |store: &Store| store.write(|tx| tx.setting_or("large", &"x".repeat(100_000)));
-        let error = said(grow(&store));
+        let error = message(grow(&store));
         assert!(error.contains("the disk is full: free some space"), "{error}");
         assert!(is_set(&store, "a") && !is_set(&store, "large"), "what there is can be read");
         fs::remove_file(&ballast).unwrap();
@@ -155,7 +155,7 @@ fn a_full_disk_is_said_and_passes_when_there_is_space() {
 }
 
 #[test]
-fn who_shares_a_transaction_with_one_that_fills_the_disk_hears_why() {
+fn changes_in_a_transaction_that_fills_the_disk_fail_with_that_cause() {
     with_mounts(|folder| {
         mount_memory(folder, "size=1m");
         let store = Store::open(&folder.join("ciao.db")).unwrap();
@@ -191,32 +191,32 @@ fn a_damaged_header_is_refused_and_left_alone() {
     let (_folder, path) = filled();
     damage(&path, 0, 100);
     let before = fs::read(&path).unwrap();
-    let error = said(Store::open(&path));
+    let error = message(Store::open(&path));
     assert!(error.contains("stop both daemons, keep a copy, and restore a backup"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[test]
-fn damaged_pages_are_an_error_of_the_call_that_meets_them() {
+fn damaged_pages_are_an_error_of_the_call_that_reads_them() {
     let (_folder, path) = filled();
     let length = fs::metadata(&path).unwrap().len();
     damage(&path, 4096, usize::try_from(length).unwrap() - 4096);
     let opened = Store::open(&path);
-    let error = said(opened.and_then(|store| store.read(|tx| tx.pools())));
+    let error = message(opened.and_then(|store| store.read(|tx| tx.pools())));
     assert!(error.contains("damaged") && error.contains("restore a backup"), "{error}");
 }
 
 #[test]
-fn a_file_that_was_deleted_or_exchanged_under_the_daemon_takes_no_more_changes() {
+fn a_file_deleted_or_replaced_under_the_daemon_accepts_no_changes() {
     let (_folder, store) = store();
     set(&store, "a").unwrap();
     let path = store.path().to_owned();
     let away = path.with_extension("away");
     fs::rename(&path, &away).unwrap();
-    let error = said(set(&store, "b"));
-    assert!(error.contains("was deleted or exchanged") && error.contains("restart"), "{error}");
+    let error = message(set(&store, "b"));
+    assert!(error.contains("was deleted or replaced") && error.contains("restart"), "{error}");
     fs::write(&path, "").unwrap();
-    assert!(said(set(&store, "b")).contains("was deleted or exchanged"));
+    assert!(message(set(&store, "b")).contains("was deleted or replaced"));
     // Put back, it is as before.
     fs::rename(&away, &path).unwrap();
     set(&store, "c").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A file that several daemons open at once, and what is left of it when they have closed it.
+//! Files that several daemons open at the same time, and what remains when they have closed them.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -87,7 +87,7 @@ fn files_beside(path: &Path) -> Vec<String> {
 }
 
 #[test]
-fn after_both_daemons_have_ended_the_file_alone_is_whole() {
+fn after_both_daemons_have_stopped_the_file_alone_is_complete() {
     let (folder, ipam) = store();
     let net = Store::open(ipam.path()).unwrap();
     for (number, store) in [&ipam, &net, &ipam, &net].into_iter().enumerate() {
@@ -112,7 +112,7 @@ fn after_both_daemons_have_ended_the_file_alone_is_whole() {
 }
 
 #[test]
-fn a_file_that_another_process_keeps_locked_is_an_error_that_names_the_lock() {
+fn a_file_locked_by_another_process_is_an_error_that_names_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ciao.db");
     let lock = fs::File::create(folder.path().join("ciao.db.lock")).unwrap();

@@ -10,7 +10,7 @@ use super::*;
 const OLD: [(i64, &str); 3] =
     [(1, include_str!("versions/1.sql")), (2, include_str!("versions/2.sql")), (3, include_str!("versions/3.sql"))];
 
-/// A closed file that `script` made.
+/// A closed file created by `script`.
 fn made_by(script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ciao.db");
@@ -48,7 +48,7 @@ fn rows(conn: &Connection) -> BTreeMap<String, BTreeSet<BTreeMap<String, String>
     tables(conn).iter().map(|table| (table.clone(), of(table))).collect()
 }
 
-/// What a file's tables are made of, whatever the order and the comments: columns, indices, foreign keys, checks, views.
+/// The schema without order and comments: columns, indices, foreign keys, checks, views.
 fn schema_of(conn: &Connection) -> BTreeSet<String> {
     let mut parts = BTreeSet::new();
     for table in tables(conn).iter().filter(|table| *table != "sqlite_sequence") {
@@ -88,7 +88,7 @@ fn checks(sql: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_file_of_each_older_version_becomes_what_a_new_one_is() {
+fn a_file_of_each_older_version_is_converted_to_the_current_schema() {
     let (_folder, store) = store();
     let new = schema_of(&Connection::open(store.path()).unwrap());
     assert!(new.iter().any(|part| part.contains("CHECK (kind IN ('lease', 'gateway', 'reserved'))")), "{new:#?}");
@@ -154,7 +154,7 @@ fn a_file_of_each_older_version_keeps_its_rows() {
 }
 
 #[test]
-fn a_conversion_leaves_a_backup_and_a_failed_one_leaves_the_file() {
+fn a_conversion_writes_a_backup_and_a_failed_one_leaves_the_file_as_it_was() {
     let (folder, path) = made_by(OLD[2].1);
     let old = rows(&Connection::open(&path).unwrap());
     // In the way of the step: the conversion fails.
@@ -183,7 +183,7 @@ fn a_new_file_has_no_backup() {
 }
 
 #[test]
-fn the_command_line_says_what_to_do_with_an_older_file() {
+fn a_command_advises_what_to_do_with_an_older_file() {
     let (_folder, path) = made_by(OLD[0].1);
     let error = format!("{:#}", Store::open_reading(&path).err().unwrap());
     assert!(error.contains("version 1, older than") && error.contains("restart ciao-net and ciao-ipam"), "{error}");
@@ -200,7 +200,7 @@ fn pools_of_a_file_that_did_not_record_their_last_request_count_as_old() {
 }
 
 #[test]
-fn a_newer_file_is_used_only_if_it_says_that_this_version_may() {
+fn a_newer_file_is_used_only_if_it_is_compatible() {
     let (_folder, store) = store();
     let path = store.path().to_owned();
     let newer = |compatible: i64| {
@@ -246,11 +246,11 @@ fn a_database_of_another_program_is_refused_and_left_as_it_was() {
 }
 
 #[test]
-fn a_command_makes_no_file() {
+fn a_command_creates_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("typo.db");
     let error = format!("{:#}", Store::open_reading(&path).err().unwrap());
-    assert!(error.contains("typo.db") && error.contains("there is no such file"), "{error}");
+    assert!(error.contains("typo.db") && error.contains("no such file"), "{error}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     fs::write(&path, "").unwrap();
     let error = format!("{:#}", Store::open_reading(&path).err().unwrap());

@@ -226,7 +226,7 @@ mod tests {
             (("routes", "10.0.0.0=10.1.0.1"), "give DESTINATION=NEXT_HOP"),
             (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
             ((MTU, "67"), "67"),
-            ((MTU, "many"), "MTU \"many\" is no number of bytes: give one between 68 and 65535"),
+            ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),
         ] {
             let error = sentence(parse(&[pair]));
