@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Host`]: both drivers behind their own tables of methods, on a store in memory and a kernel in memory, and an engine's
-//! manners around them: it moves links into containers and back.
+//! [`Host`]: both drivers behind their own tables of methods, on a store in memory and a kernel in memory.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ciao_common::serve::plugin::Plugin;
 use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
@@ -24,10 +23,6 @@ use tempfile::TempDir;
 use crate::promises::{Ledger, Records};
 use crate::scenes;
 
-/// How long the deletion of links in the background may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How the names of containers' namespaces begin.
-const SANDBOX: &str = "sandbox-";
 /// A filesystem in memory, where there is one: the disk is not what is tested.
 const MEMORY: &str = "/dev/shm";
 
@@ -184,7 +179,7 @@ impl Host {
         self.recover();
         self.daemons = None;
         self.daemons = Some(Daemons::start(&self.folder.path().join("ciao.db"), &self.kernel));
-        self.reconcile(Depth::Whole);
+        self.reconcile(Depth::Full);
         self.driver().resume().expect("hold published ports");
     }
 
@@ -194,9 +189,9 @@ impl Host {
         let repairs = self.driver().reconcile(depth);
         assert!(self.disturbed || repairs.is_empty(), "nothing was wrong, but reconcile says {repairs:?}");
         self.ipam().reclaim().expect("reclaim");
-        self.failed &= depth == Depth::Dry;
+        self.failed &= depth == Depth::DryRun;
         self.settle();
-        self.disturbed &= depth == Depth::Dry;
+        self.disturbed &= depth == Depth::DryRun;
         self.check_at_rest(&format!("after {repairs:?}"));
     }
 
@@ -256,80 +251,17 @@ impl Host {
         handler.handle(Request { method, path, query, body })
     }
 
-    /// A call that the engine makes after `Join`'s success: the link goes into the container.
-    pub(crate) fn enter(&self, reply: &Value, endpoint: &str) {
-        if let Some(link) = reply["InterfaceName"]["SrcName"].as_str() {
-            let there = self.kernel.state().links.contains_key(&(Namespace::Host, self::link(link)));
-            assert!(there, "Join answers link {link}, which is not there");
-            self.kernel.move_link(&self::link(link), &Namespace::Host, &sandbox(endpoint));
-        }
-    }
-
-    /// After `Leave` it gives the link back.
-    pub(crate) fn exit(&self, endpoint: &str) {
-        let from = sandbox(endpoint);
-        for (_, link) in self.kernel.state().links.keys().filter(|(place, _)| *place == from) {
-            self.kernel.move_link(link, &from, &Namespace::Host);
-        }
-    }
-
-    /// dockerd is killed, and so are the containers: links in sandboxes vanish, and their peers.
-    pub(crate) fn kill_containers(&mut self) {
-        self.disturbed = true;
-        self.kernel.change(|state| {
-            let inside = |place: &Namespace| place.name().is_some_and(|name| name.starts_with(SANDBOX));
-            let dead: BTreeSet<_> =
-                state.links.keys().filter(|(place, _)| inside(place)).map(|(_, link)| link.clone()).collect();
-            state.links.retain(|(place, _), link| {
-                !inside(place) && !matches!(link, FakeLink::HostEnd(_, peer) if dead.contains(peer))
-            });
-        });
-        self.records.age_endpoints();
-    }
-
-    /// Somebody makes a bridge on the host, or removes one that nothing is on: those of others are never made again.
-    pub(crate) fn set_host_bridge(&mut self, name: &str, there: bool) {
-        self.disturbed = true;
-        let used = self.records.use_host_bridge(name);
-        let place = (Namespace::Host, link(name));
-        self.kernel.change(|state| {
-            if there {
-                state.links.entry(place).or_insert_with(|| FakeLink::Bridge(BTreeSet::new()));
-            } else if !used && matches!(state.links.get(&place), Some(FakeLink::Bridge(_))) {
-                state.links.remove(&place);
-            }
-        });
-    }
-
-    /// Nothing stands but what the host itself brings.
-    pub(crate) fn reboot(&mut self) {
-        self.kernel.change(|state| {
-            let mut links = std::mem::take(state).links;
-            links.retain(|(place, _), what| *place == Namespace::Host && matches!(what, FakeLink::Bridge(_)));
-            state.links = links;
-        });
-        self.records.age_endpoints();
-        self.disturbed = true;
-        self.restart();
-    }
-
-    /// Waits until the links that are deleted in the background are gone.
+    /// Waits until the links that are deleted in the background are gone, or could not be deleted.
     pub(crate) fn settle(&self) {
-        let since = Instant::now();
-        while self.records.are_deleting() {
-            if self.failed && since.elapsed() > Duration::from_millis(20) {
-                return;
-            }
-            assert!(since.elapsed() < PATIENCE, "links are not deleted");
-            std::thread::yield_now();
-        }
+        self.driver().wait_for_tasks();
+        assert!(self.failed || !self.records.are_deleting(), "links are not deleted");
     }
 
     /// What must be true of every host in the end.
     pub(crate) fn leave(mut self) {
         self.recover();
         if self.disturbed {
-            self.reconcile(Depth::Whole);
+            self.reconcile(Depth::Full);
         }
         self.records.check_file();
         self.ledger.check(&self.records);
@@ -351,10 +283,6 @@ impl Daemons {
     }
 }
 
-fn sandbox(endpoint: &str) -> Namespace {
-    Namespace::Named(format!("{SANDBOX}{endpoint}"))
-}
-
-fn link(name: &str) -> LinkName {
+pub(crate) fn link(name: &str) -> LinkName {
     name.parse().expect("a link's name")
 }

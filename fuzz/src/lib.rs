@@ -10,6 +10,7 @@
 //! A target panics when a promise is broken: [`promises`] says which ones there are.
 
 mod bodies;
+mod engine;
 mod host;
 mod lines;
 mod names;

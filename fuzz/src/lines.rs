@@ -83,7 +83,7 @@ fn event(host: &mut Host, line: &[u8]) -> bool {
     host.tell(|| String::from_utf8_lossy(line).into_owned());
     match word {
         b"restart" => host.restart(),
-        b"reconcile" => host.reconcile(Depth::Glance),
+        b"reconcile" => host.reconcile(Depth::Changed),
         b"reboot" => host.reboot(),
         b"kill" => host.kill_containers(),
         _ => {}

@@ -127,7 +127,7 @@ impl Step {
                 // All is young yet, so nothing is forgotten; what was disturbed is repaired.
                 host.call(Socket::Control, "POST", &format!("/v1/reconcile?dry_run={dry}"), body.as_bytes());
             }
-            Self::Reconcile { whole } => host.reconcile(if whole { Depth::Whole } else { Depth::Glance }),
+            Self::Reconcile { whole } => host.reconcile(if whole { Depth::Full } else { Depth::Changed }),
             Self::Restart => host.restart(),
             Self::Reboot => host.reboot(),
             Self::KillContainers => host.kill_containers(),

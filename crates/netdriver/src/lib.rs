@@ -84,4 +84,10 @@ impl Driver {
             config,
         })
     }
+
+    /// Waits until background work that was begun is done, whether it failed or not.
+    #[cfg(any(test, feature = "fake-kernel"))]
+    pub fn wait_for_tasks(&self) {
+        self.fabric.vnics.wait_for_tasks();
+    }
 }

@@ -55,7 +55,7 @@ impl Host {
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
         let net = ciao_netdriver::docker::plugin(Arc::new(driver));
         self.daemons = Some(Daemons { net, ipam: ciao_ipam::routes::plugin(ipam), store });
-        self.reconcile(Depth::Whole);
+        self.reconcile(Depth::Full);
         self.daemons().net.driver().resume().unwrap();
     }
 

@@ -62,7 +62,7 @@ fn daemons_killed_before_every_call_do_as_well() {
 
 #[test]
 fn a_reconcile_between_any_two_calls_takes_nothing_away() {
-    replay_all(|engine| engine.host.reconcile(Depth::Glance));
+    replay_all(|engine| engine.host.reconcile(Depth::Changed));
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     // What fails of one tenant is logged, and tried again; the others have their network.
-    driver.reconcile(Depth::Whole);
+    driver.reconcile(Depth::Full);
     driver.resume().context("hold published ports")?;
     let services: Vec<(_, Arc<dyn Handler>)> = vec![
         (plugin, Arc::new(docker::plugin(Arc::clone(&driver)))),

@@ -8,7 +8,7 @@ use crate::Driver;
 use crate::reconcile::{Depth, Known};
 
 pub(super) fn run(driver: &Driver, body: &[u8], dry_run: bool) -> Result<Reply, Failure> {
-    let depth = if dry_run { Depth::Dry } else { Depth::Whole };
+    let depth = if dry_run { Depth::DryRun } else { Depth::Full };
     let known: Option<Known> =
         if body.is_empty() { None } else { ciao_common::api::parse(body).map_err(Failure::bad_request)? };
     json(200, &driver.reconcile_with(depth, known.as_ref()))

@@ -58,7 +58,7 @@ impl fmt::Display for Subject {
 /// What is wrong with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
-    /// `make`, `restore` or `restart`.
+    /// `create`, `restore` or `restart`.
     pub(crate) action: &'static str,
     pub(crate) subject: Subject,
     pub(crate) why: String,
@@ -70,7 +70,7 @@ impl Fault {
     }
 
     /// Whether nothing may come up in its namespace until it is repaired.
-    pub(crate) fn holds_up_others(&self) -> bool {
+    pub(crate) fn blocks_others(&self) -> bool {
         matches!(self.subject, Subject::HostRules | Subject::Namespace(_) | Subject::Rules(_))
     }
 }

@@ -67,7 +67,7 @@ impl Inspector {
             let is_of_v6 = setting.starts_with("net.ipv6.");
             let mut needing = routed.clone().filter(|network| !is_of_v6 || has_v6(std::slice::from_ref(network)));
             if let Some(network) = needing.next() {
-                found.push(Fault::new("restore", Subject::Forwarding(setting, network.clone()), "it was switched off"));
+                found.push(Fault::new("restore", Subject::Forwarding(setting, network.clone()), "disabled"));
             }
         }
         Ok(found)
@@ -97,11 +97,11 @@ impl Inspector {
     /// What stands in a tenant's namespace; nothing, if it is not there.
     fn look_into(&self, name: &str, closely: bool, found: &mut Vec<Fault>) -> Result<Seen> {
         let Some(seen) = self.kernel.look(&Namespace::Named(name.to_owned()))? else {
-            found.push(Fault::new("make", Subject::Namespace(name.to_owned()), "it is not there"));
+            found.push(Fault::new("create", Subject::Namespace(name.to_owned()), "missing"));
             return Ok(Seen::default());
         };
         for setting in &seen.wrong_settings {
-            found.push(Fault::new("restore", Subject::Setting(name.to_owned(), setting), "it was changed"));
+            found.push(Fault::new("restore", Subject::Setting(name.to_owned(), setting), "changed"));
         }
         if let Some(why) = self.tenant_rules.difference(name, closely)? {
             found.push(Fault::new("restore", Subject::Rules(name.to_owned()), why));
@@ -117,25 +117,25 @@ impl Inspector {
         let Some(uplink) = &space.uplink else {
             // The record comes with the link.
             let uplink = Uplink { namespace: namespace.clone(), number: 0, host_link: names::INNER_LINK.parse()? };
-            return Ok(Some(Fault::new("make", Subject::Uplink(uplink, network.clone()), "it is not there")));
+            return Ok(Some(Fault::new("create", Subject::Uplink(uplink, network.clone()), "missing")));
         };
         let pair = self.uplinks.pair(uplink, has_v6(&space.networks))?;
         let ends = [(&pair.host_link, host), (&pair.inner_link, seen)];
         let fault =
             |action, why: &str| Ok(Some(Fault::new(action, Subject::Uplink(uplink.clone(), network.clone()), why)));
         if ends.iter().any(|(link, seen)| !seen.links.contains_key(link)) {
-            return fault("make", "it is not there");
+            return fault("create", "missing");
         }
         if ends.iter().any(|(link, seen)| !seen.links[*link].is_up) {
-            return fault("restore", "it is down");
+            return fault("restore", "down");
         }
         for (host_end, inner_end) in pair.ends() {
             let has = |seen: &Seen, link: &LinkName, address| seen.addresses.contains(&(link.clone(), address));
             if !has(host, &pair.host_link, host_end) || !has(seen, &pair.inner_link, inner_end) {
-                return fault("restore", "an address of it is gone");
+                return fault("restore", "an address is missing");
             }
             if !seen.default_routes.contains(&(pair.inner_link.clone(), host_end)) {
-                return fault("restore", "the namespace's default route by it is gone");
+                return fault("restore", "the default route of the namespace is missing");
             }
         }
         Ok(None)
@@ -146,7 +146,7 @@ fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
     let link = seen.links.get(&network.bridge).unwrap_or(&ABSENT);
     let bridge = || Subject::Bridge(network.clone());
     if !link.is_bridge {
-        found.push(Fault::new("make", bridge(), "it is not there"));
+        found.push(Fault::new("create", bridge(), "missing"));
         return;
     }
     // A bridge of the host is its administrator's.
@@ -154,14 +154,14 @@ fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
         return;
     }
     if !link.is_up {
-        found.push(Fault::new("restore", bridge(), "it is down"));
+        found.push(Fault::new("restore", bridge(), "down"));
     }
     if network.egress != Egress::Nat {
         return;
     }
     for gateway in network.subnets.iter().filter_map(|subnet| subnet.gateway) {
         if !seen.addresses.contains(&(network.bridge.clone(), gateway)) {
-            found.push(Fault::new("restore", Subject::Gateway(network.clone(), gateway), "it is gone"));
+            found.push(Fault::new("restore", Subject::Gateway(network.clone(), gateway), "missing"));
         }
     }
 }
@@ -169,31 +169,31 @@ fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
 fn vnic_fault(vnic: &Vnic, restrictions: Restrictions, seen: &Seen, host: &Seen) -> Option<Fault> {
     let Some(end) = seen.links.get(&vnic.host_link) else {
         let subject = if vnic.owner == Owner::Launcher { Subject::Pair } else { Subject::ContainerLink };
-        let action = if vnic.owner == Owner::Launcher { "make" } else { "restart" };
-        return Some(Fault::new(action, subject(vnic.clone()), "its links are not there"));
+        let action = if vnic.owner == Owner::Launcher { "create" } else { "restart" };
+        return Some(Fault::new(action, subject(vnic.clone()), "its links are missing"));
     };
     let container_end = host.links.get(&vnic.container_link);
     if vnic.owner == Owner::Launcher && container_end.is_some_and(|link| link.mac != Some(vnic.mac)) {
-        return Some(Fault::new("make", Subject::Pair(vnic.clone()), "its link has another MAC address"));
+        return Some(Fault::new("create", Subject::Pair(vnic.clone()), "its link has a different MAC address"));
     }
     let fault = |why: &str| Some(Fault::new("restore", Subject::Port(vnic.clone()), why));
     if end.bridge.as_ref() != Some(&vnic.bridge) {
-        return fault(&format!("it is no port of {}", vnic.bridge));
+        return fault(&format!("not a port of {}", vnic.bridge));
     }
     if !end.is_up {
-        return fault("it is down");
+        return fault("down");
     }
     // What a bridge of the host knows is its administrator's.
     vnic.namespace.as_ref()?;
     if end.learns.is_some_and(|learns| learns == restrictions.secured) {
-        return fault("its bridge's learning was switched");
+        return fault("MAC learning of its bridge port was changed");
     }
     if !seen.static_macs.contains(&(vnic.host_link.clone(), vnic.mac)) {
-        return fault("its MAC address is gone from its bridge");
+        return fault("its forwarding database entry is missing");
     }
     let is_neighbour = |address| seen.neighbours.contains(&(vnic.bridge.clone(), address, vnic.mac));
     if !vnic.addresses().all(is_neighbour) {
-        return fault("its address is no neighbour of its bridge");
+        return fault("its neighbour entry is missing");
     }
     None
 }

@@ -14,6 +14,7 @@ mod locks;
 mod networks;
 mod ports;
 mod repairer;
+mod tasks;
 mod tenant_rules;
 mod uplinks;
 mod veth;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -13,6 +12,7 @@ use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 use super::bridges::Bridges;
 use super::host_firewall::HostFirewall;
 use super::locks::Locks;
+use super::tasks::{self, Batch, Task, Tasks};
 use super::tenant_rules::TenantRules;
 use super::veth::{restricted, veth};
 use crate::kernel::element::Change;
@@ -27,17 +27,11 @@ pub(crate) struct Vnics {
     tenant_rules: Arc<TenantRules>,
     firewall: Arc<HostFirewall>,
     locks: Arc<Locks>,
-    tasks: Mutex<Sender<Task>>,
+    tasks: Tasks,
     /// Held while links are deleted.
     deleting: Mutex<()>,
     /// The MAC address that an address last had, where its VNIC is deleted.
     former: Mutex<BTreeMap<(String, IpAddr), MacAddr>>,
-}
-
-/// What is done in the background.
-enum Task {
-    Delete(VnicId),
-    Announce(Box<Vnic>),
 }
 
 /// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its own.
@@ -52,39 +46,23 @@ impl Vnics {
         firewall: Arc<HostFirewall>,
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
-        let (tasks, waiting) = channel();
-        let (tasks, former) = (Mutex::new(tasks), Mutex::default());
-        let deleting = Mutex::default();
+        let (tasks, waiting) = Tasks::new();
+        let (deleting, former) = (Mutex::default(), Mutex::default());
         let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, locks, tasks, deleting, former });
-        vnics.start_tasks(waiting)?;
+        let weak = Arc::downgrade(&vnics);
+        tasks::serve(waiting, move |batch| weak.upgrade().map(|vnics| vnics.run(batch)).is_some())?;
         Ok(vnics)
     }
 
-    /// Starts the thread that announces VNICs and deletes links in the background, until `self` is dropped.
-    fn start_tasks(self: &Arc<Self>, waiting: Receiver<Task>) -> Result<()> {
-        let vnics = Arc::downgrade(self);
-        let serve = move || {
-            while let Ok(first) = waiting.recv() {
-                let (mut ids, mut announced) = (Vec::new(), Vec::new());
-                for task in std::iter::once(first).chain(waiting.try_iter()) {
-                    match task {
-                        Task::Delete(id) => ids.push(id),
-                        Task::Announce(vnic) => announced.push(*vnic),
-                    }
-                }
-                let Some(vnics) = vnics.upgrade() else { return };
-                if let Err(error) = vnics.send_announcements(&announced) {
-                    log::warn!("announce VNICs: {error:#}");
-                }
-                if !ids.is_empty()
-                    && let Err(error) = vnics.delete(Some(&ids))
-                {
-                    log::warn!("delete links: {error:#}: the next reconcile tries again");
-                }
-            }
-        };
-        std::thread::Builder::new().name("links".into()).spawn(serve).context("start a thread")?;
-        Ok(())
+    fn run(&self, batch: &Batch) {
+        if let Err(error) = self.send_announcements(&batch.announced) {
+            log::warn!("announce VNICs: {error:#}");
+        }
+        if !batch.deleted.is_empty()
+            && let Err(error) = self.delete(Some(&batch.deleted))
+        {
+            log::warn!("delete links: {error:#}: the next reconcile tries again");
+        }
     }
 
     /// Makes the links and rules of a VNIC that was recorded just now. Its bridge and the rules normally exist, so they are
@@ -111,7 +89,7 @@ impl Vnics {
             None => owner.is_none_or(|owner| MacAddr::derived(owner, *address) != vnic.mac),
         });
         if changed.count() > 0 {
-            self.later(Task::Announce(Box::new(vnic.clone())));
+            self.tasks.add(Task::Announce(Box::new(vnic.clone())));
         }
     }
 
@@ -188,14 +166,13 @@ impl Vnics {
 
     /// Deletes a VNIC, whose record is in state `deleting`, in the background: the kernel takes some 20 ms.
     pub(crate) fn delete_later(&self, vnic: VnicId) {
-        self.later(Task::Delete(vnic));
+        self.tasks.add(Task::Delete(vnic));
     }
 
-    fn later(&self, task: Task) {
-        let sender = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if sender.send(task).is_err() {
-            log::warn!("the thread that deletes links has ended: the next start deletes what is left");
-        }
+    /// Waits until background work that was begun is done.
+    #[cfg(any(test, feature = "fake-kernel"))]
+    pub(crate) fn wait_for_tasks(&self) {
+        self.tasks.wait();
     }
 
     /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller has no

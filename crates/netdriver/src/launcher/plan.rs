@@ -17,7 +17,7 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>>
     if let Some(vnic) = tx.vnic_at(tenant, subnet, request.address)? {
         return Ok(same_or_taken(request, vnic));
     }
-    let place = existing_place(tx, tenant, subnet)?;
+    let place = existing_location(tx, tenant, subnet)?;
     if let (Some((namespace, bridge)), Some(asked)) = (&place, request.named_bridge())
         && (bridge != asked || (request.host_bridge.is_some() && namespace.is_some()))
     {
@@ -162,7 +162,7 @@ fn draft(tx: &Tx<'_>, request: &VnicRequest, place: Option<Location>) -> Result<
 type Location = (Option<String>, LinkName);
 
 /// Where the subnet's other VNICs, or its network, are.
-fn existing_place(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Location>> {
+fn existing_location(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Location>> {
     for network in tx.networks_of_tenant(tenant)? {
         if network.subnets.iter().any(|other| other.subnet == subnet) {
             return Ok(Some((network.namespace, network.bridge)));

@@ -21,7 +21,7 @@ impl Driver {
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
-            repairs.repair("delete", format!("link {link}"), "no record stands for it", |driver| {
+            repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
                 driver.fabric.kernel.delete_link(&Namespace::Host, &link).map(|()| true)
             });
         }
@@ -52,7 +52,7 @@ impl Driver {
             return Ok(());
         }
         let what = format!("network namespace {name}");
-        repairs.repair("delete", what, "no network and no VNIC is in it", |driver| {
+        repairs.repair("delete", what, "no network or VNIC uses it", |driver| {
             let _lock = driver.fabric.lock(Some(name));
             let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
             if used { Ok(false) } else { driver.fabric.bridges.delete_namespace(name).map(|()| true) }
@@ -71,7 +71,7 @@ impl Driver {
             }
             if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
                 let what = format!("bridge {bridge} in network namespace {name}");
-                repairs.repair("delete", what, "no network and no VNIC is on it", |driver| {
+                repairs.repair("delete", what, "no network or VNIC uses it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
                     driver.fabric.bridges.tidy(name, &bridge)
                 });
@@ -81,7 +81,7 @@ impl Driver {
         for (bridge, subnet, address) in self.fabric.kernel.addresses(name)? {
             if bridges.contains(&bridge) && !self.fabric.bridges.may_have(name, &bridge, subnet, address)? {
                 let what = format!("gateway address {address} of bridge {bridge} in network namespace {name}");
-                repairs.repair("delete", what, "no network there has it", |driver| {
+                repairs.repair("delete", what, "no network uses it", |driver| {
                     let _lock = driver.fabric.lock(Some(name));
                     let stays = driver.fabric.bridges.may_have(name, &bridge, subnet, address)?;
                     if stays {

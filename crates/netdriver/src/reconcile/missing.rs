@@ -20,14 +20,14 @@ const ENDING: i64 = 15_000;
 impl Driver {
     /// The host's part, and each namespace's.
     pub(super) fn restore_all(&self, repairs: &mut Repairs<'_>, depth: Depth, docker: Option<&Known>) -> Result<()> {
-        let closely = depth != Depth::Glance;
+        let closely = depth != Depth::Changed;
         let host = self.look_at_host()?;
         self.restore_host(repairs, &host, closely);
         let all_known = self.are_all_known_recorded(docker)?;
         for namespace in self.recorded_namespaces()? {
             let restored = self.restore_in(repairs, namespace.as_deref(), &host, closely).and_then(|space| {
                 self.restart_containers(repairs, &space, &host)?;
-                if all_known { self.take_back_stuck(repairs, &space) } else { Ok(()) }
+                if all_known { self.reclaim_stuck(repairs, &space) } else { Ok(()) }
             });
             repairs.step(describe(namespace.as_deref()), restored);
         }
@@ -101,7 +101,7 @@ impl Driver {
             if let Subject::Pair(vnic) = &fault.subject
                 && self.has_lost_its_link(&vnic.id)?
             {
-                fault.why += "; a container that had them must be restarted";
+                fault.why += "; restart its container";
             }
         }
         restore(repairs, &faults);
@@ -134,16 +134,21 @@ impl Driver {
     }
 
     /// Launchers' VNICs whose links are with something that Docker does not know.
-    fn take_back_stuck(&self, repairs: &mut Repairs<'_>, space: &Space) -> Result<()> {
+    fn reclaim_stuck(&self, repairs: &mut Repairs<'_>, space: &Space) -> Result<()> {
         for vnic in space.vnics.iter().filter(|vnic| vnic.owner == Owner::Launcher) {
             if !self.is_stuck(vnic)? {
                 continue;
             }
-            repairs.repair("make", Subject::Pair(vnic.clone()), "Docker knows nothing of who has its link", |driver| {
-                let namespace = Namespace::of(vnic.namespace.as_deref());
-                driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
-                driver.fabric.repairer.repair(&Fault::new("make", Subject::Pair(vnic.clone()), ""))
-            });
+            repairs.repair(
+                "create",
+                Subject::Pair(vnic.clone()),
+                "its link is in a container unknown to Docker",
+                |driver| {
+                    let namespace = Namespace::of(vnic.namespace.as_deref());
+                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
+                    driver.fabric.repairer.repair(&Fault::new("create", Subject::Pair(vnic.clone()), ""))
+                },
+            );
         }
         Ok(())
     }
@@ -164,14 +169,14 @@ impl Driver {
 
 /// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing comes up in it.
 fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
-    let mut held_up_by = None;
+    let mut blocked_by = None;
     for fault in faults {
-        let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match held_up_by {
+        let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match blocked_by {
             Some(first) => Err(anyhow!("waits for {first}")),
             None => driver.fabric.repairer.repair(fault),
         });
-        if !ok && fault.holds_up_others() && held_up_by.is_none() {
-            held_up_by = Some(&fault.subject);
+        if !ok && fault.blocks_others() && blocked_by.is_none() {
+            blocked_by = Some(&fault.subject);
         }
     }
 }

@@ -24,15 +24,15 @@ pub use watch::Watcher;
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
 
-/// How much is done.
+/// How far a reconcile goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Nothing: it is only said what would be.
-    Dry,
-    /// Rules are compared where somebody has changed them: cheap enough for every minute.
-    Glance,
-    /// Every namespace's rules are compared, one by one.
-    Whole,
+    /// Nothing: repairs are listed and not made.
+    DryRun,
+    /// Rules are compared where something else changed them: cheap enough for every minute.
+    Changed,
+    /// The rules of every namespace are compared, one by one.
+    Full,
 }
 
 /// What Docker knows: the rest is forgotten.
@@ -49,7 +49,7 @@ pub struct Known {
 /// What was done, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// `make`, `restore`, `delete`, `forget`, `look into`, or `restart`, which is the administrator's.
+    /// `create`, `restore`, `delete`, `remove` (a record), `check`, or `restart`, which is the administrator\'s.
     pub action: String,
     /// What.
     pub what: String,
@@ -102,7 +102,7 @@ impl<'a> Repairs<'a> {
     /// A step of the pass itself, such as a list. Its error is a row.
     fn step(&mut self, what: impl ToString, result: Result<()>) {
         if let Err(error) = result {
-            self.fail("look into", what.to_string(), "it cannot be compared with the records", &error);
+            self.fail("check", what.to_string(), "comparison with the database failed", &error);
         }
     }
 
@@ -128,21 +128,21 @@ impl Driver {
 
     /// As [`Self::reconcile`], with what Docker knows. Whatever fails, of one tenant or of all, the rest is done.
     pub fn reconcile_with(&self, depth: Depth, docker: Option<&Known>) -> Vec<Repair> {
-        let dry = depth == Depth::Dry;
+        let dry = depth == Depth::DryRun;
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
         if !dry {
-            rows.step("VNICs that are deleted", self.fabric.vnics.delete(None));
-            rows.step("networks without tenant", self.settle_pairings());
+            rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
+            rows.step("networks without a tenant", self.settle_pairings());
         }
-        let forgotten = self.forget_networks(rows, docker);
+        let forgotten = self.remove_unknown_networks(rows, docker);
         rows.step("networks", forgotten);
-        let forgotten = self.forget_stale_endpoints(rows, docker);
+        let forgotten = self.remove_stale_endpoints(rows, docker);
         rows.step("endpoints", forgotten);
         let restored = self.restore_all(rows, depth, docker);
-        rows.step("what stands for records", restored);
+        rows.step("recorded namespaces", restored);
         let deleted = self.delete_foreign(rows);
-        rows.step("what stands without record", deleted);
+        rows.step("unrecorded links and namespaces", deleted);
         if !dry {
             self.tidy_uplinks(rows);
             let failing = |row: &Repair| Some(format!("{} {}: {}", row.action, row.what, row.error.as_ref()?));

@@ -13,7 +13,7 @@ use crate::{Driver, fabric};
 impl Driver {
     /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
     /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
-    pub(super) fn forget_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+    pub(super) fn remove_unknown_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
         let (orphans, settled) = self.store.read(|tx| {
             let settled = tx.networks_before(before)?;
@@ -21,11 +21,11 @@ impl Driver {
         })?;
         for id in settled {
             let why = match docker {
-                Some(known) if !known.networks.contains(&id) => "Docker does not know it",
+                Some(known) if !known.networks.contains(&id) => "unknown to Docker",
                 _ if orphans.contains(&id) => "its addresses were released",
                 _ => continue,
             };
-            repairs.repair("forget", format!("network {}", id.short()), why, |driver| {
+            repairs.repair("remove", format!("network {}", id.short()), why, |driver| {
                 driver.delete_network(NetworkRef { network_id: id }).map(|_| true)
             });
         }
@@ -34,7 +34,7 @@ impl Driver {
 
     /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost. Killed while it started a
     /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list tells.
-    pub(super) fn forget_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+    pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
         let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
         let endpoints = self.store.read(|tx| {
@@ -51,13 +51,13 @@ impl Driver {
             let why = match known {
                 // Its container runs on without network, and is listed as such as long as the endpoint is recorded.
                 Some(known) if is_absent && known.contains(&stale.id) => continue,
-                _ if is_absent => "its links are not there; a container that had them must be restarted",
-                _ if !lives => "no container has its link",
-                Some(known) if !known.contains(&stale.id) => "Docker does not know it",
+                _ if is_absent => "its links are missing; restart its container",
+                _ if !lives => "no container uses its link",
+                Some(known) if !known.contains(&stale.id) => "unknown to Docker",
                 _ => continue,
             };
             let left = vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher);
-            repairs.repair("forget", format!("endpoint {}", stale.id.short()), why, |driver| {
+            repairs.repair("remove", format!("endpoint {}", stale.id.short()), why, |driver| {
                 driver.detach_same(stale)?;
                 // Made again with what is missing.
                 if let Some(vnic) = left {

@@ -49,7 +49,7 @@ impl Watcher {
         self.waiting.rules.retain(|namespace| *namespace == Namespace::Host);
         if Instant::now() >= self.due {
             self.waiting = Changes::default();
-            self.driver.reconcile(Depth::Glance);
+            self.driver.reconcile(Depth::Changed);
             self.due = Instant::now() + self.period;
         } else if self.waits().is_some_and(|waits| self.looked.elapsed() >= waits) {
             let waiting = std::mem::take(&mut self.waiting);
@@ -61,7 +61,7 @@ impl Watcher {
 
     fn restore(&self, changes: &Changes) -> Result<()> {
         if changes.lost {
-            self.driver.reconcile(Depth::Glance);
+            self.driver.reconcile(Depth::Changed);
             return Ok(());
         }
         let namespaces = changes.links.union(&changes.rules).cloned().collect();

@@ -3,9 +3,9 @@
 //!
 //! Calls go through the plugin's and the control socket's handlers, as bytes, so a test sees what the engine sees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ciao_common::serve::plugin::Plugin;
 use ciao_common::serve::server::{Handler, Request};
@@ -20,6 +20,8 @@ use ciao_netdriver::{Config, Driver};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::requests::{endpoint, names_of};
+
 pub(crate) struct Bench {
     pub(crate) driver: Arc<Driver>,
     pub(crate) kernel: Arc<Fake>,
@@ -30,60 +32,9 @@ pub(crate) struct Bench {
     folder: TempDir,
 }
 
-/// Docker's id of what a test calls by a short name.
-pub(crate) fn id(name: &str) -> String {
-    format!("{name:0<64}")
-}
-
 /// Where containers' interfaces are while they run.
 fn sandbox(endpoint: &str) -> Namespace {
     Namespace::Named(format!("sandbox-{endpoint}"))
-}
-
-/// `CreateNetwork` of a network with those subnets, each with its first address as the gateway; no ciao-ipam.
-pub(crate) fn network(name: &str, subnets: &[&str], options: &[(&str, &str)]) -> Value {
-    network_in("LocalDefault", name, subnets, options)
-}
-
-pub(crate) fn network_in(space: &str, name: &str, subnets: &[&str], options: &[(&str, &str)]) -> Value {
-    let data = |v6: bool| -> Vec<Value> {
-        let meant = subnets.iter().filter(|subnet| subnet.contains(':') == v6);
-        meant
-            .map(|text| {
-                let subnet: Subnet = text.parse().unwrap();
-                let gateway = subnet.cidr(subnet.first_usable());
-                json!({ "AddressSpace": space, "Pool": text, "Gateway": gateway, "AuxAddresses": {} })
-            })
-            .collect()
-    };
-    let generic: BTreeMap<_, _> = options.iter().copied().collect();
-    json!({
-        "NetworkID": id(name),
-        "Options": { "com.docker.network.enable_ipv6": false, "com.docker.network.generic": generic },
-        "IPv4Data": data(false),
-        "IPv6Data": data(true),
-    })
-}
-
-/// `CreateEndpoint` with those addresses (CIDR, v4 or v6, blanks between) and MAC address, or "".
-pub(crate) fn endpoint(name: &str, network: &str, addresses: &str, mac: &str) -> Value {
-    let find = |v6: bool| addresses.split_whitespace().find(|a| a.contains(':') == v6).unwrap_or_default();
-    json!({
-        "NetworkID": id(network),
-        "EndpointID": id(name),
-        "Interface": { "Address": find(false), "AddressIPv6": find(true), "MacAddress": mac },
-        "Options": { "com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": [] },
-    })
-}
-
-/// The argument of the calls that name an endpoint alone.
-pub(crate) fn names_of(network: &str, endpoint: &str) -> Value {
-    json!({ "NetworkID": id(network), "EndpointID": id(endpoint) })
-}
-
-/// A launcher's request.
-pub(crate) fn vnic(tenant: &str, instance: &str, subnet: &str, address: &str, mac: &str) -> Value {
-    json!({ "tenant": tenant, "instance": instance, "subnet": subnet, "address": address, "mac": mac })
 }
 
 impl Bench {
@@ -247,7 +198,7 @@ impl Bench {
 
     /// The reconcile of a start.
     pub(crate) fn reconcile(&self) -> Vec<String> {
-        self.reconcile_to(Depth::Whole)
+        self.reconcile_to(Depth::Full)
     }
 
     pub(crate) fn reconcile_to(&self, depth: Depth) -> Vec<String> {
@@ -258,26 +209,14 @@ impl Bench {
 
     /// The same: the first thing that could not be done, or all was.
     pub(crate) fn whole_reconcile(&self) -> Result<(), String> {
-        let repairs = self.driver.reconcile(Depth::Whole);
+        let repairs = self.driver.reconcile(Depth::Full);
         repairs.into_iter().find_map(|repair| repair.error).map_or(Ok(()), Err)
     }
 
     /// Waits until the links that are deleted in the background are gone.
     pub(crate) fn settle(&self) {
-        let start = Instant::now();
-        while !self.store.read(|tx| tx.vnics_deleting()).unwrap().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(5), "links are not deleted");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// The same, or background work that has failed.
-    pub(crate) fn settle_or_fail(&self) {
-        let start = Instant::now();
-        while self.kernel.is_failure_pending() && !self.store.read(|tx| tx.vnics_deleting()).unwrap().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(5), "links are not deleted");
-            std::thread::sleep(Duration::from_millis(2));
-        }
+        self.driver.wait_for_tasks();
+        assert_eq!(self.store.read(|tx| tx.vnics_deleting()).unwrap(), []);
     }
 
     /// What is recorded, as text.

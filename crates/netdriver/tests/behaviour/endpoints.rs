@@ -4,7 +4,8 @@
 use ciao_common::store::Owner;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, endpoint, names_of, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{endpoint, names_of, network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 const MAC: &str = "ca:fe:00:00:10:02";

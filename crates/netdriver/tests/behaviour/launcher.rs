@@ -5,7 +5,8 @@ use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::FakeLink;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, id, network, network_in, vnic};
+use crate::bench::Bench;
+use crate::requests::{id, network, network_in, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 const MAC: &str = "ca:fe:00:00:10:02";

@@ -6,7 +6,8 @@ use std::sync::Barrier;
 use ciao_common::types::Subnet;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, id, network_in, vnic};
+use crate::bench::Bench;
+use crate::requests::{id, network_in, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 

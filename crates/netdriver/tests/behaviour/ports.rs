@@ -5,7 +5,8 @@ use std::net::{TcpListener, UdpSocket};
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, endpoint, names_of, network};
+use crate::bench::Bench;
+use crate::requests::{endpoint, names_of, network};
 
 const SUBNET: &str = "192.168.111.0/24";
 

@@ -8,7 +8,8 @@ use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces};
 use serde_json::json;
 
-use crate::bench::{Bench, endpoint, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{endpoint, network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 
@@ -65,11 +66,11 @@ fn a_killed_dockerd_s_endpoints_are_forgotten_once_they_are_old() {
     let b = busy();
     b.kill_containers();
     let young = b.reconcile();
-    assert!(young.iter().all(|repair| !repair.starts_with("forget")), "{young:?}");
+    assert!(young.iter().all(|repair| !repair.starts_with("remove")), "{young:?}");
     b.age_endpoints();
     b.kill_containers();
     let old = b.reconcile();
-    assert_eq!(old.iter().filter(|repair| repair.starts_with("forget endpoint")).count(), 4, "{old:?}");
+    assert_eq!(old.iter().filter(|repair| repair.starts_with("remove endpoint")).count(), 4, "{old:?}");
     b.assert_consistent();
     assert_eq!(b.store.read(|tx| tx.vnics(None)).unwrap().len(), 2, "the launchers' stay");
 }
@@ -86,7 +87,7 @@ fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_
     let forgotten = || {
         let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
         assert_eq!(status, 200, "{done}");
-        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "forget").count()
+        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "remove").count()
     };
     assert_eq!(forgotten(), 0, "young ones may be under way");
     b.age_endpoints();
@@ -114,7 +115,7 @@ fn a_launcher_s_vnic_is_made_again_whose_link_is_with_a_container_that_docker_do
         let known = json!({ "networks": networks, "endpoints": endpoints }).to_string();
         let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
         assert_eq!(status, 200, "{done}");
-        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "make").count()
+        done.as_array().unwrap().iter().filter(|repair| repair["action"] == "create").count()
     };
     assert_eq!(made(&all), 0);
     b.ok("DeleteEndpoint", &json!({ "NetworkID": ids("red"), "EndpointID": all[0] }));

@@ -5,7 +5,8 @@ use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::FakeLink;
 use serde_json::json;
 
-use crate::bench::{Bench, names_of, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{names_of, network, vnic};
 
 #[test]
 fn the_host_leads_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone() {

@@ -7,7 +7,8 @@ use ciao_netdriver::kernel::fake::{FakeLink, State};
 use ciao_netdriver::reconcile::{Depth, Repair};
 use serde_json::json;
 
-use crate::bench::{Bench, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 
@@ -89,11 +90,11 @@ fn texts(rows: Vec<Repair>) -> Vec<String> {
 fn whatever_somebody_else_changes_is_listed_and_restored() {
     let b = busy();
     let good = b.kernel.state();
-    for depth in [Depth::Whole, Depth::Glance] {
+    for depth in [Depth::Full, Depth::Changed] {
         for (number, (what, change)) in CHANGES.iter().enumerate() {
             b.kernel.change(change);
             assert_ne!(b.kernel.state(), good, "change {number} changes something");
-            let dry = texts(b.driver.reconcile(Depth::Dry));
+            let dry = texts(b.driver.reconcile(Depth::DryRun));
             let done = texts(b.driver.reconcile(depth));
             assert_eq!(dry, done, "change {number}");
             assert!(done.len() == 1 && done[0].starts_with(&format!("restore {what}")), "change {number}: {done:?}");
@@ -112,7 +113,7 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
     // Seen, compared, and then loading fails.
     let rows = (0..).find_map(|passes| {
         b.kernel.fail_once_after(passes);
-        let rows = b.driver.reconcile(Depth::Glance);
+        let rows = b.driver.reconcile(Depth::Changed);
         b.kernel.fail_after(None);
         let failed = rows.iter().any(|row| row.error.as_ref().is_some_and(|error| error.contains("set down")));
         failed.then_some(rows).or_else(|| {
@@ -127,7 +128,7 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
     assert!(row.error.as_ref().unwrap().starts_with("2 VNICs are set down until their rules are restored"), "{row:?}");
     let down: Vec<_> = b.kernel.state().down.into_iter().filter(|(_, link)| link.as_str().starts_with("hv")).collect();
     assert_eq!(down.len(), 2, "{rows:?}");
-    b.driver.reconcile(Depth::Glance);
+    b.driver.reconcile(Depth::Changed);
     assert_eq!(b.kernel.state(), good);
 }
 
@@ -146,7 +147,10 @@ fn a_container_whose_link_was_deleted_needs_a_restart_and_says_so() {
     let rows = rows.as_array().unwrap();
     let restart = rows.iter().find(|row| row["action"] == "restart").unwrap();
     assert!(restart["error"].as_str().unwrap().contains("restart container"), "{rows:?}");
-    let made = rows.iter().find(|row| row["action"] == "make").unwrap();
-    assert!(made["why"].as_str().unwrap().contains("must be restarted"), "the launcher's is made again: {rows:?}");
+    let made = rows.iter().find(|row| row["action"] == "create").unwrap();
+    assert!(
+        made["why"].as_str().unwrap().contains("restart its container"),
+        "the launcher's is created again: {rows:?}"
+    );
     assert_eq!(b.store.read(|tx| tx.endpoints()).unwrap().len(), 2, "Docker knows them");
 }

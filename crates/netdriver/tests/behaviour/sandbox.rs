@@ -5,7 +5,8 @@ use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::FakeLink;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, endpoint, names_of, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{endpoint, names_of, network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 

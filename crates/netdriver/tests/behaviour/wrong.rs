@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, endpoint, id, names_of, network, vnic};
+use crate::bench::Bench;
+use crate::requests::{endpoint, id, names_of, network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 

@@ -127,7 +127,7 @@ tests! {
         // Somebody else's address: its answers must not come.
         run("ip -n box3 addr add 10.1.0.77/24 dev eth0");
         assert!(!answers_once("box2", "10.1.0.77"), "box3 speaks for its own address only");
-        assert_eq!(bench.driver.reconcile(Depth::Whole), []);
+        assert_eq!(bench.driver.reconcile(Depth::Full), []);
         for (tenant, n) in [("red", 2), ("red", 3), ("blue", 4), ("blue", 5)] {
             bench.stop(tenant, n);
         }
@@ -146,7 +146,7 @@ tests! {
         bench.run("red", 3, "10.1.0.3/24");
         assert!(answers("box2", "10.1.0.3"));
         run("ip -n ciao-red link del br0");
-        bench.driver.reconcile(Depth::Whole);
+        bench.driver.reconcile(Depth::Full);
         assert!(answers("box2", "10.1.0.1"), "the gateway");
         assert!(answers("box2", "10.1.0.3"), "the neighbour");
     }
@@ -195,7 +195,7 @@ tests! {
         let conn = rusqlite::Connection::open(bench.store.path()).unwrap();
         conn.execute("DELETE FROM port_record", []).unwrap();
         let bench = bench.restarted();
-        bench.driver.reconcile(Depth::Whole);
+        bench.driver.reconcile(Depth::Full);
         assert!(!run("nft list map inet ciao ports4").contains("8080"), "the host");
         assert!(!run("ip netns exec ciao-red nft list map inet ciao ports4").contains("8080"), "the tenant");
         bench.publish("blue", 4, 8080);

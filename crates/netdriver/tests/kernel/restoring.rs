@@ -18,7 +18,7 @@ fn scene() -> Bench {
     bench.network("red", "nat");
     bench.run("red", 2, "10.1.0.2/24");
     assert!(answers("box2", "10.1.0.1"));
-    assert_eq!(bench.driver.reconcile(Depth::Dry), []);
+    assert_eq!(bench.driver.reconcile(Depth::DryRun), []);
     bench
 }
 
@@ -57,7 +57,7 @@ fn without_times(rows: Vec<Repair>) -> Vec<String> {
 
 /// Whether all is as recorded, and the container reaches its gateway and has no more rights than before.
 fn is_well(bench: &Bench) -> bool {
-    bench.driver.reconcile(Depth::Dry).is_empty() && answers("box2", "10.1.0.1")
+    bench.driver.reconcile(Depth::DryRun).is_empty() && answers("box2", "10.1.0.1")
 }
 
 tests! {
@@ -65,11 +65,11 @@ tests! {
         let bench = scene();
         for command in CHANGES {
             change(&bench, command);
-            let dry = without_times(bench.driver.reconcile(Depth::Dry));
-            let done = without_times(bench.driver.reconcile(Depth::Glance));
+            let dry = without_times(bench.driver.reconcile(Depth::DryRun));
+            let done = without_times(bench.driver.reconcile(Depth::Changed));
             assert!(!dry.is_empty() && dry.iter().all(|row| row.ends_with("None")), "{command}: {dry:?}");
             assert_eq!(dry, done, "{command}");
-            assert!(is_well(&bench), "{command}: {:?}", bench.driver.reconcile(Depth::Dry));
+            assert!(is_well(&bench), "{command}: {:?}", bench.driver.reconcile(Depth::DryRun));
         }
     }
 
@@ -95,7 +95,7 @@ tests! {
             run("ip -n noise link add v0 type veth peer name v1");
             run("ip -n noise link delete v0");
             let since = Instant::now();
-            assert!(soon(|| is_well(&bench)), "{command}: {:?}", bench.driver.reconcile(Depth::Dry));
+            assert!(soon(|| is_well(&bench)), "{command}: {:?}", bench.driver.reconcile(Depth::DryRun));
             println!("{:>6.0} ms  {command}", since.elapsed().as_secs_f64() * 1000.0);
             assert!(since.elapsed() < Duration::from_secs(5), "{command}");
         }
@@ -138,7 +138,7 @@ tests! {
         change(&bench, "ip netns exec ciao-red nft flush ruleset");
         let kernel = Arc::new(Linux::new().unwrap());
         let driver = ciao_netdriver::Driver::new(Arc::clone(&bench.store), kernel, ciao_netdriver::Config::default());
-        let rows = driver.unwrap().reconcile(Depth::Whole);
+        let rows = driver.unwrap().reconcile(Depth::Full);
         let failed: Vec<_> = rows.iter().filter(|row| row.error.is_some()).map(|row| row.what.as_str()).collect();
         assert!(failed.contains(&"network namespace ciao-blue"), "{rows:?}");
         assert!(rows.iter().any(|row| row.what == "rules of network namespace ciao-red" && row.error.is_none()), "{rows:?}");

@@ -46,7 +46,7 @@ tests! {
         assert_eq!(kernel.rules_difference(&inside(RED), &ruleset).unwrap(), None);
         let fewer = Ruleset { tables: tables.to_owned(), elements: ruleset.elements[1..].to_vec() };
         let difference = kernel.rules_difference(&inside(RED), &fewer).unwrap();
-        assert_eq!(difference.as_deref(), Some("set nat has 0 elements too few and 1 too many"));
+        assert_eq!(difference.as_deref(), Some("set nat has 0 missing elements and 1 unexpected ones"));
     }
 
     fn every_change_of_the_host_s_rules_is_counted(kernel) {

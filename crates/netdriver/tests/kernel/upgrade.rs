@@ -74,14 +74,14 @@ tests! {
         assert!(soon(is_published), "the older version's rules work");
 
         let bench = bench.restarted();
-        bench.driver.reconcile(Depth::Whole);
+        bench.driver.reconcile(Depth::Full);
         bench.driver.resume().unwrap();
         let after = rules(kernel);
         assert!(!OLD.iter().any(|name| after.contains(&format!("{name} {{"))), "{after}");
         for name in ["set unfiltered", "set rate_limited", "set isolated", "set intra_bridge", "set egress_bridges"] {
             assert!(after.contains(name), "{name}: {after}");
         }
-        assert_eq!(bench.driver.reconcile(Depth::Dry), [], "a pass is enough");
+        assert_eq!(bench.driver.reconcile(Depth::DryRun), [], "a pass is enough");
         assert!(soon(is_published), "the port is still published");
         assert!(answers("box2", "10.1.0.3") && answers("box2", "10.1.0.1"));
         assert!(!answers_once("box2", "10.1.0.77"), "box3 sends with its own address only");
@@ -89,13 +89,13 @@ tests! {
         bench.stop("red", 3);
         bench.run("red", 5, "10.1.0.5/24");
         assert!(answers("box5", "10.1.0.2"));
-        assert_eq!(bench.driver.reconcile(Depth::Dry), []);
+        assert_eq!(bench.driver.reconcile(Depth::DryRun), []);
     }
 
     fn a_container_that_ends_before_the_first_pass_leaves_nothing_of_the_older_rules(kernel) {
         let bench = scene(kernel).restarted();
         bench.stop("red", 3);
-        bench.driver.reconcile(Depth::Whole);
+        bench.driver.reconcile(Depth::Full);
         let after = rules(kernel);
         assert!(!OLD.iter().any(|name| after.contains(&format!("{name} {{"))), "{after}");
         assert!(!after.contains("10.1.0.3"), "{after}");

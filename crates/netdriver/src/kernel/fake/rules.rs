@@ -40,7 +40,7 @@ impl Rules for Fake {
 
     fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
         let state = self.reading()?;
-        let Some(found) = state.rules.get(namespace) else { return Ok(Some("its tables are gone".to_owned())) };
+        let Some(found) = state.rules.get(namespace) else { return Ok(Some("its tables are missing".to_owned())) };
         let expected: BTreeSet<_> = lines(&ruleset.elements).collect();
         Ok((*found != expected).then(|| "its elements differ".to_owned()))
     }

@@ -52,7 +52,9 @@ fn list(tables: &str) -> Result<String> {
 pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<String>> {
     let found = list(&ruleset.tables)?;
     if found != expected {
-        return Ok(Some(if found.is_empty() { "its tables are gone" } else { "its tables were changed" }.to_owned()));
+        return Ok(Some(
+            if found.is_empty() { "its tables are missing" } else { "its tables were changed" }.to_owned(),
+        ));
     }
     let mut socket = Netlink::open()?;
     let mut expected = BTreeMap::<_, BTreeSet<_>>::new();
@@ -64,7 +66,7 @@ pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<Str
         let expected = expected.remove(&(table, set)).unwrap_or_default();
         let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
         if missing + foreign > 0 {
-            return Ok(Some(format!("set {set} has {missing} elements too few and {foreign} too many")));
+            return Ok(Some(format!("set {set} has {missing} missing elements and {foreign} unexpected ones")));
         }
     }
     Ok(None)

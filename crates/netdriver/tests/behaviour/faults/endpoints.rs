@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel failing in the middle of endpoints' calls.
+
+use super::{MAC, at_every_change, said, with_all, with_network, with_vnic};
+use crate::requests::{endpoint, names_of};
+
+#[test]
+fn create_endpoint_of_a_launcher_s_vnic() {
+    at_every_change(
+        true,
+        |b| {
+            with_network(b);
+            with_vnic(b);
+        },
+        |b| said(b.call("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", MAC))),
+    );
+}
+
+#[test]
+fn create_endpoint_of_docker_s_own() {
+    at_every_change(true, with_network, |b| {
+        said(b.call("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24 fd00:1::2/64", "")))
+    });
+}
+
+#[test]
+fn create_endpoint_in_the_place_of_a_stale_one() {
+    at_every_change(
+        false,
+        |b| {
+            with_network(b);
+            b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
+        },
+        |b| said(b.call("CreateEndpoint", &endpoint("e2", "n1", "192.168.111.2/24", ""))),
+    );
+}
+
+#[test]
+fn delete_endpoint() {
+    at_every_change(false, with_all, |b| {
+        b.kill_containers();
+        said(b.call("DeleteEndpoint", &names_of("n1", "e1")))
+            .and(said(b.call("DeleteEndpoint", &names_of("n1", "e2"))))?;
+        b.whole_reconcile()
+    });
+}
+
+#[test]
+fn join_of_a_link_that_is_gone() {
+    at_every_change(
+        true,
+        |b| {
+            with_network(b);
+            with_vnic(b);
+            b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", MAC));
+        },
+        |b| {
+            b.reboot();
+            said(b.call("Join", &names_of("n1", "e1")))?;
+            b.driver.watch_firewall().map_err(|error| format!("{error:#}"))
+        },
+    );
+}
