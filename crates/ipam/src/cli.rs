@@ -100,8 +100,8 @@ pub fn run(cli: Cli) -> Result<()> {
                 reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
             table::print(&repairs, args.json)
         }
-        Command::Pool(PoolCommand::List(list)) => list.run(|tx| tx.pools(), |row| row.tenant.as_ref()),
-        Command::Lease(LeaseCommand::List(list)) => list.run(|tx| tx.leases(), |row| row.tenant.as_ref()),
+        Command::Pool(PoolCommand::List(list)) => list.run("pool"),
+        Command::Lease(LeaseCommand::List(list)) => list.run("lease"),
     }
 }
 

@@ -10,7 +10,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store::{Store, Tx};
+use crate::store::Store;
 use crate::types::TenantId;
 
 /// Option `--db`.
@@ -35,14 +35,9 @@ pub struct List {
 }
 
 impl List {
-    /// Prints the rows returned by `read`, of one tenant or of all.
-    pub fn run<T: Serialize>(
-        &self,
-        read: impl FnOnce(&Tx<'_>) -> Result<Vec<T>>,
-        tenant: impl Fn(&T) -> Option<&TenantId>,
-    ) -> Result<()> {
-        let mut rows = Store::open_reading(&self.database.db)?.read(read)?;
-        rows.retain(|row| self.tenant.is_none() || tenant(row) == self.tenant.as_ref());
+    /// Prints the rows of a view of the database, of one tenant or of all.
+    pub fn run(&self, view: &str) -> Result<()> {
+        let rows = Store::open_reading(&self.database.db)?.read(|tx| tx.view(view, self.tenant.as_ref()))?;
         print(&rows, self.json)
     }
 }

@@ -4,52 +4,15 @@
 //! Whether an endpoint uses an address, or a launcher's VNIC reserves it, is recorded in ciao-net's tables, looked up
 //! there, and never copied.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rusqlite::params;
-use serde::Serialize;
 
-use super::pool::pool_set;
+use super::pool_set::pool_set;
 use super::value::{Key, Text, get, get_optional};
-use super::{Pool, PoolSet, Tx, now};
-use crate::types::{Family, InstanceId, TenantId};
-
-/// Why an address is allocated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressKind {
-    /// Granted to an endpoint.
-    Lease,
-    /// Granted as the gateway of networks; counted, since networks on the same pool may share it.
-    Gateway,
-    /// Not granted, reserved for the instance that a launcher assigned it to.
-    Reserved,
-}
-
-impl fmt::Display for AddressKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lease => "lease",
-            Self::Gateway => "gateway",
-            Self::Reserved => "reserved",
-        })
-    }
-}
-
-impl FromStr for AddressKind {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "lease" => Ok(Self::Lease),
-            "gateway" => Ok(Self::Gateway),
-            "reserved" => Ok(Self::Reserved),
-            _ => bail!("unknown kind {text:?}"),
-        }
-    }
-}
+use super::{AddressKind, Pool, PoolSet, Tx, now};
+use crate::types::{Family, TenantId};
 
 /// The record of an allocated address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,29 +27,6 @@ pub struct AddressRecord {
     pub unclaimed: Option<i64>,
     /// The leadership that granted it, if the set is global.
     pub term: i64,
-}
-
-/// A row of view `lease`.
-#[derive(Clone, Debug, Serialize)]
-pub struct LeaseRow {
-    /// The tenant.
-    pub tenant: Option<TenantId>,
-    /// The subnet of the set.
-    pub subnet: String,
-    /// The address.
-    pub address: IpAddr,
-    /// `gateway`, `pending`, `bound`, `aux`, `granted`, `reserved` or `former`.
-    pub state: String,
-    /// The instance that a launcher assigned it to.
-    pub instance: Option<InstanceId>,
-    /// Id of Docker's endpoint, twelve characters.
-    pub endpoint: Option<String>,
-    /// Id of Docker's network on the set, twelve characters; the first of several.
-    pub network: Option<String>,
-    /// `local` or `global`.
-    pub space: String,
-    /// UTC.
-    pub since: String,
 }
 
 // INDEXED BY: SQLite would choose the primary key here, and so visit all addresses of a set.
@@ -187,7 +127,7 @@ impl Tx<'_> {
         let sql = format!(
             "SELECT 1 FROM network_subnet s JOIN endpoint_record e ON e.network = s.network AND e.{column} = ?2 WHERE s.set_id = ?1 LIMIT 1"
         );
-        Ok(self.first(&sql, params![set.id, Text(address)], |_| Ok(()))?.is_some())
+        self.exists(&sql, params![set.id, Text(address)])
     }
 
     /// The reserved addresses of a set. Their VNICs may have been deleted since.
@@ -198,22 +138,5 @@ impl Tx<'_> {
     /// The reserved addresses of all sets.
     pub fn reserved(&self) -> Result<Vec<(PoolSet, IpAddr)>> {
         self.all(RESERVED, [], |row| Ok((pool_set(row, "id")?, get(row, "address")?)))
-    }
-
-    /// All rows of view `lease`.
-    pub fn leases(&self) -> Result<Vec<LeaseRow>> {
-        self.all("SELECT * FROM lease", [], |row| {
-            Ok(LeaseRow {
-                tenant: get_optional(row, "tenant")?,
-                subnet: row.get("subnet")?,
-                address: row.get::<_, Text<IpAddr>>("address")?.0,
-                state: row.get("state")?,
-                instance: get_optional(row, "instance")?,
-                endpoint: row.get("endpoint")?,
-                network: row.get("network")?,
-                space: row.get("space")?,
-                since: row.get("since")?,
-            })
-        })
     }
 }

@@ -5,11 +5,10 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::value::{Text, get, get_optional, text};
 use super::{Tx, now};
-use crate::types::{EndpointId, InstanceId, MacAddr, NetworkId, TenantId, VnicId};
+use crate::types::{EndpointId, NetworkId, VnicId};
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,29 +25,6 @@ pub struct Endpoint {
     pub address6: Option<IpAddr>,
     /// Milliseconds since 1970.
     pub created: i64,
-}
-
-/// A row of view `endpoint`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct EndpointRow {
-    /// Tenant of the network.
-    pub tenant: Option<TenantId>,
-    /// The launcher's instance.
-    pub instance: Option<InstanceId>,
-    /// IPv4 address.
-    pub address: Option<IpAddr>,
-    /// IPv6 address.
-    pub address6: Option<IpAddr>,
-    /// MAC address of the container's interface.
-    pub mac: Option<MacAddr>,
-    /// The VNIC.
-    pub vnic: Option<VnicId>,
-    /// Id of the network, twelve characters.
-    pub network: String,
-    /// Id of the endpoint, twelve characters.
-    pub endpoint: String,
-    /// UTC.
-    pub created: String,
 }
 
 const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, created FROM endpoint_record";
@@ -121,22 +97,5 @@ impl Tx<'_> {
     /// Deletes an endpoint. `false`: there was none.
     pub fn delete_endpoint(&self, id: &EndpointId) -> Result<bool> {
         Ok(self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])? > 0)
-    }
-
-    /// All rows of view `endpoint`.
-    pub fn endpoint_rows(&self) -> Result<Vec<EndpointRow>> {
-        self.all("SELECT * FROM endpoint", [], |row| {
-            Ok(EndpointRow {
-                tenant: get_optional(row, "tenant")?,
-                instance: get_optional(row, "instance")?,
-                address: get_optional(row, "address")?,
-                address6: get_optional(row, "address6")?,
-                mac: get_optional(row, "mac")?,
-                vnic: get_optional(row, "vnic")?,
-                network: row.get("network")?,
-                endpoint: row.get("endpoint")?,
-                created: row.get("created")?,
-            })
-        })
     }
 }

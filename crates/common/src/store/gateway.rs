@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::params;
 
-use super::pool::pool_set;
+use super::pool_set::pool_set;
 use super::value::{Key, Text, get};
 use super::{Pool, PoolSet, Tx};
 use crate::types::PoolId;

@@ -20,6 +20,7 @@
 //! (excluded by a lock), foreign keys between the tables of the two daemons.
 
 mod address;
+mod bridge;
 mod claim;
 mod connection;
 mod endpoint;
@@ -27,8 +28,11 @@ mod file;
 mod free;
 mod gateway;
 mod host_setting;
+mod launcher;
 mod network;
+mod pairing;
 mod pool;
+mod pool_set;
 mod readers;
 mod route;
 mod schema;
@@ -39,6 +43,7 @@ mod unclaimed;
 mod uplink;
 mod vacancy;
 mod value;
+mod view;
 mod vnic;
 mod words;
 mod writer;
@@ -50,16 +55,17 @@ use anyhow::{Context, Result};
 use rusqlite::Connection;
 
 pub use crate::types::Scope;
-pub use address::{AddressKind, AddressRecord, LeaseRow};
-pub use endpoint::{Endpoint, EndpointRow};
+pub use address::AddressRecord;
+pub use endpoint::Endpoint;
 pub use host_setting::HostSettingRow;
-pub use network::{Network, NetworkRow, NetworkSubnet, Route};
-pub use pool::{Pool, PoolRow, PoolSet};
+pub use network::{Network, NetworkSubnet, Route};
+pub use pool::Pool;
+pub use pool_set::PoolSet;
 pub use term::Term;
 pub use tx::Tx;
-pub use uplink::{Port, Protocol, Uplink};
-pub use vnic::{Owner, Vnic, VnicRow};
-pub use words::{Egress, Egress6, VnicPolicy};
+pub use uplink::{Port, Uplink};
+pub use vnic::Vnic;
+pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
 pub use writer::Answer;
 
 use readers::Readers;

@@ -4,11 +4,10 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Params, Row, params};
 
-use super::value::{Key, Text, get, get_optional, text};
-use super::{Egress, Egress6, Pool, Tx, VnicPolicy, now};
+use super::value::{Json, Text, get, get_optional, text};
+use super::{Egress, Egress6, Tx, VnicPolicy, now};
 use crate::types::{LinkName, Mtu, NetworkId, PoolId, Subnet, TenantId};
 
 /// A network.
@@ -68,35 +67,6 @@ pub struct Route {
     pub next_hop: Option<IpAddr>,
 }
 
-/// A row of view `network`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NetworkRow {
-    /// The tenant.
-    pub tenant: Option<TenantId>,
-    /// Subnets, separated by blanks.
-    pub subnets: Option<String>,
-    /// Gateways, separated by blanks.
-    pub gateways: Option<String>,
-    /// The bridge.
-    pub bridge: LinkName,
-    /// The bridge's network namespace, or `(host)`.
-    pub namespace: String,
-    /// `on`, `port_security=off`, or `none` on a bridge of the host.
-    pub isolation: String,
-    /// What acts as the default gateway.
-    pub egress: String,
-    /// MTU of the links.
-    pub mtu: Option<Mtu>,
-    /// `auto` or `required`.
-    pub vnics: String,
-    /// Number of endpoints.
-    pub endpoints: i64,
-    /// Docker's id, twelve characters.
-    pub network: String,
-    /// UTC.
-    pub created: String,
-}
-
 fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
     Ok(Network {
         id: get(row, "id")?,
@@ -127,8 +97,7 @@ impl Tx<'_> {
 
     /// All networks, oldest first.
     pub fn networks(&self) -> Result<Vec<Network>> {
-        let networks = self.all(&format!("{NETWORK} ORDER BY created"), [], network)?;
-        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+        self.networks_by("", [])
     }
 
     /// The networks created before a time, in milliseconds since 1970.
@@ -148,23 +117,21 @@ impl Tx<'_> {
 
     /// The networks of a tenant.
     pub fn networks_of_tenant(&self, tenant: &TenantId) -> Result<Vec<Network>> {
-        let networks = self.all(&format!("{NETWORK} WHERE tenant = ?1 ORDER BY created"), [Text(tenant)], network)?;
-        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+        self.networks_by("WHERE tenant = ?1", [Text(tenant)])
     }
 
     /// The networks whose bridges are in a namespace.
     pub fn networks_in_namespace(&self, namespace: &str) -> Result<Vec<Network>> {
-        let networks = self.all(&format!("{NETWORK} WHERE namespace = ?1 ORDER BY created"), [namespace], network)?;
-        networks.into_iter().map(|network| self.with_subnets(network)).collect()
+        self.networks_by("WHERE namespace = ?1", [namespace])
     }
 
     /// The networks on a bridge.
     pub fn networks_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<Vec<Network>> {
-        let networks = self.all(
-            &format!("{NETWORK} WHERE namespace IS ?1 AND bridge = ?2 ORDER BY created"),
-            params![namespace, Text(bridge)],
-            network,
-        )?;
+        self.networks_by("WHERE namespace IS ?1 AND bridge = ?2", params![namespace, Text(bridge)])
+    }
+
+    fn networks_by(&self, condition: &str, params: impl Params) -> Result<Vec<Network>> {
+        let networks = self.all(&format!("{NETWORK} {condition} ORDER BY created"), params, network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()
     }
 
@@ -173,11 +140,10 @@ impl Tx<'_> {
             "SELECT subnet, gateway, aux, set_id, pool FROM network_subnet WHERE network = ?1 ORDER BY instr(subnet, ':'), subnet",
             [Text(&network.id)],
             |row| {
-                let aux: String = row.get("aux")?;
                 Ok(NetworkSubnet {
                     subnet: get(row, "subnet")?,
                     gateway: get_optional(row, "gateway")?,
-                    aux: serde_json::from_str(&aux).unwrap_or_default(),
+                    aux: row.get::<_, Json<_>>("aux")?.0,
                     set_id: row.get("set_id")?,
                     pool: get_optional(row, "pool")?,
                 })
@@ -219,7 +185,7 @@ impl Tx<'_> {
                     Text(&network.id),
                     Text(subnet.subnet),
                     text(subnet.gateway),
-                    serde_json::to_string(&subnet.aux)?,
+                    Json(&subnet.aux),
                     subnet.set_id,
                     text(subnet.pool.as_ref())
                 ],
@@ -234,115 +200,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Records the set of addresses of a network's subnet, and its first pool.
-    pub fn set_network_set(&self, network: &NetworkId, subnet: Subnet, set_id: i64) -> Result<()> {
-        self.change(
-            "UPDATE network_subnet SET set_id = ?3, pool = (SELECT pool_id FROM pool_record WHERE set_id = ?3 ORDER BY id LIMIT 1)
-             WHERE network = ?1 AND subnet = ?2",
-            params![Text(network), Text(subnet), set_id],
-        )
-        .map(drop)
-    }
-
-    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and has
-    /// no endpoint yet that determines its set.
-    pub fn is_paired_by_time_alone(&self, pool: &Pool, nonce: Option<&str>) -> Result<bool> {
-        let found = self.first(
-            "SELECT 1 FROM pool_record o JOIN pool_set s ON s.id = o.set_id
-             JOIN network_subnet n ON n.set_id = s.id JOIN network_record r ON r.id = n.network
-             WHERE s.scope = ?1 AND s.subnet = ?2 AND s.tenant IS NULL AND s.id <> ?3 AND (?4 IS NULL OR o.nonce = ?4) AND r.created >= ?5
-               AND NOT EXISTS (SELECT 1 FROM endpoint_record e JOIN address_record a
-                               ON a.set_id = s.id AND a.kind = 'lease' AND a.address IN (e.address, e.address6) WHERE e.network = r.id)
-             LIMIT 1",
-            params![Text(pool.set.scope), Text(pool.set.subnet), pool.set.id, nonce, pool.created],
-            |_| Ok(()),
-        )?;
-        Ok(found.is_some())
-    }
-
-    /// Whether a tenant has a network or a VNIC on a bridge of the host.
-    pub fn is_tenant_on_host_bridge(&self, tenant: Option<&TenantId>, bridge: &LinkName) -> Result<bool> {
-        let Some(tenant) = tenant else { return Ok(false) };
-        let has = |owner: &Option<TenantId>| owner.as_ref() == Some(tenant);
-        let networks = self.networks_on_bridge(None, bridge)?;
-        let vnics = self.vnics_on_bridge(None, bridge)?;
-        Ok(networks.iter().any(|network| has(&network.tenant)) || vnics.iter().any(|vnic| has(&vnic.tenant)))
-    }
-
-    /// Whether a network or live VNIC uses a bridge.
-    pub fn is_bridge_used(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
-        let used = self.first(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1 AND bridge = ?2)
-             OR EXISTS (SELECT 1 FROM vnic_record WHERE namespace = ?1 AND bridge = ?2 AND state = 'live')",
-            params![namespace, Text(bridge)],
-            |_| Ok(()),
-        )?;
-        Ok(used.is_some())
-    }
-
-    /// The bridges of the host that a network or live VNIC uses.
-    pub fn host_bridges(&self) -> Result<Vec<LinkName>> {
-        self.all(
-            "SELECT bridge FROM network_record WHERE namespace IS NULL
-             UNION SELECT bridge FROM vnic_record WHERE namespace IS NULL AND state = 'live'",
-            [],
-            |row| get(row, "bridge"),
-        )
-    }
-
-    /// Whether a network or live VNIC is in a namespace.
-    pub fn is_namespace_used(&self, namespace: &str) -> Result<bool> {
-        let used = self.first(
-            "SELECT 1 WHERE EXISTS (SELECT 1 FROM network_record WHERE namespace = ?1)
-             OR EXISTS (SELECT 1 FROM vnic_record WHERE namespace = ?1 AND state = 'live')",
-            [namespace],
-            |_| Ok(()),
-        )?;
-        Ok(used.is_some())
-    }
-
-    /// The set without tenant, other than `mine`, with a lease of `address` in the same subnet, and its network. `None` if
-    /// `mine` has the lease, or belongs to a tenant.
-    pub fn own_set_holding(
-        &self,
-        mine: i64,
-        subnet: Subnet,
-        address: IpAddr,
-    ) -> Result<Option<(i64, Option<NetworkId>)>> {
-        self.first(
-            "SELECT s.id, (SELECT n.network FROM network_subnet n WHERE n.set_id = s.id) AS network
-             FROM pool_set s JOIN address_record a ON a.set_id = s.id AND a.key = ?3 AND a.kind = 'lease'
-             WHERE s.scope = 'local' AND s.tenant IS NULL AND s.subnet = ?2 AND s.id <> ?1
-               AND NOT EXISTS (SELECT 1 FROM pool_set m WHERE m.id = ?1 AND m.tenant IS NOT NULL)
-               AND NOT EXISTS (SELECT 1 FROM address_record h WHERE h.set_id = ?1 AND h.key = ?3)
-             ORDER BY a.granted DESC LIMIT 1",
-            params![mine, Text(subnet), Key::of(address)],
-            |row| Ok((row.get("id")?, get_optional(row, "network")?)),
-        )
-    }
-
     /// Deletes a network. `false`: there was none.
     pub fn delete_network(&self, id: &NetworkId) -> Result<bool> {
         Ok(self.change("DELETE FROM network_record WHERE id = ?1", [Text(id)])? > 0)
-    }
-
-    /// All rows of view `network`.
-    pub fn network_rows(&self) -> Result<Vec<NetworkRow>> {
-        self.all("SELECT * FROM network", [], |row| {
-            Ok(NetworkRow {
-                tenant: get_optional(row, "tenant")?,
-                subnets: row.get("subnets")?,
-                gateways: row.get("gateways")?,
-                bridge: get(row, "bridge")?,
-                namespace: row.get("namespace")?,
-                isolation: row.get("isolation")?,
-                egress: row.get("egress")?,
-                mtu: row.get("mtu")?,
-                vnics: row.get("vnics")?,
-                endpoints: row.get("endpoints")?,
-                network: row.get("network")?,
-                created: row.get("created")?,
-            })
-        })
     }
 }

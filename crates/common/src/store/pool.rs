@@ -1,26 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tables `pool_set` and `pool_record`: the set of addresses of a tenant's subnet, and the pools on it.
+//! Table `pool_record`: the pools that Docker has requested, each on a set of addresses.
 
 use anyhow::{Context, Result};
 use rusqlite::{Row, params};
-use serde::Serialize;
 
-use super::value::{Key, Text, get, get_optional, text};
-use super::{Tx, now};
+use super::pool_set::pool_set;
+use super::value::{Key, Text, get};
+use super::{PoolSet, Tx, now};
 use crate::types::{AddressSpace, PoolDescription, PoolId, Scope, Subnet, TenantId};
-
-/// A set of addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolSet {
-    /// Row id.
-    pub id: i64,
-    /// The scope.
-    pub scope: Scope,
-    /// The tenant; `None`: isolated from all other sets.
-    pub tenant: Option<TenantId>,
-    /// All addresses.
-    pub subnet: Subnet,
-}
 
 /// A pool, known to Docker by its PoolID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,49 +40,17 @@ pub struct Pool {
     pub incomplete: bool,
 }
 
-/// A row of view `pool`.
-#[derive(Clone, Debug, Serialize)]
-pub struct PoolRow {
-    /// The tenant.
-    pub tenant: Option<TenantId>,
-    /// All addresses.
-    pub subnet: Subnet,
-    /// The range of dynamic addresses.
-    pub sub_pool: Option<Subnet>,
-    /// `local` or `global`.
-    pub space: String,
-    /// Ids of Docker's networks, twelve characters each.
-    pub networks: Option<String>,
-    /// Reference count.
-    pub refs: i64,
-    /// Number of granted addresses.
-    pub leases: i64,
-    /// The PoolID.
-    pub pool_id: PoolId,
-    /// UTC.
-    pub created: String,
-}
-
-const POOL: &str =
+pub(super) const POOL: &str =
     "SELECT p.id, p.pool_id, p.set_id, p.sub_pool, p.serial, p.cursor, p.refs, p.nonce, p.created, p.requested,
             s.scope, s.tenant, s.subnet, s.term, s.restoring IS NOT NULL AS restoring, s.incomplete
      FROM pool_record p JOIN pool_set s ON s.id = p.set_id";
-
-pub(super) fn pool_set(row: &Row<'_>, id: &str) -> rusqlite::Result<PoolSet> {
-    Ok(PoolSet {
-        id: row.get(id)?,
-        scope: get(row, "scope")?,
-        tenant: get_optional(row, "tenant")?,
-        subnet: get(row, "subnet")?,
-    })
-}
 
 fn sub_pool(row: &Row<'_>) -> rusqlite::Result<Option<Subnet>> {
     let whole = row.get_ref("sub_pool")?.as_str()?.is_empty();
     if whole { Ok(None) } else { get(row, "sub_pool").map(Some) }
 }
 
-fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
+pub(super) fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
     Ok(Pool {
         id: row.get("id")?,
         pool_id: get(row, "pool_id")?,
@@ -136,54 +91,6 @@ impl Tx<'_> {
         self.all(&format!("{POOL} WHERE p.set_id = ?1 ORDER BY p.id"), [set.id], pool)
     }
 
-    /// The pools of that subnet with more references than networks of ciao-net, newest request first; those without
-    /// tenant only if their set has no network.
-    pub fn pools_without_network(&self, scope: Scope, subnet: Subnet) -> Result<Vec<Pool>> {
-        self.all(
-            &format!(
-                "{POOL} WHERE s.scope = ?1 AND s.subnet = ?2
-                 AND (SELECT count(*) FROM network_subnet n WHERE n.set_id = s.id AND (n.pool IS NULL OR n.pool = p.pool_id)) < p.refs
-                 AND (s.tenant IS NOT NULL OR NOT EXISTS (SELECT 1 FROM network_subnet n WHERE n.set_id = s.id))
-                 ORDER BY p.requested DESC, p.id DESC"
-            ),
-            params![Text(scope), Text(subnet)],
-            pool,
-        )
-    }
-
-    /// The set of a tenant with that subnet.
-    pub fn pool_set_of(&self, scope: Scope, tenant: &TenantId, subnet: Subnet) -> Result<Option<PoolSet>> {
-        self.first(
-            "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = ?1 AND tenant = ?2 AND subnet = ?3",
-            params![Text(scope), Text(tenant), Text(subnet)],
-            |row| pool_set(row, "id"),
-        )
-    }
-
-    /// The sets of a tenant (`None`: those without tenant) that overlap `subnet`, lowest end first.
-    pub fn pool_sets_touching(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Vec<PoolSet>> {
-        let (range, family) = (subnet.range(), subnet.family());
-        self.all(
-            "SELECT id, scope, tenant, subnet FROM pool_set
-             WHERE scope = ?1 AND tenant IS ?2 AND last >= ?3 AND first <= ?4 AND length(first) = length(?3) ORDER BY last",
-            params![Text(scope), text(tenant), Key::new(family, range.first), Key::new(family, range.last)],
-            |row| pool_set(row, "id"),
-        )
-    }
-
-    /// Creates a set with all addresses free.
-    pub fn insert_pool_set(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<PoolSet> {
-        let (range, family) = (subnet.range(), subnet.family());
-        let (first, last) = (Key::new(family, range.first), Key::new(family, range.last));
-        self.change(
-            "INSERT INTO pool_set (scope, tenant, subnet, first, last) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![Text(scope), text(tenant), Text(subnet), first, last],
-        )?;
-        let id = self.conn.last_insert_rowid();
-        self.change("INSERT INTO free_range (set_id, first, last) VALUES (?1, ?2, ?3)", params![id, first, last])?;
-        Ok(PoolSet { id, scope, tenant: tenant.cloned(), subnet })
-    }
-
     /// Creates a pool on a set, with reference count 1. `space` and `tenant` are those of the request.
     pub fn insert_pool(
         &self,
@@ -219,11 +126,6 @@ impl Tx<'_> {
             pool,
         )?;
         Ok(pools.into_iter().filter(|pool| pool.pool_id.is_lost()).collect())
-    }
-
-    /// Records whether the allocated addresses of a set are unknown.
-    pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
-        self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete]).map(drop)
     }
 
     /// Creates a pool with an existing PoolID on a set, with reference count 1.
@@ -300,41 +202,5 @@ impl Tx<'_> {
     /// The pools last requested before a time, in milliseconds since 1970.
     pub fn pools_requested_before(&self, time: i64) -> Result<Vec<Pool>> {
         self.all(&format!("{POOL} WHERE p.created < ?1 AND p.requested < ?1 ORDER BY p.id"), [time], pool)
-    }
-
-    /// The sets without tenant of that subnet that have a network of ciao-net.
-    pub fn own_sets_with_network(&self, subnet: Subnet) -> Result<Vec<i64>> {
-        self.all(
-            "SELECT DISTINCT s.id FROM pool_set s JOIN network_subnet n ON n.set_id = s.id WHERE s.tenant IS NULL AND s.subnet = ?1",
-            [Text(subnet)],
-            |row| row.get(0),
-        )
-    }
-
-    /// The number of networks of ciao-net on a set.
-    pub fn networks_on_set(&self, set: i64) -> Result<i64> {
-        let count = self.first("SELECT count(*) FROM network_subnet WHERE set_id = ?1", [set], |row| row.get(0))?;
-        Ok(count.unwrap_or(0))
-    }
-
-    /// All rows of view `pool`.
-    pub fn pools(&self) -> Result<Vec<PoolRow>> {
-        self.all(
-            "SELECT tenant, subnet, sub_pool, space, networks, refs, leases, pool_id, created FROM pool",
-            [],
-            |row| {
-                Ok(PoolRow {
-                    tenant: get_optional(row, "tenant")?,
-                    subnet: get(row, "subnet")?,
-                    sub_pool: sub_pool(row)?,
-                    space: row.get("space")?,
-                    networks: row.get("networks")?,
-                    refs: row.get("refs")?,
-                    leases: row.get("leases")?,
-                    pool_id: get(row, "pool_id")?,
-                    created: row.get("created")?,
-                })
-            },
-        )
     }
 }

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::params;
 
-use super::pool::pool_set;
+use super::pool_set::pool_set;
 use super::value::{Text, get};
 use super::{PoolSet, Tx, now};
-use crate::types::{Scope, Subnet, TenantId};
+use crate::types::{Subnet, TenantId};
 
 /// Setting with the number of leaderships.
 const LEADERSHIP: &str = "leadership";
@@ -126,13 +126,5 @@ impl Tx<'_> {
             [self.leadership()?],
             |row| pool_set(row, "id"),
         )
-    }
-}
-
-impl PoolSet {
-    /// Whether the set is allocated by a swarm's leader.
-    #[must_use]
-    pub fn is_global(&self) -> bool {
-        self.scope == Scope::Global
     }
 }

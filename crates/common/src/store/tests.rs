@@ -158,8 +158,9 @@ fn every_view_can_be_read() {
     let (_folder, store) = store();
     store
         .read(|tx| {
-            assert!(tx.pools()?.is_empty() && tx.leases()?.is_empty() && tx.network_rows()?.is_empty());
-            assert!(tx.endpoint_rows()?.is_empty() && tx.vnic_rows()?.is_empty());
+            for view in ["pool", "lease", "network", "endpoint", "vnic", "port"] {
+                assert!(tx.view(view, None)?.is_empty(), "{view}");
+            }
             Ok(())
         })
         .unwrap();

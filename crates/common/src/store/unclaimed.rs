@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::params;
 
-use super::pool::pool_set;
+use super::pool_set::pool_set;
 use super::value::{Key, get};
 use super::{PoolSet, Tx, now};
 
@@ -63,7 +63,7 @@ impl Tx<'_> {
     /// Whether an address is a lease of a network of ciao-net, granted before `before`, without an endpoint. Auxiliary
     /// addresses are not.
     pub fn is_abandoned(&self, set: &PoolSet, address: IpAddr, before: i64) -> Result<bool> {
-        Ok(self.first(IS_ABANDONED, params![set.id, Key::of(address), before], |_| Ok(()))?.is_some())
+        self.exists(IS_ABANDONED, params![set.id, Key::of(address), before])
     }
 
     /// The next `most` allocated addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables `uplink_record` and `port_record`: uplinks of namespaces, and published ports.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
-use super::Tx;
 use super::value::{Text, get};
-use super::words::words;
+use super::{Protocol, Tx};
 use crate::types::{EndpointId, LinkName};
 
 /// The uplink of a namespace.
@@ -23,35 +19,6 @@ pub struct Uplink {
     pub number: u32,
     /// Name of the host's end.
     pub host_link: LinkName,
-}
-
-/// A transport protocol whose ports can be published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// 6.
-    Tcp,
-    /// 17.
-    Udp,
-    /// 132.
-    Sctp,
-}
-
-words!(Protocol, "protocol", Tcp = "tcp", Udp = "udp", Sctp = "sctp");
-
-impl Protocol {
-    /// All protocols.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// IANA protocol number.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
 }
 
 /// A published port.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rusqlite::{Row, params};
 
 use super::Tx;
-use super::value::{Key, Text, get};
+use super::value::{Key, Text};
 use crate::types::{AddressRange, Scope, Subnet, TenantId};
 
 fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
@@ -86,16 +86,5 @@ impl Tx<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// The subnets of launchers' VNICs, of one tenant or of all.
-    pub fn subnets_of_launchers(&self, tenant: Option<&TenantId>) -> Result<Vec<Subnet>> {
-        self.all(
-            "SELECT DISTINCT subnet FROM vnic_record WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet <> ''
-             UNION SELECT DISTINCT subnet6 FROM vnic_record
-             WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet6 IS NOT NULL",
-            params![super::value::text(tenant)],
-            |row| get(row, "subnet"),
-        )
     }
 }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use anyhow::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Params, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::file::explain;
 use super::tx::Tx;
@@ -29,6 +31,25 @@ where
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let text = value.as_str()?;
         text.parse().map(Text).map_err(|e| FromSqlError::Other(format!("column text {text:?}: {e}").into()))
+    }
+}
+
+/// A value stored as JSON.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> ToSql for Json<T> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let text = serde_json::to_string(&self.0).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        Ok(text.into())
+    }
+}
+
+impl<T: DeserializeOwned> FromSql for Json<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        serde_json::from_str(text)
+            .map(Json)
+            .map_err(|e| FromSqlError::Other(format!("column text {text:?}: {e}").into()))
     }
 }
 
@@ -122,6 +143,11 @@ impl Tx<'_> {
     ) -> Result<Option<T>> {
         let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
         statement.query_row(params, map).optional().map_err(explain)
+    }
+
+    /// Whether there is a row.
+    pub(super) fn exists(&self, sql: &str, params: impl Params) -> Result<bool> {
+        Ok(self.first(sql, params, |_| Ok(()))?.is_some())
     }
 
     /// All rows.

@@ -1,30 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Table `vnic_record`: the veth pairs created by ciao-net.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
-use super::value::{Text, get, get_optional, text};
-use super::words::words;
-use super::{Tx, now};
+use super::value::{Json, Text, get, get_optional, text};
+use super::{Owner, Tx, now};
 use crate::types::{InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId};
-
-/// Who deletes a VNIC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Owner {
-    /// Only the launcher.
-    Launcher,
-    /// Docker, together with its endpoint.
-    Docker,
-}
-
-words!(Owner, "owner", Launcher = "launcher", Docker = "docker");
 
 /// A VNIC: a veth pair, one end for a container, the other on a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,45 +49,11 @@ pub struct Vnic {
     pub host_link: LinkName,
 }
 
-/// A row of view `vnic`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct VnicRow {
-    /// The id.
-    pub id: VnicId,
-    /// `launcher` or `docker`.
-    pub owner: Owner,
-    /// The tenant.
-    pub tenant: Option<TenantId>,
-    /// The instance.
-    pub instance: Option<InstanceId>,
-    /// IPv4 address (or IPv6, if it has only that).
-    pub address: Option<IpAddr>,
-    /// IPv6 address of dual stack.
-    pub address6: Option<IpAddr>,
-    /// MAC address of the container's end.
-    pub mac: MacAddr,
-    /// Rate limit per direction.
-    pub rate: Option<Rate>,
-    /// Bridge of the other end.
-    pub bridge: LinkName,
-    /// The bridge's network namespace, or `(host)`.
-    pub namespace: String,
-    /// Name of the container's end.
-    pub container_link: LinkName,
-    /// Name of the end on the bridge.
-    pub host_link: LinkName,
-    /// `live`, or `deleting` while its links are deleted.
-    pub state: String,
-    /// Id of Docker's endpoint, twelve characters.
-    pub endpoint: Option<String>,
-    /// UTC.
-    pub created: String,
-}
-
-const VNIC: &str = "SELECT id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway, mtu,
+pub(super) const VNIC: &str =
+    "SELECT id, owner, tenant, network, instance, subnet, address, subnet6, address6, mac, gateway, mtu,
      namespace, bridge, allowed, rate, network_name, container_link, host_link FROM vnic_record";
 
-fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
+pub(super) fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
     let v4 = match get_optional(row, "address")? {
         Some(address) => Some((get(row, "subnet")?, address)),
         None => None,
@@ -121,7 +71,7 @@ fn vnic(row: &Row<'_>) -> rusqlite::Result<Vnic> {
         mtu: row.get("mtu")?,
         namespace: row.get("namespace")?,
         bridge: get(row, "bridge")?,
-        allowed: serde_json::from_str(&row.get::<_, String>("allowed")?).unwrap_or_default(),
+        allowed: row.get::<_, Json<_>>("allowed")?.0,
         rate: get_optional(row, "rate")?,
         network_name: row.get("network_name")?,
         container_link: get(row, "container_link")?,
@@ -151,41 +101,11 @@ impl Tx<'_> {
         )
     }
 
-    /// The launcher's VNIC with that address of a tenant.
-    pub fn vnic_at(&self, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Result<Option<Vnic>> {
-        let found = self.first(
-            &format!(
-                "{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND address = ?3 AND owner = 'launcher' AND state = 'live'"
-            ),
-            params![Text(tenant), Text(subnet), Text(address)],
-            vnic,
-        )?;
-        if found.is_some() || address.is_ipv4() {
-            return Ok(found);
-        }
-        self.first(
-            &format!(
-                "{VNIC} WHERE tenant = ?1 AND subnet6 = ?2 AND address6 = ?3 AND owner = 'launcher' AND state = 'live'"
-            ),
-            params![Text(tenant), Text(subnet), Text(address)],
-            vnic,
-        )
-    }
-
     /// The live VNICs on a bridge with that MAC address.
     pub fn vnics_with_mac(&self, namespace: Option<&str>, bridge: &LinkName, mac: MacAddr) -> Result<Vec<Vnic>> {
         self.all(
             &format!("{VNIC} WHERE namespace IS ?1 AND bridge = ?2 AND mac = ?3 AND state = 'live'"),
             params![namespace, Text(bridge), Text(mac)],
-            vnic,
-        )
-    }
-
-    /// The launcher's live VNICs of an instance.
-    pub fn vnics_of_instance(&self, instance: &InstanceId) -> Result<Vec<Vnic>> {
-        self.all(
-            &format!("{VNIC} WHERE instance = ?1 AND owner = 'launcher' AND state = 'live' ORDER BY created"),
-            [Text(instance)],
             vnic,
         )
     }
@@ -207,36 +127,6 @@ impl Tx<'_> {
     /// The VNICs whose links are being deleted, or were at a crash.
     pub fn vnics_deleting(&self) -> Result<Vec<Vnic>> {
         self.all(&format!("{VNIC} WHERE state = 'deleting'"), [], vnic)
-    }
-
-    /// The tenants with launcher's VNICs of that subnet on a bridge of that name.
-    pub fn tenants_on_bridge(&self, bridge: &LinkName, subnet: Subnet) -> Result<Vec<TenantId>> {
-        self.all(
-            "SELECT DISTINCT tenant FROM vnic_record
-             WHERE owner = 'launcher' AND state = 'live' AND bridge = ?1 AND (subnet = ?2 OR subnet6 = ?2)",
-            params![Text(bridge), Text(subnet)],
-            |row| get(row, "tenant"),
-        )
-    }
-
-    /// The oldest launcher's VNIC in a subnet of a tenant.
-    pub fn vnic_in_subnet(&self, tenant: &TenantId, subnet: Subnet) -> Result<Option<Vnic>> {
-        self.first(
-            &format!("{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND owner = 'launcher' AND state = 'live' ORDER BY created LIMIT 1"),
-            params![Text(tenant), Text(subnet)],
-            vnic,
-        )
-    }
-
-    /// The subnets of a tenant's launcher's VNICs, with the gateways of the IPv4 (or only) ones.
-    pub fn launcher_subnets(&self, tenant: &TenantId) -> Result<Vec<(Subnet, Option<IpAddr>)>> {
-        self.all(
-            "SELECT DISTINCT subnet, gateway FROM vnic_record WHERE tenant = ?1 AND owner = 'launcher' AND state = 'live'
-             UNION SELECT DISTINCT subnet6, NULL FROM vnic_record
-             WHERE tenant = ?1 AND owner = 'launcher' AND state = 'live' AND subnet6 IS NOT NULL",
-            [Text(tenant)],
-            |row| Ok((get(row, "subnet")?, get_optional(row, "gateway")?)),
-        )
     }
 
     /// The names of both links of all VNICs, including those being deleted.
@@ -272,7 +162,7 @@ impl Tx<'_> {
                 vnic.mtu,
                 vnic.namespace,
                 Text(&vnic.bridge),
-                serde_json::to_string(&vnic.allowed)?,
+                Json(&vnic.allowed),
                 text(vnic.rate),
                 vnic.network_name,
                 Text(&vnic.container_link),
@@ -291,28 +181,5 @@ impl Tx<'_> {
     /// Deletes a VNIC whose links are deleted.
     pub fn delete_vnic(&self, id: &VnicId) -> Result<()> {
         self.change("DELETE FROM vnic_record WHERE id = ?1", [Text(id)]).map(drop)
-    }
-
-    /// All rows of view `vnic`.
-    pub fn vnic_rows(&self) -> Result<Vec<VnicRow>> {
-        self.all("SELECT * FROM vnic", [], |row| {
-            Ok(VnicRow {
-                id: get(row, "id")?,
-                owner: get(row, "owner")?,
-                tenant: get_optional(row, "tenant")?,
-                instance: get_optional(row, "instance")?,
-                address: get_optional(row, "address")?,
-                address6: get_optional(row, "address6")?,
-                mac: get(row, "mac")?,
-                rate: get_optional(row, "rate")?,
-                bridge: get(row, "bridge")?,
-                namespace: row.get("namespace")?,
-                container_link: get(row, "container_link")?,
-                host_link: get(row, "host_link")?,
-                state: row.get("state")?,
-                endpoint: row.get("endpoint")?,
-                created: row.get("created")?,
-            })
-        })
     }
 }

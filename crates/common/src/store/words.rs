@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Enums stored as words.
 
-use std::fmt;
-use std::str::FromStr;
+use serde::{Deserialize, Serialize};
 
-use anyhow::{Result, bail};
-use serde::Serialize;
+use crate::types::words;
 
 /// What acts as the default gateway of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,30 +41,57 @@ pub enum VnicPolicy {
     Required,
 }
 
-/// Implements `Display` and `FromStr` of an enum.
-macro_rules! words {
-    ($name:ident, $what:literal, $($variant:ident = $word:literal),+) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $word),+ })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = anyhow::Error;
-
-            fn from_str(text: &str) -> Result<Self> {
-                match text {
-                    $($word => Ok(Self::$variant),)+
-                    // The caller adds the value.
-                    _ => bail!(concat!($what, " is one of {}"), [$($word),+].join(", ")),
-                }
-            }
-        }
-    };
+/// Who deletes a VNIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// Only the launcher.
+    Launcher,
+    /// Docker, together with its endpoint.
+    Docker,
 }
-pub(super) use words;
+
+/// Why an address is allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressKind {
+    /// Granted to an endpoint.
+    Lease,
+    /// Granted as the gateway of networks; counted, since networks on the same pool may share it.
+    Gateway,
+    /// Not granted, reserved for the instance that a launcher assigned it to.
+    Reserved,
+}
+
+/// A transport protocol whose ports can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// 6.
+    Tcp,
+    /// 17.
+    Udp,
+    /// 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// All protocols.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// IANA protocol number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
 
 words!(Egress, "egress", Nat = "nat", Gateway = "gateway", Docker = "docker", None = "none");
 words!(Egress6, "egress6", Nat = "nat", Route = "route", None = "none");
 words!(VnicPolicy, "vnics", Auto = "auto", Required = "required");
+words!(Owner, "owner", Launcher = "launcher", Docker = "docker");
+words!(AddressKind, "kind", Lease = "lease", Gateway = "gateway", Reserved = "reserved");
+words!(Protocol, "protocol", Tcp = "tcp", Udp = "udp", Sctp = "sctp");

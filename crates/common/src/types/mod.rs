@@ -14,6 +14,7 @@ mod range;
 mod rate;
 mod space;
 mod subnet;
+mod words;
 
 pub use address::{Family, number, parse_address};
 pub(crate) use ids::random_hex;
@@ -27,3 +28,4 @@ pub use rate::Rate;
 pub use space::{AddressSpace, Scope};
 pub use subnet::Subnet;
 pub(crate) use subnet::parse_cidr;
+pub(crate) use words::words;

@@ -7,8 +7,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Error, Result, bail, ensure};
+use anyhow::{Error, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::words;
 
 /// The scope of networks. Scopes are isolated from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,26 +22,7 @@ pub enum Scope {
     Global,
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Local => "local",
-            Self::Global => "global",
-        })
-    }
-}
-
-impl FromStr for Scope {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "local" => Ok(Self::Local),
-            "global" => Ok(Self::Global),
-            _ => bail!("scope {text:?} is not local or global"),
-        }
-    }
-}
+words!(Scope, "address space", Local = "local", Global = "global");
 
 /// An address space: `global`, `local`, or `local.` and a nonce of up to 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -126,7 +126,7 @@ impl Bench {
         self.store
             .read(|tx| {
                 tx.check_addresses()?;
-                Ok(format!("{:?}\n{:?}", tx.pools()?, tx.leases()?))
+                Ok(format!("{:?}\n{:?}", tx.view("pool", None)?, tx.view("lease", None)?))
             })
             .unwrap()
     }

@@ -68,7 +68,7 @@ fn a_rebuilt_pool_without_id_gets_the_one_that_docker_has() {
         })
         .unwrap();
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/16");
-    assert_eq!(b.store.read(|tx| tx.pools()).unwrap()[0].pool_id, pool);
+    assert_eq!(b.store.read(|tx| tx.view("pool", None)).unwrap()[0]["pool_id"], pool.as_str());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! Swarm leaders: requests repeated after a change of leadership.
 
 use ciao_common::types::PoolId;
+use serde_json::Value;
 
 use crate::bench::{Bench, sentence};
 
@@ -32,8 +33,9 @@ fn restore(b: &Bench, addresses: &[&str]) -> PoolId {
 }
 
 fn states(b: &Bench) -> Vec<String> {
-    let leases = b.store.read(|tx| tx.leases()).unwrap();
-    leases.iter().map(|lease| format!("{} {}", lease.state, lease.address)).collect()
+    let leases = b.store.read(|tx| tx.view("lease", None)).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    leases.iter().map(|lease| format!("{} {}", text(&lease["state"]), text(&lease["address"]))).collect()
 }
 
 #[test]
@@ -129,8 +131,8 @@ fn a_pool_that_no_later_leader_requests_is_released() {
     b.age_restores(TEN_MINUTES);
     b.ipam.reclaim().unwrap();
     b.ipam.reclaim().unwrap();
-    let pools = b.store.read(|tx| tx.pools()).unwrap();
-    assert_eq!(pools.iter().map(|pool| pool.subnet.to_string()).collect::<Vec<_>>(), [SUBNET]);
+    let pools = b.store.read(|tx| tx.view("pool", None)).unwrap();
+    assert_eq!(pools.iter().map(|pool| &pool["subnet"]).collect::<Vec<_>>(), [SUBNET]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) enum EndpointCommand {
 
 pub(super) fn network(command: NetworkCommand) -> Result<()> {
     match command {
-        NetworkCommand::List(list) => list.run(|tx| tx.network_rows(), |row| row.tenant.as_ref()),
+        NetworkCommand::List(list) => list.run("network"),
         NetworkCommand::Show(args) => {
             let network = args.control.client()?.get(&format!("/v1/networks/{}", args.id))?.success()?;
             table::print_one(&network, args.json)
@@ -46,5 +46,5 @@ pub(super) fn network(command: NetworkCommand) -> Result<()> {
 }
 
 pub(super) fn endpoint(EndpointCommand::List(list): EndpointCommand) -> Result<()> {
-    list.run(|tx| tx.endpoint_rows(), |row| row.tenant.as_ref())
+    list.run("endpoint")
 }

@@ -66,7 +66,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             let created = args.control.client()?.post("/v1/vnics", &args.vnic.checked()?)?.success()?;
             print(created, args.json)
         }
-        Command::List(list) => list.run(|tx| tx.vnic_rows(), |row| row.tenant.as_ref()),
+        Command::List(list) => list.run("vnic"),
         Command::Show(args) => {
             print(args.control.client()?.get(&format!("/v1/vnics/{}", args.id))?.success()?, args.json)
         }

@@ -226,7 +226,7 @@ impl Bench {
                 tx.check_addresses()?;
                 let (networks, vnics, going) = (tx.networks()?, tx.vnics(None)?, tx.vnics_deleting()?);
                 let (endpoints, uplinks, ports) = (tx.endpoints()?, tx.uplinks()?, tx.ports()?);
-                let (pools, leases) = (tx.pools()?, tx.leases()?);
+                let (pools, leases) = (tx.view("pool", None)?, tx.view("lease", None)?);
                 Ok(format!(
                     "{networks:#?}\n{vnics:#?}\n{going:#?}\n{endpoints:#?}\n{uplinks:#?}\n{ports:#?}\n{pools:?}\n{leases:?}"
                 ))
@@ -236,7 +236,8 @@ impl Bench {
 
     /// State and address of the leases: `bound 10.0.0.2`.
     pub(crate) fn leases(&self) -> Vec<String> {
-        let leases = self.store.read(|tx| tx.leases()).unwrap();
-        leases.iter().map(|lease| format!("{} {}", lease.state, lease.address)).collect()
+        let leases = self.store.read(|tx| tx.view("lease", None)).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        leases.iter().map(|lease| format!("{} {}", text(&lease["state"]), text(&lease["address"]))).collect()
     }
 }

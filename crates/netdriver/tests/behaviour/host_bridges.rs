@@ -3,7 +3,7 @@
 
 use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::FakeLink;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bench::Bench;
 use crate::requests::{id, network, vnic};
@@ -61,8 +61,8 @@ fn a_bridge_of_the_host_that_has_the_name_is_not_used_unless_that_is_asked_for()
     let mut request = vnic("blue", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02");
     request["bridge"] = json!("br1");
     assert_eq!(b.vnic(&request)["namespace"], "ciao-blue");
-    let isolation = |b: &Bench| -> Vec<String> {
-        b.store.read(|tx| tx.network_rows()).unwrap().into_iter().map(|row| row.isolation).collect()
+    let isolation = |b: &Bench| -> Vec<Value> {
+        b.store.read(|tx| tx.view("network", None)).unwrap().into_iter().map(|row| row["isolation"].clone()).collect()
     };
     assert_eq!(isolation(&b), ["on"]);
     b.ok("CreateNetwork", &network("n2", &["10.9.0.0/24"], &[("tenant", "red"), ("host_bridge", "br1")]));

@@ -32,10 +32,9 @@ fn a_network_is_recorded_and_has_a_namespace_a_bridge_and_its_gateway() {
     let b = Bench::new();
     b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "acme"), ("bridge", "br1")]));
     assert_eq!(links_in(&b, "ciao-acme"), ["br1", "up0"]);
-    let rows = b.store.read(|tx| tx.network_rows()).unwrap();
-    let row = &rows[0];
-    assert_eq!((row.tenant.as_ref().unwrap().as_str(), row.egress.as_str()), ("acme", "nat"));
-    assert_eq!((row.subnets.as_deref(), row.gateways.as_deref()), (Some(SUBNET), Some("192.168.111.1")));
+    let row = &b.store.read(|tx| tx.view("network", None)).unwrap()[0];
+    assert_eq!([&row["tenant"], &row["egress"]], ["acme", "nat"]);
+    assert_eq!([&row["subnets"], &row["gateways"]], [SUBNET, "192.168.111.1"]);
     b.assert_consistent();
 }
 

@@ -174,7 +174,7 @@ fn a_pool_is_merged_into_the_tenant_s_own_set_with_its_gateway_and_auxiliary_add
         assert_eq!(gateway, usize::from(name == "n1"));
         b.store.read(|tx| tx.check_addresses()).unwrap();
     }
-    assert!(b.store.read(|tx| tx.pools()).unwrap().is_empty());
+    assert!(b.store.read(|tx| tx.view("pool", None)).unwrap().is_empty());
 }
 
 #[test]

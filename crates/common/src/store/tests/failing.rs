@@ -202,7 +202,7 @@ fn damaged_pages_are_an_error_of_the_call_that_reads_them() {
     let length = fs::metadata(&path).unwrap().len();
     damage(&path, 4096, usize::try_from(length).unwrap() - 4096);
     let opened = Store::open(&path);
-    let error = message(opened.and_then(|store| store.read(|tx| tx.pools())));
+    let error = message(opened.and_then(|store| store.read(|tx| tx.view("pool", None))));
     assert!(error.contains("damaged") && error.contains("restore a backup"), "{error}");
 }
 
@@ -246,4 +246,19 @@ fn a_backup_taken_under_changes_is_whole() {
     restored.read(|tx| tx.check_addresses()).unwrap();
     let sets = restored.read(|tx| tx.pool_sets_touching(Scope::Local, None, subnet("0.0.0.0/0"))).unwrap();
     assert!(!sets.is_empty(), "what was committed before is in it");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_an_error_that_quotes_it() {
+    let (_folder, path) = versions::newest_with_rows();
+    let store = Store::open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
+    for (column, list) in [("network_subnet SET aux", "network"), ("vnic_record SET allowed", "vnic")] {
+        let read =
+            || store.read(|tx| if list == "network" { tx.networks().map(drop) } else { tx.vnics(None).map(drop) });
+        read().unwrap();
+        other.execute_batch(&format!("UPDATE {column} = '[\"ten\"]'")).unwrap();
+        let error = message(read());
+        assert!(error.contains(r#"column text "[\"ten\"]""#), "{error}");
+    }
 }

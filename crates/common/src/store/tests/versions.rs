@@ -20,6 +20,13 @@ fn made_by(script: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
+/// A file of this version with rows in every table.
+pub(super) fn newest_with_rows() -> (TempDir, PathBuf) {
+    let (folder, path) = made_by(OLD[OLD.len() - 1].1);
+    drop(Store::open(&path).unwrap());
+    (folder, path)
+}
+
 fn texts(conn: &Connection, query: &str) -> Vec<String> {
     let mut statement = conn.prepare(query).unwrap();
     let rows = statement.query_map([], |row| row.get(0)).unwrap();
