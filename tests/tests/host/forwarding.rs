@@ -12,6 +12,11 @@ const FORWARDER: &str = "for tool in iptables ip6tables; do
 const NO_FORWARDER: &str = "for tool in iptables ip6tables; do
     $tool -D FORWARD -i lan0 -o mgmt0 -j ACCEPT; $tool -D FORWARD -i mgmt0 -o lan0 -j ACCEPT; done";
 
+/// The limits of the neighbour table, which a machine's first network namespace has alone: files in their place.
+const FIRST_NAMESPACE: &str = "mount -t tmpfs tmpfs /proc/sys/net/ipv4/neigh && cd /proc/sys/net/ipv4/neigh &&
+    mkdir default && echo 128 > default/gc_thresh1 && echo 512 > default/gc_thresh2 && echo 1024 > default/gc_thresh3";
+const NEIGHBOURS: &str = "for n in 1 2 3; do echo $(cat /proc/sys/net/ipv4/neigh/default/gc_thresh$n); done";
+
 /// The host routes between its networks for those only whom it lets, and red is well.
 fn assert_closed(scene: &Scene, when: &str) {
     assert_eq!(scene.forwarded(), Vec::<String>::new(), "{when}: LAN to management network");
@@ -57,13 +62,20 @@ fn what_was_switched_is_recorded_shown_and_put_back() {
     let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding \
         /proc/sys/net/ipv6/conf/*/accept_ra; iptables -S; ip6tables -S";
     host.sh("ip link add lan0 type veth peer name lan1").unwrap();
+    let state = &format!("{state}; {NEIGHBOURS}");
+    host.sh(FIRST_NAMESPACE).unwrap();
     let before = host.sh(state).unwrap();
     network(&host, "red", "red", SUBNETS).unwrap();
     assert_eq!(policies(&host), "-P FORWARD DROP\n-P FORWARD DROP");
+    assert_eq!(host.sh(NEIGHBOURS).unwrap(), "8192\n49152\n65536");
     let shown = host.sh("ciao-net host show").unwrap();
-    for setting in
-        ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "iptables -P FORWARD", "net.ipv6.conf.lan0.accept_ra"]
-    {
+    for setting in [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "iptables -P FORWARD",
+        "net.ipv6.conf.lan0.accept_ra",
+        "net.ipv4.neigh.default.gc_thresh3",
+    ] {
         assert!(shown.contains(setting), "{setting}: {shown}");
         assert_ne!(sql(&host, &format!("SELECT count(*) FROM host_setting WHERE name = '{setting}'")), "0");
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The host's own settings that uplinks need: changed as late as possible, recorded before they are, and put back by an
+//! The host's own settings that tenants need: changed as late as possible, recorded before they are, and put back by an
 //! administrator alone (`ciao-net host restore`), because somebody else may need them by then.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result};
 use ciao_common::store::Store;
@@ -14,11 +14,44 @@ use crate::kernel::{HostChange, HostSetting, Kernel};
 pub(crate) struct HostSettings {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
+    neighbours: Once,
 }
+
+const FORWARDING: &str = "networks with egress=nat need forwarding";
+
+/// How many neighbours the kernel has room for, of each family, in all network namespaces together; Docker's overlay driver
+/// raises them to the same. The default of 1,024 is used up by one container that sends to absent neighbours.
+const NEIGHBOURS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 49152), ("gc_thresh1", 8192)];
 
 impl HostSettings {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel }
+        Self { store, kernel, neighbours: Once::new() }
+    }
+
+    /// Raises the limits of the neighbour table that are lower than tenants need, once. A host that does not permit that
+    /// has networks all the same.
+    pub(crate) fn ensure_neighbours(&self) {
+        self.neighbours.call_once(|| {
+            let raised = self.low_limits().and_then(|low| self.change(low, "neighbours of all containers share it"));
+            if let Err(error) = raised {
+                log::warn!("raise the limits of the neighbour table: {error:#}: see docs/operations.md");
+            }
+        });
+    }
+
+    fn low_limits(&self) -> Result<Vec<HostChange>> {
+        let mut low = Vec::new();
+        for family in ["ipv4", "ipv6"] {
+            for (name, wanted) in NEIGHBOURS {
+                let setting = HostSetting::Sysctl(format!("net/{family}/neigh/default/{name}"));
+                // Not there: the kernel has no IPv6, or this is not its first network namespace.
+                let before = self.kernel.host_setting(&setting)?;
+                if let Some(before) = before.filter(|found| found.parse::<u32>().is_ok_and(|found| found < wanted)) {
+                    low.push(HostChange { setting, before, after: wanted.to_string() });
+                }
+            }
+        }
+        Ok(low)
     }
 
     /// Makes the host forward, IPv6 only where a tenant has it; never as an open router, unless it was one before.
@@ -28,7 +61,7 @@ impl HostSettings {
         for family in [Some(Family::V4), v6.then_some(Family::V6)].into_iter().flatten() {
             let missing = self.kernel.missing_forwarding(family)?;
             changed |= !missing.is_empty();
-            self.change(missing)?;
+            self.change(missing, FORWARDING)?;
         }
         Ok(changed)
     }
@@ -37,7 +70,7 @@ impl HostSettings {
     /// before.
     pub(crate) fn ensure_advertisements(&self) -> Result<()> {
         let enabled = self.changed()?.iter().any(|name| name == "net.ipv6.conf.all.forwarding");
-        if enabled { self.change(self.kernel.missing_advertisements()?) } else { Ok(()) }
+        if enabled { self.change(self.kernel.missing_advertisements()?, FORWARDING) } else { Ok(()) }
     }
 
     /// The families whose FORWARD policy ciao-net has set to DROP.
@@ -53,7 +86,7 @@ impl HostSettings {
         Ok(self.store.read(|tx| tx.host_settings(&boot))?.into_iter().map(|row| row.name).collect())
     }
 
-    fn change(&self, changes: Vec<HostChange>) -> Result<()> {
+    fn change(&self, changes: Vec<HostChange>, why: &str) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -65,8 +98,8 @@ impl HostSettings {
             recorded.iter().try_for_each(record)
         })?;
         for HostChange { setting, before, after } in changes {
-            self.kernel.set_host_setting(&setting, &after).context("make the host forward")?;
-            log::warn!("{setting} was {before}: set to {after}, because networks with egress=nat need forwarding");
+            self.kernel.set_host_setting(&setting, &after).with_context(|| format!("change {setting}"))?;
+            log::warn!("{setting} was {before}: set to {after}, because {why}");
         }
         Ok(())
     }

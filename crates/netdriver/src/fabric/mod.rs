@@ -82,7 +82,7 @@ impl Fabric {
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone()));
         let host_rules =
-            HostRules::new(store.clone(), kernel.clone(), settings, firewall.clone(), pool, shares.nat_ports);
+            HostRules::new(store.clone(), kernel.clone(), settings.clone(), firewall.clone(), pool, shares.nat_ports);
         let host_rules = Arc::new(host_rules);
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
         let locks = Arc::new(Locks::default());
@@ -102,6 +102,7 @@ impl Fabric {
             tenant_rules: tenant_rules.clone(),
             host_rules: host_rules.clone(),
             firewall,
+            settings,
         });
         let ports = PublishedPorts::new(
             store.clone(),

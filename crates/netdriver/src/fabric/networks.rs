@@ -9,6 +9,7 @@ use ciao_common::store::{Egress, Network};
 use super::bridges::Bridges;
 use super::host_firewall::HostFirewall;
 use super::host_rules::HostRules;
+use super::host_settings::HostSettings;
 use super::tenant_rules::TenantRules;
 use super::uplinks::Uplinks;
 use crate::kernel::Kernel;
@@ -23,11 +24,13 @@ pub(crate) struct Networks {
     pub(super) tenant_rules: Arc<TenantRules>,
     pub(super) host_rules: Arc<HostRules>,
     pub(super) firewall: Arc<HostFirewall>,
+    pub(super) settings: Arc<HostSettings>,
 }
 
 impl Networks {
     /// Makes all that a network needs, if it does not exist. The caller has the namespace's lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
+        self.settings.ensure_neighbours();
         self.ensure_links(network)?;
         self.add_rules(network)
     }

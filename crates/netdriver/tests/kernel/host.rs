@@ -8,6 +8,7 @@ use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Firewall, FirewallOpening, HostSetting, HostSettings, Namespaces};
 
 use crate::apart::{RED, attempt, name, run, tests};
+use crate::driver::Bench;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -108,5 +109,37 @@ tests! {
         run("ip netns exec ciao-theirs nft add table inet ciao");
         assert!(!kernel.ensure_namespace("ciao-theirs").unwrap());
         assert_eq!(kernel.namespaces().unwrap().len(), 2);
+    }
+
+    fn the_neighbour_table_s_limits_are_raised_once_recorded_and_never_lowered(_kernel) {
+        let limits = || ["ipv4", "ipv6"].map(|family| {
+            [1, 2, 3].map(|n| run(&format!("cat /proc/sys/net/{family}/neigh/default/gc_thresh{n}")).trim().to_owned())
+        });
+        // Only a machine's first namespace has them.
+        for (family, found) in [("ipv4", [128, 512, 1024]), ("ipv6", [128, 60000, 100_000])] {
+            run(&format!("mount -t tmpfs tmpfs /proc/sys/net/{family}/neigh"));
+            std::fs::create_dir(format!("/proc/sys/net/{family}/neigh/default")).unwrap();
+            for (n, value) in (1..).zip(found) {
+                std::fs::write(format!("/proc/sys/net/{family}/neigh/default/gc_thresh{n}"), value.to_string()).unwrap();
+            }
+        }
+        let bench = Bench::new();
+        bench.network("red", "none");
+        assert_eq!(limits(), [["8192", "49152", "65536"], ["8192", "60000", "100000"]]);
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let rows = bench.store.read(|tx| tx.host_settings(boot.trim())).unwrap();
+        let recorded: BTreeSet<_> = rows.into_iter().map(|row| (row.name, row.before, row.after)).collect();
+        let row = |name: &str, before: &str, after: &str| (format!("net.{name}"), before.to_owned(), after.to_owned());
+        let expected = [
+            row("ipv4.neigh.default.gc_thresh1", "128", "8192"),
+            row("ipv4.neigh.default.gc_thresh2", "512", "49152"),
+            row("ipv4.neigh.default.gc_thresh3", "1024", "65536"),
+            row("ipv6.neigh.default.gc_thresh1", "128", "8192"),
+        ];
+        assert_eq!(recorded, expected.into());
+        // What an administrator sets later stays.
+        std::fs::write("/proc/sys/net/ipv4/neigh/default/gc_thresh3", "2048").unwrap();
+        bench.network("blue", "none");
+        assert_eq!(limits()[0][2], "2048");
     }
 }
