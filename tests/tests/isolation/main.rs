@@ -10,5 +10,6 @@ mod host;
 mod limits;
 mod port_security;
 mod scene;
+mod several;
 mod spoofing;
 mod tenants;

@@ -19,6 +19,8 @@ pub(crate) enum Subject {
     Setting(String, &'static str),
     /// Its rules.
     Rules(String),
+    /// The addresses that VNICs of one container share, in its rules.
+    SharedAddresses(String),
     /// A network's bridge.
     Bridge(Network),
     /// A gateway's address on it.
@@ -41,6 +43,7 @@ impl fmt::Display for Subject {
             Self::Namespace(name) => write!(f, "network namespace {name}"),
             Self::Setting(name, setting) => write!(f, "{setting} of network namespace {name}"),
             Self::Rules(name) => write!(f, "rules of network namespace {name}"),
+            Self::SharedAddresses(name) => write!(f, "addresses shared by VNICs of one container in {name}"),
             Self::Bridge(network) => write!(f, "bridge {} of network {}", network.bridge, network.id.short()),
             Self::Gateway(network, address) => {
                 write!(f, "gateway address {address} of network {}", network.id.short())

@@ -27,7 +27,8 @@ pub(crate) struct Space {
 }
 
 /// A link that is not there.
-const ABSENT: SeenLink = SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None };
+const ABSENT: SeenLink =
+    SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None, sandbox: None };
 
 /// Finds what is missing.
 pub(crate) struct Inspector {
@@ -79,7 +80,7 @@ impl Inspector {
         let mut found = Vec::new();
         let inside = match &space.namespace {
             None => None,
-            Some(name) => Some(self.look_into(name, closely, &mut found)?),
+            Some(name) => Some(self.look_into(name, &space.vnics, closely, &mut found)?),
         };
         let seen = inside.as_ref().unwrap_or(host);
         for network in &space.networks {
@@ -95,7 +96,7 @@ impl Inspector {
     }
 
     /// What stands in a tenant's namespace; nothing, if it is not there.
-    fn look_into(&self, name: &str, closely: bool, found: &mut Vec<Fault>) -> Result<Seen> {
+    fn look_into(&self, name: &str, vnics: &[Vnic], closely: bool, found: &mut Vec<Fault>) -> Result<Seen> {
         let Some(seen) = self.kernel.look(&Namespace::Named(name.to_owned()))? else {
             found.push(Fault::new("create", Subject::Namespace(name.to_owned()), "missing"));
             return Ok(Seen::default());
@@ -105,6 +106,9 @@ impl Inspector {
         }
         if let Some(why) = self.tenant_rules.difference(name, closely)? {
             found.push(Fault::new("restore", Subject::Rules(name.to_owned()), why));
+        } else if self.tenant_rules.is_sharing_old(name, vnics, &seen) {
+            let why = "VNICs of a container were added or removed";
+            found.push(Fault::new("restore", Subject::SharedAddresses(name.to_owned()), why));
         }
         Ok(seen)
     }

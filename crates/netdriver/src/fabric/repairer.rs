@@ -37,6 +37,10 @@ impl Repairer {
             Subject::HostRules => self.host_rules.repair().map(|()| true),
             Subject::Namespace(name) | Subject::Setting(name, _) => self.repair_namespace(name),
             Subject::Rules(name) => self.repair_rules(name),
+            Subject::SharedAddresses(name) => {
+                let _lock = self.locks.lock_namespace(Some(name));
+                self.tenant_rules.share(name).map(|()| true)
+            }
             Subject::Bridge(network) => self.repair_bridge(network),
             Subject::Gateway(network, address) => self.repair_gateway(network, *address),
             Subject::Forwarding(_, network) | Subject::Uplink(_, network) => self.repair_uplink(network),

@@ -5,17 +5,20 @@
 //! The kernel counts the changes of a namespace's rules. As long as only ciao-net's own were counted, the rules are as
 //! recorded and need no look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Store, Tx, Vnic};
+use ciao_common::types::LinkName;
 
 use super::locks::Locks;
 use super::veth::veth;
 use crate::kernel::element::{Change, Element, Ruleset};
+use crate::kernel::state::Seen;
 use crate::kernel::{Kernel, LinkLocation, Namespace};
-use crate::rules::Tenant;
+use crate::rules::{Tenant, shared_sources, source};
 
 /// The rules of all namespaces of ours.
 pub(crate) struct TenantRules {
@@ -25,9 +28,14 @@ pub(crate) struct TenantRules {
     /// that another thread just wrote. No other lock is taken inside.
     locks: Locks,
     generations: Generations,
+    /// What was last written for containers with several VNICs, by namespace.
+    shared: Mutex<BTreeMap<String, Shared>>,
     /// How many flows to other hosts each may have.
     flows: u32,
 }
+
+/// VNICs' host links, and addresses of other VNICs of the same container.
+type Shared = BTreeSet<(LinkName, IpAddr)>;
 
 /// The generations of the namespaces' rules that are known to be as recorded.
 #[derive(Default)]
@@ -59,7 +67,14 @@ impl Generations {
 
 impl TenantRules {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, flows: u32) -> Self {
-        Self { store, kernel, locks: Locks::default(), generations: Generations::default(), flows }
+        Self {
+            store,
+            kernel,
+            locks: Locks::default(),
+            generations: Generations::default(),
+            shared: Mutex::default(),
+            flows,
+        }
     }
 
     /// Writes a namespace's whole ruleset from the records.
@@ -90,17 +105,72 @@ impl TenantRules {
     /// As recorded. A new VNIC's elements may be in the kernel before its record is in the store.
     fn ruleset(&self, namespace: &str) -> Result<Ruleset> {
         self.store.settle()?;
-        let (networks, vnics, ports) = self.store.read(|tx| {
+        let (networks, vnics, live, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
-            Ok((tx.networks_in_namespace(namespace)?, self.vnics(tx, namespace)?, ports))
+            let live = tx.vnics_in_namespace(namespace)?;
+            Ok((tx.networks_in_namespace(namespace)?, self.vnics(tx, namespace)?, live, ports))
         })?;
-        Ok(Tenant { networks: &networks, vnics: &vnics, ports: &ports, flows: self.flows }.ruleset())
+        // What was not written yet is no change of somebody else's.
+        let written = self.shared().get(namespace).cloned();
+        let shared = match written {
+            Some(written) => written,
+            None if live.len() < 2 => Shared::new(),
+            None => shared_sources(&live, &self.kernel.look(&named(namespace))?.unwrap_or_default().links),
+        };
+        let tenant = Tenant { networks: &networks, vnics: &vnics, ports: &ports, shared: &shared, flows: self.flows };
+        let ruleset = tenant.ruleset();
+        self.remember_shared(namespace, shared);
+        Ok(ruleset)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, BTreeMap<String, Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared_in(&self, namespace: &str) -> Shared {
+        self.shared().get(namespace).cloned().unwrap_or_default()
+    }
+
+    fn remember_shared(&self, namespace: &str, now: Shared) {
+        self.shared().insert(namespace.to_owned(), now);
+    }
+
+    /// Whether a container got or lost one of several VNICs since their rules were written.
+    pub(super) fn is_sharing_old(&self, namespace: &str, vnics: &[Vnic], seen: &Seen) -> bool {
+        shared_sources(vnics, &seen.links) != self.shared_in(namespace)
+    }
+
+    /// Lets VNICs that are in one container now send with each other's addresses, and others no longer.
+    pub(crate) fn share(&self, namespace: &str) -> Result<()> {
+        let _lock = self.locks.lock(namespace);
+        let vnics = self.store.read(|tx| tx.vnics_in_namespace(namespace))?;
+        let Some(seen) = self.kernel.look(&named(namespace))? else { return Ok(()) };
+        let (before, now) = (self.shared_in(namespace), shared_sources(&vnics, &seen.links));
+        let elements = |from: &Shared, without: &Shared| {
+            from.difference(without).map(|(link, address)| source(link, *address)).collect::<Vec<_>>()
+        };
+        let (left, added) = (elements(&before, &now), elements(&now, &before));
+        self.remember_shared(namespace, now);
+        self.change_locked(namespace, &left, Change::Delete)?;
+        self.change_locked(namespace, &added, Change::Add)
+    }
+
+    /// [`Self::share`], after VNICs were deleted.
+    pub(super) fn share_less(&self, namespace: &str) -> Result<()> {
+        if self.shared_in(namespace).is_empty() { Ok(()) } else { self.share(namespace) }
     }
 
     /// Changes elements of a namespace's rules. Where one is not as expected, after a crash or a manual change, all are
     /// written again from the records.
     pub(crate) fn change(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.locks.lock(namespace);
+        self.change_locked(namespace, elements, change)
+    }
+
+    fn change_locked(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
         match self.kernel.change_elements(&named(namespace), elements, change) {
             Ok(generation) => {
                 self.generations.advance(namespace, generation);
@@ -141,6 +211,7 @@ impl TenantRules {
     /// The namespace is deleted.
     pub(super) fn forget(&self, namespace: &str) {
         self.generations.set(namespace, None);
+        self.shared().remove(namespace);
     }
 }
 

@@ -211,6 +211,7 @@ impl Vnics {
         self.tenant_rules
             .change(namespace, &elements.collect::<Vec<_>>(), Change::Delete)
             .context("delete a VNIC's rules")?;
+        self.tenant_rules.share_less(namespace).context("delete a VNIC's addresses from other VNICs' rules")?;
         self.forget_neighbours(namespace, bridge, vnics.iter().flat_map(|vnic| vnic.addresses()).collect())
     }
 

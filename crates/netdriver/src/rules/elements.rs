@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The elements of networks, VNICs and published ports.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
 use ciao_common::store::{Egress, Egress6, Network, Port, Vnic};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
 use crate::kernel::element::{Element, Part, Table};
+use crate::kernel::state::SeenLink;
 
 /// What a VNIC may do on its bridge.
 #[derive(Clone, Copy)]
@@ -73,8 +75,7 @@ pub(crate) fn vnic_elements(vnic: &Vnic, restrictions: Restrictions) -> Vec<Elem
     let mut elements = vec![element("macs", vec![link(), Part::Mac(vnic.mac)])];
     let link_local = IpAddr::from(link_local(vnic.mac));
     for address in vnic.addresses().chain(vnic.allowed.iter().copied()).chain([link_local]) {
-        let set = if address.is_ipv4() { "ips4" } else { "ips6" };
-        elements.push(element(set, vec![link(), Part::Address(address)]));
+        elements.push(source(&vnic.host_link, address));
         if let IpAddr::V6(v6) = address {
             elements.push(element("nd_targets", vec![link(), Part::Bytes(v6.octets())]));
         }
@@ -88,6 +89,34 @@ pub(crate) fn vnic_elements(vnic: &Vnic, restrictions: Restrictions) -> Vec<Elem
         }
     }
     elements
+}
+
+/// An address that a VNIC may send with.
+pub(crate) fn source(host_link: &LinkName, address: IpAddr) -> Element {
+    let set = if address.is_ipv4() { "ips4" } else { "ips6" };
+    Element::new(Table::Bridge, set, [Part::Link(host_link.clone()), Part::Address(address)])
+}
+
+/// The further addresses that VNICs of one tenant may send with because one container has several of them: each other's. A
+/// container that is asked at one of its addresses answers by the route that it has, which may be another VNIC's.
+pub(crate) fn shared_sources(vnics: &[Vnic], links: &BTreeMap<LinkName, SeenLink>) -> BTreeSet<(LinkName, IpAddr)> {
+    let own = |vnic: &Vnic| vnic.addresses().chain(vnic.allowed.iter().copied()).collect::<BTreeSet<_>>();
+    let mut containers = BTreeMap::<i32, Vec<&Vnic>>::new();
+    for vnic in vnics {
+        if let Some(sandbox) = links.get(&vnic.host_link).and_then(|link| link.sandbox) {
+            containers.entry(sandbox).or_default().push(vnic);
+        }
+    }
+    let several = containers.values().filter(|vnics| vnics.len() > 1);
+    let of_container = |vnics: &Vec<&Vnic>| {
+        let all: BTreeSet<_> = vnics.iter().flat_map(|vnic| own(vnic)).collect();
+        let others = |vnic: &&Vnic| {
+            let link = vnic.host_link.clone();
+            all.difference(&own(vnic)).map(move |address| (link.clone(), *address)).collect::<Vec<_>>()
+        };
+        vnics.iter().flat_map(others).collect::<Vec<_>>()
+    };
+    several.flat_map(of_container).collect()
 }
 
 /// The link-local address that a container's kernel makes of its MAC address (RFC 4291, appendix A).

@@ -12,7 +12,8 @@ mod host;
 mod tenant;
 
 pub(crate) use elements::{
-    Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, vnic_elements,
+    Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, shared_sources, source,
+    vnic_elements,
 };
 pub use host::MOST_NAT_PORTS;
 pub(crate) use host::{DELETE_HOST_RULES, egress_bridges_script, host_ruleset};

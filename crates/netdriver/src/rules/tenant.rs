@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset of a tenant's namespace.
 
-use ciao_common::store::{Network, Port, Vnic};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use super::elements::{Restrictions, inner_port, network_elements, vnic_elements};
+use ciao_common::store::{Network, Port, Vnic};
+use ciao_common::types::LinkName;
+
+use super::elements::{Restrictions, inner_port, network_elements, source, vnic_elements};
 use crate::kernel::element::Ruleset;
 
 const RULESET: &str = include_str!("tenant.nft");
@@ -13,6 +17,8 @@ pub(crate) struct Tenant<'a> {
     pub(crate) networks: &'a [Network],
     pub(crate) vnics: &'a [Vnic],
     pub(crate) ports: &'a [Port],
+    /// Addresses of other VNICs of the same container, by VNICs' host links.
+    pub(crate) shared: &'a BTreeSet<(LinkName, IpAddr)>,
     /// How many flows to other hosts it may have; 0: any number.
     pub(crate) flows: u32,
 }
@@ -27,6 +33,7 @@ impl Tenant<'_> {
         for vnic in self.vnics {
             elements.extend(vnic_elements(vnic, Restrictions::on_bridge(self.networks, vnic)));
         }
+        elements.extend(self.shared.iter().map(|(link, address)| source(link, *address)));
         elements.extend(self.ports.iter().map(inner_port));
         // The kernel's counts are of 32 bits.
         let in_group = if self.flows == 0 { u32::MAX } else { self.flows.div_ceil(FLOW_GROUPS) };

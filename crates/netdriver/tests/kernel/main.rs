@@ -12,6 +12,7 @@ mod host;
 mod learning;
 mod restoring;
 mod rules;
+mod several;
 mod shares;
 mod upgrade;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the double shows of a namespace.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -49,10 +50,11 @@ fn look(state: &State, namespace: &Namespace) -> Seen {
             FakeLink::HostEnd(bridge, peer) => {
                 link.bridge = Some(bridge.clone());
                 let is_peer = |(_, other): &&(Namespace, LinkName)| other == peer;
-                let peer = state.links.keys().find(is_peer).and_then(|place| state.links.get(place));
-                if let Some(FakeLink::ContainerEnd(mac)) = peer {
+                let peer = state.links.keys().find(is_peer);
+                if let Some(FakeLink::ContainerEnd(mac)) = peer.and_then(|place| state.links.get(place)) {
                     seen.static_macs.insert((name.clone(), *mac));
                 }
+                link.sandbox = peer.and_then(|(place, _)| sandbox(state, place));
             }
             FakeLink::ContainerEnd(mac) => link.mac = Some(*mac),
             FakeLink::Uplink(_) | FakeLink::Other => {}
@@ -84,4 +86,11 @@ fn look(state: &State, namespace: &Namespace) -> Seen {
         seen.wrong_settings.insert("net.ipv4.ip_forward");
     }
     seen
+}
+
+/// A number for the namespace of a container.
+fn sandbox(state: &State, place: &Namespace) -> Option<i32> {
+    let places: BTreeSet<_> = state.links.keys().map(|(inside, _)| inside).collect();
+    let number = places.into_iter().position(|inside| inside == place)?;
+    i32::try_from(number).ok().filter(|_| *place != Namespace::Host)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, address, message, namespace, neighbour, watch};
+use super::{Linux, address, message, namespace, neighbour, nsid, watch};
 use crate::kernel::state::{Seen, SeenLink, Watch};
 use crate::kernel::{Inspection, Namespace};
 
@@ -33,13 +33,14 @@ fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
     // A name that no link of ciao's can have is nobody's that is looked for.
     let names: BTreeMap<u32, LinkName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
+    let host = if *inside == Namespace::Host { None } else { nsid::identify(&mut netlink, &linux.host)? };
     let mut seen = Seen::default();
     for link in &links {
         let Some(name) = names.get(&link.index) else { continue };
         let bridge = link.controller.and_then(|index| names.get(&index).cloned());
-        let link =
-            SeenLink { is_up: link.is_up, is_bridge: link.is_bridge, mac: link.mac, bridge, learns: link.learns };
-        seen.links.insert(name.clone(), link);
+        let sandbox = link.peer_namespace.filter(|id| host.is_some_and(|host| *id != host));
+        let &message::Link { is_up, is_bridge, mac, learns, .. } = link;
+        seen.links.insert(name.clone(), SeenLink { is_up, is_bridge, mac, bridge, learns, sandbox });
     }
     for (index, _, address) in addresses {
         if let Some(name) = names.get(&index) {

@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) controller: Option<u32>,
     /// Whether that bridge learns at it.
     pub(super) learns: Option<bool>,
+    /// The id of its peer's namespace in this one, unless it is the same.
+    pub(super) peer_namespace: Option<i32>,
     pub(super) alias: Option<String>,
 }
 
@@ -38,6 +40,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         is_local: false,
         controller: None,
         learns: None,
+        peer_namespace: None,
         alias: None,
     };
     for attribute in &link.attributes {
@@ -45,6 +48,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => read.name.clone_from(name),
             LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
             LinkAttribute::Controller(index) => read.controller = Some(*index),
+            LinkAttribute::LinkNetNsId(id) => read.peer_namespace = Some(*id),
             LinkAttribute::IfAlias(alias) => read.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
                 let kind =
