@@ -64,3 +64,42 @@ pub(crate) fn egress_bridges_script(bridges: &[LinkName]) -> String {
     let elements: Vec<_> = egress_bridges(bridges).collect();
     "flush set inet ciao egress_bridges\n".to_owned() + &script(&elements, Change::Add)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::uplink_pool::UplinkPool;
+
+    /// The first and the last source port of the range that an uplink's address leads to, by the text of the rules.
+    fn range_of(tables: &str, address: IpAddr) -> (u32, u32) {
+        let key = match address {
+            IpAddr::V4(v4) => IpAddr::from((v4.to_bits() & 0x1e).to_be_bytes()).to_string(),
+            IpAddr::V6(v6) => IpAddr::from((v6.to_bits() & 0x1e).to_be_bytes()).to_string(),
+        };
+        let chain = tables.split_once(&format!("{key} : goto ")).unwrap().1.split([',', ' ', '\n']).next().unwrap();
+        let range = tables.split_once(&format!("chain {chain} {{")).unwrap().1.split_once("masquerade to :").unwrap().1;
+        let (first, last) = range.lines().next().unwrap().split_once('-').unwrap();
+        (first.parse().unwrap(), last.parse().unwrap())
+    }
+
+    #[test]
+    fn source_ports_of_any_sixteen_tenants_in_a_row_never_overlap() {
+        let pool = UplinkPool::new("169.254.64.0/18".parse().unwrap(), "fd00:9::/112".parse().unwrap()).unwrap();
+        for ports in (1..MOST_NAT_PORTS).step_by(97).chain([MOST_NAT_PORTS]) {
+            let tables = host_ruleset(&[], &[], &[], &[], ports).tables;
+            for (v6, start) in [(false, 0), (true, 0), (false, 1000), (true, 4088)] {
+                let ranges: BTreeSet<_> =
+                    (start..start + NAT_RANGES).map(|n| range_of(&tables, pool.inner_address(n, v6))).collect();
+                let sizes: BTreeSet<_> = ranges.iter().map(|(first, last)| last - first + 1).collect();
+                assert_eq!(sizes, [ports].into(), "{ports}");
+                assert_eq!(ranges.len(), 16, "{ports}");
+                let apart = ranges.iter().zip(ranges.iter().skip(1)).all(|((_, last), (first, _))| last < first);
+                let (first, last) = (ranges.first().unwrap().0, ranges.last().unwrap().1);
+                assert!(apart && first >= FIRST_NAT_PORT && last < 32768, "{ports}: {ranges:?}");
+            }
+        }
+    }
+}

@@ -94,14 +94,24 @@ impl Bench {
         self.run_as(tenant, n, address, None);
     }
 
+    /// The same, with an IPv6 address too.
+    pub(crate) fn run_dual(&self, tenant: &str, n: u8, address: &str, address6: &str) {
+        self.attach(tenant, n, &json!({ "Address": address, "AddressIPv6": address6 }), &[address, address6]);
+    }
+
     /// The same, with a MAC address of the user's choice.
     pub(crate) fn run_as(&self, tenant: &str, n: u8, address: &str, mac: Option<&str>) {
+        let interface = json!({ "Address": address, "MacAddress": mac.unwrap_or_default() });
+        self.attach(tenant, n, &interface, &[address]);
+    }
+
+    fn attach(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         let mut body = ids.clone();
-        body["Interface"] = json!({ "Address": address, "MacAddress": mac.unwrap_or_default() });
+        body["Interface"] = interface.clone();
         self.ok("CreateEndpoint", &body);
         let link = self.ok("Join", &ids)["InterfaceName"]["SrcName"].as_str().unwrap().parse().unwrap();
-        into_container(&link, &format!("box{n}"), &[address]);
+        into_container(&link, &format!("box{n}"), addresses);
         run(&format!("ip -n box{n} route add default via 10.1.0.1"));
     }
 

@@ -42,31 +42,54 @@ pub(crate) const BOX2: Place = Place("box2");
 const BOX4: Place = Place("box4");
 const LAN: Place = Place("lan");
 
-/// A machine beyond the host, 198.51.100.2; the host is 198.51.100.1.
+/// A machine beyond the host, 198.51.100.2 and 2001:db8::2; the host is 198.51.100.1 and 2001:db8::1.
 fn lan() {
     run("ip netns add lan");
     run("ip link add lan0 type veth peer name eth0 netns lan");
     run("ip addr add 198.51.100.1/24 dev lan0");
     run("ip link set lan0 up");
+    run("ip addr add 2001:db8::1/64 dev lan0 nodad");
+    run("ip -n lan addr add 2001:db8::2/64 dev eth0 nodad");
     run("ip -n lan addr add 198.51.100.2/24 dev eth0");
     run("ip -n lan link set eth0 up");
     run("ip -n lan link set lo up");
 }
 
-/// Tenants red and blue with a container 10.1.0.2 each.
+/// Tenants red and blue with a container each, which is 10.1.0.2 and fd00:1::2.
 fn two_tenants(bench: &Bench) {
     for (tenant, n) in [("red", 2), ("blue", 4)] {
-        bench.network(tenant, "nat");
-        bench.run(tenant, n, "10.1.0.2/24");
+        let data = ["10.1.0.0/24 10.1.0.1/24", "fd00:1::/64 fd00:1::1/64"].map(|of| {
+            let (pool, gateway) = of.split_once(' ').unwrap();
+            json!([{ "AddressSpace": "LocalDefault", "Pool": pool, "Gateway": gateway }])
+        });
+        let options = json!({ "com.docker.network.generic": { "tenant": tenant, "bridge": "br0", "egress": "nat" } });
+        let id = id(tenant);
+        bench.ok(
+            "CreateNetwork",
+            &json!({ "NetworkID": id, "Options": options, "IPv4Data": data[0], "IPv6Data": data[1] }),
+        );
+        bench.run_dual(tenant, n, "10.1.0.2/24", "fd00:1::2/64");
+        run(&format!("ip -n box{n} route add default via fd00:1::1"));
     }
 }
 
-/// The source addresses that datagrams had which were sent from so many ports of 10.1.0.2.
+/// A socket beyond the host for each family.
+fn receivers() -> [UdpSocket; 2] {
+    ["198.51.100.2:53", "[2001:db8::2]:53"].map(|at| LAN.udp(at))
+}
+
+/// A container's own address of the family of another one.
+fn own(to: SocketAddr, port: u16) -> SocketAddr {
+    let own: IpAddr = if to.is_ipv4() { "10.1.0.2" } else { "fd00:1::2" }.parse().unwrap();
+    SocketAddr::new(own, port)
+}
+
+/// The source addresses that datagrams had which were sent from so many ports of a container.
 fn sources(from: &Place, to: SocketAddr, ports: std::ops::Range<u16>, receiver: &UdpSocket) -> BTreeSet<SocketAddr> {
     let mut seen = BTreeSet::new();
     for port in ports {
         // What is refused is dropped in silence.
-        drop(from.udp(&format!("10.1.0.2:{port}")).send_to(b"x", to));
+        drop(from.udp(&own(to, port).to_string()).send_to(b"x", to));
         if let Ok((_, source)) = receiver.recv_from(&mut [0; 8]) {
             seen.insert(source);
         }
@@ -77,7 +100,7 @@ fn sources(from: &Place, to: SocketAddr, ports: std::ops::Range<u16>, receiver: 
 fn all_at_once(from: &Place, to: SocketAddr, ports: std::ops::Range<u16>) {
     from.within(|| {
         for port in ports {
-            drop(UdpSocket::bind(("10.1.0.2", port)).unwrap().send_to(b"x", to));
+            drop(UdpSocket::bind(own(to, port)).unwrap().send_to(b"x", to));
         }
     });
 }
@@ -101,51 +124,61 @@ tests! {
         lan();
         let bench = Bench::new();
         two_tenants(&bench);
-        let receiver = LAN.udp("198.51.100.2:53");
-        let to = receiver.local_addr().unwrap();
-        let red = sources(&BOX2, to, 2000..2020, &receiver);
-        let blue = sources(&BOX4, to, 2000..2020, &receiver);
-        assert!(red.len() == 20 && blue.len() == 20, "{red:?} {blue:?}");
-        let ports = |sources: &BTreeSet<SocketAddr>| {
-            let ports: BTreeSet<_> = sources.iter().map(SocketAddr::port).collect();
-            (*ports.first().unwrap(), *ports.last().unwrap())
-        };
-        let ((red_first, red_last), (blue_first, blue_last)) = (ports(&red), ports(&blue));
-        assert!(red_last < blue_first || blue_last < red_first, "{red:?} {blue:?}");
-        assert!(red_first >= 1024 && blue_last < 32768, "{red:?} {blue:?}");
+        for receiver in receivers() {
+            let to = receiver.local_addr().unwrap();
+            let red = sources(&BOX2, to, 2000..2020, &receiver);
+            let blue = sources(&BOX4, to, 2000..2020, &receiver);
+            assert!(red.len() == 20 && blue.len() == 20, "{red:?} {blue:?}");
+            let ports = |sources: &BTreeSet<SocketAddr>| {
+                let ports: BTreeSet<_> = sources.iter().map(SocketAddr::port).collect();
+                (*ports.first().unwrap(), *ports.last().unwrap())
+            };
+            let ((red_first, red_last), (blue_first, blue_last)) = (ports(&red), ports(&blue));
+            assert!(red_last < blue_first || blue_last < red_first, "{red:?} {blue:?}");
+            assert!(red_first >= 1024 && blue_last < 32768, "{red:?} {blue:?}");
+        }
     }
 
     fn a_tenant_that_uses_up_its_source_ports_takes_none_of_others_or_of_the_host(_kernel) {
         lan();
         let bench = Bench::with_shares(Shares { nat_ports: 64, ..Shares::default() });
         two_tenants(&bench);
-        let receiver = LAN.udp("198.51.100.2:53");
-        let to = receiver.local_addr().unwrap();
-        all_at_once(&BOX2, to, 2000..4000);
-        while receiver.recv_from(&mut [0; 8]).is_ok() {}
-        assert_eq!(sources(&BOX4, to, 5000..5040, &receiver).len(), 40, "blue");
-        let host = UdpSocket::bind("0.0.0.0:0").unwrap();
-        for _ in 0..40 {
-            host.send_to(b"x", to).unwrap();
-            receiver.recv_from(&mut [0; 8]).unwrap();
+        for receiver in receivers() {
+            let to = receiver.local_addr().unwrap();
+            all_at_once(&BOX2, to, 2000..4000);
+            while receiver.recv_from(&mut [0; 8]).is_ok() {}
+            assert_eq!(sources(&BOX4, to, 5000..5040, &receiver).len(), 40, "blue");
+            let host = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+            for _ in 0..40 {
+                host.send_to(b"x", to).unwrap();
+                receiver.recv_from(&mut [0; 8]).unwrap();
+            }
+            assert!(sources(&BOX2, to, 5000..5004, &receiver).len() < 4, "the test sees that red has no more");
         }
-        assert!(sources(&BOX2, to, 5000..5004, &receiver).len() < 4, "the test sees that red has no more");
     }
 
     fn a_tenant_has_so_many_flows_to_other_hosts_and_no_more(_kernel) {
         lan();
         let bench = Bench::with_shares(Shares { flows: 2048, ..Shares::default() });
         two_tenants(&bench);
-        let receiver = LAN.udp("198.51.100.2:53");
-        let to = receiver.local_addr().unwrap();
+        let receivers = receivers();
+        let [v4, v6] = receivers.each_ref().map(|receiver| receiver.local_addr().unwrap());
         let before = tracked();
-        all_at_once(&BOX2, to, 2000..12000);
+        // One share for both families.
+        all_at_once(&BOX2, v6, 2000..2500);
+        let flows = tracked() - before;
+        assert!((490..=510).contains(&flows), "{flows} flows of 500 by IPv6");
+        all_at_once(&BOX2, v4, 2000..12000);
+        all_at_once(&BOX2, v6, 12000..14000);
         let flows = tracked() - before;
         assert!((1700..=2100).contains(&flows), "{flows} flows for a share of 2048");
         let refused = run("ip netns exec ciao-red nft list counter inet ciao flows_refused");
         assert!(!refused.contains("packets 0 "), "{refused}");
-        while receiver.recv_from(&mut [0; 8]).is_ok() {}
-        assert_eq!(sources(&BOX4, to, 5000..5040, &receiver).len(), 40, "blue");
+        for receiver in &receivers {
+            while receiver.recv_from(&mut [0; 8]).is_ok() {}
+            let to = receiver.local_addr().unwrap();
+            assert_eq!(sources(&BOX4, to, 5000..5040, receiver).len(), 40, "blue to {to}");
+        }
         // They go with the tenant's uplink.
         bench.stop("red", 2);
         bench.ok("DeleteNetwork", &json!({ "NetworkID": id("red") }));
