@@ -18,7 +18,12 @@ const TABLES: &str = include_str!("schema.sql");
 /// The views, created again with each new version.
 const VIEWS: &str = include_str!("views.sql");
 /// The conversions from version N to N + 1, beginning with 1.
-const STEPS: [&str; 3] = [include_str!("schema-2.sql"), include_str!("schema-3.sql"), include_str!("schema-4.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
+];
 
 /// The version of this program.
 pub(super) const VERSION: i64 = 1 + STEPS.len() as i64;
@@ -128,7 +133,7 @@ fn create(conn: &mut Connection) -> Result<()> {
 fn step(conn: &mut Connection, found: i64) -> Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     // A table with views cannot be replaced.
-    for view in ["pool", "lease", "network", "endpoint", "vnic", "port"] {
+    for view in ["pool", "lease", "network", "endpoint", "vnic", "port", "remote"] {
         transaction.execute_batch(&format!("DROP VIEW IF EXISTS {view}")).map_err(explain)?;
     }
     for script in STEPS.iter().skip(usize::try_from(found - 1)?) {

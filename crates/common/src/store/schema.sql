@@ -205,6 +205,39 @@ CREATE TABLE host_setting (
     changed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- The hosts of a cluster, this one too, as its controller gives them.
+CREATE TABLE cluster_host (
+    id      TEXT PRIMARY KEY,
+    address TEXT NOT NULL UNIQUE,    -- in the network between the hosts
+    mtu     INTEGER NOT NULL CHECK (mtu BETWEEN 68 AND 65535),  -- of its link there
+    number  INTEGER NOT NULL UNIQUE CHECK (number >= 0)  -- of its nexthop in the kernel
+) STRICT, WITHOUT ROWID;
+
+-- A tenant's network that reaches over several hosts, by VXLAN.
+CREATE TABLE tunnel_record (
+    network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
+    vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215)
+) STRICT, WITHOUT ROWID;
+
+-- Which host an address of a tenant is on, as the controller gives it. A tenant's subnets are apart, so an address says
+-- in which of them it is. The host may not be in cluster_host yet.
+CREATE TABLE remote_record (
+    tenant  TEXT NOT NULL,
+    key     BLOB NOT NULL,
+    address TEXT NOT NULL,
+    mac     TEXT NOT NULL,
+    host    TEXT NOT NULL,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+
+-- What a controller last gave: a list of that generation.
+CREATE TABLE generation_record (
+    list       TEXT PRIMARY KEY,     -- a tenant, whose remotes; '': the hosts
+    generation INTEGER NOT NULL,
+    digest     TEXT NOT NULL,        -- of the list, whatever its order
+    changed    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Facts of this host and of this file:
 --   ula         the IPv6 prefix for default pools
 --   compatible  the oldest version of a program that may use this file

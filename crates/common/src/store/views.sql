@@ -80,3 +80,9 @@ SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container
 FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
      LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
 ORDER BY p.host_port, p.protocol, p.host_address;
+
+-- Addresses of tenants on other hosts, and on this one as the controller gives them.
+CREATE VIEW remote AS
+SELECT r.tenant, r.address, r.mac, r.host, h.address AS host_address
+FROM remote_record r LEFT JOIN cluster_host h ON h.id = r.host
+ORDER BY r.tenant, r.key;

@@ -85,6 +85,10 @@ id!(
     InstanceId, "instance", 128
 );
 id!(
+    /// A host of a cluster, as its controller names it.
+    HostId, "host", 128
+);
+id!(
     /// A VNIC: a veth pair created by ciao-net. Ten hexadecimal digits.
     VnicId, "VNIC id", 10
 );

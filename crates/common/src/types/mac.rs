@@ -51,7 +51,7 @@ impl MacAddr {
 }
 
 /// FNV-1a, 64 bits: stable over releases and machines, which std's hashers are not.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 

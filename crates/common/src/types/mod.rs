@@ -18,9 +18,10 @@ mod words;
 
 pub use address::{Family, number, parse_address};
 pub(crate) use ids::random_hex;
-pub use ids::{EndpointId, InstanceId, NetworkId, TenantId, VnicId};
+pub use ids::{EndpointId, HostId, InstanceId, NetworkId, TenantId, VnicId};
 pub use link::LinkName;
 pub use mac::MacAddr;
+pub(crate) use mac::fnv1a;
 pub use mtu::Mtu;
 pub use pool_id::{PoolDescription, PoolId};
 pub use range::AddressRange;

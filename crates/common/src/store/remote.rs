@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tables `cluster_host`, `remote_record` and `generation_record`: which host has which address of a
+//! tenant, as a controller gives it.
+//!
+//! A list has a generation, the controller's fencing token: an older one than is recorded changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rusqlite::{Row, params};
+use serde::{Deserialize, Serialize};
+
+use super::value::{Key, Text, get};
+use super::{Tx, now};
+use crate::types::{HostId, MacAddr, Mtu, TenantId, fnv1a};
+
+/// A host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterHost {
+    /// The controller's name for it.
+    pub id: HostId,
+    /// In the network between the hosts.
+    pub address: IpAddr,
+    /// Of its link there, in bytes.
+    pub mtu: Mtu,
+    /// Of its nexthop in the kernel, which it keeps as long as it is in the list.
+    #[serde(skip)]
+    pub number: u32,
+}
+
+/// Where an address of a tenant is: the address, its MAC address, the host.
+pub type Remote = (IpAddr, MacAddr, HostId);
+
+/// A list's generation, and the digest of its rows: sixteen hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListState {
+    /// The controller's fencing token.
+    pub generation: u64,
+    /// The sum of the rows' FNV-1a hashes, modulo 2^64.
+    pub digest: String,
+}
+
+/// What became of a list that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// It is recorded.
+    Recorded(ListState),
+    /// It was recorded before: nothing changed.
+    Same(ListState),
+    /// A newer one is recorded, or not the one that a change is based on; nothing changed.
+    Refused(Option<ListState>),
+    /// Another list of that generation is recorded, so two controllers are at work; nothing changed.
+    Contradicted(ListState),
+}
+
+/// The name of the hosts' own list.
+const HOSTS: &str = "";
+
+fn host(row: &Row<'_>) -> rusqlite::Result<ClusterHost> {
+    Ok(ClusterHost {
+        id: get(row, "id")?,
+        address: get(row, "address")?,
+        mtu: row.get("mtu")?,
+        number: row.get("number")?,
+    })
+}
+
+/// The digest of rows, in any order: a controller can keep it up to date row by row.
+fn digest(rows: impl Iterator<Item = String>) -> String {
+    format!("{:016x}", rows.fold(0_u64, |sum, row| sum.wrapping_add(fnv1a(row.as_bytes()))))
+}
+
+impl Tx<'_> {
+    /// The hosts of the cluster, by id.
+    pub fn cluster_hosts(&self) -> Result<Vec<ClusterHost>> {
+        self.all("SELECT id, address, mtu, number FROM cluster_host ORDER BY id", [], host)
+    }
+
+    /// Replaces the list of hosts; `hosts` have no numbers. One that stays keeps its own.
+    pub fn give_hosts(&self, generation: u64, hosts: &[ClusterHost]) -> Result<Given> {
+        let rows = hosts.iter().map(|host| format!("{} {} {}", host.id, host.address, host.mtu));
+        let given = ListState { generation, digest: digest(rows) };
+        if let Some(refused) = self.refusal(HOSTS, &given)? {
+            return Ok(refused);
+        }
+        let mut free = self.cluster_hosts()?.into_iter().map(|host| (host.id, host.number)).collect::<BTreeMap<_, _>>();
+        let kept: BTreeMap<_, _> =
+            hosts.iter().filter_map(|host| Some((host.id.clone(), free.remove(&host.id)?))).collect();
+        let taken: Vec<_> = kept.values().copied().collect();
+        let mut numbers = (0..).filter(|number| !taken.contains(number));
+        self.change("DELETE FROM cluster_host", [])?;
+        for host in hosts {
+            let number = kept.get(&host.id).copied().or_else(|| numbers.next());
+            self.change(
+                "INSERT INTO cluster_host (id, address, mtu, number) VALUES (?1, ?2, ?3, ?4)",
+                params![Text(&host.id), Text(host.address), host.mtu, number],
+            )?;
+        }
+        self.record_list(HOSTS, given)
+    }
+
+    /// Where a tenant's addresses are, in their order.
+    pub fn remotes(&self, tenant: &TenantId) -> Result<Vec<Remote>> {
+        self.all("SELECT address, mac, host FROM remote_record WHERE tenant = ?1 ORDER BY key", [Text(tenant)], |row| {
+            Ok((get(row, "address")?, get(row, "mac")?, get(row, "host")?))
+        })
+    }
+
+    /// The host that an address of a tenant is on, as the controller gives it.
+    pub fn host_of(&self, tenant: &TenantId, address: IpAddr) -> Result<Option<HostId>> {
+        self.first(
+            "SELECT host FROM remote_record WHERE tenant = ?1 AND key = ?2",
+            params![Text(tenant), Key::of(address)],
+            |row| get(row, "host"),
+        )
+    }
+
+    /// Replaces a tenant's remotes.
+    pub fn give_remotes(&self, tenant: &TenantId, generation: u64, remotes: &[Remote]) -> Result<Given> {
+        let rows = remotes.iter().map(|(address, mac, host)| format!("{address} {mac} {host}"));
+        let given = ListState { generation, digest: digest(rows) };
+        if let Some(refused) = self.refusal(tenant.as_str(), &given)? {
+            return Ok(refused);
+        }
+        self.change("DELETE FROM remote_record WHERE tenant = ?1", [Text(tenant)])?;
+        for (address, mac, host) in remotes {
+            self.change(
+                "INSERT INTO remote_record (tenant, key, address, mac, host) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![Text(tenant), Key::of(*address), Text(address), Text(mac), Text(host)],
+            )?;
+        }
+        self.record_list(tenant.as_str(), given)
+    }
+
+    /// Changes some of a tenant's remotes, if those of generation `base` are recorded.
+    pub fn change_remotes(
+        &self,
+        tenant: &TenantId,
+        (base, generation): (u64, u64),
+        set: Vec<Remote>,
+        delete: &[IpAddr],
+    ) -> Result<Given> {
+        let known = self.list_state(tenant.as_str())?;
+        if known.as_ref().is_none_or(|known| known.generation != base && known.generation != generation) {
+            return Ok(Given::Refused(known));
+        }
+        let mut remotes: BTreeMap<IpAddr, _> =
+            self.remotes(tenant)?.into_iter().map(|remote| (remote.0, remote)).collect();
+        remotes.retain(|address, _| !delete.contains(address));
+        remotes.extend(set.into_iter().map(|remote| (remote.0, remote)));
+        self.give_remotes(tenant, generation, &remotes.into_values().collect::<Vec<_>>())
+    }
+
+    /// The generation and digest of the list of hosts; `None`: none was given.
+    pub fn hosts_state(&self) -> Result<Option<ListState>> {
+        self.list_state(HOSTS)
+    }
+
+    /// The tenants whose remotes were given, with how many there are.
+    pub fn remotes_states(&self) -> Result<Vec<(TenantId, ListState, u32)>> {
+        self.all(
+            "SELECT list, generation, digest, (SELECT count(*) FROM remote_record WHERE tenant = list) AS remotes
+             FROM generation_record WHERE list <> '' ORDER BY list",
+            [],
+            |row| Ok((get(row, "list")?, list_state(row)?, row.get("remotes")?)),
+        )
+    }
+
+    fn list_state(&self, list: &str) -> Result<Option<ListState>> {
+        self.first("SELECT generation, digest FROM generation_record WHERE list = ?1", [list], list_state)
+    }
+
+    /// Why a list is not recorded; `None`: it is to be.
+    fn refusal(&self, list: &str, given: &ListState) -> Result<Option<Given>> {
+        let Some(known) = self.list_state(list)? else { return Ok(None) };
+        Ok(match known.generation.cmp(&given.generation) {
+            std::cmp::Ordering::Less => None,
+            std::cmp::Ordering::Greater => Some(Given::Refused(Some(known))),
+            std::cmp::Ordering::Equal if known.digest == given.digest => Some(Given::Same(known)),
+            std::cmp::Ordering::Equal => Some(Given::Contradicted(known)),
+        })
+    }
+
+    fn record_list(&self, list: &str, given: ListState) -> Result<Given> {
+        self.change(
+            "INSERT OR REPLACE INTO generation_record (list, generation, digest, changed) VALUES (?1, ?2, ?3, ?4)",
+            params![list, i64::try_from(given.generation)?, given.digest, now()],
+        )?;
+        Ok(Given::Recorded(given))
+    }
+}
+
+fn list_state(row: &Row<'_>) -> rusqlite::Result<ListState> {
+    let generation: i64 = row.get("generation")?;
+    Ok(ListState { generation: generation.unsigned_abs(), digest: row.get("digest")? })
+}
