@@ -54,12 +54,18 @@ pub struct Config {
     pub uplink_pool: Subnet,
     /// What each tenant may have of what all share.
     pub shares: Shares,
+    /// The UDP port of tunnels, the same on all hosts of a cluster.
+    pub tunnel_port: u16,
 }
+
+/// The default of [`Config::tunnel_port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
+/// of those that the kernel gives to clients.
+pub const TUNNEL_PORT: u16 = 14789;
 
 impl Default for Config {
     fn default() -> Self {
         let uplink_pool = "169.254.64.0/18".parse().expect("a constant");
-        Self { scope: Scope::Local, uplink_pool, shares: Shares::default() }
+        Self { scope: Scope::Local, uplink_pool, shares: Shares::default(), tunnel_port: TUNNEL_PORT }
     }
 }
 
@@ -74,7 +80,7 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let fabric = Fabric::new(store.clone(), kernel, pool, config.shares)?;
+        let fabric = Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel_port)?;
         Ok(Self {
             store,
             fabric,

@@ -15,6 +15,9 @@ pub const HOST_LINK: &str = "hv";
 /// How the names of the hosts' ends of uplinks begin; the rulesets know it too.
 pub const UPLINK: &str = "cu";
 
+/// How the names of tunnels begin.
+pub const TUNNEL: &str = "vx";
+
 /// The end of an uplink in a namespace, the same in every one.
 pub const INNER_LINK: &str = "up0";
 
@@ -38,6 +41,21 @@ pub fn links(vnic: &VnicId) -> Result<(LinkName, LinkName)> {
     Ok((format!("{CONTAINER_LINK}{vnic}").parse()?, format!("{HOST_LINK}{vnic}").parse()?))
 }
 
+/// A network's tunnel.
+///
+/// # Errors
+/// None.
+pub fn tunnel_link(network: &NetworkId) -> Result<LinkName> {
+    let [_, a, b, c, d, e] = MacAddr::hashed(network.as_str().as_bytes()).octets();
+    format!("{TUNNEL}{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}").parse()
+}
+
+/// Whether a link has the form of a tunnel's.
+#[must_use]
+pub fn is_tunnel(link: &LinkName) -> bool {
+    has_form(link, &[TUNNEL])
+}
+
 /// Whether a link has the form of a VNIC's.
 #[must_use]
 pub fn is_vnic_link(link: &LinkName) -> bool {
@@ -57,7 +75,8 @@ pub fn is_ours(link: &LinkName) -> bool {
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     let is_plain = bridge.is_plain() && bridge.as_str().as_bytes()[0] != b'-';
     ensure!(is_plain, "bridge {:?} may hold letters, digits, '_', '.' and '-' only, and no '-' first", bridge.as_str());
-    let is_taken = matches!(bridge.as_str(), "lo" | "all" | "default" | INNER_LINK) || is_ours(bridge);
+    let is_taken =
+        matches!(bridge.as_str(), "lo" | "all" | "default" | INNER_LINK) || is_ours(bridge) || is_tunnel(bridge);
     ensure!(
         !is_taken,
         "bridge {bridge} has a name that ciao-net or the kernel gives to something else: give another one"

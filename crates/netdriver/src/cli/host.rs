@@ -9,12 +9,15 @@ use ciao_common::serve::{claim, daemon};
 use ciao_common::store::Store;
 use clap::{Args, Subcommand};
 
+use super::remote;
 use crate::kernel::HostSettings;
 use crate::kernel::linux::Linux;
 use crate::uninstall;
 
 #[derive(Subcommand)]
 pub(super) enum HostCommand {
+    /// List the hosts of the cluster
+    List(remote::Hosts),
     /// Show the host's settings that were changed since it was started
     Show(Show),
     /// Remove ciao's rules and put the host's settings back; the daemon must not run
@@ -45,6 +48,7 @@ pub(super) struct Restore {
 pub(super) fn run(command: &HostCommand) -> Result<()> {
     let kernel = Linux::new()?;
     match command {
+        HostCommand::List(args) => remote::hosts(args),
         HostCommand::Show(args) => {
             let boot = kernel.boot_id()?;
             let rows = Store::open_reading(&args.database.db)?.read(|tx| tx.host_settings(&boot))?;

@@ -8,6 +8,7 @@ mod launch;
 mod lock;
 mod network;
 mod reconcile;
+mod remote;
 mod serve;
 mod terminate;
 mod vnic;
@@ -50,6 +51,9 @@ enum Command {
     /// List containers' endpoints on these networks
     #[command(subcommand)]
     Endpoint(network::EndpointCommand),
+    /// List or show addresses of tenants on other hosts
+    #[command(subcommand)]
+    Remote(remote::Command),
     /// Reconcile the database with the kernel, as the daemon does at its start
     Reconcile(reconcile::Reconcile),
     /// Show what was changed of the host itself
@@ -69,6 +73,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Terminate(args) => terminate::terminate(&args),
         Command::Network(command) => network::network(command),
         Command::Endpoint(command) => network::endpoint(command),
+        Command::Remote(command) => remote::run(command),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Host(command) => host::run(&command),
     }

@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
-use crate::{Config, Driver, Shares, docker};
+use crate::{Config, Driver, Shares, TUNNEL_PORT, docker};
 
 /// Open files that are kept for calls, the database and netlink sockets, whatever is published.
 const RESERVED_FILES: u64 = 256;
@@ -47,6 +47,9 @@ pub(super) struct Serve {
     #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().nat_ports,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(MOST_NAT_PORTS)))]
     nat_ports_per_tenant: u32,
+    /// UDP port of tunnels between hosts, the same on all of them
+    #[arg(long, value_name = "PORT", default_value_t = TUNNEL_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    tunnel_port: u16,
     /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
@@ -68,6 +71,7 @@ pub(super) fn run(args: &Serve) -> Result<()> {
         Config {
             scope: args.scope,
             uplink_pool: args.uplink_pool,
+            tunnel_port: args.tunnel_port,
             shares: Shares {
                 flows: args.flows_per_tenant,
                 nat_ports: args.nat_ports_per_tenant,

@@ -7,6 +7,7 @@
 mod networks;
 mod query;
 mod reconcile;
+mod remotes;
 mod reply;
 mod show;
 mod vnics;
@@ -53,6 +54,13 @@ impl Control {
             ("GET", ["v1", "vnics", id]) => vnics::show(driver, id),
             ("DELETE", ["v1", "vnics", id]) => vnics::delete(driver, id, query.force),
             ("GET", ["v1", "networks", id]) => networks::show(driver, id),
+            ("GET", ["v1", "hosts"]) => remotes::hosts(driver),
+            ("PUT", ["v1", "hosts"]) => remotes::give_hosts(driver, body),
+            ("GET", ["v1", "remotes"]) => remotes::list(driver),
+            ("GET", ["v1", "tenants", tenant, "remotes"]) => remotes::show(driver, tenant),
+            ("PUT", ["v1", "tenants", tenant, "remotes"]) => remotes::give(driver, tenant, body),
+            ("PATCH", ["v1", "tenants", tenant, "remotes"]) => remotes::change(driver, tenant, body),
+            ("DELETE", ["v1", "tenants", tenant, "remotes"]) => remotes::delete(driver, tenant, body),
             ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, query.dry_run),
             (method, _) => Err(Failure(404, format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
         }

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use ciao_common::store::{Egress6, Network};
-use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
+use ciao_common::types::{LinkName, Mtu, NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 
-use crate::Driver;
 use crate::kernel::Namespace;
+use crate::{Driver, names};
 
 /// A network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,10 +38,42 @@ pub struct NetworkReply {
     pub uplink: Option<LinkName>,
     /// The namespace's addresses on it, by which the host knows the tenant.
     pub uplink_addresses: Vec<IpAddr>,
+    /// Its tunnel to other hosts, if it has a VNI.
+    pub tunnel: Option<TunnelReply>,
     /// `tcp 0.0.0.0:8080 -> 10.5.0.2:80`, `tcp [::]:8080 -> [fd00::2]:80`.
     pub ports: Vec<String>,
     /// As `nft list ruleset` shows them in the namespace.
     pub rules: Vec<String>,
+}
+
+/// A network's tunnel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TunnelReply {
+    /// Its VXLAN network identifier.
+    pub vni: u32,
+    /// Its link on the bridge.
+    pub link: LinkName,
+    /// In bytes.
+    pub mtu: Option<Mtu>,
+    /// This host's address that frames leave with; absent: this host is in no list of hosts, and the tunnel does not exist.
+    pub local: Option<IpAddr>,
+    /// UDP.
+    pub port: Option<u16>,
+    /// How many addresses on other hosts are reached.
+    pub remotes: usize,
+}
+
+fn tunnel(driver: &Driver, network: &Network) -> Result<Option<TunnelReply>> {
+    let Some(tunnel) = driver.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
+    let link = driver.fabric.tunnels.link(network)?;
+    Ok(Some(TunnelReply {
+        vni: tunnel.vni,
+        link: names::tunnel_link(&network.id)?,
+        mtu: network.mtu,
+        local: link.as_ref().map(|link| link.local),
+        port: link.as_ref().map(|link| link.port),
+        remotes: link.map_or(0, |link| link.neighbours.len()),
+    }))
 }
 
 /// A network with all that exists for it.
@@ -71,6 +103,7 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
         port_security: network.secured,
         icc: network.icc,
         uplink_addresses: [address(false), address(true)].into_iter().flatten().collect(),
+        tunnel: tunnel(driver, &network)?,
         uplink: uplink.map(|uplink| uplink.host_link),
         ports: ports
             .iter()

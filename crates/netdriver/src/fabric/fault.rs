@@ -25,6 +25,10 @@ pub(crate) enum Subject {
     Bridge(Network),
     /// A gateway's address on it.
     Gateway(Network, IpAddr),
+    /// The kernel's list of the other hosts of the cluster.
+    Hosts,
+    /// A network's tunnel to them.
+    Tunnel(Network),
     /// A tenant's way to the host: both ends, their addresses, the default routes.
     Uplink(Uplink, Network),
     /// The end of a VNIC's link that is on its bridge.
@@ -48,6 +52,8 @@ impl fmt::Display for Subject {
             Self::Gateway(network, address) => {
                 write!(f, "gateway address {address} of network {}", network.id.short())
             }
+            Self::Hosts => f.write_str("nexthops of other hosts"),
+            Self::Tunnel(network) => write!(f, "tunnel of network {}", network.id.short()),
             Self::Uplink(uplink, _) => {
                 write!(f, "uplink {} of network namespace {}", uplink.host_link, uplink.namespace)
             }

@@ -12,6 +12,7 @@ use ciao_common::types::LinkName;
 use super::fault::{Fault, Subject};
 use super::host_rules::HostRules;
 use super::tenant_rules::TenantRules;
+use super::tunnels::Tunnels;
 use super::uplinks::{Uplinks, has_v6};
 use crate::kernel::state::{Seen, SeenLink};
 use crate::kernel::{Kernel, Namespace};
@@ -35,6 +36,7 @@ pub(crate) struct Inspector {
     pub(super) store: Arc<Store>,
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tunnels: Arc<Tunnels>,
     pub(super) tenant_rules: Arc<TenantRules>,
     pub(super) host_rules: Arc<HostRules>,
 }
@@ -58,6 +60,9 @@ impl Inspector {
         let mut found = Vec::new();
         if let Some(why) = self.host_rules.difference(closely)? {
             found.push(Fault::new("restore", Subject::HostRules, why));
+        }
+        if let Some(why) = self.tunnels.hosts_difference()? {
+            found.push(Fault::new("restore", Subject::Hosts, why));
         }
         if host.wrong_settings.is_empty() {
             return Ok(found);
@@ -85,6 +90,9 @@ impl Inspector {
         let seen = inside.as_ref().unwrap_or(host);
         for network in &space.networks {
             network_faults(network, seen, &mut found);
+            if let Some(why) = self.tunnels.difference(network)? {
+                found.push(Fault::new("restore", Subject::Tunnel(network.clone()), why));
+            }
         }
         if let Some(fault) = self.uplink_fault(space, seen, host)? {
             found.push(fault);

@@ -16,6 +16,7 @@ mod ports;
 mod repairer;
 mod tasks;
 mod tenant_rules;
+mod tunnels;
 mod uplinks;
 mod veth;
 mod vnics;
@@ -38,6 +39,7 @@ use networks::Networks;
 use ports::PublishedPorts;
 use repairer::Repairer;
 use tenant_rules::TenantRules;
+use tunnels::Tunnels;
 use uplinks::Uplinks;
 use vnics::Vnics;
 
@@ -68,6 +70,7 @@ pub(crate) struct Fabric {
     pub(crate) bridges: Arc<Bridges>,
     pub(crate) vnics: Arc<Vnics>,
     pub(crate) uplinks: Arc<Uplinks>,
+    pub(crate) tunnels: Arc<Tunnels>,
     pub(crate) ports: PublishedPorts,
     pub(crate) tenant_rules: Arc<TenantRules>,
     pub(crate) host_rules: Arc<HostRules>,
@@ -77,7 +80,13 @@ pub(crate) struct Fabric {
 }
 
 impl Fabric {
-    pub(crate) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, pool: UplinkPool, shares: Shares) -> Result<Self> {
+    pub(crate) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        pool: UplinkPool,
+        shares: Shares,
+        tunnel_port: u16,
+    ) -> Result<Self> {
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), shares.flows));
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone()));
@@ -85,6 +94,7 @@ impl Fabric {
             HostRules::new(store.clone(), kernel.clone(), settings.clone(), firewall.clone(), pool, shares.nat_ports);
         let host_rules = Arc::new(host_rules);
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
+        let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), tunnel_port));
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(
             store.clone(),
@@ -92,6 +102,7 @@ impl Fabric {
             bridges.clone(),
             tenant_rules.clone(),
             firewall.clone(),
+            tunnels.clone(),
             locks.clone(),
         )?;
         let uplinks = Arc::new(Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool));
@@ -99,6 +110,7 @@ impl Fabric {
             kernel: kernel.clone(),
             bridges: bridges.clone(),
             uplinks: uplinks.clone(),
+            tunnels: tunnels.clone(),
             tenant_rules: tenant_rules.clone(),
             host_rules: host_rules.clone(),
             firewall,
@@ -116,6 +128,7 @@ impl Fabric {
             store: store.clone(),
             kernel: kernel.clone(),
             uplinks: uplinks.clone(),
+            tunnels: tunnels.clone(),
             tenant_rules: tenant_rules.clone(),
             host_rules: host_rules.clone(),
         };
@@ -127,6 +140,7 @@ impl Fabric {
             bridges: bridges.clone(),
             vnics: vnics.clone(),
             uplinks: uplinks.clone(),
+            tunnels: tunnels.clone(),
             tenant_rules: tenant_rules.clone(),
             host_rules: host_rules.clone(),
         };
@@ -136,6 +150,7 @@ impl Fabric {
             bridges,
             vnics,
             uplinks,
+            tunnels,
             ports,
             tenant_rules,
             host_rules,

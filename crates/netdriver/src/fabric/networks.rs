@@ -11,6 +11,7 @@ use super::host_firewall::HostFirewall;
 use super::host_rules::HostRules;
 use super::host_settings::HostSettings;
 use super::tenant_rules::TenantRules;
+use super::tunnels::Tunnels;
 use super::uplinks::Uplinks;
 use crate::kernel::Kernel;
 use crate::kernel::element::Change;
@@ -21,6 +22,7 @@ pub(crate) struct Networks {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) bridges: Arc<Bridges>,
     pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tunnels: Arc<Tunnels>,
     pub(super) tenant_rules: Arc<TenantRules>,
     pub(super) host_rules: Arc<HostRules>,
     pub(super) firewall: Arc<HostFirewall>,
@@ -38,6 +40,7 @@ impl Networks {
     /// The links of [`Self::ensure`]: namespace, bridge, gateways, and the uplink.
     fn ensure_links(&self, network: &Network) -> Result<()> {
         self.bridges.ensure(network.namespace.as_deref(), &network.bridge, network.mtu)?;
+        self.tunnels.ensure(network).context("create the network's tunnel to other hosts")?;
         let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
             return Ok(());
         };
@@ -69,6 +72,7 @@ impl Networks {
         let Some(namespace) = deleted.namespace.as_deref() else {
             return self.firewall.sync(None);
         };
+        self.tunnels.remove(namespace, deleted)?;
         self.remove_rules(namespace, deleted)?;
         self.uplinks.unroute(namespace, deleted)?;
         self.uplinks.tidy(namespace)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use ciao_common::store::{Egress, Network, Store};
+use ciao_common::types::NetworkId;
 
 use super::bridges::Bridges;
 use super::fault::{Fault, Subject};
@@ -13,6 +14,7 @@ use super::host_rules::HostRules;
 use super::locks::Locks;
 use super::networks::Networks;
 use super::tenant_rules::TenantRules;
+use super::tunnels::Tunnels;
 use super::uplinks::Uplinks;
 use super::vnics::Vnics;
 use crate::kernel::Kernel;
@@ -26,6 +28,7 @@ pub(crate) struct Repairer {
     pub(super) bridges: Arc<Bridges>,
     pub(super) vnics: Arc<Vnics>,
     pub(super) uplinks: Arc<Uplinks>,
+    pub(super) tunnels: Arc<Tunnels>,
     pub(super) tenant_rules: Arc<TenantRules>,
     pub(super) host_rules: Arc<HostRules>,
 }
@@ -41,6 +44,8 @@ impl Repairer {
                 let _lock = self.locks.lock_namespace(Some(name));
                 self.tenant_rules.share(name).map(|()| true)
             }
+            Subject::Hosts => self.sync_tunnels().map(|()| true),
+            Subject::Tunnel(network) => self.repair_tunnel(network),
             Subject::Bridge(network) => self.repair_bridge(network),
             Subject::Gateway(network, address) => self.repair_gateway(network, *address),
             Subject::Forwarding(_, network) | Subject::Uplink(_, network) => self.repair_uplink(network),
@@ -86,6 +91,30 @@ impl Repairer {
             self.kernel.set_up(namespace, &network.bridge)?;
         }
         Ok(true)
+    }
+
+    /// Writes the other hosts, and all tunnels to them, as they are recorded now.
+    pub(crate) fn sync_tunnels(&self) -> Result<()> {
+        self.tunnels.sync_hosts()?;
+        let tunnels = self.store.read(|tx| tx.tunnels())?;
+        tunnels.iter().try_for_each(|tunnel| self.sync_tunnel(&tunnel.network))
+    }
+
+    /// Writes a network's tunnel as it is recorded now, if it has one.
+    pub(crate) fn sync_tunnel(&self, network: &NetworkId) -> Result<()> {
+        let Some(network) = self.store.read(|tx| tx.network(network))? else { return Ok(()) };
+        self.repair_tunnel(&network).map(drop)
+    }
+
+    fn repair_tunnel(&self, network: &Network) -> Result<bool> {
+        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        // With its bridge it may be repaired already.
+        match self.store.read(|tx| tx.network(&network.id))? {
+            Some(network) if self.tunnels.difference(&network)?.is_some() => {
+                self.tunnels.ensure(&network).map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn repair_gateway(&self, network: &Network, address: IpAddr) -> Result<bool> {

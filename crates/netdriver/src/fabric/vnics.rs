@@ -14,6 +14,7 @@ use super::host_firewall::HostFirewall;
 use super::locks::Locks;
 use super::tasks::{self, Batch, Task, Tasks};
 use super::tenant_rules::TenantRules;
+use super::tunnels::Tunnels;
 use super::veth::{restricted, veth};
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, LinkLocation, Namespace};
@@ -26,6 +27,7 @@ pub(crate) struct Vnics {
     bridges: Arc<Bridges>,
     tenant_rules: Arc<TenantRules>,
     firewall: Arc<HostFirewall>,
+    tunnels: Arc<Tunnels>,
     locks: Arc<Locks>,
     tasks: Tasks,
     /// Held while links are deleted.
@@ -44,11 +46,13 @@ impl Vnics {
         bridges: Arc<Bridges>,
         tenant_rules: Arc<TenantRules>,
         firewall: Arc<HostFirewall>,
+        tunnels: Arc<Tunnels>,
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
         let (tasks, waiting) = Tasks::new();
         let (deleting, former) = (Mutex::default(), Mutex::default());
-        let vnics = Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, locks, tasks, deleting, former });
+        let vnics =
+            Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, tunnels, locks, tasks, deleting, former });
         let weak = Arc::downgrade(&vnics);
         tasks::serve(waiting, move |batch| weak.upgrade().map(|vnics| vnics.run(batch)).is_some())?;
         Ok(vnics)
@@ -74,6 +78,7 @@ impl Vnics {
             log::info!("links of VNIC {} cannot be made at once ({error:#}): checking its bridge", vnic.id);
             self.ensure(vnic).map(drop)
         })?;
+        self.tunnels.arrived(vnic)?;
         self.announce(vnic);
         Ok(())
     }
@@ -133,6 +138,7 @@ impl Vnics {
         let restrictions = self.restrictions(vnic)?;
         self.restrict(vnic, restrictions)?;
         self.kernel.create_veth(&restricted(vnic, restrictions))?;
+        self.tunnels.arrived(vnic)?;
         self.announce(vnic);
         Ok(true)
     }
@@ -226,6 +232,8 @@ impl Vnics {
         if addresses.is_empty() || !self.kernel.has_namespace(namespace)? {
             return Ok(());
         }
-        self.kernel.forget_neighbours(namespace, bridge, &addresses)
+        self.kernel.forget_neighbours(namespace, bridge, &addresses)?;
+        // It may be on another host now.
+        self.tunnels.sync_bridge(namespace, bridge)
     }
 }

@@ -20,6 +20,7 @@ mod namespace;
 mod port;
 mod rules;
 pub mod state;
+pub mod tunnel;
 mod uplink;
 
 pub use firewall::{Firewall, FirewallOpening, HostGuard};
@@ -29,11 +30,24 @@ pub use namespace::{Namespace, Namespaces};
 pub use port::{HeldPort, Ports};
 pub use rules::{Flows, Rules};
 pub use state::Inspection;
+use tunnel::Tunnels;
 pub use uplink::{UplinkPair, Uplinks};
 
 /// All of it.
 pub trait Kernel:
-    Namespaces + Links + Uplinks + Rules + Firewall + HostGuard + HostSettings + Inspection + Ports + Send + Sync + 'static
+    Namespaces
+    + Links
+    + Uplinks
+    + Rules
+    + Firewall
+    + HostGuard
+    + HostSettings
+    + Inspection
+    + Ports
+    + Tunnels
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -47,6 +61,7 @@ impl<T> Kernel for T where
         + HostSettings
         + Inspection
         + Ports
+        + Tunnels
         + Send
         + Sync
         + 'static

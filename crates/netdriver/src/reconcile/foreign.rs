@@ -42,6 +42,7 @@ impl Driver {
                      alone, but what it sends is dropped; start the container again"
                 );
             }
+            self.delete_foreign_tunnels(repairs, name, &links)?;
             return self.delete_foreign_bridges(repairs, name, links);
         }
         if links.iter().any(names::is_vnic_link) {
@@ -57,6 +58,20 @@ impl Driver {
             let used = driver.store.read(|tx| tx.is_namespace_used(name))?;
             if used { Ok(false) } else { driver.fabric.bridges.delete_namespace(name).map(|()| true) }
         });
+        Ok(())
+    }
+
+    /// Tunnels of networks that a failed call left.
+    fn delete_foreign_tunnels(&self, repairs: &mut Repairs<'_>, name: &str, links: &[LinkName]) -> Result<()> {
+        let mut known = BTreeSet::new();
+        for tunnel in self.store.read(|tx| tx.tunnels())? {
+            known.insert(names::tunnel_link(&tunnel.network)?);
+        }
+        for link in links.iter().filter(|link| names::is_tunnel(link) && !known.contains(*link)) {
+            repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
+                driver.fabric.kernel.delete_link(&Namespace::Named(name.to_owned()), link).map(|()| true)
+            });
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod pairing;
 mod ports;
 mod reconcile;
 mod refusals;
+mod remotes;
 mod repairs;
 mod requests;
 mod sandbox;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod apart;
+mod cluster;
 mod driver;
 mod host;
 mod learning;
@@ -14,6 +15,7 @@ mod restoring;
 mod rules;
 mod several;
 mod shares;
+mod tunnels;
 mod upgrade;
 
 use std::time::{Duration, Instant};

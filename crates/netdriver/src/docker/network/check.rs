@@ -4,8 +4,9 @@
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::network::IpamData;
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tx};
-use ciao_common::types::Subnet;
+use ciao_common::types::{Mtu, Subnet};
 
+use crate::docker::options::NetworkOptions;
 use crate::rules;
 
 /// A container reaches a next hop on the network only, and has a route to the network already.
@@ -69,4 +70,49 @@ pub(super) fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet])
         }
     }
     Ok(())
+}
+
+/// A VNI is one network's on a host, and a bridge has one.
+pub(super) fn refuse_vni(tx: &Tx<'_>, network: &Network, vni: Option<u32>) -> Result<()> {
+    let (Some(vni), Some(namespace)) = (vni, &network.namespace) else { return Ok(()) };
+    if let Some(other) = tx.tunnel_of_vni(vni)? {
+        bail!("VNI {vni} is that of network {}: give another --opt vni", other.network.short());
+    }
+    if let Some(other) = tx.tunnels_on_bridge(namespace, &network.bridge)?.first() {
+        bail!(
+            "bridge {} has the VNI {} of network {}, and a bridge has one: give another --opt bridge",
+            network.bridge,
+            other.vni,
+            other.network.short()
+        );
+    }
+    Ok(())
+}
+
+/// What VXLAN, UDP, IP and the inner Ethernet header take of a packet between hosts.
+const OVERHEAD: [u32; 2] = [50, 70];
+/// Of a link between hosts, as long as none is known.
+const UNDERLAY_MTU: u32 = 1500;
+
+/// The MTU of a new network: decided once, so that it is the same on every host that has the same list of hosts.
+pub(super) fn tunnel_mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> {
+    if options.vni.is_none() {
+        return Ok(options.mtu);
+    }
+    let hosts = tx.cluster_hosts()?;
+    if let (Some(mtu), true) = (options.mtu, hosts.is_empty()) {
+        return Ok(Some(mtu));
+    }
+    let overhead = OVERHEAD[usize::from(hosts.iter().any(|host| host.address.is_ipv6()))];
+    let smallest = hosts.iter().min_by_key(|host| host.mtu.bytes());
+    let most = smallest.map_or(UNDERLAY_MTU, |host| host.mtu.bytes()).saturating_sub(overhead);
+    match options.mtu {
+        Some(mtu) if mtu.bytes() > most => bail!(
+            "MTU {mtu} does not fit: {} carries {} bytes, of which the tunnel takes {overhead}: give              com.docker.network.driver.mtu={most} or less",
+            smallest.map_or_else(|| "a link between hosts".to_owned(), |host| format!("host {}", host.id)),
+            most + overhead
+        ),
+        Some(mtu) => Ok(Some(mtu)),
+        None => Ok(Some(Mtu::try_from(most)?)),
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateNetwork, IpamData, NetworkRef};
-use ciao_common::store::{Egress, Network, NetworkSubnet, Tx, VnicPolicy};
+use ciao_common::store::{Egress, Network, NetworkSubnet, Tunnel, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, NetworkId, Subnet, TenantId};
 
 use crate::attachment::detach;
@@ -18,7 +18,7 @@ use crate::docker::pairing::{self, Pairing};
 use crate::rollback::rolled_back;
 use crate::uplink_pool::UplinkPool;
 use crate::{Driver, names};
-use check::{check_route, refuse_overlap, refuse_routed_twice};
+use check::{check_route, refuse_overlap, refuse_routed_twice, refuse_vni, tunnel_mtu};
 
 /// The smallest MTU of a link with IPv6 (RFC 8200, 5).
 const IPV6_MTU: u32 = 1280;
@@ -186,7 +186,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         tenant,
         namespace,
         bridge,
-        mtu: request.options.mtu,
+        mtu: tunnel_mtu(tx, &request.options)?,
         egress,
         vnics: request.options.vnics,
         dst_prefix: request.options.dst_prefix.clone(),
@@ -198,6 +198,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         routes: request.options.routes.clone(),
     };
     refuse_overlap(tx, &network, &subnets)?;
+    refuse_vni(tx, &network, request.options.vni)?;
     refuse_routed_twice(tx, &network, &subnets)?;
     let mut pairings = Vec::new();
     for (data, subnet) in &request.subnets {
@@ -211,6 +212,9 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         network.subnets.push(NetworkSubnet { set_id, pool, ..subnet.clone() });
     }
     tx.insert_network(&network)?;
+    if let Some(vni) = request.options.vni {
+        tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni })?;
+    }
     Ok(Recorded::Done(Box::new(network), true))
 }
 

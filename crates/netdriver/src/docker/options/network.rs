@@ -14,7 +14,7 @@ use super::{parsed, refuse_unknown};
 use crate::names;
 
 /// The options of a network that ciao-net knows.
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "tenant",
     "bridge",
     "host_bridge",
@@ -26,6 +26,7 @@ const KNOWN: [&str; 12] = [
     "routes",
     "port_security",
     "icc",
+    "vni",
     MTU,
 ];
 
@@ -50,6 +51,8 @@ pub struct NetworkOptions {
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
     pub routes: Vec<Route>,
+    /// `vni`: its identifier in the tunnels between hosts. None: it is on one host.
+    pub vni: Option<u32>,
     /// `port_security=on|off`: whether containers may send with their own addresses only.
     pub port_security: bool,
     /// `icc=true|false`: whether its containers reach each other.
@@ -95,6 +98,7 @@ impl NetworkOptions {
             routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
             port_security: switch(value("port_security"), "port_security")?,
             icc: switch(value("icc"), "icc")?,
+            vni: value("vni").map(parse_vni).transpose()?,
             mtu: value(MTU).map(str::parse).transpose()?,
             internal,
         };
@@ -114,6 +118,10 @@ impl NetworkOptions {
                 bail!("--opt egress={egress} leads out, but the network is --internal: leave one of them away");
             }
         }
+        ensure!(
+            self.vni.is_none() || (self.tenant.is_some() && !self.on_host),
+            "--opt vni needs a tenant, and a bridge that ciao-net makes: give -o tenant=T, and no host_bridge"
+        );
         if self.cnci.is_some() {
             let other = self.egress.filter(|egress| *egress != Egress::Gateway);
             if let Some(egress) = other {
@@ -141,6 +149,12 @@ impl NetworkOptions {
             None => Ok(Egress::Nat),
         }
     }
+}
+
+/// A VXLAN network identifier, of 24 bits.
+fn parse_vni(text: &str) -> Result<u32> {
+    let vni = text.parse().ok().filter(|vni| (1..1 << 24).contains(vni));
+    vni.with_context(|| format!("--opt vni={text}: give a number from 1 to 16777215, the same on every host"))
 }
 
 /// On, unless it is said to be off.
@@ -225,6 +239,8 @@ mod tests {
             (("routes", "224.0.0.0/4"), "multicast"),
             (("routes", "10.0.0.0=10.1.0.1"), "give DESTINATION=NEXT_HOP"),
             (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
+            (("vni", "0"), "1 to 16777215"),
+            (("vni", "16777216"), "vni=16777216"),
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),

@@ -207,6 +207,6 @@ impl Uplinks for Fake {
     }
 
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
-        Ok(Vec::new())
+        Ok(self.reading()?.addresses.clone())
     }
 }

@@ -57,7 +57,7 @@ fn look(state: &State, namespace: &Namespace) -> Seen {
                 link.sandbox = peer.and_then(|(place, _)| sandbox(state, place));
             }
             FakeLink::ContainerEnd(mac) => link.mac = Some(*mac),
-            FakeLink::Uplink(_) | FakeLink::Other => {}
+            FakeLink::Uplink(_) | FakeLink::Vxlan(_) | FakeLink::Other => {}
         }
         seen.links.insert(name.clone(), link);
     }

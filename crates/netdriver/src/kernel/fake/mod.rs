@@ -8,6 +8,7 @@ mod links;
 mod look;
 mod rules;
 mod state;
+mod tunnel;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ciao_common::types::{LinkName, MacAddr};
+use ciao_common::types::{LinkName, MacAddr, Subnet};
 
+use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{FirewallOpening, Namespace, UplinkPair, Veth};
 
 /// What stands in a namespace under a name.
@@ -19,6 +20,8 @@ pub enum FakeLink {
     ContainerEnd(MacAddr),
     /// A namespace's end of its uplink, and the host end's name.
     Uplink(LinkName),
+    /// A tunnel on a bridge.
+    Vxlan(Box<VxlanLink>),
     /// Something else.
     Other,
 }
@@ -36,6 +39,10 @@ pub struct State {
     pub openings: BTreeSet<FirewallOpening>,
     /// The permanent neighbours of bridges: namespace, bridge and address.
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
+    /// Other hosts that tunnels lead to.
+    pub tunnel_hosts: BTreeMap<u32, IpAddr>,
+    /// The host's own addresses.
+    pub addresses: Vec<(Subnet, IpAddr)>,
     /// Links that are not up.
     pub down: BTreeSet<(Namespace, LinkName)>,
     /// Uplinks, by tenants' namespaces.
@@ -68,10 +75,10 @@ impl State {
             Some(FakeLink::ContainerEnd(_)) => {
                 self.links.retain(|_, other| !matches!(other, FakeLink::HostEnd(_, peer) if peer == link));
             }
+            Some(FakeLink::Vxlan(_)) | None => {}
             Some(FakeLink::Other) => {
                 self.links.retain(|_, other| !matches!(other, FakeLink::Uplink(peer) if peer == link));
             }
-            None => {}
         }
         let Self { links, down, uplinks, .. } = self;
         down.retain(|place| links.contains_key(place));

@@ -13,11 +13,13 @@ mod message;
 mod namespace;
 mod neighbour;
 mod netlink;
+mod nexthop;
 mod nft;
 mod nsid;
 mod port;
 mod rate;
 mod uplink;
+mod vxlan;
 mod watch;
 
 use std::fs::File;

@@ -23,8 +23,8 @@ use crate::kernel::Namespace;
 use crate::kernel::state::{Changes, Watch};
 
 /// `RTNLGRP_*` of linux/rtnetlink.h: LINK, NEIGH (and forwarding databases), IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR,
-/// IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF, NSID.
-const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 9, 11, 24, 25, 28];
+/// IPV6_ROUTE, IPV4_NETCONF, IPV6_NETCONF, NSID, NEXTHOP.
+const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 9, 11, 24, 25, 28, 32];
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 7;
 /// Bytes of reports that may wait; what does not fit is lost, and the kernel says so.
@@ -77,8 +77,9 @@ enum Subject {
 /// The messages that say that something may be missing now. What is only added is not.
 fn subject(kind: u16) -> Option<Subject> {
     match kind {
-        // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF (forwarding).
-        16 | 17 | 20 | 21 | 80 => Some(Subject::Links),
+        // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF (forwarding), RTM_DELNEXTHOP, with which
+        // entries go that are not reported.
+        16 | 17 | 20 | 21 | 80 | 105 => Some(Subject::Links),
         // RTM_DELROUTE, RTM_DELNEIGH.
         25 | 29 => Some(Subject::Entries),
         // RTM_NEWNSID, RTM_DELNSID.

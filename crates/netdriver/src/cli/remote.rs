@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `remote`: addresses of tenants on other hosts, and `host list`: those hosts, as a controller gives them.
+
+use anyhow::Result;
+use ciao_common::cli::table::{self, List};
+use ciao_common::types::TenantId;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::control::Control;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List addresses and the hosts that they are on
+    List(List),
+    /// Show the generation and the digest of a tenant's addresses
+    Show(Show),
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// Tenant
+    tenant: TenantId,
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Hosts {
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::List(list) => list.run("remote"),
+        Command::Show(args) => {
+            let path = format!("/v1/tenants/{}/remotes", args.tenant);
+            let mut value = args.control.client()?.get(&path)?.success()?;
+            if !args.json {
+                value["remotes"] = json!(value["remotes"].as_array().map_or(0, Vec::len));
+            }
+            table::print_one(&value, args.json)
+        }
+    }
+}
+
+/// The hosts of the cluster.
+pub(super) fn hosts(args: &Hosts) -> Result<()> {
+    let reply = args.control.client()?.get("/v1/hosts")?.success()?;
+    let own = &reply["own"];
+    let row = |host: &Value| json!({ "host": host["id"], "address": host["address"], "mtu": host["mtu"], "this": host["id"] == *own });
+    let rows: Vec<_> = reply["hosts"].as_array().into_iter().flatten().map(row).collect();
+    table::print(&rows, args.json)
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tunnels to the other hosts of a cluster: what must stand of them for the lists that a controller gives.
+//!
+//! This host is the one of the list that has an address of this machine. Its own rows of a tenant's remotes are passed
+//! over: what VNICs are here, the host knows itself; so every host of a tenant gets the same list.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use ciao_common::store::{ClusterHost, Network, Store, Vnic};
+use ciao_common::types::{HostId, LinkName};
+
+use crate::kernel::tunnel::VxlanLink;
+use crate::kernel::{Kernel, Namespace};
+use crate::names;
+
+/// All tunnels.
+pub(crate) struct Tunnels {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    /// The UDP port of every host.
+    port: u16,
+    /// Held while nexthops are changed.
+    hosts: Mutex<()>,
+}
+
+/// The hosts of the cluster as this one sees them.
+pub(crate) struct Cluster {
+    /// This host; `None`: it is not in the list.
+    pub(crate) own: Option<ClusterHost>,
+    /// The others.
+    pub(crate) others: BTreeMap<HostId, ClusterHost>,
+}
+
+impl Tunnels {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
+        Self { store, kernel, port, hosts: Mutex::default() }
+    }
+
+    /// The hosts of the cluster.
+    pub(crate) fn cluster(&self) -> Result<Cluster> {
+        let hosts = self.store.read(|tx| tx.cluster_hosts())?;
+        if hosts.is_empty() {
+            return Ok(Cluster { own: None, others: BTreeMap::new() });
+        }
+        let addresses: BTreeSet<_> = self.kernel.host_addresses()?.into_iter().map(|(_, address)| address).collect();
+        let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| addresses.contains(&host.address));
+        Ok(Cluster { own: own.into_iter().next(), others: others.into_iter().map(|h| (h.id.clone(), h)).collect() })
+    }
+
+    /// How the kernel's list of other hosts differs from the records; `None`: not at all.
+    pub(crate) fn hosts_difference(&self) -> Result<Option<String>> {
+        let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
+        Ok((wanted != found)
+            .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
+    }
+
+    /// Tells the kernel the other hosts' addresses: a message for each that differs.
+    pub(crate) fn sync_hosts(&self) -> Result<()> {
+        let _lock = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
+        for number in found.keys().filter(|number| !wanted.contains_key(number)) {
+            self.kernel.delete_tunnel_host(*number)?;
+        }
+        for (number, address) in wanted.into_iter().filter(|(number, address)| found.get(number) != Some(address)) {
+            // What is of the other family cannot be replaced.
+            if found.get(&number).is_some_and(|before| before.is_ipv4() != address.is_ipv4()) {
+                self.kernel.delete_tunnel_host(number)?;
+            }
+            self.kernel.set_tunnel_host(number, address)?;
+        }
+        Ok(())
+    }
+
+    /// Those of the own family: one socket of a tunnel has an address of one.
+    fn addresses(&self) -> Result<BTreeMap<u32, IpAddr>> {
+        let cluster = self.cluster()?;
+        let Some(own) = cluster.own else { return Ok(BTreeMap::new()) };
+        let others = cluster.others.into_values().filter(|host| host.address.is_ipv4() == own.address.is_ipv4());
+        Ok(others.map(|host| (host.number, host.address)).collect())
+    }
+
+    /// The link that must stand for a network; `None`: none, because it is on this host alone, or this host is not in the
+    /// list.
+    pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
+        let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
+        let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
+        // A VNIC's links may be there before its record.
+        self.store.settle()?;
+        let (remotes, vnics) =
+            self.store.read(|tx| Ok((tx.remotes(tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
+        let Cluster { own: Some(host), others } = self.cluster()? else { return Ok(None) };
+        let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
+        let own_macs: BTreeSet<_> = vnics.iter().map(|vnic| vnic.mac).collect();
+        let (mut macs, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
+        for (address, mac, at) in remotes {
+            let is_here = network.subnets.iter().any(|subnet| subnet.subnet.contains(address));
+            let other = others.get(&at).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
+            if let (true, Some(other)) = (is_here && !own.contains(&address) && !own_macs.contains(&mac), other) {
+                macs.insert(mac, other.number);
+                neighbours.insert(address, mac);
+            }
+        }
+        Ok(Some(VxlanLink {
+            namespace: namespace.clone(),
+            bridge: network.bridge.clone(),
+            link: names::tunnel_link(&network.id)?,
+            vni: tunnel.vni,
+            local: host.address,
+            port: self.port,
+            mtu: network.mtu,
+            macs,
+            neighbours,
+            own,
+        }))
+    }
+
+    /// Makes a network's tunnel as recorded. The caller has the namespace's lock.
+    pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
+        let Some(link) = self.link(network)? else { return Ok(()) };
+        self.sync_hosts()?;
+        self.kernel.ensure_tunnel(&link)
+    }
+
+    /// How a network's tunnel differs from the records; `None`: not at all, or there is none.
+    pub(crate) fn difference(&self, network: &Network) -> Result<Option<String>> {
+        self.link(network)?.map_or(Ok(None), |link| self.kernel.tunnel_difference(&link))
+    }
+
+    /// Writes the tunnels of a bridge, whose VNICs changed. The caller has the namespace's lock.
+    pub(crate) fn sync_bridge(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
+        let tunnels = self.store.read(|tx| tx.tunnels_on_bridge(namespace, bridge))?;
+        for tunnel in tunnels {
+            if let Some(network) = self.store.read(|tx| tx.network(&tunnel.network))? {
+                self.ensure(&network)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the entries of a VNIC's addresses out of its tunnel, if they led to another host: it has moved here. The caller
+    /// has the namespace's lock.
+    pub(crate) fn arrived(&self, vnic: &Vnic) -> Result<()> {
+        let (Some(namespace), Some(tenant)) = (&vnic.namespace, &vnic.tenant) else { return Ok(()) };
+        if self.store.read(|tx| tx.tunnels_on_bridge(namespace, &vnic.bridge))?.is_empty() {
+            return Ok(());
+        }
+        let others = self.cluster()?.others;
+        for address in vnic.addresses() {
+            let host = self.store.read(|tx| tx.host_of(tenant, address))?;
+            if host.is_some_and(|host| others.contains_key(&host)) {
+                return self.sync_bridge(namespace, &vnic.bridge);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the tunnel of a deleted network, before its bridge. The caller has the namespace's lock.
+    pub(crate) fn remove(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        let link = names::tunnel_link(&deleted.id)?;
+        let inside = Namespace::Named(namespace.to_owned());
+        if !self.kernel.links(&inside)?.contains(&link) {
+            return Ok(());
+        }
+        let remotes =
+            deleted.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| tx.remotes(tenant)))?;
+        let vnics = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), &deleted.bridge))?;
+        let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
+        let left: Vec<_> = remotes.into_iter().map(|(address, ..)| address).filter(|a| !own.contains(a)).collect();
+        self.kernel.forget_neighbours(namespace, &deleted.bridge, &left)?;
+        self.kernel.delete_link(&inside, &link)
+    }
+}

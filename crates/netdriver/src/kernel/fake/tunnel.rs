@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The double's tunnels.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::{Result, ensure};
+
+use super::Fake;
+use super::state::FakeLink;
+use crate::kernel::Namespace;
+use crate::kernel::tunnel::{Tunnels, VxlanLink};
+
+impl Tunnels for Fake {
+    fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>> {
+        Ok(self.reading()?.tunnel_hosts.clone())
+    }
+
+    fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()> {
+        self.changing()?.tunnel_hosts.insert(number, address);
+        Ok(())
+    }
+
+    fn delete_tunnel_host(&self, number: u32) -> Result<()> {
+        let mut state = self.changing()?;
+        state.tunnel_hosts.remove(&number);
+        for link in state.links.values_mut() {
+            if let FakeLink::Vxlan(link) = link {
+                link.macs.retain(|_, host| *host != number);
+            }
+        }
+        Ok(())
+    }
+
+    fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
+        let mut state = self.changing()?;
+        let place = |name| (Namespace::Named(link.namespace.clone()), name);
+        ensure!(state.links.contains_key(&place(link.bridge.clone())), "bridge {} does not exist", link.bridge);
+        let unknown = link.macs.values().find(|number| !state.tunnel_hosts.contains_key(number));
+        ensure!(unknown.is_none(), "nexthop {unknown:?} does not exist");
+        state.links.insert(place(link.link.clone()), FakeLink::Vxlan(Box::new(link.clone())));
+        let key = |address: &IpAddr| (link.namespace.clone(), link.bridge.clone(), *address);
+        state.neighbours.retain(|found, _| {
+            (&found.0, &found.1) != (&link.namespace, &link.bridge)
+                || link.own.contains(&found.2)
+                || link.neighbours.contains_key(&found.2)
+        });
+        state.neighbours.extend(link.neighbours.iter().map(|(address, mac)| (key(address), *mac)));
+        state.down.remove(&place(link.link.clone()));
+        Ok(())
+    }
+
+    fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>> {
+        let state = self.reading()?;
+        let place = (Namespace::Named(link.namespace.clone()), link.link.clone());
+        Ok(match state.links.get(&place) {
+            Some(FakeLink::Vxlan(found))
+                if VxlanLink { own: link.own.clone(), ..(**found).clone() } == *link
+                    && !state.down.contains(&place) =>
+            {
+                None
+            }
+            Some(FakeLink::Vxlan(_)) => Some("its entries differ".to_owned()),
+            _ => Some("missing".to_owned()),
+        })
+    }
+}

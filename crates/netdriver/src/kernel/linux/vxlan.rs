@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//! VXLAN links on tenants' bridges.
+//!
+//! A link is made from the host's namespace in the tenant's: its UDP socket stays the host's. Nothing is learned and
+//! nothing flooded: each MAC address is a static entry, of the link by the nexthop group of its host and of the bridge,
+//! and each address a permanent neighbour of the bridge, which answers ARP and neighbour discovery in its place. An
+//! address without entry does not exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use ciao_common::types::{LinkName, MacAddr};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use super::netlink::Netlink;
+use super::{Linux, message, namespace, neighbour, nexthop};
+use crate::kernel::tunnel::{Tunnels, VxlanLink};
+
+/// `NDA_NH_ID` of linux/neighbour.h.
+const NEXTHOP: u16 = 13;
+/// How many messages go in one datagram: each is acknowledged, and a socket holds so many acknowledgements.
+const BATCH: usize = 100;
+/// A link that is gone with its namespace keeps its VNI until the kernel has cleaned up.
+const TRIES: u32 = 40;
+
+impl Tunnels for Linux {
+    fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>> {
+        nexthop::list()
+    }
+
+    fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()> {
+        nexthop::set(number, address)
+    }
+
+    fn delete_tunnel_host(&self, number: u32) -> Result<()> {
+        nexthop::delete(number)
+    }
+
+    fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
+        let mut inside = self.required(Some(&link.namespace))?;
+        let found = find(&mut inside, &link.link)?;
+        if found.as_ref().is_some_and(|found| !found.is_same(link)) {
+            inside.execute_unless(message::delete(&link.link), 0, Errno::ENODEV)?;
+        }
+        if !found.is_some_and(|found| found.is_same(link)) {
+            create(link)?;
+        }
+        let bridge = inside.required(&link.bridge)?.index;
+        inside.execute(message::set_controller(&link.link, bridge), 0).context("make a tunnel a port of its bridge")?;
+        let index = inside.required(&link.link)?.index;
+        inside.execute(port_settings(index), 0).context("configure a tunnel's port")?;
+        let changes = Entries::read(&mut inside, index, bridge)?.changes(link, index, bridge);
+        for batch in changes.chunks(BATCH) {
+            inside.execute_all(batch.to_vec(), None).context("write a tunnel's entries")?;
+        }
+        Ok(())
+    }
+
+    fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>> {
+        let Some(mut inside) = self.netlink(Some(&link.namespace))? else { return Ok(None) };
+        let Some(found) = find(&mut inside, &link.link)? else { return Ok(Some("missing".to_owned())) };
+        if !found.is_same(link) {
+            return Ok(Some("a different VNI, port, address or MTU".to_owned()));
+        }
+        let Some(bridge) = inside.find(&link.bridge)? else { return Ok(None) };
+        if found.bridge != Some(bridge.index) {
+            return Ok(Some(format!("not a port of {}", link.bridge)));
+        }
+        if !found.is_up {
+            return Ok(Some("down".to_owned()));
+        }
+        if !found.is_configured {
+            return Ok(Some("the settings of its bridge port were changed".to_owned()));
+        }
+        let changes = Entries::read(&mut inside, found.index, bridge.index)?.changes(link, found.index, bridge.index);
+        Ok((!changes.is_empty()).then(|| "its entries differ".to_owned()))
+    }
+}
+
+/// A link as it stands.
+struct Found {
+    index: u32,
+    is_up: bool,
+    bridge: Option<u32>,
+    mtu: Option<u32>,
+    vni: Option<u32>,
+    port: Option<u16>,
+    local: Option<IpAddr>,
+    is_configured: bool,
+}
+
+impl Found {
+    fn is_same(&self, link: &VxlanLink) -> bool {
+        (self.vni, self.port, self.local) == (Some(link.vni), Some(link.port), Some(link.local))
+            && link.mtu.is_none_or(|mtu| self.mtu == Some(mtu.bytes()))
+    }
+}
+
+fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Found>> {
+    let replies = match netlink.request(message::get(name), 0)? {
+        Ok(replies) => replies,
+        Err(Errno::ENODEV) => return Ok(None),
+        Err(errno) => return Err(std::io::Error::from(errno)).with_context(|| format!("look up link {name}")),
+    };
+    Ok(replies.iter().find_map(read))
+}
+
+fn read(reply: &RouteNetlinkMessage) -> Option<Found> {
+    let (link, RouteNetlinkMessage::NewLink(whole)) = (message::read(reply)?, reply) else { return None };
+    let (is_up, bridge) = (link.is_up, link.controller);
+    let mut found =
+        Found { index: link.index, is_up, bridge, mtu: None, vni: None, port: None, local: None, is_configured: false };
+    for attribute in &whole.attributes {
+        match attribute {
+            LinkAttribute::Mtu(mtu) => found.mtu = Some(*mtu),
+            LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| match info {
+                LinkInfo::Data(InfoData::Vxlan(data)) => data.iter().for_each(|one| match one {
+                    InfoVxlan::Id(vni) => found.vni = Some(*vni),
+                    InfoVxlan::Port(port) => found.port = Some(*port),
+                    InfoVxlan::Local(v4) => found.local = Some((*v4).into()),
+                    InfoVxlan::Local6(v6) => found.local = Some((*v6).into()),
+                    _ => {}
+                }),
+                LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
+                    found.is_configured = wanted_settings().iter().all(|wanted| settings.contains(wanted));
+                }
+                _ => {}
+            }),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// Makes the link, down and no port.
+fn create(link: &VxlanLink) -> Result<()> {
+    let file = namespace::open(&link.namespace)?
+        .with_context(|| format!("network namespace {} does not exist", link.namespace))?;
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(link.link.to_string()));
+    message.attributes.push(LinkAttribute::NetNsFd(file.as_raw_fd()));
+    message.attributes.extend(link.mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
+    let local = match link.local {
+        IpAddr::V4(v4) => InfoVxlan::Local(v4),
+        IpAddr::V6(v6) => InfoVxlan::Local6(v6),
+    };
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![
+            InfoVxlan::Id(link.vni),
+            local,
+            InfoVxlan::Port(link.port),
+            InfoVxlan::Learning(false),
+            InfoVxlan::Ttl(64),
+        ])),
+    ]));
+    let mut host = Netlink::open()?;
+    for _ in 0..TRIES {
+        let message = RouteNetlinkMessage::NewLink(message.clone());
+        if host.execute_unless(message, NLM_F_CREATE | NLM_F_EXCL, Errno::EEXIST).context("create a tunnel")? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    bail!("VNI {} on UDP port {} is another program's: give another vni", link.vni, link.port)
+}
+
+/// Nothing is learned at the port, and nothing is sent there that has no entry.
+fn wanted_settings() -> [InfoBridgePort; 5] {
+    [
+        InfoBridgePort::Learning(false),
+        InfoBridgePort::UnicastFlood(false),
+        InfoBridgePort::MulticastFlood(false),
+        InfoBridgePort::BroadcastFlood(false),
+        InfoBridgePort::NeighSupress(true),
+    ]
+}
+
+fn port_settings(index: u32) -> RouteNetlinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(wanted_settings().to_vec())),
+    ]));
+    RouteNetlinkMessage::NewLink(link)
+}
+
+/// The link's entry of a MAC address.
+fn entry(index: u32, mac: MacAddr) -> NeighbourMessage {
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = AddressFamily::Bridge;
+    entry.header.ifindex = index;
+    entry.header.state = NeighbourState::Permanent;
+    entry.header.flags = NeighbourFlags::Own;
+    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
+    entry
+}
+
+/// The entries of a link and its bridge, as they stand.
+#[derive(Default)]
+struct Entries {
+    /// The link's own: the MAC address, and the nexthop group; `None`: it leads somewhere by itself.
+    link: BTreeMap<MacAddr, Option<u32>>,
+    /// The bridge's, behind the link.
+    bridge: BTreeSet<MacAddr>,
+    /// The bridge's permanent neighbours.
+    neighbours: BTreeMap<IpAddr, MacAddr>,
+}
+
+impl Entries {
+    fn read(inside: &mut Netlink, link: u32, bridge: u32) -> Result<Self> {
+        let mut entries = Self::default();
+        let forwarding = inside.dump(neighbour::get_all(AddressFamily::Bridge), |reply| {
+            let RouteNetlinkMessage::NewNeighbour(entry) = reply else { return None };
+            (entry.header.ifindex == link).then(|| entry.clone())
+        });
+        for entry in forwarding.context("list a tunnel's entries")? {
+            let (mut mac, mut group) = (None, None);
+            for attribute in &entry.attributes {
+                match attribute {
+                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = MacAddr::from_bytes(bytes),
+                    NeighbourAttribute::Other(other) => group = group.or(nexthop_of(other)),
+                    _ => {}
+                }
+            }
+            match mac {
+                Some(mac) if entry.header.flags.contains(NeighbourFlags::Own) => drop(entries.link.insert(mac, group)),
+                // The link's own MAC address is permanent there.
+                Some(mac) if entry.header.state == NeighbourState::Noarp => drop(entries.bridge.insert(mac)),
+                _ => {}
+            }
+        }
+        let neighbours = inside.dump(neighbour::get_all(AddressFamily::Unspec), neighbour::read_static);
+        for (index, address, mac) in neighbours.context("list a bridge's neighbours")? {
+            if let Some(address) = address.filter(|_| index == bridge) {
+                entries.neighbours.insert(address, mac);
+            }
+        }
+        Ok(entries)
+    }
+
+    /// What is to be done: neighbours go before entries, and come after them.
+    fn changes(&self, wanted: &VxlanLink, link: u32, bridge: u32) -> Vec<(RouteNetlinkMessage, u16)> {
+        use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
+        const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+        let mut changes = Vec::new();
+        let foreign = |address: &IpAddr| !wanted.neighbours.contains_key(address) && !wanted.own.contains(address);
+        changes.extend(
+            self.neighbours
+                .iter()
+                .filter(|(address, _)| foreign(address))
+                .map(|(address, mac)| (DelNeighbour(neighbour::permanent(bridge, *address, *mac)), 0)),
+        );
+        for mac in self.bridge.iter().filter(|mac| !wanted.macs.contains_key(mac)) {
+            changes.push((DelNeighbour(neighbour::forwarding(link, *mac)), 0));
+        }
+        // One that leads somewhere by itself cannot be made one of a group.
+        let stays = |mac: &MacAddr, group: &Option<u32>| wanted.macs.contains_key(mac) && group.is_some();
+        for (mac, _) in self.link.iter().filter(|(mac, group)| !stays(mac, group)) {
+            changes.push((DelNeighbour(entry(link, *mac)), 0));
+        }
+        for (mac, number) in &wanted.macs {
+            let group = nexthop::group(*number);
+            if self.link.get(mac) != Some(&Some(group)) {
+                let mut entry = entry(link, *mac);
+                entry
+                    .attributes
+                    .push(NeighbourAttribute::Other(DefaultNla::new(NEXTHOP, group.to_ne_bytes().to_vec())));
+                changes.push((NewNeighbour(entry), REPLACE));
+            }
+            if !self.bridge.contains(mac) {
+                changes.push((NewNeighbour(neighbour::forwarding(link, *mac)), REPLACE));
+            }
+        }
+        for (address, mac) in &wanted.neighbours {
+            if self.neighbours.get(address) != Some(mac) {
+                changes.push((NewNeighbour(neighbour::permanent(bridge, *address, *mac)), REPLACE));
+            }
+        }
+        changes
+    }
+}
+
+fn nexthop_of(other: &DefaultNla) -> Option<u32> {
+    use netlink_packet_core::Nla;
+    let mut bytes = [0; 4];
+    if other.kind() != NEXTHOP || other.value_len() != bytes.len() {
+        return None;
+    }
+    other.emit_value(&mut bytes);
+    Some(u32::from_ne_bytes(bytes))
+}

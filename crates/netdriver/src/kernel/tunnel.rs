@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tunnels to other hosts: VXLAN links on tenants' bridges, whose tables are given and never learned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ciao_common::types::{LinkName, MacAddr, Mtu};
+
+/// A VXLAN link on a tenant's bridge, with all that is known of other hosts there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VxlanLink {
+    /// Where the bridge is.
+    pub namespace: String,
+    /// What it is a port of.
+    pub bridge: LinkName,
+    /// Its name.
+    pub link: LinkName,
+    /// The network's identifier in each frame, 1 to 16777215.
+    pub vni: u32,
+    /// The host's address that frames leave with.
+    pub local: IpAddr,
+    /// The UDP port of every host.
+    pub port: u16,
+    /// In bytes; `None`: the kernel's default.
+    pub mtu: Option<Mtu>,
+    /// Which host each MAC address is behind, by its number in [`Tunnels::tunnel_hosts`].
+    pub macs: BTreeMap<MacAddr, u32>,
+    /// The MAC addresses of IP addresses on other hosts: the bridge answers for them.
+    pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// The addresses of VNICs of this host on the bridge, whose entries stay as they are.
+    pub own: BTreeSet<IpAddr>,
+}
+
+/// Other hosts, and links to them.
+pub trait Tunnels {
+    /// The other hosts that the kernel knows for ciao-net, by number.
+    fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>>;
+
+    /// Sets another host's address, for every link that leads to it at once.
+    fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()>;
+
+    /// Removes another host, and every entry that leads to it. Absent: nothing to do.
+    fn delete_tunnel_host(&self, number: u32) -> Result<()>;
+
+    /// Makes a link and its entries as they are described; foreign entries are deleted.
+    fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;
+
+    /// How a link differs from what [`Self::ensure_tunnel`] makes; `None`: not at all.
+    fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>>;
+}

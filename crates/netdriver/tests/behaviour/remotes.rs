@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists that a controller gives: hosts, and which of them has which address of a tenant.
+
+use ciao_common::types::LinkName;
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::{FakeLink, consistency};
+use ciao_netdriver::kernel::tunnel::VxlanLink;
+use ciao_netdriver::reconcile::Depth;
+use serde_json::{Value, json};
+
+use crate::bench::Bench;
+use crate::requests::network;
+
+const REMOTES: &str = "/v1/tenants/red/remotes";
+
+fn ask(b: &Bench, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    b.launcher(method, path, body.to_string().as_bytes())
+}
+
+fn refusal(b: &Bench, method: &str, path: &str, body: &Value) -> String {
+    let (status, reply) = ask(b, method, path, body);
+    assert!(status == 400 || status == 409, "{status} {reply}");
+    reply["error"].as_str().unwrap().to_owned()
+}
+
+/// A host at 192.0.2.1, which its controller calls h1, with others at .2 and .3, and a network of tenant red.
+fn bench() -> Bench {
+    let b = Bench::new();
+    b.kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
+    let hosts = json!([host(1), host(2), host(3)]);
+    assert_eq!(ask(&b, "PUT", "/v1/hosts", &json!({ "generation": 1, "hosts": hosts })).0, 200);
+    b.ok("CreateNetwork", &network("red", &["10.1.0.0/24"], &[("tenant", "red"), ("bridge", "br1"), ("vni", "101")]));
+    b
+}
+
+fn host(n: u8) -> Value {
+    json!({ "id": format!("h{n}"), "address": format!("192.0.2.{n}"), "mtu": 9000 })
+}
+
+fn remote(n: u8, host: &str) -> Value {
+    json!([format!("10.1.0.{n}"), format!("02:00:00:00:00:{n:02x}"), host])
+}
+
+fn tunnel(b: &Bench) -> VxlanLink {
+    let state = b.kernel.state();
+    let mut links = state.links.into_values();
+    *links.find_map(|link| if let FakeLink::Vxlan(link) = link { Some(link) } else { None }).unwrap()
+}
+
+#[test]
+fn a_tunnel_leads_to_what_is_on_other_hosts_and_follows_the_lists() {
+    let b = bench();
+    let remotes = json!([
+        remote(2, "h1"),
+        remote(3, "h2"),
+        remote(4, "h3"),
+        remote(5, "h9"),
+        ["10.9.0.2", "02:00:00:00:00:99", "h2"]
+    ]);
+    assert_eq!(ask(&b, "PUT", REMOTES, &json!({ "generation": 1, "remotes": remotes })).0, 200);
+    let made = tunnel(&b);
+    assert_eq!((made.vni, made.local.to_string().as_str(), made.port), (101, "192.0.2.1", 14789));
+    assert_eq!(made.mtu.unwrap().bytes(), 8950, "decided by the list of hosts");
+    let reached = |b: &Bench| tunnel(b).neighbours.keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(reached(&b), ["10.1.0.3", "10.1.0.4"], "neither its own, nor of a host or subnet that is not there");
+    let change = json!({ "base": 1, "generation": 2, "set": [remote(6, "h2")], "delete": ["10.1.0.3"] });
+    assert_eq!(ask(&b, "PATCH", REMOTES, &change).0, 200);
+    assert_eq!(reached(&b), ["10.1.0.4", "10.1.0.6"]);
+    // A VNIC of this host is here, whatever a list says, and elsewhere when it has gone.
+    b.run("red1", "red", "10.1.0.4/24", "");
+    assert_eq!(b.driver.reconcile(Depth::Full), []);
+    assert!(
+        b.kernel.state().neighbours.iter().any(|((.., address), mac)| {
+            address.to_string() == "10.1.0.4" && mac.to_string() != "02:00:00:00:00:04"
+        })
+    );
+    b.stop("red", "red1");
+    b.settle();
+    assert_eq!(reached(&b), ["10.1.0.4", "10.1.0.6"]);
+    assert!(b.kernel.state().neighbours.iter().any(|(_, mac)| mac.to_string() == "02:00:00:00:00:04"));
+    // A host that leaves the list takes its rows with it, and gives them back.
+    ask(&b, "PUT", "/v1/hosts", &json!({ "generation": 2, "hosts": [host(1), host(3)] }));
+    assert_eq!(reached(&b), ["10.1.0.4"]);
+    ask(&b, "PUT", "/v1/hosts", &json!({ "generation": 3, "hosts": [host(1), host(3), host(2)] }));
+    assert_eq!(reached(&b), ["10.1.0.4", "10.1.0.6"]);
+    ask(&b, "DELETE", REMOTES, &json!({ "generation": 3 }));
+    assert_eq!(reached(&b), [""; 0]);
+    let differences = consistency::differences(&b.store, &b.kernel.state()).unwrap();
+    assert_eq!(differences, [""; 0]);
+    b.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("red") }));
+    assert!(!b.kernel.state().links.values().any(|link| matches!(link, FakeLink::Vxlan(_))));
+}
+
+#[test]
+fn a_generation_is_a_fencing_token() {
+    let b = bench();
+    let give = |generation: u64, remotes: Value| {
+        ask(&b, "PUT", REMOTES, &json!({ "generation": generation, "remotes": remotes }))
+    };
+    let (status, first) = give(5, json!([remote(3, "h2"), remote(4, "h3")]));
+    assert_eq!((status, &first["generation"]), (200, &json!(5)));
+    let again = give(5, json!([remote(4, "h3"), remote(3, "h2")]));
+    assert_eq!(again, (200, first.clone()), "the same list in another order");
+    let (status, other) = give(5, json!([remote(3, "h3")]));
+    assert!(status == 409 && other["error"].as_str().unwrap().contains("two controllers"), "{other}");
+    let (status, older) = give(4, json!([]));
+    assert_eq!((status, &older["generation"], &older["digest"]), (409, &json!(5), &first["digest"]));
+    let change = |base: u64, generation: u64| {
+        ask(&b, "PATCH", REMOTES, &json!({ "base": base, "generation": generation, "delete": ["10.1.0.3"] }))
+    };
+    assert_eq!(change(4, 6).0, 409, "based on what is not here");
+    let (status, changed) = change(5, 6);
+    assert_eq!(status, 200);
+    assert_eq!(change(5, 6), (200, changed.clone()), "an answer that was lost");
+    assert_eq!(give(7, json!([remote(4, "h3")])).1["digest"], changed["digest"], "of the rows alone");
+    let (_, states) = ask(&b, "GET", "/v1/remotes", &json!(null));
+    assert_eq!(states, json!([{ "tenant": "red", "generation": 7, "digest": changed["digest"], "remotes": 1 }]));
+    let (_, shown) = ask(&b, "GET", REMOTES, &json!(null));
+    assert_eq!(shown["remotes"], json!([remote(4, "h3")]));
+    // The documented digest, as a controller computes it.
+    let fnv = |text: &str| {
+        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+    };
+    assert_eq!(changed["digest"], json!(format!("{:016x}", fnv("10.1.0.4 02:00:00:00:00:04 h3"))));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    let b = bench();
+    let before = (b.kernel.state(), ask(&b, "GET", "/v1/hosts", &json!(null)));
+    let hosts = |hosts: Value| refusal(&b, "PUT", "/v1/hosts", &json!({ "generation": 9, "hosts": hosts }));
+    assert!(hosts(json!([host(1), host(1)])).contains("h1 is given twice"));
+    assert!(
+        hosts(json!([host(1), { "id": "h2", "address": "192.0.2.1" }]))
+            .contains("two hosts have the address 192.0.2.1")
+    );
+    assert!(hosts(json!([host(1), { "id": "h2", "address": "2001:db8::2" }])).contains("two families"));
+    assert!(hosts(json!([{ "id": "h2", "address": "127.0.0.1" }])).contains("host h2 has the address 127.0.0.1"));
+    assert!(hosts(json!([{ "id": "h2", "adress": "192.0.2.1" }])).contains("adress"));
+    let remotes = |remotes: Value| refusal(&b, "PUT", REMOTES, &json!({ "generation": 9, "remotes": remotes }));
+    assert!(remotes(json!([remote(3, "h2"), remote(3, "h3")])).contains("10.1.0.3 is given twice"));
+    assert!(!remotes(json!([["10.1.0.3", "01:00:5e:00:00:01", "h2"]])).is_empty(), "a group's MAC address");
+    assert!(refusal(&b, "PATCH", REMOTES, &json!({ "base": 3, "generation": 3 })).contains("higher"));
+    assert!(refusal(&b, "PUT", REMOTES, &json!({ "generation": u64::MAX, "remotes": [] })).contains("2^63"));
+    assert_eq!((b.kernel.state(), ask(&b, "GET", "/v1/hosts", &json!(null))), before);
+    assert_eq!(ask(&b, "GET", REMOTES, &json!(null)).0, 404);
+}
+
+#[test]
+fn a_vni_is_one_network_s_and_fits_the_links_between_hosts() {
+    let b = bench();
+    let create = |name: &str, options: &[(&str, &str)]| {
+        b.call("CreateNetwork", &network(name, &["10.2.0.0/24"], options)).unwrap_err()
+    };
+    assert!(create("blue", &[("tenant", "blue"), ("vni", "101")]).contains("VNI 101 is that of network red"));
+    assert!(create("blue", &[("vni", "102")]).contains("-o tenant=T"));
+    assert!(
+        create("red2", &[("tenant", "red"), ("bridge", "br1"), ("vni", "102")]).contains("bridge br1 has the VNI 101")
+    );
+    let mtu = "com.docker.network.driver.mtu";
+    let error = create("blue", &[("tenant", "blue"), ("vni", "102"), (mtu, "9000")]);
+    assert!(
+        error.contains("carries 9000 bytes, of which the tunnel takes 50") && error.contains("mtu=8950"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_tunnel_that_somebody_changed_is_listed_and_restored() {
+    let b = bench();
+    ask(&b, "PUT", REMOTES, &json!({ "generation": 1, "remotes": [remote(3, "h2")] }));
+    let wanted = b.kernel.state();
+    let link: LinkName = tunnel(&b).link;
+    let place = (Namespace::Named("ciao-red".to_owned()), link);
+    for change in 0..4 {
+        b.kernel.change(|state| match (change, state.links.get_mut(&place)) {
+            (0, _) => drop(state.links.remove(&place)),
+            (1, Some(FakeLink::Vxlan(link))) => link.macs.clear(),
+            (2, _) => drop(state.down.insert(place.clone())),
+            _ => state.tunnel_hosts.clear(),
+        });
+        let dry: Vec<_> = b.driver.reconcile(Depth::DryRun).into_iter().map(|row| row.what).collect();
+        let expected = if change == 3 { "nexthops of other hosts" } else { "tunnel of network red" };
+        assert!(dry.len() == 1 && dry[0].starts_with(expected), "{change}: {dry:?}");
+        b.driver.reconcile(Depth::Changed);
+        assert_eq!(b.kernel.state(), wanted, "{change}");
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tenants' networks over three hosts: all reach each other, nothing is flooded, what moves is followed, what breaks is
+//! repaired.
+
+use serde_json::json;
+
+use crate::apart::{run, soon, tests};
+use crate::cluster::{Cluster, TENANTS, address, mac};
+
+/// Counts what passes between the hosts: all frames of tunnels, and those with ARP or to all inside.
+const COUNT: &str = "table bridge count {
+    counter n_all { }
+    counter n_arp { }
+    counter n_broadcast { }
+    chain forward {
+        type filter hook forward priority 0;
+        udp dport 14789 counter name n_all
+        udp dport 14789 @th,224,16 0x0806 counter name n_arp
+        udp dport 14789 @th,128,48 0xffffffffffff counter name n_broadcast
+    }
+}
+";
+
+fn count() {
+    std::fs::write("/run/netns/count.nft", COUNT).unwrap();
+    run("nft -f /run/netns/count.nft");
+}
+
+fn counted(name: &str) -> u64 {
+    let text = run(&format!("nft list counter bridge count n_{name}"));
+    let (_, number) = text.split_once("packets ").unwrap();
+    number.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+tests! {
+    fn two_tenants_with_one_subnet_reach_their_own_on_three_hosts_and_nothing_is_flooded(_kernel) {
+        let cluster = Cluster::start();
+        count();
+        cluster.connect();
+        cluster.all_reach_each_other();
+        assert!(counted("all") >= 24, "{} frames", counted("all"));
+        // What nobody has is asked for in vain, and not on other hosts; and what all listen to stays here.
+        for member in &cluster.members {
+            assert!(!member.pings("box10", "10.1.0.77"));
+            member.attempt("ip netns exec box10 busybox ping -c 3 -W 1 -b 10.1.0.255");
+            member.attempt(&format!("ip netns exec box10 busybox arping -c 3 -I eth0 -U {}", address(member.n)));
+        }
+        for n in 1..=3 {
+            // The same address in the other tenant is another container.
+            let member = &cluster.members[usize::from(n - 1)];
+            let shown = member.type_in("ip netns exec box11 cat /sys/class/net/eth0/address");
+            assert_eq!(shown.trim(), mac(0xb, n));
+        }
+        assert_eq!((counted("arp"), counted("broadcast")), (0, 0));
+        for member in &cluster.members {
+            assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
+        }
+    }
+
+    fn a_network_on_three_hosts_shows_its_tunnel_and_has_one_mtu(_kernel) {
+        let cluster = Cluster::connected();
+        let member = &cluster.members[0];
+        let (status, shown) = member.control("GET", "/v1/networks/red", &json!(null));
+        assert_eq!(status, 200);
+        let tunnel = &shown["tunnel"];
+        assert_eq!((&tunnel["vni"], &tunnel["mtu"], &tunnel["remotes"]), (&json!(101), &json!(1450), &json!(2)), "{shown}");
+        assert_eq!((&tunnel["local"], &tunnel["port"]), (&json!("192.0.2.1"), &json!(14789)));
+        let link = tunnel["link"].as_str().unwrap();
+        let shown = member.type_in(&format!("ip -n ciao-red -d link show {link}"));
+        for part in ["mtu 1450", "vxlan id 101", "local 192.0.2.1", "dstport 14789", "nolearning", "neigh_suppress on", "learning off flood off"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(member.type_in("ip -n ciao-red link show br0").contains("mtu 1450"));
+        assert!(member.type_in("ip -n box10 link show eth0").contains("mtu 1450"));
+        assert!(member.attempt("ip netns exec box10 busybox ping -c 1 -W 1 -s 1422 10.1.0.12").status.success());
+    }
+
+    fn a_moved_address_is_reached_where_it_is_now_and_a_host_may_change_its_own(_kernel) {
+        let cluster = Cluster::connected();
+        let [one, two, three] = &cluster.members[..] else { panic!() };
+        // Red's third container moves from host 3 to host 2, with its MAC address.
+        three.stop("red", 10);
+        two.run("red", 13, &format!("{}/24", address(3)), &mac(0xa, 3));
+        assert!(two.pings("box10", &address(3)), "on its own host at once");
+        let body = json!({ "base": 1, "generation": 2, "set": [[address(3), mac(0xa, 3), "h2"]] });
+        for member in &cluster.members {
+            assert_eq!(member.control("PATCH", "/v1/tenants/red/remotes", &body).0, 200);
+        }
+        assert!(soon(|| one.pings("box10", &address(3)) && two.pings("box13", &address(1))));
+        // And back, where its host keeps its VNIC until the row says so.
+        two.stop("red", 13);
+        three.run("red", 10, &format!("{}/24", address(3)), &mac(0xa, 3));
+        let body = json!({ "base": 2, "generation": 3, "set": [[address(3), mac(0xa, 3), "h3"]] });
+        for member in &cluster.members {
+            assert_eq!(member.control("PATCH", "/v1/tenants/red/remotes", &body).0, 200);
+        }
+        cluster.all_reach_each_other();
+        // Host 2 gets another address.
+        two.type_in("ip addr del 192.0.2.2/24 dev u0");
+        two.type_in("ip addr add 192.0.2.22/24 dev u0");
+        cluster.give_hosts(2, [1, 22, 3]);
+        cluster.all_reach_each_other();
+        assert!(one.type_in("ip nexthop").contains("via 192.0.2.22"), "{}", one.type_in("ip nexthop"));
+    }
+
+    fn whatever_breaks_a_tunnel_is_repaired_within_seconds(_kernel) {
+        let cluster = Cluster::connected();
+        let one = &cluster.members[0];
+        let link = one.control("GET", "/v1/networks/red", &json!(null)).1["tunnel"]["link"].as_str().unwrap().to_owned();
+        let other = mac(TENANTS[0].2, 2);
+        for command in [
+            format!("ip -n ciao-red link del {link}"),
+            format!("ip -n ciao-red link set {link} down"),
+            format!("ip -n ciao-red link set {link} nomaster"),
+            format!("bridge -n ciao-red link set dev {link} learning on"),
+            format!("bridge -n ciao-red fdb del {other} dev {link} self"),
+            format!("bridge -n ciao-red fdb del {other} dev {link} master"),
+            "ip -n ciao-red neigh del 10.1.0.12 dev br0".to_owned(),
+            "ip -n ciao-red link del br0".to_owned(),
+            "ip nexthop flush".to_owned(),
+        ] {
+            // What restored the one before is reported too, and looked at.
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            one.type_in(&command);
+            assert!(soon(|| one.pings("box10", &address(2)) && one.pings("box10", &address(3))), "{command}");
+            assert!(soon(|| one.type_in(&format!("ip -n ciao-red -d link show {link}")).contains("learning off flood off")), "{command}");
+        }
+    }
+}
