@@ -4,7 +4,7 @@
 //! The same body goes to every host. A list replaces the one before if its generation is higher; what the kernel refuses is
 //! in the answer, and the next reconcile tries again, because the records stand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -67,6 +67,8 @@ struct HostsReply {
     /// Which of them this host is; absent: none, so it has no tunnel.
     own: Option<HostId>,
     hosts: Vec<ClusterHost>,
+    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, and `forwarded` ones.
+    dropped: BTreeMap<String, u64>,
 }
 
 /// What is recorded of a tenant.
@@ -93,7 +95,8 @@ pub(super) fn hosts(driver: &Driver) -> Result<Reply, Failure> {
     let (state, hosts) = driver.store.read(|tx| Ok((tx.hosts_state()?, tx.cluster_hosts()?)))?;
     let ListState { generation, digest } = state.unwrap_or_else(none);
     let own = driver.fabric.tunnels.cluster()?.own.map(|host| host.id);
-    json(200, &HostsReply { generation, digest, own, hosts })
+    let dropped = driver.fabric.tunnels.drops()?;
+    json(200, &HostsReply { generation, digest, own, hosts, dropped })
 }
 
 pub(super) fn give(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {

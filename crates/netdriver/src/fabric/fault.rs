@@ -27,6 +27,8 @@ pub(crate) enum Subject {
     Gateway(Network, IpAddr),
     /// The kernel's list of the other hosts of the cluster.
     Hosts,
+    /// The host's rules of tunnels.
+    TunnelRules,
     /// A network's tunnel to them.
     Tunnel(Network),
     /// A tenant's way to the host: both ends, their addresses, the default routes.
@@ -53,6 +55,7 @@ impl fmt::Display for Subject {
                 write!(f, "gateway address {address} of network {}", network.id.short())
             }
             Self::Hosts => f.write_str("nexthops of other hosts"),
+            Self::TunnelRules => f.write_str("rules of tunnels"),
             Self::Tunnel(network) => write!(f, "tunnel of network {}", network.id.short()),
             Self::Uplink(uplink, _) => {
                 write!(f, "uplink {} of network namespace {}", uplink.host_link, uplink.namespace)

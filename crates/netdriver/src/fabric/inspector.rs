@@ -61,6 +61,9 @@ impl Inspector {
         if let Some(why) = self.host_rules.difference(closely)? {
             found.push(Fault::new("restore", Subject::HostRules, why));
         }
+        if let Some(why) = self.tunnels.rules_difference()? {
+            found.push(Fault::new("restore", Subject::TunnelRules, why));
+        }
         if let Some(why) = self.tunnels.hosts_difference()? {
             found.push(Fault::new("restore", Subject::Hosts, why));
         }

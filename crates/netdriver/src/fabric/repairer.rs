@@ -44,6 +44,7 @@ impl Repairer {
                 let _lock = self.locks.lock_namespace(Some(name));
                 self.tenant_rules.share(name).map(|()| true)
             }
+            Subject::TunnelRules => self.tunnels.sync_rules().map(|()| true),
             Subject::Hosts => self.sync_tunnels().map(|()| true),
             Subject::Tunnel(network) => self.repair_tunnel(network),
             Subject::Bridge(network) => self.repair_bridge(network),
@@ -95,6 +96,7 @@ impl Repairer {
 
     /// Writes the other hosts, and all tunnels to them, as they are recorded now.
     pub(crate) fn sync_tunnels(&self) -> Result<()> {
+        self.tunnels.sync_rules()?;
         self.tunnels.sync_hosts()?;
         let tunnels = self.store.read(|tx| tx.tunnels())?;
         tunnels.iter().try_for_each(|tunnel| self.sync_tunnel(&tunnel.network))

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ciao_common::store::{ClusterHost, Network, Store, Vnic};
 use ciao_common::types::{HostId, LinkName};
 
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{Kernel, Namespace};
-use crate::names;
+use crate::{names, rules};
 
 /// All tunnels.
 pub(crate) struct Tunnels {
@@ -24,6 +24,8 @@ pub(crate) struct Tunnels {
     port: u16,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
+    /// The host's rules that were found or made last, and the generation of its rules then.
+    rules: Mutex<Option<(String, u32)>>,
 }
 
 /// The hosts of the cluster as this one sees them.
@@ -36,7 +38,7 @@ pub(crate) struct Cluster {
 
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
-        Self { store, kernel, port, hosts: Mutex::default() }
+        Self { store, kernel, port, hosts: Mutex::default(), rules: Mutex::default() }
     }
 
     /// The hosts of the cluster.
@@ -72,6 +74,43 @@ impl Tunnels {
             self.kernel.set_tunnel_host(number, address)?;
         }
         Ok(())
+    }
+
+    /// The rules by which only other hosts send to tunnels; empty: there are none.
+    fn ruleset(&self) -> Result<String> {
+        let hosts: Vec<_> = self.addresses()?.into_values().collect();
+        Ok(if hosts.is_empty() { String::new() } else { rules::tunnel_rules(self.port, &hosts) })
+    }
+
+    /// How the host's rules of tunnels differ from the list of hosts; `None`: not at all. As long as no rule of the host
+    /// changed, they are not compared again.
+    pub(crate) fn rules_difference(&self) -> Result<Option<String>> {
+        let wanted = self.ruleset()?;
+        // Read first: a change during the comparison is noticed by the next one.
+        let generation = self.kernel.rules_generation(&Namespace::Host)?;
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = generation.map(|generation| (wanted.clone(), generation));
+        if now.is_some() && *known == now {
+            return Ok(None);
+        }
+        let difference = self.kernel.tunnel_rules_difference(&wanted)?;
+        *known = now.filter(|_| difference.is_none());
+        Ok(difference)
+    }
+
+    /// Makes the host's rules of tunnels as the list of hosts says.
+    pub(crate) fn sync_rules(&self) -> Result<()> {
+        if self.rules_difference()?.is_none() {
+            return Ok(());
+        }
+        let wanted = self.ruleset()?;
+        let script = if wanted.is_empty() { rules::DELETE_TUNNEL_RULES } else { &wanted };
+        self.kernel.load_tunnel_rules(script).context("load the rules of tunnels")
+    }
+
+    /// How many packets they dropped, by reason.
+    pub(crate) fn drops(&self) -> Result<BTreeMap<String, u64>> {
+        self.kernel.tunnel_drops()
     }
 
     /// Those of the own family: one socket of a tunnel has an address of one.
@@ -120,6 +159,7 @@ impl Tunnels {
     /// Makes a network's tunnel as recorded. The caller has the namespace's lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
         let Some(link) = self.link(network)? else { return Ok(()) };
+        self.sync_rules()?;
         self.sync_hosts()?;
         self.kernel.ensure_tunnel(&link)
     }

@@ -46,6 +46,15 @@ pub trait Tunnels {
     /// Makes a link and its entries as they are described; foreign entries are deleted.
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;
 
+    /// Runs a script of nft that makes the rules of tunnels on the host, or deletes them.
+    fn load_tunnel_rules(&self, script: &str) -> Result<()>;
+
+    /// How the rules of tunnels differ from those that the script makes (empty: none); `None`: not at all.
+    fn tunnel_rules_difference(&self, script: &str) -> Result<Option<String>>;
+
+    /// How many packets were dropped, by the rules' counters. No rules: none.
+    fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>>;
+
     /// How a link differs from what [`Self::ensure_tunnel`] makes; `None`: not at all.
     fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>>;
 }

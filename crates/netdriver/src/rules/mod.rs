@@ -10,6 +10,7 @@ mod elements;
 pub(crate) mod guard;
 mod host;
 mod tenant;
+mod tunnel;
 
 pub(crate) use elements::{
     Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, shared_sources, source,
@@ -18,3 +19,4 @@ pub(crate) use elements::{
 pub use host::MOST_NAT_PORTS;
 pub(crate) use host::{DELETE_HOST_RULES, egress_bridges_script, host_ruleset};
 pub(crate) use tenant::Tenant;
+pub(crate) use tunnel::{DELETE_TUNNEL_RULES, tunnel_rules};

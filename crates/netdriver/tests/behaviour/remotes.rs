@@ -172,15 +172,21 @@ fn a_tunnel_that_somebody_changed_is_listed_and_restored() {
     let wanted = b.kernel.state();
     let link: LinkName = tunnel(&b).link;
     let place = (Namespace::Named("ciao-red".to_owned()), link);
-    for change in 0..4 {
+    assert!(wanted.tunnel_rules.contains("192.0.2.2, 192.0.2.3"), "only hosts send there");
+    for change in 0..5 {
         b.kernel.change(|state| match (change, state.links.get_mut(&place)) {
             (0, _) => drop(state.links.remove(&place)),
             (1, Some(FakeLink::Vxlan(link))) => link.macs.clear(),
             (2, _) => drop(state.down.insert(place.clone())),
-            _ => state.tunnel_hosts.clear(),
+            (3, _) => state.tunnel_hosts.clear(),
+            _ => state.tunnel_rules.clear(),
         });
         let dry: Vec<_> = b.driver.reconcile(Depth::DryRun).into_iter().map(|row| row.what).collect();
-        let expected = if change == 3 { "nexthops of other hosts" } else { "tunnel of network red" };
+        let expected = match change {
+            3 => "nexthops of other hosts",
+            4 => "rules of tunnels",
+            _ => "tunnel of network red",
+        };
         assert!(dry.len() == 1 && dry[0].starts_with(expected), "{change}: {dry:?}");
         b.driver.reconcile(Depth::Changed);
         assert_eq!(b.kernel.state(), wanted, "{change}");

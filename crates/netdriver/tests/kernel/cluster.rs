@@ -3,20 +3,25 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciao_common::serve::server::{Handler, Request};
+use ciao_common::serve::server::{self, Handler, Request};
 use ciao_netdriver::control::Control;
 use ciao_netdriver::reconcile::{Depth, Watcher};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::apart::{APART, attempt, run, soon, tests};
 use crate::driver::{Bench, id};
 
 /// Says to a process that it is a host.
 const HOST: &str = "CIAO_TEST_HOST";
+/// Where its control socket is.
+const SOCKET: &str = "CIAO_TEST_SOCKET";
 /// How its answers begin, beside what the test's own program prints.
 const ANSWER: &str = "answer ";
 
@@ -26,18 +31,20 @@ pub(crate) const TENANTS: [(&str, u32, u8); 2] = [("red", 101, 0xa), ("blue", 10
 /// A host.
 pub(crate) struct Member {
     pub(crate) n: u8,
+    pub(crate) socket: PathBuf,
     child: Child,
     pipes: RefCell<(ChildStdin, BufReader<ChildStdout>)>,
 }
 
 impl Member {
-    fn start(n: u8) -> Self {
+    fn start(n: u8, folder: &Path) -> Self {
+        let socket = folder.join(format!("h{n}.sock"));
         let mut child = Command::new("unshare");
         child.args(["-n", "-m", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
         child.args(["--exact", "cluster::a_host", "--nocapture"]).env(APART, "yes").env(HOST, n.to_string());
-        let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = child.env(SOCKET, &socket).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let pipes = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        Self { n, child, pipes: RefCell::new(pipes) }
+        Self { n, socket, child, pipes: RefCell::new(pipes) }
     }
 
     fn ask(&self, request: &Value) -> Value {
@@ -101,6 +108,7 @@ impl Drop for Member {
 /// red's is box10, blue's box11.
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
+    pub(crate) folder: TempDir,
 }
 
 pub(crate) fn address(n: u8) -> String {
@@ -116,7 +124,8 @@ impl Cluster {
         run("ip link add lan type bridge");
         run("ip addr add 192.0.2.99/24 dev lan");
         run("ip link set lan up");
-        let members: Vec<_> = (1..=3).map(Member::start).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let members: Vec<_> = (1..=3).map(|n| Member::start(n, folder.path())).collect();
         for member in &members {
             member.ask(&json!({}));
             let (n, pid) = (member.n, member.child.id());
@@ -125,7 +134,7 @@ impl Cluster {
             member.type_in(&format!("ip addr add 192.0.2.{n}/24 dev u0"));
             member.type_in("ip link set u0 up");
         }
-        Self { members }
+        Self { members, folder }
     }
 
     /// The same with hosts known to each other, networks, containers and remotes.
@@ -137,6 +146,12 @@ impl Cluster {
 
     pub(crate) fn connect(&self) {
         self.give_hosts(1, [1, 2, 3]);
+        self.run_all();
+        self.give_remotes(1, [1, 2, 3]);
+    }
+
+    /// Networks and containers, which know nothing of each other.
+    pub(crate) fn run_all(&self) {
         for member in &self.members {
             for (index, (tenant, vni, middle)) in TENANTS.into_iter().enumerate() {
                 member.docker("CreateNetwork", &network(tenant, vni));
@@ -144,7 +159,6 @@ impl Cluster {
                 member.run(tenant, box_number, &format!("{}/24", address(member.n)), &mac(middle, member.n));
             }
         }
-        self.give_remotes(1, [1, 2, 3]);
     }
 
     /// To every host, the last byte of each host's address.
@@ -202,7 +216,10 @@ pub(crate) fn network(tenant: &str, vni: u32) -> Value {
 /// Serves requests from standard input, as the daemon does, with a watcher.
 fn serve() {
     let bench = Bench::new();
-    let control = Control::new(Arc::clone(&bench.driver));
+    let control = Arc::new(Control::new(Arc::clone(&bench.driver)));
+    let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
+    let handler: Arc<dyn Handler> = control.clone();
+    std::thread::spawn(move || server::serve(vec![(listener, handler)], || {}, || {}).unwrap());
     let mut watcher = Watcher::new(Arc::clone(&bench.driver), Duration::from_secs(3600));
     std::thread::spawn(move || while watcher.step().is_ok() {});
     for line in std::io::stdin().lines() {

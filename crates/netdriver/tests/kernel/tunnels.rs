@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use crate::apart::{run, soon, tests};
-use crate::cluster::{Cluster, TENANTS, address, mac};
+use crate::cluster::{Cluster, Member, TENANTS, address, mac};
 
 /// Counts what passes between the hosts: all frames of tunnels, and those with ARP or to all inside.
 const COUNT: &str = "table bridge count {
@@ -32,7 +32,76 @@ fn counted(name: &str) -> u64 {
     number.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// A VXLAN datagram to host 1 as a script: in red's VNI, "10.1.0.12 is at 02:00:00:00:00:99" for the container there.
+fn forged(folder: &std::path::Path) -> String {
+    let (vxlan, ethernet) = ("0800000000006500", "02000000 0a01 020000000099 0806".replace(' ', ""));
+    let arp = "0001080006040002 020000000099 0a01000c 020000000a01 0a01000b".replace(' ', "");
+    let hex = (vxlan.to_owned() + &ethernet + &arp).into_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let (path, frame) = (folder.join("send.sh"), folder.join("frame"));
+    std::fs::write(&frame, hex.chunks(2).map(byte).collect::<Vec<_>>()).unwrap();
+    std::fs::write(
+        &path,
+        format!(
+            "cat {} > /dev/udp/$1/14789
+",
+            frame.display()
+        ),
+    )
+    .unwrap();
+    format!("bash {}", path.display())
+}
+
 tests! {
+    fn forged_tunnels_of_strangers_and_containers_are_dropped_and_counted(_kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        let send = forged(folder.path());
+        let cluster = Cluster::connected();
+        cluster.all_reach_each_other();
+        let [one, two, three] = &cluster.members[..] else { panic!() };
+        let dropped = |member: &Member, by: &str| {
+            member.control("GET", "/v1/hosts", &json!(null)).1["dropped"][by].as_u64().unwrap()
+        };
+        // Of another host's: what is forged here takes a neighbour's address where nothing drops it.
+        let is_poisoned = || one.type_in("ip -n box10 neigh show 10.1.0.12").contains("02:00:00:00:00:99");
+        let ready = || {
+            run("sleep 1.2");
+            assert!(one.pings("box10", &address(2)) && !is_poisoned());
+            run("sleep 1.2");
+        };
+        ready();
+        three.type_in(&format!("{send} 192.0.2.1"));
+        assert!(soon(is_poisoned), "the datagram is right");
+        one.type_in("ip -n box10 neigh flush all");
+        assert_eq!(dropped(one, "strangers"), 0);
+        // A machine that is no host.
+        ready();
+        run(&format!("{send} 192.0.2.1"));
+        assert!(soon(|| dropped(one, "strangers") == 1));
+        // A container of a tenant, which would leave with its host's address.
+        ready();
+        two.type_in(&format!("ip netns exec box11 {send} 192.0.2.1"));
+        assert!(soon(|| dropped(two, "strangers") == 1));
+        // A machine beside the host, with the address of another host; and what a host is to forward.
+        two.type_in("ip netns add beside");
+        two.type_in("ip link add b0 type veth peer name b1 netns beside");
+        two.type_in("ip addr add 198.51.100.1/24 dev b0");
+        two.type_in("ip link set b0 up");
+        two.type_in("ip -n beside addr add 192.0.2.3/32 dev b1");
+        two.type_in("ip -n beside link set b1 up");
+        two.type_in("ip -n beside route add default via 198.51.100.1 dev b1 onlink");
+        ready();
+        two.type_in(&format!("ip netns exec beside {send} 192.0.2.1"));
+        two.type_in(&format!("ip netns exec beside {send} 192.0.2.2"));
+        assert!(soon(|| dropped(two, "strangers") == 3));
+        three.type_in("ip route add 192.0.2.1/32 via 192.0.2.2");
+        three.type_in(&format!("{send} 192.0.2.1"));
+        three.type_in("ip route del 192.0.2.1/32 via 192.0.2.2");
+        assert!(soon(|| dropped(two, "forwarded") == 1));
+        assert!(!is_poisoned());
+        cluster.all_reach_each_other();
+    }
+
     fn two_tenants_with_one_subnet_reach_their_own_on_three_hosts_and_nothing_is_flooded(_kernel) {
         let cluster = Cluster::start();
         count();
@@ -103,6 +172,43 @@ tests! {
         assert!(one.type_in("ip nexthop").contains("via 192.0.2.22"), "{}", one.type_in("ip nexthop"));
     }
 
+    fn the_example_controller_keeps_three_hosts_in_step_and_may_be_killed(_kernel) {
+        let cluster = Cluster::start();
+        cluster.run_all();
+        let file = cluster.folder.path().join("cluster.json");
+        let write = |at: [u8; 3]| {
+            let host = |member: &Member| json!({ "id": format!("h{}", member.n), "address": format!("192.0.2.{}", member.n), "socket": member.socket });
+            let rows = |middle: u8| -> Vec<_> {
+                (1..=3).map(|n: u8| json!([address(n), mac(middle, n), format!("h{}", at[usize::from(n) - 1])])).collect()
+            };
+            let tenants: serde_json::Map<_, _> = TENANTS.iter().map(|(tenant, _, middle)| ((*tenant).to_owned(), json!(rows(*middle)))).collect();
+            let hosts: Vec<_> = cluster.members.iter().map(host).collect();
+            std::fs::write(&file, json!({ "hosts": hosts, "tenants": tenants }).to_string()).unwrap();
+        };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples/controller.sh");
+        let start = || std::process::Command::new("sh").arg(script).arg(&file).env("EVERY", "0.2").stdout(std::process::Stdio::null()).spawn().unwrap();
+        write([1, 2, 3]);
+        let mut first = start();
+        cluster.all_reach_each_other();
+        // Whatever it was doing.
+        first.kill().unwrap();
+        first.wait().unwrap();
+        cluster.all_reach_each_other();
+        let [one, two, three] = &cluster.members[..] else { panic!() };
+        three.stop("red", 10);
+        two.run("red", 13, &format!("{}/24", address(3)), &mac(0xa, 3));
+        write([1, 2, 2]);
+        let mut second = start();
+        assert!(soon(|| one.pings("box10", &address(3)) && two.pings("box13", &address(1))));
+        // A later one takes over, and this one ends.
+        let mut third = start();
+        write([1, 2, 3]);
+        assert!(soon(|| one.control("GET", "/v1/hosts", &json!(null)).1["generation"].as_u64().unwrap() >> 32 == 3));
+        assert_eq!(second.wait().unwrap().code(), Some(1));
+        third.kill().unwrap();
+        third.wait().unwrap();
+    }
+
     fn whatever_breaks_a_tunnel_is_repaired_within_seconds(_kernel) {
         let cluster = Cluster::connected();
         let one = &cluster.members[0];
@@ -118,12 +224,14 @@ tests! {
             "ip -n ciao-red neigh del 10.1.0.12 dev br0".to_owned(),
             "ip -n ciao-red link del br0".to_owned(),
             "ip nexthop flush".to_owned(),
+            "nft flush ruleset".to_owned(),
         ] {
             // What restored the one before is reported too, and looked at.
             std::thread::sleep(std::time::Duration::from_millis(1500));
             one.type_in(&command);
             assert!(soon(|| one.pings("box10", &address(2)) && one.pings("box10", &address(3))), "{command}");
             assert!(soon(|| one.type_in(&format!("ip -n ciao-red -d link show {link}")).contains("learning off flood off")), "{command}");
+            assert!(soon(|| one.type_in("nft list ruleset").contains("192.0.2.2, 192.0.2.3")), "{command}");
         }
     }
 }

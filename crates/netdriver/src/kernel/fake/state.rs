@@ -41,6 +41,8 @@ pub struct State {
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
     /// Other hosts that tunnels lead to.
     pub tunnel_hosts: BTreeMap<u32, IpAddr>,
+    /// The script that made the rules of tunnels on the host.
+    pub tunnel_rules: String,
     /// The host's own addresses.
     pub addresses: Vec<(Subnet, IpAddr)>,
     /// Links that are not up.

@@ -6,27 +6,28 @@
 //! and each address a permanent neighbour of the bridge, which answers ARP and neighbour discovery in its place. An
 //! address without entry does not exist.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::{LinkName, MacAddr};
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use ciao_common::types::LinkName;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
-use super::{Linux, message, namespace, neighbour, nexthop};
+use super::tunnel_entries::Entries;
+use super::{Linux, message, namespace, nexthop, nft};
 use crate::kernel::tunnel::{Tunnels, VxlanLink};
+use crate::kernel::{Namespace, Rules};
 
-/// `NDA_NH_ID` of linux/neighbour.h.
-const NEXTHOP: u16 = 13;
+/// The rules of tunnels, as nft lists them.
+const RULES: &[&str] = &["table", "inet", "ciao_tunnel"];
 /// How many messages go in one datagram: each is acknowledged, and a socket holds so many acknowledgements.
 const BATCH: usize = 100;
 /// A link that is gone with its namespace keeps its VNI until the kernel has cleaned up.
@@ -43,6 +44,26 @@ impl Tunnels for Linux {
 
     fn delete_tunnel_host(&self, number: u32) -> Result<()> {
         nexthop::delete(number)
+    }
+
+    fn load_tunnel_rules(&self, script: &str) -> Result<()> {
+        self.run_nft(&Namespace::Host, script)
+    }
+
+    fn tunnel_rules_difference(&self, script: &str) -> Result<Option<String>> {
+        let (expected, found) = (nft::listing_of(script, RULES)?, nft::listing(&["-s"], RULES)?);
+        let how = if found.is_empty() { "missing" } else { "changed" };
+        Ok((found != expected).then(|| how.to_owned()))
+    }
+
+    fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>> {
+        let listed = nft::listing(&[], RULES)?;
+        let words: Vec<_> = listed.split_whitespace().collect();
+        let drops = words.windows(5).filter_map(|words| match words {
+            ["counter", name, "{", "packets", count] => Some(((*name).to_owned(), count.parse().ok()?)),
+            _ => None,
+        });
+        Ok(drops.collect())
     }
 
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
@@ -193,110 +214,4 @@ fn port_settings(index: u32) -> RouteNetlinkMessage {
         LinkInfo::PortData(InfoPortData::BridgePort(wanted_settings().to_vec())),
     ]));
     RouteNetlinkMessage::NewLink(link)
-}
-
-/// The link's entry of a MAC address.
-fn entry(index: u32, mac: MacAddr) -> NeighbourMessage {
-    let mut entry = NeighbourMessage::default();
-    entry.header.family = AddressFamily::Bridge;
-    entry.header.ifindex = index;
-    entry.header.state = NeighbourState::Permanent;
-    entry.header.flags = NeighbourFlags::Own;
-    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec()));
-    entry
-}
-
-/// The entries of a link and its bridge, as they stand.
-#[derive(Default)]
-struct Entries {
-    /// The link's own: the MAC address, and the nexthop group; `None`: it leads somewhere by itself.
-    link: BTreeMap<MacAddr, Option<u32>>,
-    /// The bridge's, behind the link.
-    bridge: BTreeSet<MacAddr>,
-    /// The bridge's permanent neighbours.
-    neighbours: BTreeMap<IpAddr, MacAddr>,
-}
-
-impl Entries {
-    fn read(inside: &mut Netlink, link: u32, bridge: u32) -> Result<Self> {
-        let mut entries = Self::default();
-        let forwarding = inside.dump(neighbour::get_all(AddressFamily::Bridge), |reply| {
-            let RouteNetlinkMessage::NewNeighbour(entry) = reply else { return None };
-            (entry.header.ifindex == link).then(|| entry.clone())
-        });
-        for entry in forwarding.context("list a tunnel's entries")? {
-            let (mut mac, mut group) = (None, None);
-            for attribute in &entry.attributes {
-                match attribute {
-                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = MacAddr::from_bytes(bytes),
-                    NeighbourAttribute::Other(other) => group = group.or(nexthop_of(other)),
-                    _ => {}
-                }
-            }
-            match mac {
-                Some(mac) if entry.header.flags.contains(NeighbourFlags::Own) => drop(entries.link.insert(mac, group)),
-                // The link's own MAC address is permanent there.
-                Some(mac) if entry.header.state == NeighbourState::Noarp => drop(entries.bridge.insert(mac)),
-                _ => {}
-            }
-        }
-        let neighbours = inside.dump(neighbour::get_all(AddressFamily::Unspec), neighbour::read_static);
-        for (index, address, mac) in neighbours.context("list a bridge's neighbours")? {
-            if let Some(address) = address.filter(|_| index == bridge) {
-                entries.neighbours.insert(address, mac);
-            }
-        }
-        Ok(entries)
-    }
-
-    /// What is to be done: neighbours go before entries, and come after them.
-    fn changes(&self, wanted: &VxlanLink, link: u32, bridge: u32) -> Vec<(RouteNetlinkMessage, u16)> {
-        use RouteNetlinkMessage::{DelNeighbour, NewNeighbour};
-        const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
-        let mut changes = Vec::new();
-        let foreign = |address: &IpAddr| !wanted.neighbours.contains_key(address) && !wanted.own.contains(address);
-        changes.extend(
-            self.neighbours
-                .iter()
-                .filter(|(address, _)| foreign(address))
-                .map(|(address, mac)| (DelNeighbour(neighbour::permanent(bridge, *address, *mac)), 0)),
-        );
-        for mac in self.bridge.iter().filter(|mac| !wanted.macs.contains_key(mac)) {
-            changes.push((DelNeighbour(neighbour::forwarding(link, *mac)), 0));
-        }
-        // One that leads somewhere by itself cannot be made one of a group.
-        let stays = |mac: &MacAddr, group: &Option<u32>| wanted.macs.contains_key(mac) && group.is_some();
-        for (mac, _) in self.link.iter().filter(|(mac, group)| !stays(mac, group)) {
-            changes.push((DelNeighbour(entry(link, *mac)), 0));
-        }
-        for (mac, number) in &wanted.macs {
-            let group = nexthop::group(*number);
-            if self.link.get(mac) != Some(&Some(group)) {
-                let mut entry = entry(link, *mac);
-                entry
-                    .attributes
-                    .push(NeighbourAttribute::Other(DefaultNla::new(NEXTHOP, group.to_ne_bytes().to_vec())));
-                changes.push((NewNeighbour(entry), REPLACE));
-            }
-            if !self.bridge.contains(mac) {
-                changes.push((NewNeighbour(neighbour::forwarding(link, *mac)), REPLACE));
-            }
-        }
-        for (address, mac) in &wanted.neighbours {
-            if self.neighbours.get(address) != Some(mac) {
-                changes.push((NewNeighbour(neighbour::permanent(bridge, *address, *mac)), REPLACE));
-            }
-        }
-        changes
-    }
-}
-
-fn nexthop_of(other: &DefaultNla) -> Option<u32> {
-    use netlink_packet_core::Nla;
-    let mut bytes = [0; 4];
-    if other.kind() != NEXTHOP || other.value_len() != bytes.len() {
-        return None;
-    }
-    other.emit_value(&mut bytes);
-    Some(u32::from_ne_bytes(bytes))
 }

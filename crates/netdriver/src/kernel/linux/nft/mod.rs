@@ -8,13 +8,32 @@ mod guard;
 
 use anyhow::Result;
 use netlink_packet_netfilter::NetfilterMessage;
+use nix::sched::{CloneFlags, unshare};
 
 use super::netlink::Netlink;
-use super::{Linux, conntrack, firewall};
+use super::{Linux, conntrack, firewall, namespace};
 use crate::kernel::element::{self, Change, Element, Ruleset};
 use crate::kernel::{Flows, HostGuard, Namespace, Rules};
 pub(super) use compare::Listings;
 pub(super) use guard::Guard;
+
+/// A listing in the calling thread's namespace, with nft's options.
+pub(super) fn listing(options: &[&str], what: &[&str]) -> Result<String> {
+    command::list(options, what)
+}
+
+/// How nft lists what a script makes, in a namespace that lives as long as that takes.
+pub(super) fn listing_of(script: &str, what: &'static [&'static str]) -> Result<String> {
+    if script.is_empty() {
+        return Ok(String::new());
+    }
+    let script = script.to_owned();
+    namespace::in_thread(move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        command::finish(command::start()?, &script)?;
+        command::list(&["-s"], what)
+    })
+}
 
 /// A socket in the calling thread's network namespace.
 fn netfilter() -> Result<Netlink<NetfilterMessage>> {
