@@ -44,7 +44,7 @@ image() { # image KERNEL-FOLDER OUTPUT
 	cp /etc/protocols /etc/services "$root/etc"
 	put "$root" "$(command -v busybox)" /usr/bin/busybox
 	for applet in sh mount cat sleep ping sysctl timeout uname poweroff; do ln -s busybox "$root/usr/bin/$applet"; done
-	for program in nft ip unshare tc bridge iptables ip6tables; do put "$root" "$(command -v $program)" "/usr/bin/$program"; done
+	for program in nft ip unshare tc bridge iptables ip6tables nsenter bash curl jq; do put "$root" "$(command -v $program)" "/usr/bin/$program"; done
 	put "$root" "$(command -v kmod)" /usr/bin/modprobe
 	put "$root" "$binary" /test
 	[ ! -d /usr/lib/x86_64-linux-gnu/xtables ] || cp -r /usr/lib/x86_64-linux-gnu/xtables "$root/usr/lib/x86_64-linux-gnu/"
