@@ -6,6 +6,9 @@ PREFIX ?= /usr/local
 
 FUZZ_SECONDS ?= 60
 
+# What `--version` prints beside the release; nothing where there is no git.
+export CIAO_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+
 # What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
 ALL = --locked --workspace --exclude ciao-bench
 # Tests with an engine mostly wait, so more of them run than there are processors.

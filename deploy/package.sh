@@ -8,6 +8,7 @@ set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
 out=target/package
+export CIAO_COMMIT="${CIAO_COMMIT-$(git rev-parse --short=12 HEAD 2>/dev/null || true)}"
 maintainer="${DEBFULLNAME:-The ciao developers} <${DEBEMAIL:-ciao@localhost}>"
 version=${VERSION:-$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)}
 

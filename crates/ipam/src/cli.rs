@@ -21,7 +21,8 @@ use crate::{Config, Ipam, reconcile, routes};
 const EXAMPLES: &str = "\
 Examples:
   ciao-ipam serve --default-pool 10.200.0.0/16,24
-  docker network create --ipam-driver ciao-ipam --ipam-opt tenant=acme --subnet 10.5.0.0/16 -d ciao-net app
+  docker network create -d ciao-net --subnet 10.5.0.0/16 \\
+      --ipam-driver ciao-ipam --ipam-opt tenant=acme app
   ciao-ipam lease list --tenant acme";
 
 /// IPAM plugin for Docker with overlapping subnets of different tenants
@@ -36,12 +37,12 @@ pub struct Cli {
 enum Command {
     /// Run the daemon
     Serve(Serve),
-    /// Pools requested by Docker
+    /// List address pools requested by Docker
     #[command(subcommand)]
     Pool(PoolCommand),
     /// Release pools without a Docker network, left by lost calls
     Reconcile(Reconcile),
-    /// Granted and reserved addresses
+    /// List granted and reserved addresses
     #[command(subcommand)]
     Lease(LeaseCommand),
 }
@@ -53,7 +54,7 @@ struct Serve {
     socket: PathBuf,
     #[command(flatten)]
     database: Database,
-    /// Subnet and prefix length of the pools allocated from it, for networks without --subnet. Can be repeated
+    /// Subnet to allocate default pools from, and their prefix length (repeatable)
     #[arg(long, value_name = "CIDR,SIZE")]
     default_pool: Vec<DefaultPool>,
     /// Seconds until a lease without an endpoint is released
@@ -89,24 +90,24 @@ struct Reconcile {
 }
 
 /// Runs the command.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
-        Command::Serve(serve) => self::serve(&serve),
+        Command::Serve(serve) => self::serve(&serve, version),
         Command::Reconcile(args) => {
             let unsettled = reconcile::unsettled_since();
             let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let store = Store::open(&args.database.db)?;
             let repairs =
                 reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
-            table::print(&repairs, args.json)
+            table::print_changes(&repairs, args.json)
         }
         Command::Pool(PoolCommand::List(list)) => list.run("pool"),
         Command::Lease(LeaseCommand::List(list)) => list.run("lease"),
     }
 }
 
-fn serve(args: &Serve) -> Result<()> {
-    daemon::start("ciao-ipam", env!("CARGO_PKG_VERSION"));
+fn serve(args: &Serve, version: &str) -> Result<()> {
+    daemon::start("ciao-ipam", version);
     let _lock = daemon::lock(&args.database.db, "ciao-ipam")?;
     let mut sockets = daemon::Sockets::default();
     let listener = sockets.next(&args.socket)?;

@@ -3,9 +3,11 @@
 
 use std::process::ExitCode;
 
-use ciao_ipam::cli::{Cli, run};
-use clap::Parser;
+use ciao_common::cli::exit::exit_code;
+use ciao_common::cli::version::{parse, version};
+use ciao_ipam::cli::run;
 
 fn main() -> ExitCode {
-    ciao_common::cli::exit::exit_code("ciao-ipam", run(Cli::parse()))
+    let version = version(option_env!("CIAO_COMMIT"));
+    exit_code("ciao-ipam", run(parse(version), version))
 }

@@ -3,9 +3,11 @@
 
 use std::process::ExitCode;
 
-use ciao_netdriver::cli::{Cli, run};
-use clap::Parser;
+use ciao_common::cli::exit::exit_code;
+use ciao_common::cli::version::{parse, version};
+use ciao_netdriver::cli::run;
 
 fn main() -> ExitCode {
-    ciao_common::cli::exit::exit_code("ciao-net", run(Cli::parse()))
+    let version = version(option_env!("CIAO_COMMIT"));
+    exit_code("ciao-net", run(parse(version), version))
 }

@@ -47,7 +47,7 @@ fn everything_can_be_listed_while_it_runs() {
         sql(&host, "SELECT subnets, gateways, endpoints FROM network WHERE tenant = 'red'"),
         "10.5.0.0/24|10.5.0.1|1"
     );
-    assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "none", "records and kernel agree");
+    assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "nothing to do", "records and kernel agree");
     assert_eq!(host.sh("ciao-net reconcile --json").unwrap(), "[]");
 
     let id = sql(&host, "SELECT id FROM vnic WHERE instance = 'web'");

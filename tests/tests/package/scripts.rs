@@ -24,7 +24,15 @@ fn purging_leaves_the_files_of_the_host_as_before() {
     let before = host.sh(FILES).unwrap();
     host.sh("dpkg -i /root/0.deb").unwrap();
     assert!(host.sh("getent group ciao").unwrap().starts_with("ciao:"));
-    host.sh("ciao-net --version; ciao-ipam --version").unwrap();
+    for (program, line) in
+        ["ciao-net", "ciao-ipam"].iter().zip(host.sh("ciao-net --version; ciao-ipam --version").unwrap().lines())
+    {
+        let version = line.strip_prefix(&format!("{program} {}", env!("CARGO_PKG_VERSION")));
+        let commit = version.unwrap().strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+        let is_commit =
+            commit.is_some_and(|hash| hash.len() == 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert!(version == Some("") || is_commit, "{line}");
+    }
     // What an administrator changed stays, over an upgrade and a removal.
     host.sh("echo 'CIAO_NET_OPTIONS=\"--scope local\"' >/etc/default/ciao-net; rm /etc/default/ciao-ipam").unwrap();
     host.sh("dpkg -i /root/1.deb; dpkg -i --force-downgrade /root/0.deb; dpkg -r ciao").unwrap();

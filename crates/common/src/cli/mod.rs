@@ -4,3 +4,4 @@
 pub mod client;
 pub mod exit;
 pub mod table;
+pub mod version;

@@ -24,7 +24,7 @@ pub struct Database {
 /// Options of all lists.
 #[derive(Args, Debug)]
 pub struct List {
-    /// List only this tenant's
+    /// Limit the list to this tenant
     #[arg(long)]
     tenant: Option<TenantId>,
     #[command(flatten)]
@@ -44,8 +44,17 @@ impl List {
 
 /// Prints `rows`, with their keys as columns.
 pub fn print<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
+    print_rows(rows, json, "none")
+}
+
+/// As [`print`], for what was changed or would be.
+pub fn print_changes<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
+    print_rows(rows, json, "nothing to do")
+}
+
+fn print_rows<T: Serialize>(rows: &[T], json: bool, empty: &str) -> Result<()> {
     let values = serde_json::to_value(rows).context("serialize rows")?;
-    let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values) };
+    let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values).unwrap_or(empty.to_owned()) };
     writeln!(std::io::stdout(), "{text}").context("write to stdout")
 }
 
@@ -62,17 +71,14 @@ fn blank() -> Table {
     table
 }
 
-fn table(rows: &Value) -> String {
+fn table(rows: &Value) -> Option<String> {
     let rows: Vec<_> = rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-    let Some(first) = rows.first() else {
-        return "none".into();
-    };
     let mut table = blank();
-    table.set_header(first.keys().map(|key| key.to_uppercase().replace('_', " ")));
+    table.set_header(rows.first()?.keys().map(|key| key.to_uppercase().replace('_', " ")));
     for row in &rows {
         table.add_row(row.values().map(cell));
     }
-    table.trim_fmt()
+    Some(table.trim_fmt())
 }
 
 fn fields(value: &Value) -> String {
@@ -101,8 +107,8 @@ mod tests {
     fn a_table_has_a_column_per_key_and_a_dash_for_missing_values() {
         let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
         let lines: Vec<String> =
-            table(&rows).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+            table(&rows).unwrap().lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(lines, ["TENANT POOL ID REFS", "acme - 2"]);
-        assert_eq!(table(&serde_json::json!([])), "none");
+        assert_eq!(table(&serde_json::json!([])), None);
     }
 }

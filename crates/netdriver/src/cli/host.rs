@@ -18,9 +18,9 @@ use crate::uninstall;
 pub(super) enum HostCommand {
     /// List the hosts of the cluster
     List(remote::Hosts),
-    /// Show the host's settings that were changed since it was started
+    /// Show the host's settings that were changed since boot
     Show(Show),
-    /// Remove ciao's rules and put the host's settings back; the daemon must not run
+    /// Remove ciao's rules and restore the host's settings (stop the daemon first)
     Restore(Restore),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Show {
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// Remove tenants' network namespaces and links too, and the VNICs that launchers made
+    /// Also remove tenants' network namespaces and links, and launchers' VNICs
     #[arg(long)]
     remove_vnics: bool,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub(super) fn run(command: &HostCommand) -> Result<()> {
             let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net").context("restore the host")?;
             let _lock = daemon::lock(&args.database.db, "ciao-net")?;
             let store = Store::open(&args.database.db)?;
-            table::print(&uninstall::restore(&store, &kernel, args.remove_vnics)?, args.json)
+            table::print_changes(&uninstall::restore(&store, &kernel, args.remove_vnics)?, args.json)
         }
     }
 }

@@ -24,6 +24,10 @@ use ciao_common::cli::client::Client;
 const CREATED_WITHIN: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(50);
 
+/// In two lines: clap does not wrap it.
+pub(super) const USAGE: &str = "ciao-net launch [OPTIONS] --tenant <TENANT> --instance <INSTANCE>
+           --subnet <CIDR> --ip <ADDRESS> --mac <MAC> <IMAGE> [COMMAND]...";
+
 #[derive(Args)]
 pub(super) struct Launch {
     #[command(flatten)]

@@ -25,8 +25,7 @@ Examples:
   docker network create -d ciao-net -o tenant=acme \\
       --ipam-driver ciao-ipam --ipam-opt tenant=acme app";
 
-/// Docker network plugin with tenants in network namespaces and VNICs created before
-/// their containers
+/// Docker network plugin: a network namespace per tenant, VNICs before containers
 #[derive(Parser)]
 #[command(name = "ciao-net", version, after_help = EXAMPLES)]
 pub struct Cli {
@@ -42,32 +41,30 @@ enum Command {
     #[command(subcommand)]
     Vnic(vnic::Command),
     /// Create a VNIC, its Docker network if needed, and a container on it
+    #[command(override_usage = launch::USAGE)]
     Launch(Box<launch::Launch>),
     /// Remove an instance: its container, VNICs, and unused Docker networks
     Terminate(terminate::Terminate),
     /// List or show Docker networks of driver ciao-net
     #[command(subcommand)]
     Network(network::NetworkCommand),
-    /// List containers' endpoints on these networks
+    /// List container endpoints on networks of driver ciao-net
     #[command(subcommand)]
     Endpoint(network::EndpointCommand),
     /// List or show addresses of tenants on other hosts
     #[command(subcommand)]
     Remote(remote::Command),
-    /// Reconcile the database with the kernel, as the daemon does at its start
+    /// Reconcile the database with the kernel, as the daemon does at startup
     Reconcile(reconcile::Reconcile),
-    /// Show what was changed of the host itself
+    /// Show or restore the host's settings that ciao-net changed
     #[command(subcommand)]
     Host(host::HostCommand),
 }
 
-/// Runs the command.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn run(cli: Cli) -> Result<()> {
+/// Runs the command of a program of that version.
+pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
-        Command::Serve(args) => serve::run(&args),
+        Command::Serve(args) => serve::run(&args, version),
         Command::Vnic(command) => vnic::run(command),
         Command::Launch(args) => launch::launch(*args),
         Command::Terminate(args) => terminate::terminate(&args),

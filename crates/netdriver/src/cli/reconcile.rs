@@ -15,7 +15,7 @@ pub(super) struct Reconcile {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Query Docker's networks too, and remove the records of unknown ones
+    /// Also remove records of networks and endpoints unknown to Docker
     #[arg(long)]
     docker: bool,
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Reconcile) -> Result<()> {
     let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
     let done = args.control.client()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's reply")?;
-    table::print(&repairs, args.json)?;
+    table::print_changes(&repairs, args.json)?;
     let failed = repairs.iter().filter(|repair| repair.error.is_some()).count();
     ensure!(failed == 0, "{failed} of {} repairs failed: see column \"error\"", repairs.len());
     Ok(())

@@ -55,8 +55,8 @@ pub(super) struct Serve {
     reconcile_every: u64,
 }
 
-pub(super) fn run(args: &Serve) -> Result<()> {
-    daemon::start("ciao-net", env!("CARGO_PKG_VERSION"));
+pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
+    daemon::start("ciao-net", version);
     let files = daemon::raise_file_limit()?;
     let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;

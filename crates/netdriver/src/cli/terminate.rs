@@ -18,7 +18,7 @@ use crate::launcher::{DeletionReply, VnicReply};
 pub(super) struct Terminate {
     /// Name of the instance
     instance: InstanceId,
-    /// Tenant of the instance, if several tenants have one of this name
+    /// Tenant of the instance, if its name is not unique
     #[arg(long)]
     tenant: Option<TenantId>,
     #[command(flatten)]

@@ -10,11 +10,16 @@ use serde_json::Value;
 use super::control::Control;
 use crate::launcher::VnicRequest;
 
+/// In two lines: clap does not wrap it.
+const USAGE: &str = "ciao-net vnic create [OPTIONS] --tenant <TENANT> --instance <INSTANCE>
+           --subnet <CIDR> --ip <ADDRESS> --mac <MAC>";
+
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Create a VNIC: veth pair, MAC address, bridge
     ///
-    /// Prints the VNIC, and the Docker network to create for it.
+    /// Prints the VNIC and the Docker network to create for it.
+    #[command(override_usage = USAGE)]
     Create(Box<Create>),
     /// List VNICs
     List(List),
@@ -50,7 +55,7 @@ pub(super) struct Show {
 pub(super) struct Delete {
     /// ID of the VNIC
     id: VnicId,
-    /// Delete it even if a running container uses it
+    /// Delete the VNIC even if a running container uses it
     #[arg(long)]
     force: bool,
     #[command(flatten)]

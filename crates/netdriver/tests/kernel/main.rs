@@ -68,7 +68,7 @@ tests! {
         assert!(shown.contains("mtu 1400") && shown.contains(",UP") && shown.contains("bridge"), "{shown}");
         assert!(kernel.ensure_bridge("ciao-none", &longest, None).is_err());
         let error = kernel.ensure_bridge(RED, &name("lo"), None).unwrap_err().to_string();
-        assert!(error.contains("lo in network namespace ciao-red is a link of another kind"), "{error}");
+        assert!(error.contains("lo in network namespace ciao-red is not a bridge"), "{error}");
         assert!(kernel.is_own_bridge(RED, &longest).unwrap() && !kernel.is_own_bridge(RED, &name("lo")).unwrap());
         run(&format!("ip -n {RED} link add theirs type bridge"));
         assert!(!kernel.is_own_bridge(RED, &name("theirs")).unwrap());
