@@ -29,7 +29,7 @@ pub(crate) fn is_joining(endpoint: &Endpoint) -> bool {
 pub(crate) fn lookup(tx: &Tx<'_>, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
     let endpoint = tx.endpoint(id)?.with_context(|| {
         format!(
-            "endpoint {} is unknown: it was deleted, or another ciao-net made it; start the container again",
+            "endpoint {} is unknown: it was deleted, or created by another ciao-net; start the container again",
             id.short()
         )
     })?;
@@ -93,7 +93,7 @@ impl Driver {
             LinkLocation::Host(_) if is_joining(&endpoint) => return Ok(false),
             LinkLocation::Host(_) | LinkLocation::Absent => {}
         }
-        log::info!("endpoint {} is stale, its container is gone: its ports are assigned to another one", id.short());
+        log::info!("endpoint {} is stale, its container no longer exists: its ports are reassigned", id.short());
         self.detach_same(endpoint)?;
         Ok(true)
     }

@@ -13,7 +13,7 @@ pub(crate) fn refused(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<String>> {
     let Some(namespace) = vnic.namespace.as_deref() else { return Ok(None) };
     if vnic.mac == names::bridge_mac(namespace, &vnic.bridge) {
         let (mac, bridge) = (vnic.mac, &vnic.bridge);
-        return Ok(Some(format!("MAC address {mac} is that of bridge {bridge} itself: give another one")));
+        return Ok(Some(format!("MAC address {mac} is the MAC address of bridge {bridge}: give another one")));
     }
     if vnic.allowed.is_empty() {
         return Ok(None);
@@ -39,7 +39,7 @@ pub(crate) fn refused(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<String>> {
         } else {
             continue;
         };
-        return Ok(Some(format!("further address {address} is {whose}: give another one")));
+        return Ok(Some(format!("additional address {address} is {whose}: give another one")));
     }
     Ok(None)
 }

@@ -33,8 +33,8 @@ impl Contests {
     pub(crate) fn wait<'a>(&'a self, contest: Option<Contest<'a>>, subnet: Subnet) -> Result<Contest<'a>> {
         let refusal = || {
             format!(
-                "networks with subnet {subnet} are created at the same moment, and this engine does not tell which pool is \
-                 whose: create this one again, or pass the tenant to both drivers with --ipam-opt tenant=T -o tenant=T"
+                "several networks with subnet {subnet} are being created, and this engine does not tell which pool belongs to \
+                 which: create this one again, or pass the tenant to both drivers with --ipam-opt tenant=T -o tenant=T"
             )
         };
         let contest = match contest {

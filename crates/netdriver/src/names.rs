@@ -74,13 +74,14 @@ pub fn is_ours(link: &LinkName) -> bool {
 /// It is one that ciao-net or the kernel gives to other links; a character of it means something in a rule.
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     let is_plain = bridge.is_plain() && bridge.as_str().as_bytes()[0] != b'-';
-    ensure!(is_plain, "bridge {:?} may hold letters, digits, '_', '.' and '-' only, and no '-' first", bridge.as_str());
+    ensure!(
+        is_plain,
+        "bridge {:?} may contain only letters, digits, '_', '.' and '-', and may not begin with '-'",
+        bridge.as_str()
+    );
     let is_taken =
         matches!(bridge.as_str(), "lo" | "all" | "default" | INNER_LINK) || is_ours(bridge) || is_tunnel(bridge);
-    ensure!(
-        !is_taken,
-        "bridge {bridge} has a name that ciao-net or the kernel gives to something else: give another one"
-    );
+    ensure!(!is_taken, "bridge {bridge} has a reserved name: give another one");
     Ok(())
 }
 

@@ -70,7 +70,7 @@ const REMOVED: &str = "removed";
 fn tenants(store: &Store, kernel: &dyn Kernel, remove: bool) -> Result<Vec<Restored>> {
     let mut done = Vec::new();
     let mut note = |what: String| {
-        let now = if remove { REMOVED } else { "left, VNICs or networks are on it: --remove-vnics removes it" };
+        let now = if remove { REMOVED } else { "left, in use by VNICs or networks: --remove-vnics removes it" };
         done.push(Restored { what, now: now.to_owned() });
     };
     for name in kernel.namespaces()? {
@@ -103,15 +103,15 @@ fn settings(store: &Store, kernel: &dyn Kernel) -> Result<Vec<Restored>> {
         let used = if family_of(&setting) == Family::V4 { used.0 } else { used.1 };
         let now = kernel.host_setting(&setting)?;
         let now = match now {
-            Some(now) if now != row.after => format!("left at {now}: somebody else changed it since"),
+            Some(now) if now != row.after => format!("left at {now}: changed by something else since"),
             Some(_) if used => format!(
-                "left at {}: the host's firewall has rules in FORWARD, so others may need it. To put it back by hand: {}",
+                "left at {}: the host's firewall has rules in FORWARD, so others may need it. To restore it manually: {}",
                 row.after,
                 by_hand(&row.name, &setting, &row.before)
             ),
             Some(_) => {
                 kernel.set_host_setting(&setting, &row.before)?;
-                format!("{} again", row.before)
+                format!("restored to {}", row.before)
             }
             None => "gone".to_owned(),
         };

@@ -35,8 +35,8 @@ impl UplinkPool {
         for pool in [self.v4, self.v6] {
             ensure!(
                 !subnet.overlaps(pool),
-                "subnet {subnet} overlaps {pool}, where tenants' ways to the host have their addresses: \
-                 give another subnet, or ciao-net another --uplink-pool"
+                "subnet {subnet} overlaps {pool}, the address pool of the uplinks: \
+                 give another subnet, or start ciao-net with another --uplink-pool"
             );
         }
         Ok(())
@@ -48,7 +48,7 @@ impl UplinkPool {
             let first = pool.range().first + 2 * u128::from(number);
             ensure!(
                 first < pool.range().last,
-                "the uplink pool {pool} is used up, by tenants or the host itself: give ciao-net another --uplink-pool"
+                "the uplink pool {pool} is exhausted: start ciao-net with another --uplink-pool"
             );
             Subnet::new(pool.family().address(first), pool.family().bits() - 1)
         };

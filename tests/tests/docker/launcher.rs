@@ -116,7 +116,7 @@ fn to_terminate_an_instance_removes_no_other_container_of_its_name() {
     launch(&host, "red", "web", 2, "");
     host.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "600"]).unwrap();
     refused(&host, "ciao-net terminate web --tenant blue", &["instance web of tenant blue is unknown", "vnic list"]);
-    refused(&host, "ciao-net terminate db", &["instance db is unknown", "nothing is removed", "docker rm"]);
+    refused(&host, "ciao-net terminate db", &["instance db is unknown", "nothing was removed", "docker rm"]);
 
     // With a VNIC of its own, but on none of the containers that are called so.
     for (instance, last) in [("web", 2), ("db", 3)] {

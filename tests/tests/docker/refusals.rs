@@ -32,12 +32,12 @@ fn settles(host: &Host, before: &str, after: &str) {
 fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
     let host = shared();
     for (options, words) in [
-        ("-o brigde=br1", &["unknown option", "brigde", "ciao-net knows tenant, bridge"][..]),
+        ("-o brigde=br1", &["unknown option", "brigde", "options of ciao-net are tenant, bridge"][..]),
         ("--ipam-opt tenat=acme", &["unknown option", "tenat", "options of ciao-ipam are tenant"]),
         ("--ipam-opt tenant=acme --subnet 10.5.0.0/24", &["for tenant acme", "-o tenant=acme"]),
         ("-o tenant=../x --ipam-opt tenant=x", &["tenant", "../x"]),
         ("-o bridge=a-bridge-with-many-letters", &["a-bridge-with-many-letters", "15"]),
-        ("-o bridge=lo", &["bridge lo has a name that ciao-net or the kernel gives to something else"]),
+        ("-o bridge=lo", &["bridge lo has a reserved name"]),
         ("-o host_bridge=docker0 -o egress=nat", &["egress=nat"]),
         ("-o com.docker.network.driver.mtu=67", &["MTU 67 is not between 68 and 65535"]),
         (
@@ -46,7 +46,7 @@ fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
         ),
         ("-o egress=NAT", &["option egress=NAT: egress is one of nat, gateway, docker, none"]),
         ("--subnet 10.5.0.0/24 -o routes=10.9.0.0/16=10.6.0.1", &["10.6.0.1 is in no subnet of the network"]),
-        ("-o routes=0.0.0.0/0=10.5.0.9", &["--gateway is for everything else"]),
+        ("-o routes=0.0.0.0/0=10.5.0.9", &["the default route is --gateway's"]),
         ("--subnet 169.254.70.0/24", &["169.254.70.0/24 overlaps 169.254.64.0/18", "--uplink-pool"]),
         ("--internal -o egress=nat", &["egress=nat", "--internal"]),
         ("-o cnci=192.0.2.9 -o egress=nat", &["cnci", "egress=nat"]),

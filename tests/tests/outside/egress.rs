@@ -125,5 +125,9 @@ fn an_uplink_has_no_address_of_a_subnet_of_the_hosts() {
         network(&host, name, name, "").unwrap();
     }
     let create = "docker network create -d ciao-net --ipam-driver ciao-ipam five";
-    refused(&host, create, &["the uplink pool 10.200.0.0/28 is used up", "give ciao-net another --uplink-pool"]);
+    refused(
+        &host,
+        create,
+        &["the uplink pool 10.200.0.0/28 is exhausted", "start ciao-net with another --uplink-pool"],
+    );
 }

@@ -69,7 +69,7 @@ impl LaunchLock {
                 Ok(()) => return Ok(()),
                 Err(TryLockError::WouldBlock) if since.elapsed() < self.patience => sleep(TICK),
                 Err(TryLockError::WouldBlock) => bail!(
-                    "another launch or terminate holds {} for {} seconds: see \"fuser -v {0}\"",
+                    "another launch or terminate has held {} for {} seconds: see \"fuser -v {0}\"",
                     self.path.display(),
                     self.patience.as_secs()
                 ),
@@ -99,7 +99,10 @@ mod tests {
         first.shared().unwrap();
         second.shared().unwrap();
         let error = format!("{:#}", second.exclusive().unwrap_err());
-        assert!(error.contains("another launch or terminate holds") && error.contains("control.sock.lock"), "{error}");
+        assert!(
+            error.contains("another launch or terminate has held") && error.contains("control.sock.lock"),
+            "{error}"
+        );
         first.release().unwrap();
         second.exclusive().unwrap();
         assert!(first.shared().is_err());

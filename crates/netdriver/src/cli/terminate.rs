@@ -38,8 +38,8 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
     if vnics.is_empty() {
         let of = args.tenant.as_ref().map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
         bail!(
-            "instance {}{of} is unknown, nothing is removed: see \"ciao-net vnic list\"; remove a container without \
-             VNIC by \"docker rm\"",
+            "instance {}{of} is unknown, nothing was removed: see \"ciao-net vnic list\"; remove a container without \
+             a VNIC with \"docker rm\"",
             args.instance
         );
     }
@@ -49,7 +49,7 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
             docker
                 .remove_container(container["Id"].as_str().context("read Docker's reply: the container has no id")?)?;
         } else {
-            let note = format!("container {} is on no VNIC of the instance: not removed", args.instance);
+            let note = format!("container {} uses no VNIC of the instance: not removed", args.instance);
             writeln!(std::io::stderr(), "ciao-net: {note}").context("write to stderr")?;
         }
     }

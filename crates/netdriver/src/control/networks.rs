@@ -12,14 +12,14 @@ pub(super) fn show(driver: &Driver, prefix: &str) -> Result<Reply, Failure> {
     let mut networks = driver.store.read(|tx| tx.networks())?;
     networks.retain(|network| network.id.as_str().starts_with(prefix));
     if networks.len() > 1 {
-        return Err(Failure(404, format!("several networks' ids begin with {prefix}: give more of the id")));
+        return Err(Failure(404, format!("prefix {prefix} matches several networks: give a longer prefix")));
     }
     let Some(network) = networks.pop() else {
         return Err(Failure(
             404,
             format!(
-                "no network of ciao-net has an id that begins with {prefix}: see \"ciao-net network list\". A name is \
-                 not enough, because Docker sends drivers only ids: \"docker network ls\" shows both"
+                "no network of ciao-net has ID prefix {prefix}: see \"ciao-net network list\". Docker sends drivers no network names; \
+                 \"docker network ls\" shows both"
             ),
         ));
     };

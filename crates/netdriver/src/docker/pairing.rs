@@ -64,9 +64,7 @@ pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> R
         return Ok(Pairing::Pool(Box::new(pool)));
     }
     if let Some(other) = free.iter().find_map(|pool| pool.set.tenant.as_ref()) {
-        bail!(
-            "ciao-ipam holds subnet {subnet} for tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}"
-        );
+        bail!("ciao-ipam has a pool {subnet} of tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}");
     }
     if space.nonce().is_empty() {
         return Ok(Pairing::Foreign);
@@ -117,7 +115,7 @@ pub(crate) fn settle(tx: &Tx<'_>, network: &Network, address: IpAddr) -> Result<
     let Some(subnet) = network.subnets.iter().find(|subnet| subnet.subnet.contains(address)) else { return Ok(()) };
     let Some(mine) = subnet.set_id else { return Ok(()) };
     let Some((right, paired_with)) = tx.own_set_holding(mine, subnet.subnet, address)? else { return Ok(()) };
-    log::info!("network {} is on another set of addresses of {}: corrected", network.id.short(), subnet.subnet);
+    log::info!("network {} uses another address pool of {}: corrected", network.id.short(), subnet.subnet);
     if let Some(other) = paired_with {
         tx.set_network_set(&other, subnet.subnet, mine)?;
     }
@@ -142,7 +140,7 @@ pub(crate) fn settle_released(tx: &Tx<'_>, network: &Network) -> Result<()> {
         let left = tx.pools_without_network(described.space.scope(), subnet.subnet)?;
         if let Some(pool) = left.iter().find(|pool| pool.set.tenant.is_none() && pool.nonce == described.space.nonce())
         {
-            log::info!("network {} is on another set of addresses of {}: corrected", network.id.short(), subnet.subnet);
+            log::info!("network {} uses another address pool of {}: corrected", network.id.short(), subnet.subnet);
             tx.set_network_set(&network.id, subnet.subnet, pool.set.id)?;
         }
     }

@@ -62,10 +62,14 @@ impl Driver {
         match self.fabric.kernel.locate(&fabric::veth(vnic))? {
             LinkLocation::Host(Some(mac)) if mac == vnic.mac => Ok(()),
             LinkLocation::Container => {
-                bail!("link {} of VNIC {} is in a running container: stop that one first", vnic.container_link, vnic.id)
+                bail!(
+                    "link {} of VNIC {} is in a running container: stop that container first",
+                    vnic.container_link,
+                    vnic.id
+                )
             }
             LinkLocation::Host(_) | LinkLocation::Absent => {
-                log::info!("links of VNIC {} are gone or changed: made again", vnic.id);
+                log::info!("links of VNIC {} are missing or changed: created again", vnic.id);
                 let _lock = self.fabric.lock(vnic.namespace.as_deref());
                 self.fabric.networks.ensure(network)?;
                 self.fabric.vnics.ensure(vnic).map(drop)

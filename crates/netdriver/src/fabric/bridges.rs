@@ -39,14 +39,14 @@ impl Bridges {
         match (self.kernel.host_link(bridge)?, on_host) {
             (HostLink::Bridge, false) => {
                 log::info!(
-                    "bridge {bridge} of the host is not used for bridge={bridge}: host_bridge={bridge} is for that"
+                    "bridge {bridge} of the host is not used for bridge={bridge}: to use it, give host_bridge={bridge}"
                 );
                 Ok(())
             }
             (HostLink::Absent | HostLink::Other, false) | (HostLink::Bridge, true) => Ok(()),
             (HostLink::Absent, true) => {
                 bail!(
-                    "this host has no bridge {bridge}: create it first, or give bridge={bridge}, which ciao-net makes"
+                    "this host has no bridge {bridge}: create it first, or give bridge={bridge} for a bridge of ciao-net"
                 )
             }
             (HostLink::Other, true) => {
@@ -60,7 +60,9 @@ impl Bridges {
         let Some(name) = namespace else {
             return match self.kernel.host_link(bridge)? {
                 HostLink::Bridge => self.firewall.sync(Some(bridge)),
-                _ => bail!("bridge {bridge} of this host no longer exists, and is not ciao-net's: create it again"),
+                _ => bail!(
+                    "bridge {bridge} of this host no longer exists, and ciao-net did not create it: create it again"
+                ),
             };
         };
         self.ensure_namespace(name)?;

@@ -39,7 +39,7 @@ impl HostFirewall {
         let found = found.filter(|_| !openings.is_empty());
         if let Some(rule) = found.as_ref().filter(|_| *known != found) {
             log::warn!(
-                "the host's firewall ends with `{rule}`, which tenants' traffic does not pass: accept cu+ before it"
+                "the host's firewall drops tenants' traffic with its rule `{rule}`: accept interfaces cu+ before it"
             );
         }
         *known = found;

@@ -78,7 +78,7 @@ impl HostRules {
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.writing();
         self.kernel.change_elements(&Namespace::Host, elements, change).map(drop).or_else(|error| {
-            log::info!("rules of the host differ from the records ({error:#}): written again");
+            log::info!("rules of the host differ from the database ({error:#}): reloaded");
             self.write()
         })
     }
@@ -118,7 +118,7 @@ impl HostRules {
         let failure = guarded.err().map(|error| format!("{error:#}"));
         if let Some(failure) = failure.as_ref().filter(|failure| state.guard_failure.as_ref() != Some(failure)) {
             log::warn!(
-                "guard the host's rules: {failure}: after a flush of them, tenants are held back a second later"
+                "guard the host's rules: {failure}: after a flush of the rules, tenants are isolated again a second later"
             );
         }
         (state.guard, state.guard_failure) = (wanted, failure);
@@ -128,7 +128,7 @@ impl HostRules {
     fn set_egress_bridges(&self, bridges: &[LinkName]) -> Result<()> {
         let _lock = self.writing();
         self.kernel.run_nft(&Namespace::Host, &rules::egress_bridges_script(bridges)).or_else(|error| {
-            log::info!("rules of the host are not as expected ({error:#}): written again");
+            log::info!("rules of the host differ from the database ({error:#}): reloaded");
             self.write()
         })
     }
@@ -175,7 +175,7 @@ impl HostRules {
         let Err(error) = self.load() else { return Ok(()) };
         let links: Vec<_> = self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link).collect();
         self.kernel.set_down(&Namespace::Host, &links).context("set uplinks down while the host has no rules")?;
-        Err(error.context(format!("{} uplinks are set down until the host's rules are restored", links.len())))
+        Err(error.context(format!("{} uplinks are down until the host's rules are restored", links.len())))
     }
 
     /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it.

@@ -99,7 +99,7 @@ impl HostSettings {
         })?;
         for HostChange { setting, before, after } in changes {
             self.kernel.set_host_setting(&setting, &after).with_context(|| format!("change {setting}"))?;
-            log::warn!("{setting} was {before}: set to {after}, because {why}");
+            log::warn!("{setting} changed from {before} to {after}: {why}");
         }
         Ok(())
     }

@@ -64,8 +64,8 @@ impl PublishedPorts {
     pub(crate) fn hold(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
         ensure!(
             self.held().len() < self.most,
-            "port {number}/{protocol} cannot be published: {} ports are, an open file each, and ciao-net keeps the rest \
-             of its files for other calls: raise LimitNOFILE of its unit",
+            "port {number}/{protocol} cannot be published: {} ports are published already, one open file each: raise LimitNOFILE of \
+             ciao-net.service",
             self.most
         );
         let Some(port) = self.kernel.hold_port(protocol, address, number)? else { return Ok(None) };
@@ -80,7 +80,7 @@ impl PublishedPorts {
             match self.hold(port.protocol, port.host_address, port.host_port) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    log::warn!("published port {}/{} is also used by another program", port.host_port, port.protocol);
+                    log::warn!("published port {}/{} is in use by another program", port.host_port, port.protocol);
                 }
                 Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
             }

@@ -63,7 +63,7 @@ impl Repairer {
             }
             Subject::ContainerLink(vnic) => {
                 let instance = vnic.instance.as_ref().map_or_else(String::new, |instance| format!(" {instance}"));
-                bail!("no link can be given to a running container: restart container{instance}")
+                bail!("a link cannot be added to a running container: restart container{instance}")
             }
         }
     }

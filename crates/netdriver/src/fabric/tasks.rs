@@ -51,7 +51,7 @@ impl Tasks {
     pub(super) fn add(&self, task: Task) {
         let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.send(task).is_err() {
-            log::warn!("the thread that deletes links has ended: the next start deletes what is left");
+            log::warn!("the thread that deletes links has ended: the next start deletes the remaining links");
         }
     }
 

@@ -177,7 +177,7 @@ impl TenantRules {
                 Ok(())
             }
             Err(error) => {
-                log::info!("rules of {namespace} differ from the records ({error:#}): written again");
+                log::info!("rules of {namespace} differ from the database ({error:#}): reloaded");
                 self.write(namespace)
             }
         }
@@ -205,7 +205,7 @@ impl TenantRules {
         let vnics = self.store.read(|tx| self.vnics(tx, namespace))?;
         let links: Vec<_> = vnics.into_iter().map(|vnic| vnic.host_link).collect();
         self.kernel.set_down(&named(namespace), &links).context("set VNICs without rules down")?;
-        Err(error.context(format!("{} VNICs are set down until their rules are restored", links.len())))
+        Err(error.context(format!("{} VNICs are down until their rules are restored", links.len())))
     }
 
     /// The namespace is deleted.

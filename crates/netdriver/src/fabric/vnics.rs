@@ -65,7 +65,7 @@ impl Vnics {
         if !batch.deleted.is_empty()
             && let Err(error) = self.delete(Some(&batch.deleted))
         {
-            log::warn!("delete links: {error:#}: the next reconcile tries again");
+            log::warn!("delete links: {error:#}: retried by the next reconcile");
         }
     }
 
@@ -75,7 +75,7 @@ impl Vnics {
         let made =
             self.restrict(vnic, restrictions).and_then(|()| self.kernel.create_veth(&restricted(vnic, restrictions)));
         made.or_else(|error| {
-            log::info!("links of VNIC {} cannot be made at once ({error:#}): checking its bridge", vnic.id);
+            log::info!("links of VNIC {} cannot be created ({error:#}): checking its bridge", vnic.id);
             self.ensure(vnic).map(drop)
         })?;
         self.tunnels.arrived(vnic)?;

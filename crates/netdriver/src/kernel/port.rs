@@ -30,14 +30,14 @@ pub trait Ports {
             Ok(port) => Ok(Some(port)),
             Err(Errno::EADDRINUSE) => Ok(None),
             Err(Errno::EADDRNOTAVAIL) => {
-                bail!("{address} is not an address of this host: publish the port on one that it has")
+                bail!("{address} is not an address of this host: publish the port on one of its addresses")
             }
             Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT | Errno::EAFNOSUPPORT) => {
                 bail!("this kernel does not support {protocol} at {address}: port {number} cannot be published")
             }
             Err(Errno::EMFILE | Errno::ENFILE) => bail!(
-                "ciao-net has no file left to hold port {number}/{protocol} with, one for each port and family: raise \
-                 LimitNOFILE of its unit, or publish fewer ports"
+                "ciao-net cannot open a file to reserve port {number}/{protocol}, one per port and family: raise \
+                 LimitNOFILE of ciao-net.service, or publish fewer ports"
             ),
             Err(errno) => Err(Error::new(errno).context(format!("hold port {number}/{protocol} at {address}"))),
         }

@@ -76,7 +76,8 @@ impl Driver {
             return Ok(Deletion::Deleted(DeletionReply::default()));
         };
         if !force && self.fabric.kernel.locate(&fabric::veth(&vnic))? == LinkLocation::Container {
-            let sentence = format!("VNIC {id} is in use by a running container: stop it first, or force the deletion");
+            let sentence =
+                format!("VNIC {id} is in use by a running container: stop the container first, or use --force");
             return Ok(Deletion::InUse(sentence));
         }
         self.remove(&vnic)?;
@@ -96,7 +97,7 @@ impl Driver {
         let detached = self.store.write(move |tx| {
             let detached = match tx.endpoint_of_vnic(&id)? {
                 Some(endpoint) => {
-                    log::info!("endpoint {} is deleted with its VNIC {id}", endpoint.id.short());
+                    log::info!("endpoint {} deleted with its VNIC {id}", endpoint.id.short());
                     attachment::detach(tx, &endpoint)?
                 }
                 None => Detached::default(),

@@ -79,7 +79,7 @@ fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Creation<Vnic> {
         Creation::Existing(vnic)
     } else {
         Creation::Conflict(format!(
-            "instance {} has VNIC {} with address {address} and another MAC address ({}), MTU, gateway, bridge, rate, or further address: delete it first",
+            "instance {} has VNIC {} with address {address} and a different MAC address ({}), MTU, gateway, bridge, rate or additional address: delete it first",
             request.instance, vnic.id, vnic.mac
         ))
     }
@@ -117,7 +117,7 @@ fn contradicts(tx: &Tx<'_>, request: &VnicRequest) -> Result<Option<String>> {
             && ours != theirs
         {
             let sentence =
-                format!("subnet {other} has gateway {theirs}, not {ours}: leave the gateway away, or give that one");
+                format!("subnet {other} has gateway {theirs}, not {ours}: omit the gateway, or give that one");
             return Ok(Some(sentence));
         }
     }

@@ -170,7 +170,7 @@ impl VnicRequest {
         match (self.subnet6, self.address6) {
             (None, None) => {}
             (Some(subnet), Some(address)) => {
-                ensure!(subnet.network().is_ipv6(), "subnet6 {subnet} is no IPv6 subnet");
+                ensure!(subnet.network().is_ipv6(), "subnet6 {subnet} is not an IPv6 subnet");
                 ensure!(self.subnet.network().is_ipv4(), "subnet {} with subnet6 must be an IPv4 subnet", self.subnet);
                 subnet.check_for_hosts(None)?;
                 inside(subnet, address)?;
@@ -182,7 +182,7 @@ impl VnicRequest {
             let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
             ensure!(
                 !name.is_empty() && name.bytes().all(good) && name.as_bytes()[0].is_ascii_alphanumeric(),
-                "network {name:?} is no name that Docker takes: letters, digits, '_', '.' and '-'"
+                "network {name:?} is not a valid Docker network name: use letters, digits, '_', '.' and '-'"
             );
         }
         Ok(self)

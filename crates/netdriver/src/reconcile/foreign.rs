@@ -38,8 +38,8 @@ impl Driver {
             for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
                 // As after the restore of an old database. Its container is not cut off from what it listens to.
                 log::warn!(
-                    "reconcile: link {link} in network namespace {name} is a container's that no record stands for: left \
-                     alone, but what it sends is dropped; start the container again"
+                    "reconcile: link {link} in network namespace {name} belongs to a container that is not recorded: left \
+                     unchanged, its traffic is dropped; restart the container"
                 );
             }
             self.delete_foreign_tunnels(repairs, name, &links)?;
@@ -48,7 +48,7 @@ impl Driver {
         if links.iter().any(names::is_vnic_link) {
             // As with a lost or exchanged database: better a namespace too many than a container cut off.
             log::warn!(
-                "reconcile: network namespace {name} has links of containers that no record stands for: left alone"
+                "reconcile: network namespace {name} has links of containers that are not recorded: left unchanged"
             );
             return Ok(());
         }

@@ -172,7 +172,7 @@ fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
     let mut blocked_by = None;
     for fault in faults {
         let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match blocked_by {
-            Some(first) => Err(anyhow!("waits for {first}")),
+            Some(first) => Err(anyhow!("not attempted: {first} is not repaired")),
             None => driver.fabric.repairer.repair(fault),
         });
         if !ok && fault.blocks_others() && blocked_by.is_none() {

@@ -33,7 +33,7 @@ impl Watcher {
     pub fn new(driver: Arc<Driver>, period: Duration) -> Self {
         let reports = driver.fabric.kernel.watch();
         let reports = reports
-            .inspect_err(|error| log::warn!("{error:#}: changes are seen within {WITHOUT_REPORTS:?} and not at once"));
+            .inspect_err(|error| log::warn!("{error:#}: changes are detected by polling, within {WITHOUT_REPORTS:?}"));
         let now = Instant::now();
         Self { driver, reports: reports.ok(), waiting: Changes::default(), looked: now, period, due: now + period }
     }

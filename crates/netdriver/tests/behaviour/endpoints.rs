@@ -134,7 +134,7 @@ fn with_vnics_required_a_missing_vnic_is_an_error_that_says_how_to_make_it() {
     let error = refused(&b, &endpoint("e1", "n1", "192.168.111.2/24", ""));
     assert_eq!(
         error,
-        "no VNIC has address 192.168.111.2 on bridge br1, and the network has vnics=required: make one first with \
+        "no VNIC has address 192.168.111.2 on bridge br1, and the network has vnics=required: create one first with \
          \"ciao-net vnic create --tenant acme --instance I --subnet 192.168.111.0/24 --ip 192.168.111.2 --mac M\""
     );
     b.vnic(&instance_i1());
@@ -151,7 +151,7 @@ fn the_same_endpoint_again_is_a_success_and_with_other_content_an_error() {
     assert_eq!((b.rows(), b.kernel.state()), (rows, state));
     for other in ["192.168.111.3/24", ""] {
         let error = refused(&b, &endpoint("e1", "n1", other, ""));
-        assert_eq!(error, "endpoint e10000000000 exists with other content");
+        assert_eq!(error, "endpoint e10000000000 exists with different parameters");
     }
     refused(&b, &endpoint("e1", "n1", "192.168.111.2/24", MAC));
 }

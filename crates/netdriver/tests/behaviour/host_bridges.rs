@@ -29,7 +29,7 @@ fn an_existing_bridge_of_the_host_is_used_and_left_alone() {
     assert_eq!(b.kernel.state(), before);
     let error =
         b.call("CreateNetwork", &network("n1", &[SUBNET], &[("host_bridge", "lan0"), ("egress", "nat")])).unwrap_err();
-    assert!(error.contains("is the host's own"), "{error}");
+    assert!(error.contains("is a bridge of the host"), "{error}");
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_link_of_the_host_that_is_no_bridge_is_refused() {
     let rows = b.rows();
     for (name, expected) in [
         ("eth0", "eth0 is a link of this host but not a bridge: give another host_bridge"),
-        ("lan9", "this host has no bridge lan9: create it first, or give bridge=lan9, which ciao-net makes"),
+        ("lan9", "this host has no bridge lan9: create it first, or give bridge=lan9 for a bridge of ciao-net"),
     ] {
         let error = b.call("CreateNetwork", &network("n1", &[SUBNET], &[("host_bridge", name)])).unwrap_err();
         assert_eq!(error, expected);

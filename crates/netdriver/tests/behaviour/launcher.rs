@@ -125,7 +125,7 @@ fn further_addresses_and_mac_addresses_that_would_break_the_tenant_are_refused()
     let bridge = b.store.read(|tx| tx.vnics(None)).unwrap().remove(0).bridge;
     let mac = ciao_netdriver::names::bridge_mac("ciao-acme", &bridge).to_string();
     let error = refused(&b, &vnic("acme", "i3", SUBNET, "192.168.111.4", &mac), 409);
-    assert!(error.contains(&mac) && error.contains("that of bridge"), "{error}");
+    assert!(error.contains(&mac) && error.contains("MAC address of bridge"), "{error}");
     b.assert_consistent();
 }
 

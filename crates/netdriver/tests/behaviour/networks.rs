@@ -46,7 +46,7 @@ fn the_same_network_again_is_a_success_and_the_same_id_with_other_content_an_err
     let (rows, state) = (b.rows(), b.kernel.state());
     b.ok("CreateNetwork", &body);
     let error = b.call("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "other")])).unwrap_err();
-    assert_eq!(error, "network n10000000000 exists with other options or subnets");
+    assert_eq!(error, "network n10000000000 exists with different options or subnets");
     assert_eq!((b.rows(), b.kernel.state()), (rows, state));
 }
 
@@ -255,7 +255,7 @@ fn a_network_that_its_namespace_could_not_route_is_refused() {
             &[("routes", "10.0.0.0/8=192.168.112.1")],
             "192.168.112.1 is in no subnet of the network (192.168.111.0/24)",
         ),
-        (SUBNET, &[("routes", "192.168.111.0/24")], "that is the network itself"),
+        (SUBNET, &[("routes", "192.168.111.0/24")], "this is a subnet of the network itself"),
         (SUBNET, &[("routes", "0.0.0.0/0=192.168.111.9")], "--gateway"),
     ] {
         let error = b.call("CreateNetwork", &network("n1", &[subnet], options)).unwrap_err();
@@ -274,7 +274,7 @@ fn a_network_is_shown_by_the_beginning_of_its_id() {
     b.ok("CreateNetwork", &network("ab2", &[SUBNET], &[]));
     let show = |id: &str| b.launcher("GET", &format!("/v1/networks/{id}"), b"");
     assert_eq!(show("ab1").1["id"], json!(id("ab1")));
-    for (prefix, expected) in [("ab", "several networks' ids begin with ab"), ("app", "docker network ls")] {
+    for (prefix, expected) in [("ab", "prefix ab matches several networks"), ("app", "docker network ls")] {
         let (status, answer) = show(prefix);
         assert!(status == 404 && answer["error"].as_str().unwrap().contains(expected), "{answer}");
     }

@@ -197,7 +197,7 @@ fn a_port_that_cannot_be_published_is_refused() {
         ("n3", "e3", binding(6, (0, 0), ""), "egress=none"),
         ("red", "red1", binding(6, (0, 0), "203.0.113.7"), "not an address of this host"),
         ("red", "red1", binding(6, (0, 0), "::1"), "no address of that family"),
-        ("red", "red1", binding(1, (0, 0), ""), "protocol 1 has no ports"),
+        ("red", "red1", binding(1, (0, 0), ""), "protocol 1 cannot be published"),
     ] {
         let error = b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding])).unwrap_err();
         assert!(error.contains(expected), "{error}");

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::requests::{names_of, network, vnic};
 
 #[test]
-fn the_host_leads_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone() {
+fn the_host_routes_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone() {
     let b = Bench::new();
     let routed = |name: &str, tenant: &str| {
         let subnets = ["10.1.0.0/24", "2001:db8:1::/64"];
@@ -18,7 +18,7 @@ fn the_host_leads_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone
     routed("n1", "red").unwrap();
     let rows = b.rows();
     let error = routed("n2", "blue").unwrap_err();
-    assert!(error.contains("the host leads 2001:db8:1::/64 to network n10000000000 already"), "{error}");
+    assert!(error.contains("the host already routes 2001:db8:1::/64 to network n10000000000"), "{error}");
     assert_eq!(b.rows(), rows);
     b.ok("DeleteNetwork", &json!({ "NetworkID": names_of("n1", "")["NetworkID"] }));
     routed("n2", "blue").unwrap();
@@ -42,5 +42,5 @@ fn icc_is_refused_on_a_bridge_that_is_not_ours() {
     let error = b
         .call("CreateNetwork", &network("n1", &["10.1.0.0/24"], &[("host_bridge", "lan0"), ("icc", "false")]))
         .unwrap_err();
-    assert!(error.contains("lan0 is the host's own"), "{error}");
+    assert!(error.contains("lan0 is a bridge of the host"), "{error}");
 }

@@ -115,7 +115,7 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
         b.kernel.fail_once_after(passes);
         let rows = b.driver.reconcile(Depth::Changed);
         b.kernel.fail_after(None);
-        let failed = rows.iter().any(|row| row.error.as_ref().is_some_and(|error| error.contains("set down")));
+        let failed = rows.iter().any(|row| row.error.as_ref().is_some_and(|error| error.contains("are down until")));
         failed.then_some(rows).or_else(|| {
             b.kernel.change(|state| *state = good.clone());
             b.kernel.change(|state| drop(state.rules.remove(&inside())));
@@ -125,7 +125,7 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
     });
     let rows = rows.unwrap();
     let row = rows.iter().find(|row| row.what.starts_with("rules of network namespace ciao-red")).unwrap();
-    assert!(row.error.as_ref().unwrap().starts_with("2 VNICs are set down until their rules are restored"), "{row:?}");
+    assert!(row.error.as_ref().unwrap().starts_with("2 VNICs are down until their rules are restored"), "{row:?}");
     let down: Vec<_> = b.kernel.state().down.into_iter().filter(|(_, link)| link.as_str().starts_with("hv")).collect();
     assert_eq!(down.len(), 2, "{rows:?}");
     b.driver.reconcile(Depth::Changed);

@@ -100,7 +100,7 @@ tests! {
         assert_eq!(kernel.namespaces().unwrap(), [RED]);
         assert!(run(&format!("ip -n {RED} link show lo")).contains("alias ciao-net"));
         let error = kernel.ensure_namespace("ciao-theirs").unwrap_err().to_string();
-        assert!(error.contains("ciao-theirs was not made by ciao-net"), "{error}");
+        assert!(error.contains("ciao-theirs was not created by ciao-net"), "{error}");
         assert!(!kernel.has_namespace("ciao-theirs").unwrap());
         kernel.delete_namespace("ciao-theirs").unwrap();
         assert!(attempt("ip -n ciao-theirs link show lo").status.success(), "it is still there");

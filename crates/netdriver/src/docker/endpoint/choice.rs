@@ -63,13 +63,13 @@ pub(super) enum Conflict {
 /// Records an endpoint with its VNIC, or finds it recorded. `decided` is called before it is written.
 pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnce(Recorded)) -> Result<Outcome> {
     let network = tx.network(&request.network)?.with_context(|| {
-        format!("network {} is unknown: it was deleted, or another ciao-net made it", request.network.short())
+        format!("network {} is unknown: it was deleted, or created by another ciao-net", request.network.short())
     })?;
     if let Some(endpoint) = tx.endpoint(&request.id)? {
         let same =
             endpoint.network == request.network && endpoint.address == request.v4 && endpoint.address6 == request.v6;
         let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && request.mac.is_none_or(|mac| mac == vnic.mac));
-        let vnic = vnic.with_context(|| format!("endpoint {} exists with other content", request.id.short()))?;
+        let vnic = vnic.with_context(|| format!("endpoint {} exists with different parameters", request.id.short()))?;
         let links = if vnic.owner == Owner::Docker { Links::Docker } else { Links::Launcher };
         let found = recorded(tx, network, vnic, links)?;
         decided(found.clone());
@@ -142,11 +142,11 @@ fn find_vnic(tx: &Tx<'_>, network: &Network, request: &EndpointRequest) -> Resul
         network.bridge
     );
     if let Some(mac) = request.mac.filter(|mac| *mac != vnic.mac) {
-        bail!("MAC address {mac} is asked for, but VNIC {} has {}: give --mac-address {}", vnic.id, vnic.mac, vnic.mac);
+        bail!("MAC address {mac} is requested, but VNIC {} has {}: give --mac-address {}", vnic.id, vnic.mac, vnic.mac);
     }
     for (asked, has) in [(request.v4, vnic.v4), (request.v6, vnic.v6)] {
         if let (Some(asked), Some((_, has))) = (asked, has) {
-            ensure!(asked == has, "address {asked} is asked for, but VNIC {} has {has}: give --ip {has}", vnic.id);
+            ensure!(asked == has, "address {asked} is requested, but VNIC {} has {has}: give --ip {has}", vnic.id);
         }
     }
     Ok(Some(vnic))
@@ -157,7 +157,9 @@ fn search(tx: &Tx<'_>, network: &Network, request: &EndpointRequest) -> Result<O
         let vnic = tx.vnic(id)?.filter(|vnic| vnic.owner == Owner::Launcher && vnic.tenant == network.tenant);
         return vnic.map(Some).with_context(|| {
             let whose = network.tenant.as_ref().map_or("no tenant", |tenant| tenant.as_str());
-            format!("VNIC {id} is unknown, or not of {whose}, whose network this is: see \"ciao-net vnic list\"")
+            format!(
+                "VNIC {id} is unknown, or not a VNIC of {whose}, which owns the network: see \"ciao-net vnic list\""
+            )
         });
     }
     let Some(tenant) = &network.tenant else { return Ok(None) };
@@ -192,7 +194,7 @@ fn new_vnic(network: &Network, request: &EndpointRequest) -> Result<Vnic> {
         let words = |value: Option<String>, unknown: &str| value.unwrap_or_else(|| unknown.to_owned());
         let shown = words(address.map(|address| address.to_string()), "A");
         bail!(
-            "no VNIC has address {shown} on bridge {}, and the network has vnics=required: make one first with \
+            "no VNIC has address {shown} on bridge {}, and the network has vnics=required: create one first with \
              \"ciao-net vnic create --tenant {} --instance I --subnet {} --ip {shown} --mac {}\"",
             network.bridge,
             words(network.tenant.as_ref().map(ToString::to_string), "T"),

@@ -100,8 +100,8 @@ impl Driver {
             LinkLocation::Absent => true,
         };
         let id = endpoint.id.clone();
-        ensure!(stale, "{what} is in use by endpoint {} of a running container: stop that one first", id.short());
-        log::info!("endpoint {} is stale, its container is gone: {what} is assigned to another one", id.short());
+        ensure!(stale, "{what} is in use by endpoint {} of a running container: stop that container first", id.short());
+        log::info!("endpoint {} is stale, its container no longer exists: {what} is reassigned", id.short());
         self.detach_same(endpoint)
     }
 

@@ -21,7 +21,7 @@ pub(super) fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) 
         );
     }
     let own = subnets.iter().any(|(_, subnet)| subnet.subnet == to);
-    ensure!(!own, "route to {to}: that is the network itself, leave it away");
+    ensure!(!own, "route to {to}: this is a subnet of the network itself, omit it");
     Ok(())
 }
 
@@ -34,7 +34,7 @@ pub(super) fn refuse_routed_twice(tx: &Tx<'_>, network: &Network, subnets: &[Sub
         for theirs in rules::routed6(other) {
             if let Some(ours) = subnets.iter().find(|ours| ours.overlaps(theirs)) {
                 bail!(
-                    "subnet {ours} cannot leave with its own addresses: the host leads {theirs} to network {} already. \
+                    "subnet {ours} cannot be routed (egress6=route): the host already routes {theirs} to network {}. \
                      Give another subnet, or egress6=nat",
                     other.id.short()
                 );

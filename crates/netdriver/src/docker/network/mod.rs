@@ -84,8 +84,8 @@ impl Driver {
         let (network, made) = self.record_network(request, pool)?;
         if made && network.namespace.is_none() {
             log::warn!(
-                "network {} is on bridge {} of the host: its containers are neither isolated nor restricted to their own \
-                 addresses",
+                "network {} is on bridge {} of the host: no isolation and no anti-spoofing for its \
+                 containers",
                 network.id.short(),
                 network.bridge
             );
@@ -131,7 +131,7 @@ impl Driver {
         let detached = self.store.write(move |tx| {
             let mut detached = Vec::new();
             for endpoint in tx.endpoints_of_network(&id)? {
-                log::info!("endpoint {} was left on network {}: deleted with it", endpoint.id.short(), id.short());
+                log::info!("endpoint {} deleted with its network {}", endpoint.id.short(), id.short());
                 detached.push(detach(tx, &endpoint)?);
             }
             tx.delete_network(&id)?;
@@ -154,7 +154,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
     if let Some(network) = tx.network(&request.id)? {
         ensure!(
             network.options == request.fingerprint,
-            "network {} exists with other options or subnets",
+            "network {} exists with different options or subnets",
             request.id.short()
         );
         return Ok(Recorded::Done(Box::new(network), false));
@@ -167,7 +167,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
     };
     ensure!(
         tenant.is_some() || request.options.vnics == VnicPolicy::Auto,
-        "--opt vnics=required needs a tenant, whose launcher makes the VNICs: give -o tenant=T"
+        "--opt vnics=required needs a tenant whose launcher creates the VNICs: give -o tenant=T"
     );
     let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
     let bridge = request.options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
@@ -175,7 +175,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
     let namespace = (!on_host).then_some(ours);
     ensure!(
         namespace.is_some() || request.options.icc,
-        "--opt icc=false needs a bridge that ciao-net makes, and {bridge} is the host's own: give another --opt bridge"
+        "--opt icc=false needs a bridge of ciao-net, and {bridge} is a bridge of the host: give another --opt bridge"
     );
     let egress = request.options.egress(namespace.is_some())?;
     if egress == Egress::Nat {
@@ -228,7 +228,7 @@ fn launcher_of(tx: &Tx<'_>, bridge: &LinkName, subnets: &[Subnet]) -> Result<Opt
     tenants.dedup();
     ensure!(
         tenants.len() < 2,
-        "bridge {bridge} with this subnet has VNICs of several tenants ({}): say whose network it is with -o tenant=T --ipam-opt tenant=T",
+        "bridge {bridge} with this subnet has VNICs of several tenants ({}): name the tenant of the network with -o tenant=T --ipam-opt tenant=T",
         tenants.iter().map(TenantId::as_str).collect::<Vec<_>>().join(", ")
     );
     Ok(tenants.pop())

@@ -11,7 +11,11 @@ pub use network::NetworkOptions;
 
 fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str], flag: &str) -> Result<()> {
     for key in keys {
-        ensure!(known.contains(&key.as_str()), "unknown option {flag} {key}: ciao-net knows {}", known.join(", "));
+        ensure!(
+            known.contains(&key.as_str()),
+            "unknown option {flag} {key}: options of ciao-net are {}",
+            known.join(", ")
+        );
     }
     Ok(())
 }

@@ -115,7 +115,7 @@ impl NetworkOptions {
         if self.internal {
             let outside = self.egress.filter(|egress| *egress != Egress::None);
             if let Some(egress) = outside {
-                bail!("--opt egress={egress} leads out, but the network is --internal: leave one of them away");
+                bail!("--opt egress={egress} provides egress, but the network is --internal: omit one of them");
             }
         }
         ensure!(
@@ -126,7 +126,7 @@ impl NetworkOptions {
             let other = self.egress.filter(|egress| *egress != Egress::Gateway);
             if let Some(egress) = other {
                 bail!(
-                    "--opt egress={egress} and --opt cnci contradict each other: a CNCI answers the gateway's address"
+                    "--opt egress={egress} and --opt cnci exclude each other: with a CNCI, the CNCI is the default gateway"
                 );
             }
         }
@@ -140,7 +140,7 @@ impl NetworkOptions {
     pub fn egress(&self, bridge_is_ours: bool) -> Result<Egress> {
         match self.egress {
             Some(Egress::Nat) if !bridge_is_ours => bail!(
-                "--opt egress=nat needs a bridge that ciao-net makes, and this one is the host's own: \
+                "--opt egress=nat needs a bridge of ciao-net, and this one is a bridge of the host: \
                  give --opt bridge in place of host_bridge, or egress=gateway"
             ),
             Some(egress) => Ok(egress),
@@ -175,8 +175,8 @@ fn parse_routes(text: &str) -> Result<Vec<Route>> {
         let first = destination.network();
         ensure!(
             !first.is_loopback() && !first.is_multicast() && !first.is_unspecified(),
-            "route {item:?} leads to {destination}, which is loopback, multicast or everything: \
-             give a subnet; --gateway is for everything else"
+            "route {item:?} leads to {destination}, which is loopback, multicast or the default route: \
+             give a subnet; the default route is --gateway's"
         );
         if let Some(hop) = next_hop {
             ensure!(hop.is_ipv4() == first.is_ipv4(), "route {item:?} mixes IPv4 and IPv6");
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_wrong_option_is_an_error_that_names_it() {
         for (pair, expected) in [
-            (("brigde", "br1"), "brigde: ciao-net knows tenant, bridge"),
+            (("brigde", "br1"), "brigde: options of ciao-net are tenant, bridge"),
             (("bridge", "1234567890123456"), "has 16 bytes"),
             (("vnics", "maybe"), "vnics=maybe"),
             (("egress", "NAT"), "option egress=NAT: egress is one of nat, gateway, docker, none"),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(egress(&[], true).unwrap(), Egress::Nat);
         assert_eq!(egress(&[], false).unwrap(), Egress::Gateway);
         assert_eq!(egress(&[("cnci", "10.0.0.9")], true).unwrap(), Egress::Gateway);
-        assert!(sentence(egress(&[("egress", "nat")], false)).contains("is the host's own"));
+        assert!(sentence(egress(&[("egress", "nat")], false)).contains("is a bridge of the host"));
         let internal = NetworkOptions::parse_generic(&BTreeMap::new(), true).unwrap();
         assert_eq!(internal.egress(true).unwrap(), Egress::None);
     }

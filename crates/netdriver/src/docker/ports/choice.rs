@@ -31,7 +31,7 @@ impl<'a> Publishing<'a> {
     /// The disk's; a network on a bridge of the host.
     pub(crate) fn of(driver: &'a Driver, network: &'a Network, endpoint: &'a Endpoint) -> Result<Self> {
         let namespace = network.namespace.as_deref();
-        let namespace = namespace.context("the network's bridge is in no namespace of ciao-net")?;
+        let namespace = namespace.context("the network is on a bridge of the host")?;
         let mut others = driver.store.read(|tx| tx.ports())?;
         others.retain(|port| port.namespace == namespace && port.endpoint != endpoint.id);
         // Of one port on several of the host's addresses, the first.
@@ -139,8 +139,7 @@ impl<'a> Publishing<'a> {
             if let Some(other) = self.clash(&port).filter(|other| other.host_address != at) {
                 let (at, whose) = (other.host_address, other.endpoint.short());
                 return Ok(format!(
-                    "{at} by endpoint {whose} of the same tenant, which has one port of a number on all of the host's \
-                     addresses"
+                    "{at} by endpoint {whose} of the same tenant: a tenant can publish a port number only once, whatever the host address"
                 ));
             }
             if let Some(other) = self.recorded(&port)? {
@@ -153,7 +152,7 @@ impl<'a> Publishing<'a> {
             Protocol::Sctp => 'S',
         };
         let at = first.host_address;
-        Ok(format!("{at} by another program, which \"ss -l{sockets}np 'sport = :{number}'\" shows"))
+        Ok(format!("{at} by another program, see \"ss -l{sockets}np 'sport = :{number}'\""))
     }
 
     fn tenant_of(&self, port: &Port) -> Result<String> {
@@ -175,5 +174,5 @@ fn protocol(number: u8) -> Result<Protocol> {
     Protocol::ALL
         .into_iter()
         .find(|protocol| protocol.number() == number)
-        .with_context(|| format!("protocol {number} has no ports that could be published: give tcp, udp or sctp"))
+        .with_context(|| format!("protocol {number} cannot be published: give tcp, udp or sctp"))
 }

@@ -36,7 +36,7 @@ impl Driver {
         let network = network.with_context(|| format!("network {} is unknown", endpoint.network.short()))?;
         ensure!(
             network.egress == Egress::Nat,
-            "port {} cannot be published: network {} has egress={}, and only egress=nat leads from the host to a container",
+            "port {} cannot be published: network {} has egress={}, and only networks with egress=nat can publish ports",
             bindings[0].port,
             network.id.short(),
             network.egress
@@ -58,7 +58,7 @@ impl Driver {
         let closed = self.store.read(|tx| tx.network(network))?.is_some_and(|found| found.egress == Egress::None);
         ensure!(
             !closed,
-            "port {} cannot be published: network {} has egress=none. Leave -p away; if the container publishes it on \
+            "port {} cannot be published: network {} has egress=none. Omit -p; if the container publishes it on \
              another network, make this one --internal instead",
             first.port,
             network.short()

@@ -85,7 +85,7 @@ impl Links for Linux {
                 return Ok(false);
             }
             Some(_) => {
-                bail!("{bridge} in network namespace {namespace} is a link of another kind: give another --opt bridge")
+                bail!("{bridge} in network namespace {namespace} is not a bridge: give another --opt bridge")
             }
             None => {}
         }

@@ -90,7 +90,7 @@ impl Namespaces for Linux {
         if let Some(file) = namespace::open(name)? {
             ensure!(
                 self.is_ours(name, &file)?,
-                "network namespace {name} was not made by ciao-net: delete it (ip netns delete {name}), or give another \
+                "network namespace {name} was not created by ciao-net: delete it (ip netns delete {name}), or give another \
                  tenant"
             );
             let configure = || namespace::mark().and_then(|()| namespace::apply_settings());
@@ -111,7 +111,7 @@ impl Namespaces for Linux {
     fn delete_namespace(&self, name: &str) -> Result<()> {
         match namespace::open(name)? {
             Some(file) if !self.is_ours(name, &file)? => {
-                log::warn!("network namespace {name} was not made by ciao-net: left");
+                log::warn!("network namespace {name} was not created by ciao-net: left unchanged");
                 Ok(())
             }
             _ => namespace::delete(name),

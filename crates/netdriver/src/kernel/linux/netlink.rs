@@ -111,7 +111,7 @@ impl<M: Message> Netlink<M> {
                 return Ok(found);
             }
         }
-        bail!("it changed each of {DUMPS} times while it was listed")
+        bail!("it changed during each of {DUMPS} attempts to list it")
     }
 
     /// Sends requests in one datagram. The kernel carries out all of them, whatever becomes of those before; the first

@@ -19,7 +19,7 @@ pub(super) fn open() -> Result<()> {
     if !output.status.success() {
         bail!("put {} into firewalld's zone trusted: {}", UPLINKS.0, String::from_utf8_lossy(&output.stderr).trim());
     }
-    log::info!("firewalld runs: links {} are in its zone trusted now", UPLINKS.0);
+    log::info!("firewalld is running: added interfaces {} to its zone trusted", UPLINKS.0);
     Ok(())
 }
 

@@ -44,7 +44,7 @@ fn open(openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<
         let (tool, mut chains) = list(family)?;
         let keep = drop.contains(&family);
         if keep && !chains.is_led_to() && chains.policy.as_deref() != Some(DROP) {
-            log::warn!("the host's firewall was loaded anew: FORWARD's policy is DROP again ({family})");
+            log::warn!("the host's firewall was reloaded: policy of FORWARD set to DROP again ({family})");
             tool.set_policy(family, DROP)?;
             chains.policy = Some(DROP.to_owned());
         }
