@@ -122,7 +122,7 @@ fn forwarding_is_enabled_where_it_is_off_and_logged() {
     let log = host.ciao_net().log().unwrap();
     for family in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         assert_eq!(host.sh(&format!("cat /proc/sys/net/{family}")).unwrap(), "1");
-        let expected = format!("net.{} was 0: set to 1", family.replace('/', "."));
+        let expected = format!("net.{} changed from 0 to 1", family.replace('/', "."));
         let logged = log.lines().find(|line| line.contains(&expected));
         println!("{}", logged.expect("it is logged"));
     }
