@@ -109,7 +109,7 @@ impl Host {
         let kernel = Arc::<Fake>::default();
         kernel.change(|state| state.clone_from(&template.state));
         let mut host = Self::on(folder, kernel);
-        host.records.renew();
+        host.records.renew(host.store().now());
         host.ledger.clone_from(&template.ledger);
         host.pools.clone_from(&template.pools);
         host.vnics.clone_from(&template.vnics);

@@ -73,8 +73,7 @@ impl Records {
     }
 
     /// All is as young as if it had been made now.
-    pub(crate) fn renew(&self) {
-        let now = ciao_common::store::now();
+    pub(crate) fn renew(&self, now: i64) {
         for (table, column) in [
             ("address_record", "granted"),
             ("pool_record", "created"),

@@ -23,8 +23,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// Prints everything that is compared.
 const GATHER: &str = include_str!("checker/gather.sh");
 
-/// Makes everything that is recorded old, since a reconcile leaves what may be under way alone, then runs both. The lists
-/// that they print begin with a line of headings.
+/// Makes everything that is recorded old, since a reconcile leaves what may be under way alone, then runs both, by force where Docker
+/// knows none of the networks. The lists that they print begin with a line of headings.
 const REPAIR: &str = "
 sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE pool_record SET created = 0, requested = 0;
@@ -32,7 +32,7 @@ sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE network_record SET created = 0;
     UPDATE vnic_record SET created = 0;
     UPDATE endpoint_record SET created = 0'
-net=$(ciao-net reconcile --docker)
+net=$(ciao-net reconcile --docker --force)
 ipam=$(ciao-ipam reconcile)
 for printed in \"$net\" \"$ipam\"; do printf '%s\n' \"$printed\" | tail -n +2; done";
 

@@ -94,9 +94,9 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve, version),
         Command::Reconcile(args) => {
-            let unsettled = reconcile::unsettled_since();
-            let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let store = Store::open(&args.database.db)?;
+            let unsettled = reconcile::unsettled_since(&store);
+            let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
             let repairs =
                 reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
             table::print_changes(&repairs, args.json)

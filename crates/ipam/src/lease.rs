@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::store::{AddressKind, PoolSet, Scope, Tx, now};
+use ciao_common::store::{AddressKind, PoolSet, Scope, Tx};
 
 use crate::Config;
 
@@ -22,7 +22,7 @@ pub(crate) fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result
 }
 
 pub(crate) fn is_abandoned(tx: &Tx<'_>, set: &PoolSet, address: IpAddr, granted: i64, after: Duration) -> Result<bool> {
-    let before = earlier(after);
+    let before = tx.ago(after);
     Ok(granted < before && tx.is_abandoned(set, address, before)?)
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn free(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
 
 /// Releases the orphaned leases of a set, and addresses reserved for VNICs that are deleted.
 pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()> {
-    for address in tx.unclaimed_of_set(set, earlier(config.takeover), AT_ONCE)? {
+    for address in tx.unclaimed_of_set(set, tx.ago(config.takeover), AT_ONCE)? {
         reclaim_lease(tx, config, set, address)?;
     }
     for address in tx.reserved_of_set(set)? {
@@ -49,11 +49,11 @@ pub(crate) fn reclaim(tx: &Tx<'_>, config: &Config, set: &PoolSet) -> Result<()>
 /// hit the next holder. Returns whether it was released.
 pub(crate) fn reclaim_lease(tx: &Tx<'_>, config: &Config, set: &PoolSet, address: IpAddr) -> Result<bool> {
     let Some(since) = tx.address(set, address)?.and_then(|held| held.unclaimed) else { return Ok(false) };
-    if !tx.is_abandoned(set, address, earlier(config.grace))? {
+    if !tx.is_abandoned(set, address, tx.ago(config.grace))? {
         tx.forget_unclaimed(set, address)?;
         return Ok(false);
     }
-    if since > earlier(config.takeover) {
+    if since > tx.ago(config.takeover) {
         return Ok(false);
     }
     log::info!("released orphaned lease {address} of {}", set.subnet);
@@ -70,8 +70,4 @@ pub(crate) fn reclaim_reservation(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -
     tx.delete_address(set, address)?;
     tx.give(set, address)?;
     Ok(true)
-}
-
-pub(crate) fn earlier(by: Duration) -> i64 {
-    now() - i64::try_from(by.as_millis()).unwrap_or(i64::MAX)
 }

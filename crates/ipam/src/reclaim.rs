@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use anyhow::Result;
 use ciao_common::store::{AddressKind, PoolSet, Tx};
 
-use crate::lease::{AT_ONCE, earlier, free, is_reserved, reclaim_lease, reclaim_reservation};
+use crate::lease::{AT_ONCE, free, is_reserved, reclaim_lease, reclaim_reservation};
 use crate::{Ipam, START};
 
 /// Maximum number of pages per run, a second or two. The next run continues from there.
@@ -33,7 +33,7 @@ impl Ipam {
 
     /// Records orphaned leases.
     fn mark_abandoned(&self) -> Result<()> {
-        let before = earlier(self.config.grace);
+        let before = self.store.ago(self.config.grace);
         let mut after = self.scanned.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..PAGES {
             let page = self.store.read(|tx| tx.newly_abandoned(*after, before, AT_ONCE))?;
@@ -56,7 +56,7 @@ impl Ipam {
 
     fn reclaim_leases(&self) -> Result<usize> {
         let config = self.config.clone();
-        let found = self.store.read(|tx| tx.unclaimed(earlier(config.takeover), AT_MOST))?;
+        let found = self.store.read(|tx| tx.unclaimed(tx.ago(config.takeover), AT_MOST))?;
         self.change_each(found, move |tx, set, address| reclaim_lease(tx, &config, set, address))
     }
 
@@ -93,7 +93,7 @@ impl Ipam {
     /// Grants the missing references of gateways. An engine that loses the reply to a gateway's release repeats it, and
     /// another network may share the gateway.
     fn hold_gateways(&self) -> Result<()> {
-        let before = earlier(self.config.grace);
+        let before = self.store.ago(self.config.grace);
         if self.store.read(|tx| tx.unheld_gateways(before))?.is_empty() {
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl Ipam {
     }
 
     fn reclaim_gateways(&self) -> Result<usize> {
-        let before = earlier(self.config.grace);
+        let before = self.store.ago(self.config.grace);
         if self.store.read(|tx| tx.unclaimed_gateways(before))?.is_empty() {
             return Ok(0);
         }

@@ -14,7 +14,6 @@ use ciao_common::types::{Subnet, TenantId};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::lease::earlier;
 use crate::options::PoolOptions;
 
 /// The network of a younger reference may still be in creation: `docker network create` makes several calls, each of
@@ -23,8 +22,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 /// References since this time may belong to networks that are missing in a list requested from Docker now.
 #[must_use]
-pub fn unsettled_since() -> i64 {
-    earlier(SETTLED)
+pub fn unsettled_since(store: &Store) -> i64 {
+    store.ago(SETTLED)
 }
 
 /// A correction, made or planned.

@@ -19,7 +19,6 @@ use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
 use ciao_common::types::Scope;
 
 use crate::choice::{SubnetRequest, requested_set};
-use crate::lease::earlier;
 use crate::options::PoolOptions;
 use crate::vacancy::Hints;
 use crate::{Config, Ipam};
@@ -39,7 +38,7 @@ impl Ipam {
     /// Ends restores after [`SETTLED`]: releases the addresses and sets that the leader did not request again. Returns their
     /// number.
     pub(crate) fn reclaim_former(&self) -> Result<usize> {
-        let before = earlier(SETTLED);
+        let before = self.store.ago(SETTLED);
         let found = self.store.read(|tx| Ok((tx.sets_restored_before(before)?, tx.sets_of_former_leaders()?)))?;
         if found.0.is_empty() && found.1.is_empty() {
             return Ok(0);

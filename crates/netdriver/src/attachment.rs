@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container's attachment to a network: an endpoint with its VNIC and published ports, and how it ends, whoever ends it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic, now};
+use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic};
 use ciao_common::types::{EndpointId, VnicId};
 
 use crate::kernel::LinkLocation;
 use crate::{Driver, fabric};
 
-/// How long, in milliseconds, a new endpoint takes at most until it has joined.
-const JOINS_WITHIN: i64 = 15_000;
+/// How long a new endpoint takes until it has joined, where it is not known whether it is still under way.
+const JOINS_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a container's start takes at most: what was left by a lost call is not under way for ever.
+const STARTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What is still to be removed when the record of an endpoint is deleted.
 #[derive(Default)]
@@ -20,9 +25,10 @@ pub(crate) struct Detached {
     ports: Vec<Port>,
 }
 
-/// Whether an endpoint was made so recently that its container may not have its link yet.
-pub(crate) fn is_joining(endpoint: &Endpoint) -> bool {
-    now() - endpoint.created < JOINS_WITHIN
+/// Whether a container may be about to get an endpoint's link, which is on the host.
+pub(crate) fn is_joining(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<bool> {
+    Ok(endpoint.created > tx.ago(JOINS_WITHIN)
+        || (endpoint.created > tx.ago(STARTS_WITHIN) && tx.is_under_way(endpoint)?))
 }
 
 /// An endpoint and its VNIC.
@@ -90,7 +96,7 @@ impl Driver {
         let Some((vnic, endpoint)) = found else { return Ok(false) };
         match self.fabric.kernel.locate(&fabric::veth(&vnic))? {
             LinkLocation::Container => return Ok(false),
-            LinkLocation::Host(_) if is_joining(&endpoint) => return Ok(false),
+            LinkLocation::Host(_) if self.store.read(|tx| is_joining(tx, &endpoint))? => return Ok(false),
             LinkLocation::Host(_) | LinkLocation::Absent => {}
         }
         log::info!("endpoint {} is stale, its container no longer exists: its ports are reassigned", id.short());

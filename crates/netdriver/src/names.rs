@@ -62,6 +62,18 @@ pub fn is_vnic_link(link: &LinkName) -> bool {
     has_form(link, &[CONTAINER_LINK, HOST_LINK])
 }
 
+/// Whether a link has the form of a VNIC's end on its bridge.
+#[must_use]
+pub fn is_host_link(link: &LinkName) -> bool {
+    has_form(link, &[HOST_LINK])
+}
+
+/// The container's end of a VNIC's pair whose other end is `host_link`.
+#[must_use]
+pub fn container_end(host_link: &LinkName) -> Option<LinkName> {
+    format!("{CONTAINER_LINK}{}", host_link.as_str().strip_prefix(HOST_LINK)?).parse().ok()
+}
+
 /// Whether a link in the host's namespace has the form of one of ours.
 #[must_use]
 pub fn is_ours(link: &LinkName) -> bool {

@@ -72,6 +72,28 @@ fn daemons_end_with_0_when_asked_and_containers_do_not_notice() {
 }
 
 #[test]
+fn a_network_is_made_at_once_beside_what_the_host_routes() {
+    let pools = ["--default-pool", "10.16.0.0/12,24", "--default-pool", "192.168.64.0/18,24"];
+    let host = Host::builder().name("routed").ciao_ipam_args(pools).start().unwrap();
+    let subnet = |network: &str| {
+        let format = "{{(index .IPAM.Config 0).Subnet}}";
+        host.docker(&["network", "inspect", "-f", format, network]).unwrap()
+    };
+    network(&host, "before", &[]);
+    assert_eq!(subnet("before"), "10.16.0.0/24");
+    host.sh("ip link add wan type bridge; ip link set wan up; ip route add 10.0.0.0/8 dev wan").unwrap();
+    wait_until("the route is recorded", || sql(&host, "SELECT subnet FROM host_route").contains("10.0.0.0/8"));
+    let since = std::time::Instant::now();
+    network(&host, "beside", &[]);
+    assert!(since.elapsed().as_secs() < 4, "the engine asked again and again: {:?}", since.elapsed());
+    assert_eq!(subnet("beside"), "192.168.64.0/24");
+    host.sh("ip route delete 10.0.0.0/8").unwrap();
+    wait_until("the route is gone", || !sql(&host, "SELECT subnet FROM host_route").contains("10.0.0.0/8"));
+    network(&host, "after", &[]);
+    assert_eq!(subnet("after"), "10.16.1.0/24");
+}
+
+#[test]
 fn what_is_gone_after_a_reboot_is_made_again() {
     let host = own("reboot");
     let vnic = "--tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07";

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// What containers run: it ends at SIGTERM, so that `docker stop` need not wait.
 pub(crate) const LIVE: [&str; 4] = ["busybox", "sh", "-c", "trap exit TERM; sleep 600 & wait"];
 /// Facts of the host, which stay.
-const FACTS: [&str; 2] = ["setting", "host_setting"];
+const FACTS: [&str; 3] = ["setting", "host_setting", "host_route"];
 /// How long something that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -11,7 +11,7 @@ use rusqlite::params;
 
 use super::pool_set::pool_set;
 use super::value::{Key, Text, get, get_optional};
-use super::{AddressKind, Pool, PoolSet, Tx, now};
+use super::{AddressKind, Pool, PoolSet, Tx};
 use crate::types::{Family, TenantId};
 
 /// The record of an allocated address.
@@ -68,7 +68,7 @@ impl Tx<'_> {
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted, term) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6, ?7)
              ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted,
              unclaimed = NULL, term = excluded.term",
-            params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), now(), pool.term],
+            params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), self.now(), pool.term],
         )
         .map(drop)
     }
@@ -77,7 +77,7 @@ impl Tx<'_> {
     pub fn regrant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
         self.change(
             "UPDATE address_record SET pool = ?3, kind = ?4, held = 1, granted = ?5, unclaimed = NULL, term = ?6 WHERE set_id = ?1 AND key = ?2",
-            params![pool.set.id, Key::of(address), pool.id, Text(kind), now(), pool.term],
+            params![pool.set.id, Key::of(address), pool.id, Text(kind), self.now(), pool.term],
         )
         .map(drop)
     }
@@ -87,7 +87,7 @@ impl Tx<'_> {
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, NULL, 'reserved', 0, ?4)
              ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted, unclaimed = NULL",
-            params![set.id, Key::of(address), Text(address), now()],
+            params![set.id, Key::of(address), Text(address), self.now()],
         )
         .map(drop)
     }

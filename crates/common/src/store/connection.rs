@@ -4,12 +4,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::clock::Clock;
 use super::file::{CANNOT_OPEN, beside, explain};
 use super::schema;
 
@@ -29,12 +30,12 @@ const STATEMENTS: usize = 128;
 ///
 /// The other daemon may do the same at the same time, and SQLite neither waits when it creates a file or changes its
 /// journal mode, nor copies a file inside a transaction: hence the lock.
-pub(super) fn open_for_writing(path: &Path) -> Result<Connection> {
-    open_within(path, TURN)
+pub(super) fn open_for_writing(path: &Path, wall: SystemTime) -> Result<(Connection, Clock)> {
+    open_within(path, wall, TURN)
 }
 
 /// As [`open_for_writing`], with a timeout for the lock.
-pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Connection> {
+pub(super) fn open_within(path: &Path, wall: SystemTime, patience: Duration) -> Result<(Connection, Clock)> {
     let _lock = OpenLock::take(path, patience)?;
     let mut conn = Connection::open(path).map_err(explain)?;
     configure(&conn)?;
@@ -43,7 +44,8 @@ pub(super) fn open_within(path: &Path, patience: Duration) -> Result<Connection>
     conn.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
     conn.pragma_update(None, "foreign_keys", true).map_err(explain)?;
     schema::migrate(&mut conn, path)?;
-    Ok(conn)
+    let clock = Clock::open(&conn, wall)?;
+    Ok((conn, clock))
 }
 
 /// Switches the file to the write-ahead log. SQLite does not wait for other connections here.

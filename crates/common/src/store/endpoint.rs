@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::{Row, params};
 
-use super::value::{Text, get, get_optional, text};
-use super::{Tx, now};
+use super::Tx;
+use super::value::{Key, Text, get, get_optional, text};
 use crate::types::{EndpointId, NetworkId, VnicId};
 
 /// An endpoint.
@@ -25,9 +25,11 @@ pub struct Endpoint {
     pub address6: Option<IpAddr>,
     /// Milliseconds since 1970.
     pub created: i64,
+    /// Since when a container was seen to have its link; `None`: it is still under way, as far as is known.
+    pub attached: Option<i64>,
 }
 
-const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, created FROM endpoint_record";
+const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, created, attached FROM endpoint_record";
 
 fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
     Ok(Endpoint {
@@ -37,8 +39,12 @@ fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         address: get_optional(row, "address")?,
         address6: get_optional(row, "address6")?,
         created: row.get("created")?,
+        attached: row.get("attached")?,
     })
 }
+
+/// When the engine last started, as far as is known: containers that it was starting before never come up.
+const ENGINE_STARTED: &str = "engine_started";
 
 impl Tx<'_> {
     /// The endpoint with that id.
@@ -81,17 +87,48 @@ impl Tx<'_> {
     /// Another endpoint has the VNIC or an address.
     pub fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.change(
-            "INSERT INTO endpoint_record (id, network, vnic, address, address6, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO endpoint_record (id, network, vnic, address, address6, created, attached)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 Text(&endpoint.id),
                 Text(&endpoint.network),
                 Text(&endpoint.vnic),
                 text(endpoint.address),
                 text(endpoint.address6),
-                now()
+                endpoint.created,
+                endpoint.attached
             ],
         )
         .map(drop)
+    }
+
+    /// Records that a container was seen to have an endpoint's link.
+    pub fn set_attached(&self, id: &EndpointId) -> Result<()> {
+        let set = "UPDATE endpoint_record SET attached = ?2 WHERE id = ?1 AND attached IS NULL";
+        self.change(set, params![Text(id), self.now()]).map(drop)
+    }
+
+    /// Records that the engine starts.
+    pub fn set_engine_started(&self) -> Result<()> {
+        self.set_setting(ENGINE_STARTED, &self.now().to_string())
+    }
+
+    /// Whether a container of this run of the engine may be about to get the endpoint's link: none had it yet, and the
+    /// addresses that ciao-ipam granted for it are still granted.
+    pub fn is_under_way(&self, endpoint: &Endpoint) -> Result<bool> {
+        let started = self.setting(ENGINE_STARTED)?.and_then(|time| time.parse().ok()).unwrap_or(i64::MIN);
+        if endpoint.attached.is_some() || endpoint.created < started {
+            return Ok(false);
+        }
+        let subnets = self.network(&endpoint.network)?.map(|network| network.subnets).unwrap_or_default();
+        for address in [endpoint.address, endpoint.address6].into_iter().flatten() {
+            let set = subnets.iter().find(|subnet| subnet.subnet.contains(address)).and_then(|subnet| subnet.set_id);
+            let lease = "SELECT 1 FROM address_record WHERE set_id = ?1 AND key = ?2 AND kind = 'lease'";
+            if set.is_some() && self.first(lease, params![set, Key::of(address)], |_| Ok(()))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Deletes an endpoint. `false`: there was none.

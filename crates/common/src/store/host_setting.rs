@@ -5,7 +5,7 @@ use anyhow::Result;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Tx, now};
+use super::Tx;
 
 /// A changed setting of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Tx<'_> {
             "INSERT INTO host_setting (name, before, after, boot, changed) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET before = iif(boot = excluded.boot, before, excluded.before),
                  after = excluded.after, boot = excluded.boot, changed = excluded.changed",
-            params![name, before, after, boot, now()],
+            params![name, before, after, boot, self.now()],
         )
         .map(drop)
     }

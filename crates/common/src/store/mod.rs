@@ -22,6 +22,7 @@
 mod address;
 mod bridge;
 mod claim;
+mod clock;
 mod connection;
 mod endpoint;
 mod file;
@@ -51,7 +52,7 @@ mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use rusqlite::Connection;
@@ -72,6 +73,7 @@ pub use vnic::Vnic;
 pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
 pub use writer::Answer;
 
+use clock::Clock;
 use readers::Readers;
 use writer::Writer;
 
@@ -81,6 +83,7 @@ pub struct Store {
     // Dropped before the writer: the last connection to be closed removes the log, which a reader cannot.
     readers: Readers,
     writer: Writer,
+    clock: Clock,
 }
 
 impl Store {
@@ -89,12 +92,21 @@ impl Store {
     /// # Errors
     /// No permission, not a ciao database, from an incompatible newer version, locked.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_at(path, SystemTime::now())
+    }
+
+    /// As [`Self::open`], where the host's clock says `wall`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(path: &Path, wall: SystemTime) -> Result<Self> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
         }
         let opened = || -> Result<Self> {
-            let writer = Writer::start(connection::open_for_writing(path)?, connection::OpenFile::of(path)?)?;
-            Ok(Self { path: path.to_owned(), readers: Readers::new(path.to_owned()), writer })
+            let (conn, clock) = connection::open_for_writing(path, wall)?;
+            let writer = Writer::start(conn, clock, connection::OpenFile::of(path)?)?;
+            Ok(Self { path: path.to_owned(), readers: Readers::new(path.to_owned()), writer, clock })
         };
         opened().with_context(|| format!("open database {}", path.display()))
     }
@@ -106,7 +118,8 @@ impl Store {
     pub fn open_reading(path: &Path) -> Result<Reader> {
         let opened = connection::open_for_reading(path).and_then(|conn| {
             schema::check_version(&conn)?;
-            Ok(Reader { conn })
+            let (clock, _) = Clock::read(&conn, SystemTime::now())?;
+            Ok(Reader { conn, clock })
         });
         opened.with_context(|| format!("open database {}", path.display()))
     }
@@ -146,7 +159,19 @@ impl Store {
 
     /// Runs `query` on a consistent snapshot of the last commit.
     pub fn read<T>(&self, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        reading(&*self.readers.take()?, query)
+        reading(&*self.readers.take()?, self.clock, query)
+    }
+
+    /// Now, in milliseconds: what records made now have.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The time of `by` before now.
+    #[must_use]
+    pub fn ago(&self, by: Duration) -> i64 {
+        self.clock.ago(by)
     }
 
     /// Path of the file.
@@ -159,27 +184,21 @@ impl Store {
 /// A read-only connection.
 pub struct Reader {
     conn: Connection,
+    clock: Clock,
 }
 
 impl Reader {
     /// Runs `query` on a consistent snapshot of the last commit.
     pub fn read<T>(&self, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
-        reading(&self.conn, query)
+        reading(&self.conn, self.clock, query)
     }
 }
 
-fn reading<T>(conn: &Connection, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
+fn reading<T>(conn: &Connection, clock: Clock, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
     let transaction = conn.unchecked_transaction().map_err(file::explain)?;
-    let result = query(&Tx { conn });
+    let result = query(&Tx { conn, clock });
     transaction.finish().map_err(file::explain)?;
     result
-}
-
-/// The current time in milliseconds since 1970, UTC.
-#[must_use]
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

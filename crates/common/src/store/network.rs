@@ -7,7 +7,7 @@ use anyhow::Result;
 use rusqlite::{Params, Row, params};
 
 use super::value::{Json, Text, get, get_optional, text};
-use super::{Egress, Egress6, Tx, VnicPolicy, now};
+use super::{Egress, Egress6, Tx, VnicPolicy};
 use crate::types::{LinkName, Mtu, NetworkId, PoolId, Subnet, TenantId};
 
 /// A network.
@@ -175,7 +175,7 @@ impl Tx<'_> {
                 network.secured,
                 network.icc,
                 network.options,
-                now()
+                self.now()
             ],
         )?;
         for subnet in &network.subnets {

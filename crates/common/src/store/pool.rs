@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 
 use super::pool_set::pool_set;
 use super::value::{Key, Text, get};
-use super::{PoolSet, Tx, now};
+use super::{PoolSet, Tx};
 use crate::types::{AddressSpace, PoolDescription, PoolId, Scope, Subnet, TenantId};
 
 /// A pool, known to Docker by its PoolID.
@@ -142,7 +142,7 @@ impl Tx<'_> {
     ) -> Result<Pool> {
         self.change(
             "INSERT INTO pool_record (pool_id, set_id, sub_pool, serial, nonce, created, requested) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)",
-            params![Text(id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, space.nonce(), now()],
+            params![Text(id), set.id, sub_pool.map_or_else(String::new, |s| s.to_string()), serial, space.nonce(), self.now()],
         )?;
         self.pool_by_id(id)?.context("internal error (please report): the new pool is missing")
     }
@@ -160,7 +160,7 @@ impl Tx<'_> {
     pub fn add_pool_ref(&self, pool: &Pool, space: &AddressSpace) -> Result<()> {
         self.change(
             "UPDATE pool_record SET refs = refs + 1, nonce = ?3, requested = max(requested, ?2) WHERE id = ?1",
-            params![pool.id, now(), space.nonce()],
+            params![pool.id, self.now(), space.nonce()],
         )
         .map(drop)
     }

@@ -11,8 +11,8 @@ use anyhow::Result;
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::Tx;
 use super::value::{Key, Text, get};
-use super::{Tx, now};
 use crate::types::{HostId, MacAddr, Mtu, TenantId, fnv1a};
 
 /// A host of the cluster.
@@ -185,7 +185,7 @@ impl Tx<'_> {
     fn record_list(&self, list: &str, given: ListState) -> Result<Given> {
         self.change(
             "INSERT OR REPLACE INTO generation_record (list, generation, digest, changed) VALUES (?1, ?2, ?3, ?4)",
-            params![list, i64::try_from(given.generation)?, given.digest, now()],
+            params![list, i64::try_from(given.generation)?, given.digest, self.now()],
         )?;
         Ok(Given::Recorded(given))
     }

@@ -5,7 +5,8 @@
 -- ciao-ipam alone writes pool_set, pool_record, address_record and free_range; ciao-net alone writes the others. No
 -- foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
 --
--- Text is what Docker shows. Times are milliseconds since 1970, UTC. An address's key is its 4 or 16 bytes in
+-- Text is what Docker shows. Times are milliseconds since 1970, UTC, by what the host's clock said at boot: no step of it
+-- moves them. An address's key is its 4 or 16 bytes in
 -- the order of the wire, so that keys compare as addresses do.
 
 -- One set of addresses: a subnet in a tenant's address space. Several pools (sub-pools) of a tenant may share it.
@@ -240,6 +241,8 @@ CREATE TABLE generation_record (
 
 -- Facts of this host and of this file:
 --   ula         the IPv6 prefix for default pools
+--   clock       the kernel's boot_id, and the time of that boot
+--   engine_started  when the engine last started
 --   compatible  the oldest version of a program that may use this file
 CREATE TABLE setting (
     name  TEXT PRIMARY KEY,

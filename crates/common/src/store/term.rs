@@ -12,7 +12,7 @@ use rusqlite::params;
 
 use super::pool_set::pool_set;
 use super::value::{Text, get};
-use super::{PoolSet, Tx, now};
+use super::{PoolSet, Tx};
 use crate::types::{Subnet, TenantId};
 
 /// Setting with the number of leaderships.
@@ -73,7 +73,7 @@ impl Tx<'_> {
     pub fn begin_restore(&self, set: &PoolSet) -> Result<()> {
         self.change(
             "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
-            params![set.id, self.leadership()?, now()],
+            params![set.id, self.leadership()?, self.now()],
         )?;
         self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id]).map(drop)
     }

@@ -165,3 +165,21 @@ fn every_view_can_be_read() {
         })
         .unwrap();
 }
+
+#[test]
+fn a_step_of_the_host_s_clock_moves_no_time_until_the_next_boot() {
+    let (folder, store) = store();
+    let (path, first) = (folder.path().join("ciao.db"), store.now());
+    let wall = SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    assert!(wall.abs_diff(u128::try_from(first).unwrap()) < 2_000, "it begins with the host's");
+    let boot = store.read(|tx| tx.setting("clock")).unwrap().unwrap();
+    let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+    for wall in [now - hour, now + hour] {
+        let stepped = Store::open_at(&path, wall).unwrap();
+        assert!((0..10_000).contains(&(stepped.now() - first)), "{wall:?}: {}", stepped.now() - first);
+    }
+    store.write(|tx| tx.set_setting("clock", "another-boot 0")).unwrap();
+    let booted = Store::open_at(&path, SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    assert!((3_599_000..3_610_000).contains(&(booted.now() - first)), "after a boot it is the host's again");
+    assert_ne!(booted.read(|tx| tx.setting("clock")).unwrap().unwrap(), boot);
+}

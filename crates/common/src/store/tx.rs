@@ -1,9 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Transactions.
 
+use std::time::Duration;
+
 use rusqlite::Connection;
+
+use super::clock::Clock;
 
 /// A transaction, or a snapshot for reading. Its methods are in the files of the tables.
 pub struct Tx<'a> {
-    pub(crate) conn: &'a Connection,
+    pub(super) conn: &'a Connection,
+    pub(super) clock: Clock,
+}
+
+impl Tx<'_> {
+    /// Now, in milliseconds.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.clock.now()
+    }
+
+    /// The time of `by` before now.
+    #[must_use]
+    pub fn ago(&self, by: Duration) -> i64 {
+        self.clock.ago(by)
+    }
 }

@@ -11,7 +11,7 @@ use rusqlite::params;
 
 use super::pool_set::pool_set;
 use super::value::{Key, get};
-use super::{PoolSet, Tx, now};
+use super::{PoolSet, Tx};
 
 /// Whether `a`, an address record of the set `s`, is a lease of a network of ciao-net without an endpoint.
 macro_rules! abandoned {
@@ -83,7 +83,7 @@ impl Tx<'_> {
     pub fn set_unclaimed(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change(
             "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2 AND unclaimed IS NULL",
-            params![set.id, Key::of(address), now()],
+            params![set.id, Key::of(address), self.now()],
         )
         .map(drop)
     }

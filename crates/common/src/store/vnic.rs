@@ -7,7 +7,7 @@ use anyhow::Result;
 use rusqlite::{Row, params};
 
 use super::value::{Json, Text, get, get_optional, text};
-use super::{Owner, Tx, now};
+use super::{Owner, Tx};
 use crate::types::{InstanceId, LinkName, MacAddr, Mtu, NetworkId, Rate, Subnet, TenantId, VnicId};
 
 /// A VNIC: a veth pair, one end for a container, the other on a bridge.
@@ -167,7 +167,7 @@ impl Tx<'_> {
                 vnic.network_name,
                 Text(&vnic.container_link),
                 Text(&vnic.host_link),
-                now()
+                self.now()
             ],
         )
         .map(drop)

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::clock::Clock;
 use super::connection::OpenFile;
 use super::file::explain;
 use super::schema;
@@ -116,11 +117,11 @@ where
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, file: OpenFile) -> Result<Self> {
+    pub(super) fn start(conn: Connection, clock: Clock, file: OpenFile) -> Result<Self> {
         let (requests, waiting) = channel();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || serve(&conn, &file, &waiting))
+            .spawn(move || serve(&conn, clock, &file, &waiting))
             .context("start the store's writer")?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -155,11 +156,11 @@ impl Drop for Writer {
     }
 }
 
-fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Change>>) {
+fn serve(conn: &Connection, clock: Clock, file: &OpenFile, waiting: &Receiver<Box<dyn Change>>) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         let usable = file.check().and_then(|()| schema::check_unchanged(conn));
-        let committed = usable.and_then(|()| commit(conn, &mut batch, waiting));
+        let committed = usable.and_then(|()| commit(&Tx { conn, clock }, &mut batch, waiting));
         let failed = committed.err().map(|error| format!("{error:#}"));
         for request in batch {
             request.answer(failed.as_deref());
@@ -172,8 +173,9 @@ fn serve(conn: &Connection, file: &OpenFile, waiting: &Receiver<Box<dyn Change>>
 }
 
 /// Runs `batch` and all other waiting changes in one transaction.
-fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
-    let done = run_all(conn, batch, waiting).and_then(|kept| if kept { execute(conn, "COMMIT") } else { Ok(()) });
+fn commit(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
+    let conn = tx.conn;
+    let done = run_all(tx, batch, waiting).and_then(|kept| if kept { execute(conn, "COMMIT") } else { Ok(()) });
     if done.is_err() && !conn.is_autocommit() {
         // SQLite has rolled back after some errors, not after all.
         drop(execute(conn, "ROLLBACK"));
@@ -182,8 +184,8 @@ fn commit(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receive
 }
 
 /// `true`: there is something to commit.
-fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<bool> {
-    let tx = Tx { conn };
+fn run_all(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<bool> {
+    let conn = tx.conn;
     let mut kept = false;
     for next in 0..BATCH {
         if next == batch.len() {
@@ -196,7 +198,7 @@ fn run_all(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiv
         } else if conn.is_autocommit() {
             begin(conn, batch, waiting)?;
         }
-        let done = batch[next].run(&tx);
+        let done = batch[next].run(tx);
         // A full disk, for example, rolls back all.
         let undone = (kept || done) && conn.is_autocommit();
         ensure!(!undone, "the database rolled back the transaction, nothing was changed: {}", batch[next].error());

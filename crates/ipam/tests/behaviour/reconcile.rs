@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use ciao_common::store::now;
 use ciao_ipam::reconcile::{networks_by_pool, release_unused, unsettled_since};
 use serde_json::{Value, json};
 
@@ -21,9 +20,9 @@ fn reconcile(b: &Bench, networks: usize, unsettled: i64) -> usize {
 }
 
 /// A time that is after all that was done before, and before all that is done next.
-fn between() -> i64 {
+fn between(b: &Bench) -> i64 {
     std::thread::sleep(Duration::from_millis(5));
-    let time = now();
+    let time = b.store.now();
     std::thread::sleep(Duration::from_millis(5));
     time
 }
@@ -34,11 +33,11 @@ fn references_without_a_network_are_released_and_the_others_stay() {
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.tenant_pool("acme", "10.5.0.0/16");
     b.tenant_pool("acme", "10.5.0.0/16");
-    assert_eq!(reconcile(&b, 3, between()), 0);
-    assert_eq!(reconcile(&b, 2, between()), 1);
+    assert_eq!(reconcile(&b, 3, between(&b)), 0);
+    assert_eq!(reconcile(&b, 2, between(&b)), 1);
     b.release_pool(&pool);
     assert!(b.ask(&pool, "").is_ok(), "two networks were on it");
-    assert_eq!(reconcile(&b, 0, between()), 1);
+    assert_eq!(reconcile(&b, 0, between(&b)), 1);
     assert!(b.ask(&pool, "").is_err());
 }
 
@@ -46,7 +45,7 @@ fn references_without_a_network_are_released_and_the_others_stay() {
 fn a_reference_younger_than_docker_s_list_is_never_released() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
-    let unsettled = between();
+    let unsettled = between(&b);
     b.tenant_pool("acme", "10.5.0.0/16");
     assert_eq!(reconcile(&b, 1, unsettled), 0, "the list has the first network alone");
     assert_eq!(reconcile(&b, 0, unsettled), 0);
@@ -59,7 +58,7 @@ fn a_reference_younger_than_docker_s_list_is_never_released() {
 fn a_reference_whose_network_may_still_be_in_creation_is_left_alone() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
-    between();
-    assert_eq!(reconcile(&b, 0, unsettled_since()), 0);
+    between(&b);
+    assert_eq!(reconcile(&b, 0, unsettled_since(&b.store)), 0);
     assert!(b.ask(&pool, "").is_ok());
 }

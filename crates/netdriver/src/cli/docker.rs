@@ -20,7 +20,7 @@ pub(super) struct Docker {
     docker_socket: PathBuf,
 }
 
-/// The ids of Docker's networks, and of the endpoints on ours, as the control socket takes them.
+/// The ids of the engine, its networks, and the endpoints on ours, as the control socket takes them.
 pub(super) fn known(docker: &Docker) -> Result<Value> {
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
     let networks = docker.get("/networks")?.success()?;
@@ -36,7 +36,8 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
         }
     }
     let ids: Vec<_> = networks.iter().map(|network| &network["Id"]).collect();
-    Ok(json!({ "networks": ids, "endpoints": endpoints }))
+    let info = docker.get("/info")?.success()?;
+    Ok(json!({ "engine": info["ID"], "networks": ids, "endpoints": endpoints }))
 }
 
 /// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may have a

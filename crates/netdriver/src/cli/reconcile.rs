@@ -18,6 +18,9 @@ pub(super) struct Reconcile {
     /// Also remove records of networks and endpoints unknown to Docker
     #[arg(long)]
     docker: bool,
+    /// Take the list of another engine than before, or one that has no recorded network
+    #[arg(long, requires = "docker")]
+    force: bool,
     #[command(flatten)]
     engine: Docker,
     #[command(flatten)]
@@ -28,7 +31,7 @@ pub(super) struct Reconcile {
 }
 
 pub(super) fn run(args: &Reconcile) -> Result<()> {
-    let path = format!("/v1/reconcile?dry_run={}", args.dry_run);
+    let path = format!("/v1/reconcile?dry_run={}&force={}", args.dry_run, args.force);
     let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
     let done = args.control.client()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's reply")?;

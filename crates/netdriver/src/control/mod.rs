@@ -61,7 +61,7 @@ impl Control {
             ("PUT", ["v1", "tenants", tenant, "remotes"]) => remotes::give(driver, tenant, body),
             ("PATCH", ["v1", "tenants", tenant, "remotes"]) => remotes::change(driver, tenant, body),
             ("DELETE", ["v1", "tenants", tenant, "remotes"]) => remotes::delete(driver, tenant, body),
-            ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, query.dry_run),
+            ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, &query),
             (method, _) => Err(Failure(404, format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
         }
     }

@@ -19,6 +19,10 @@ impl Failure {
     pub(super) fn bad_request(error: Error) -> Self {
         Self(400, format!("{error:#}"))
     }
+
+    pub(super) fn conflict(error: Error) -> Self {
+        Self(409, format!("{error:#}"))
+    }
 }
 
 impl From<Error> for Failure {

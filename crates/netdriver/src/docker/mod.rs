@@ -13,17 +13,26 @@ use std::sync::Arc;
 
 use ciao_common::api::network::{Capabilities, GwAllocReply};
 use ciao_common::serve::plugin::Plugin;
+use ciao_common::store::Answer;
 
 use crate::Driver;
+
+impl Driver {
+    /// `NetworkDriver.GetCapabilities`: an engine asks when it starts.
+    fn capabilities(&self) -> Answer<Capabilities> {
+        let scope = self.config.scope.to_string();
+        self.store.begin(move |tx| {
+            tx.set_engine_started()?;
+            Ok(Capabilities { scope: scope.clone(), connectivity_scope: scope, gw_alloc_checker: true })
+        })
+    }
+}
 
 /// The driver as a plugin.
 #[must_use]
 pub fn plugin(driver: Arc<Driver>) -> Plugin<Arc<Driver>> {
     Plugin::new("NetworkDriver", driver)
-        .constant("/NetworkDriver.GetCapabilities", |driver| {
-            let scope = driver.config.scope.to_string();
-            Capabilities { scope: scope.clone(), connectivity_scope: scope, gw_alloc_checker: true }
-        })
+        .change_without_argument("/NetworkDriver.GetCapabilities", |driver| driver.capabilities())
         // Whether somebody uses the gateway's address or not, it is never a container's: all engines do the same.
         .constant("/NetworkDriver.GwAllocCheck", |_| GwAllocReply { skip_ipv4: false, skip_ipv6: false })
         .call("/NetworkDriver.AllocateNetwork", |d, q| d.allocate_network(q))

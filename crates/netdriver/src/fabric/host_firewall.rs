@@ -10,6 +10,7 @@ use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 
 use super::host_settings::HostSettings;
+use super::lost::Lost;
 use crate::kernel::{FirewallOpening, Kernel};
 
 /// ciao's part of the host's firewall.
@@ -17,13 +18,19 @@ pub(crate) struct HostFirewall {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     settings: Arc<HostSettings>,
+    lost: Arc<Lost>,
     /// The rule of the host's that nothing of tenants' passes, as last found. Held while the firewall is changed.
     final_rule: Mutex<Option<String>>,
 }
 
 impl HostFirewall {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, settings: Arc<HostSettings>) -> Self {
-        Self { store, kernel, settings, final_rule: Mutex::default() }
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        settings: Arc<HostSettings>,
+        lost: Arc<Lost>,
+    ) -> Self {
+        Self { store, kernel, settings, lost, final_rule: Mutex::default() }
     }
 
     /// Lets pass what the records say, and frames on `bridge`, whose record may be under way; nothing else of ciao's.
@@ -32,7 +39,7 @@ impl HostFirewall {
         let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();
         let (bridges, uplinks) = self.store.read(|tx| Ok((tx.host_bridges()?, tx.uplinks()?)))?;
         openings.extend(bridges.into_iter().map(FirewallOpening::Bridge));
-        if !uplinks.is_empty() {
+        if !uplinks.is_empty() || self.lost.is_any() {
             openings.insert(FirewallOpening::Uplinks);
         }
         let found = self.kernel.open_firewall(&openings, &self.settings.closed_families()?)?;

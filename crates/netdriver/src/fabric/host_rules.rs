@@ -12,6 +12,7 @@ use ciao_common::types::{Family, LinkName};
 
 use super::host_firewall::HostFirewall;
 use super::host_settings::HostSettings;
+use super::lost::Lost;
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::{Kernel, Namespace};
 use crate::rules;
@@ -23,6 +24,8 @@ pub(crate) struct HostRules {
     kernel: Arc<dyn Kernel>,
     settings: Arc<HostSettings>,
     firewall: Arc<HostFirewall>,
+    /// While records are missing, what is in the kernel stays.
+    lost: Arc<Lost>,
     pool: UplinkPool,
     /// How many source ports each tenant may have.
     nat_ports: u32,
@@ -55,10 +58,21 @@ impl HostRules {
         kernel: Arc<dyn Kernel>,
         settings: Arc<HostSettings>,
         firewall: Arc<HostFirewall>,
+        lost: Arc<Lost>,
         pool: UplinkPool,
         nat_ports: u32,
     ) -> Self {
-        Self { store, kernel, settings, firewall, pool, nat_ports, state: Mutex::default(), writing: Mutex::default() }
+        Self {
+            store,
+            kernel,
+            settings,
+            firewall,
+            lost,
+            pool,
+            nat_ports,
+            state: Mutex::default(),
+            writing: Mutex::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,6 +92,9 @@ impl HostRules {
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.writing();
         self.kernel.change_elements(&Namespace::Host, elements, change).map(drop).or_else(|error| {
+            if self.lost.is_any() {
+                return Err(error);
+            }
             log::info!("rules of the host differ from the database ({error:#}): reloaded");
             self.write()
         })
@@ -107,6 +124,9 @@ impl HostRules {
 
     /// Keeps the guard the same as the rules' own filter. Where the kernel has none, the rules are all there is.
     fn guard(&self, state: &mut State) -> Result<()> {
+        if self.lost.is_any() {
+            return Ok(());
+        }
         let ruleset = self.ruleset()?;
         let filter = rules::guard::filter(&ruleset.tables);
         let elements = rules::guard::elements(&filter, ruleset.elements);
@@ -128,6 +148,9 @@ impl HostRules {
     fn set_egress_bridges(&self, bridges: &[LinkName]) -> Result<()> {
         let _lock = self.writing();
         self.kernel.run_nft(&Namespace::Host, &rules::egress_bridges_script(bridges)).or_else(|error| {
+            if self.lost.is_any() {
+                return Err(error);
+            }
             log::info!("rules of the host differ from the database ({error:#}): reloaded");
             self.write()
         })
@@ -157,7 +180,7 @@ impl HostRules {
     /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not
     /// compared where nobody changed a rule since [`Self::watch`] found them loaded.
     pub(super) fn difference(&self, closely: bool) -> Result<Option<String>> {
-        if self.store.read(|tx| tx.uplinks())?.is_empty() {
+        if self.store.read(|tx| tx.uplinks())?.is_empty() || (self.lost.is_any() && self.exist()?) {
             return Ok(None);
         }
         // Before the lock: who has the state waits for it.
@@ -181,6 +204,9 @@ impl HostRules {
     /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it.
     pub(crate) fn restore(&self) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
+        if self.lost.is_any() && self.exist()? {
+            return Ok(());
+        }
         if uplinks.is_empty() {
             return self.firewall.sync(None);
         }
@@ -217,7 +243,7 @@ impl HostRules {
     /// Deletes the rules when no tenant needs them.
     pub(crate) fn tidy(&self) -> Result<()> {
         let mut state = self.state();
-        if !self.store.read(|tx| tx.uplinks())?.is_empty() {
+        if !self.store.read(|tx| tx.uplinks())?.is_empty() || self.lost.is_any() {
             return Ok(());
         }
         *state = State::default();

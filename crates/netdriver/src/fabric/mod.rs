@@ -11,6 +11,7 @@ mod host_rules;
 mod host_settings;
 mod inspector;
 mod locks;
+mod lost;
 mod networks;
 mod ports;
 mod repairer;
@@ -35,6 +36,7 @@ use host_rules::HostRules;
 use host_settings::HostSettings;
 use inspector::Inspector;
 use locks::Locks;
+use lost::Lost;
 use networks::Networks;
 use ports::PublishedPorts;
 use repairer::Repairer;
@@ -76,6 +78,7 @@ pub(crate) struct Fabric {
     pub(crate) host_rules: Arc<HostRules>,
     pub(crate) inspector: Inspector,
     pub(crate) repairer: Repairer,
+    pub(crate) lost: Arc<Lost>,
     locks: Arc<Locks>,
 }
 
@@ -87,11 +90,19 @@ impl Fabric {
         shares: Shares,
         tunnel_port: u16,
     ) -> Result<Self> {
-        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), shares.flows));
+        let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
+        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows));
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
-        let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone()));
-        let host_rules =
-            HostRules::new(store.clone(), kernel.clone(), settings.clone(), firewall.clone(), pool, shares.nat_ports);
+        let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
+        let host_rules = HostRules::new(
+            store.clone(),
+            kernel.clone(),
+            settings.clone(),
+            firewall.clone(),
+            lost.clone(),
+            pool,
+            shares.nat_ports,
+        );
         let host_rules = Arc::new(host_rules);
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
         let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), tunnel_port));
@@ -156,6 +167,7 @@ impl Fabric {
             host_rules,
             inspector,
             repairer,
+            lost,
             locks,
         })
     }

@@ -14,6 +14,7 @@ use ciao_common::store::{Store, Tx, Vnic};
 use ciao_common::types::LinkName;
 
 use super::locks::Locks;
+use super::lost::Lost;
 use super::veth::veth;
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::state::Seen;
@@ -30,6 +31,7 @@ pub(crate) struct TenantRules {
     generations: Generations,
     /// What was last written for containers with several VNICs, by namespace.
     shared: Mutex<BTreeMap<String, Shared>>,
+    lost: Arc<Lost>,
     /// How many flows to other hosts each may have.
     flows: u32,
 }
@@ -66,10 +68,11 @@ impl Generations {
 }
 
 impl TenantRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, flows: u32) -> Self {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, flows: u32) -> Self {
         Self {
             store,
             kernel,
+            lost,
             locks: Locks::default(),
             generations: Generations::default(),
             shared: Mutex::default(),
@@ -176,6 +179,8 @@ impl TenantRules {
                 self.generations.advance(namespace, generation);
                 Ok(())
             }
+            // What the records are missing would be gone from the rules too.
+            Err(error) if self.lost.has(namespace)? => Err(error),
             Err(error) => {
                 log::info!("rules of {namespace} differ from the database ({error:#}): reloaded");
                 self.write(namespace)
@@ -190,6 +195,9 @@ impl TenantRules {
         // Read first: a change during the comparison is noticed by the next one.
         let generation = self.kernel.rules_generation(&named(namespace))?;
         if !closely && generation.is_some() && generation == self.generations.get(namespace) {
+            return Ok(None);
+        }
+        if self.kernel.has_rules(&named(namespace))? && self.lost.has(namespace)? {
             return Ok(None);
         }
         let ruleset = self.ruleset(namespace)?;

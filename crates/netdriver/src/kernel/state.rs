@@ -51,6 +51,8 @@ pub struct Changes {
     pub links: BTreeSet<Namespace>,
     /// Rules.
     pub rules: BTreeSet<Namespace>,
+    /// Routes of the host.
+    pub routes: bool,
     /// More changed than was reported: anywhere.
     pub lost: bool,
 }
@@ -60,6 +62,7 @@ impl Changes {
     pub fn merge(&mut self, later: Self) {
         self.links.extend(later.links);
         self.rules.extend(later.rules);
+        self.routes |= later.routes;
         self.lost |= later.lost;
     }
 }

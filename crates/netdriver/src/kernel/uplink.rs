@@ -49,4 +49,8 @@ pub trait Uplinks {
 
     /// The addresses of the host's own links, and the subnets that they are in.
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
+
+    /// The subnets that the host's main table routes, without defaults and link-local ones: no engine takes one of these
+    /// for a network. None lies in another one; of very many, the largest.
+    fn host_routes(&self) -> Result<Vec<Subnet>>;
 }

@@ -25,6 +25,9 @@ impl Driver {
     /// # Errors
     /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
     pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation<VnicReply>> {
+        if let Err(error) = self.fabric.lost.refuse() {
+            return Ok(Creation::Conflict(format!("{error:#}")));
+        }
         if let Some(bridge) = request.named_bridge()
             && let Err(error) = self.fabric.bridges.check(bridge, request.host_bridge.is_some())
         {

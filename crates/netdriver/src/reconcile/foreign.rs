@@ -20,7 +20,9 @@ impl Driver {
         self.store.settle()?;
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
-        for link in links.into_iter().filter(|link| names::is_ours(link) && !known.contains(link)) {
+        // A container may need the uplinks, and a launcher's VNIC may be rebuilt.
+        let is_lost = self.fabric.lost.is_any();
+        for link in links.into_iter().filter(|link| !is_lost && names::is_ours(link) && !known.contains(link)) {
             repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
                 driver.fabric.kernel.delete_link(&Namespace::Host, &link).map(|()| true)
             });
@@ -34,6 +36,9 @@ impl Driver {
 
     fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str, known: &BTreeSet<LinkName>) -> Result<()> {
         let links = self.fabric.kernel.links(&Namespace::Named(name.to_owned()))?;
+        if self.fabric.lost.has(name)? {
+            return Ok(());
+        }
         if self.store.read(|tx| tx.is_namespace_used(name))? {
             for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
                 // As after the restore of an old database. Its container is not cut off from what it listens to.

@@ -2,20 +2,21 @@
 //! What must stand for records and does not: it is repaired, a namespace at a time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, anyhow};
-use ciao_common::store::{Owner, Vnic, now};
+use ciao_common::store::{Owner, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
-use super::{Depth, Known, Repairs};
+use super::{Depth, Forgotten, Known, Repairs};
 use crate::fabric::Space;
 use crate::fabric::fault::{Fault, Subject};
 use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
 
-/// How long a container's link may be gone before its endpoint is, in milliseconds.
-const ENDING: i64 = 15_000;
+/// How long a container's link may be gone before its endpoint is.
+const ENDING: Duration = Duration::from_secs(15);
 
 impl Driver {
     /// The host's part, and each namespace's.
@@ -94,12 +95,20 @@ impl Driver {
         host: &Seen,
         closely: bool,
     ) -> Result<Space> {
-        let space = self.fabric.inspector.space(namespace)?;
+        let mut space = self.fabric.inspector.space(namespace)?;
+        if repairs.dry {
+            let Forgotten { networks, vnics, .. } = &repairs.forgotten;
+            space.networks.retain(|network| !networks.contains(&network.id));
+            space.vnics.retain(|vnic| !vnics.contains(&vnic.id));
+            if space.networks.is_empty() && space.vnics.is_empty() {
+                return Ok(space);
+            }
+        }
         let mut faults = self.fabric.inspector.faults(&space, host, closely)?;
         faults.retain(|fault| !matches!(fault.subject, Subject::ContainerLink(_)));
         for fault in &mut faults {
             if let Subject::Pair(vnic) = &fault.subject
-                && self.has_lost_its_link(&vnic.id)?
+                && self.has_lost_its_link(repairs, &vnic.id)?
             {
                 fault.why += "; restart its container";
             }
@@ -113,7 +122,7 @@ impl Driver {
         let faults = self.fabric.inspector.faults(space, host, false)?;
         for fault in faults.iter().filter(|fault| matches!(fault.subject, Subject::ContainerLink(_))) {
             let Subject::ContainerLink(vnic) = &fault.subject else { continue };
-            if self.has_lost_its_link(&vnic.id)? {
+            if self.has_lost_its_link(repairs, &vnic.id)? {
                 repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repairer.repair(fault));
             }
         }
@@ -121,9 +130,10 @@ impl Driver {
     }
 
     /// Whether a VNIC without links has an endpoint that is neither just being made nor just ending.
-    fn has_lost_its_link(&self, vnic: &VnicId) -> Result<bool> {
+    fn has_lost_its_link(&self, repairs: &Repairs<'_>, vnic: &VnicId) -> Result<bool> {
         let endpoint = self.store.read(|tx| tx.endpoint_of_vnic(vnic))?;
-        Ok(endpoint.is_some_and(|endpoint| endpoint.created < now() - ENDING))
+        let endpoint = endpoint.filter(|endpoint| !repairs.forgotten.endpoints.contains(&endpoint.id));
+        Ok(endpoint.is_some_and(|endpoint| endpoint.created < self.store.ago(ENDING)))
     }
 
     /// Whether every endpoint that Docker knows is recorded, so that a VNIC without an endpoint is nobody's.
@@ -139,18 +149,19 @@ impl Driver {
             if !self.is_stuck(vnic)? {
                 continue;
             }
-            repairs.repair(
-                "create",
-                Subject::Pair(vnic.clone()),
-                "its link is in a container unknown to Docker",
-                |driver| {
-                    let namespace = Namespace::of(vnic.namespace.as_deref());
-                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
-                    driver.fabric.repairer.repair(&Fault::new("create", Subject::Pair(vnic.clone()), ""))
-                },
-            );
+            self.take_back(repairs, vnic);
         }
         Ok(())
+    }
+
+    /// Makes a launcher's VNIC again whose link is with something that Docker does not know.
+    pub(super) fn take_back(&self, repairs: &mut Repairs<'_>, vnic: &Vnic) {
+        let why = "its link is in a container unknown to Docker";
+        repairs.repair("create", Subject::Pair(vnic.clone()), why, |driver| {
+            let namespace = Namespace::of(vnic.namespace.as_deref());
+            driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
+            driver.fabric.repairer.repair(&Fault::new("create", Subject::Pair(vnic.clone()), ""))
+        });
     }
 
     /// Whether a launcher's VNIC, seen in a container, has no endpoint: the engine was killed while it started that

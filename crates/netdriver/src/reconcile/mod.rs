@@ -4,9 +4,10 @@
 //! It runs at start, before the plugin socket answers, then on a timer, and when an administrator asks. What a record
 //! stands for and is gone is made again; links and namespaces of ours that no record stands for are deleted; endpoints
 //! whose container is gone are forgotten. It never touches an endpoint or link younger than [`SETTLED`], whose call may
-//! be under way, and never a container's link.
+//! be under way, and never what a container is on.
 
 mod foreign;
+mod known;
 mod missing;
 mod stale;
 mod watch;
@@ -15,10 +16,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::types::{EndpointId, NetworkId};
+use ciao_common::store::{Endpoint, Owner, Vnic};
+use ciao_common::types::{EndpointId, NetworkId, VnicId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
+pub use known::Known;
 pub use watch::Watcher;
 
 /// After this time an endpoint has joined, or its call has failed.
@@ -33,17 +36,6 @@ pub enum Depth {
     Changed,
     /// The rules of every namespace are compared, one by one.
     Full,
-}
-
-/// What Docker knows: the rest is forgotten.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Known {
-    /// The ids of all its networks.
-    pub networks: BTreeSet<NetworkId>,
-    /// The ids of all endpoints of its networks of driver ciao-net; `None`: nobody asked.
-    #[serde(default)]
-    pub endpoints: Option<BTreeSet<EndpointId>>,
 }
 
 /// What was done, or would be.
@@ -65,11 +57,29 @@ struct Repairs<'a> {
     driver: &'a Driver,
     dry: bool,
     done: Vec<Repair>,
+    /// What a dry run would have forgotten: the rest of it goes on without.
+    forgotten: Forgotten,
+}
+
+/// Records that are forgotten.
+#[derive(Default)]
+struct Forgotten {
+    networks: BTreeSet<NetworkId>,
+    endpoints: BTreeSet<EndpointId>,
+    vnics: BTreeSet<VnicId>,
+}
+
+impl Forgotten {
+    /// An endpoint, and with it a VNIC of Docker's.
+    fn add(&mut self, endpoint: &Endpoint, vnic: Option<&Vnic>) {
+        self.endpoints.insert(endpoint.id.clone());
+        self.vnics.extend(vnic.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id.clone()));
+    }
 }
 
 impl<'a> Repairs<'a> {
     fn new(driver: &'a Driver, dry: bool) -> Self {
-        Self { driver, dry, done: Vec::new() }
+        Self { driver, dry, done: Vec::new(), forgotten: Forgotten::default() }
     }
 
     /// Does one, unless it turns out that nothing is to be done: then `act` answers `false`. Answers whether all is well.
@@ -123,22 +133,25 @@ impl<'a> Repairs<'a> {
 impl Driver {
     /// Repairs what differs, and says what.
     pub fn reconcile(&self, depth: Depth) -> Vec<Repair> {
-        self.reconcile_with(depth, None)
+        self.reconcile_all(depth, None)
     }
 
-    /// As [`Self::reconcile`], with what Docker knows. Whatever fails, of one tenant or of all, the rest is done.
-    pub fn reconcile_with(&self, depth: Depth, docker: Option<&Known>) -> Vec<Repair> {
+    /// Whatever fails, of one tenant or of all, the rest is done.
+    fn reconcile_all(&self, depth: Depth, docker: Option<&Known>) -> Vec<Repair> {
         let dry = depth == Depth::DryRun;
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
+        rows.step("lost records", self.fabric.lost.look());
         if !dry {
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
             rows.step("networks without a tenant", self.settle_pairings());
+            rows.step("attached endpoints", self.note_attached());
+            rows.step("routes of the host", self.note_host_routes());
         }
-        let forgotten = self.remove_unknown_networks(rows, docker);
-        rows.step("networks", forgotten);
         let forgotten = self.remove_stale_endpoints(rows, docker);
         rows.step("endpoints", forgotten);
+        let forgotten = self.remove_unknown_networks(rows, docker);
+        rows.step("networks", forgotten);
         let restored = self.restore_all(rows, depth, docker);
         rows.step("recorded namespaces", restored);
         let deleted = self.delete_foreign(rows);
@@ -156,7 +169,9 @@ impl Driver {
         let uplinks = self.store.read(|tx| tx.uplinks());
         for uplink in uplinks.as_deref().unwrap_or_default() {
             let _lock = self.fabric.lock(Some(&uplink.namespace));
-            repairs.step(format!("uplink {}", uplink.host_link), self.fabric.uplinks.tidy(&uplink.namespace));
+            let lost = self.fabric.lost.has(&uplink.namespace);
+            let tidied = lost.and_then(|lost| if lost { Ok(()) } else { self.fabric.uplinks.tidy(&uplink.namespace) });
+            repairs.step(format!("uplink {}", uplink.host_link), tidied);
         }
         repairs.step("uplinks", uplinks.map(drop));
         let settled = self.fabric.host_rules.tidy().and_then(|()| self.fabric.host_rules.restore());
@@ -169,6 +184,14 @@ impl Driver {
     /// The firewall's.
     pub fn watch_firewall(&self) -> Result<()> {
         self.fabric.host_rules.watch()
+    }
+
+    /// Records what the host routes: ciao-ipam, which has no network, chooses no pool there.
+    pub(crate) fn note_host_routes(&self) -> Result<()> {
+        let found = self.fabric.kernel.host_routes()?;
+        let recorded = self.store.read(|tx| tx.host_routes())?;
+        let is_same = BTreeSet::from_iter(&found) == BTreeSet::from_iter(&recorded);
+        if is_same { Ok(()) } else { self.store.write(move |tx| tx.set_host_routes(&found)) }
     }
 
     /// What only a start needs: the ports that are recorded are held again.

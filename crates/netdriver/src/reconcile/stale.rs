@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records whose network or container is gone: they are forgotten.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use ciao_common::api::network::NetworkRef;
-use ciao_common::store::{Owner, now};
+use ciao_common::store::{Endpoint, Owner, Tx, Vnic};
 
 use super::{Known, Repairs, SETTLED};
+use crate::attachment::is_joining;
 use crate::docker::pairing;
-use crate::kernel::{LinkLocation, Namespace};
+use crate::kernel::LinkLocation;
 use crate::{Driver, fabric};
+
+/// An endpoint, and its VNIC unless that is deleted.
+type Attachment = (Endpoint, Option<Vnic>);
 
 impl Driver {
     /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
     /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
     pub(super) fn remove_unknown_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
-        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
+        let before = self.store.ago(SETTLED);
         let (orphans, settled) = self.store.read(|tx| {
             let settled = tx.networks_before(before)?;
             Ok((tx.networks_without_pools()?, settled))
@@ -25,49 +29,90 @@ impl Driver {
                 _ if orphans.contains(&id) => "its addresses were released",
                 _ => continue,
             };
-            repairs.repair("remove", format!("network {}", id.short()), why, |driver| {
+            let what = format!("network {}", id.short());
+            let mut attachments = self.attachments(|tx| tx.endpoints_of_network(&id))?;
+            attachments.retain(|(endpoint, _)| !repairs.forgotten.endpoints.contains(&endpoint.id));
+            if let Some((endpoint, _)) = self.first_living(&attachments)? {
+                let error = anyhow!("a container is on it, by endpoint {}: stop it first", endpoint.id.short());
+                repairs.fail("remove", what, why, &error);
+                continue;
+            }
+            attachments.iter().for_each(|(endpoint, vnic)| repairs.forgotten.add(endpoint, vnic.as_ref()));
+            repairs.forgotten.networks.insert(id.clone());
+            repairs.repair("remove", what, why, |driver| {
                 driver.delete_network(NetworkRef { network_id: id }).map(|_| true)
             });
         }
         Ok(())
     }
 
+    /// Endpoints, and their VNICs unless these are deleted.
+    fn attachments(&self, list: impl Fn(&Tx<'_>) -> Result<Vec<Endpoint>>) -> Result<Vec<Attachment>> {
+        self.store.read(|tx| {
+            let vnics = |endpoint: &Endpoint| tx.vnic(&endpoint.vnic);
+            list(tx)?.into_iter().map(|endpoint| vnics(&endpoint).map(|vnic| (endpoint, vnic))).collect()
+        })
+    }
+
+    /// The first whose link a container has.
+    fn first_living<'a>(&self, attachments: &'a [Attachment]) -> Result<Option<&'a Attachment>> {
+        for attachment in attachments {
+            if self.location(attachment.1.as_ref())? == LinkLocation::Container {
+                return Ok(Some(attachment));
+            }
+        }
+        Ok(None)
+    }
+
+    fn location(&self, vnic: Option<&Vnic>) -> Result<LinkLocation> {
+        vnic.map_or(Ok(LinkLocation::Absent), |vnic| self.fabric.kernel.locate(&fabric::veth(vnic)))
+    }
+
     /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost. Killed while it started a
     /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list tells.
     pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
-        let before = now() - i64::try_from(SETTLED.as_millis()).unwrap_or(i64::MAX);
-        let endpoints = self.store.read(|tx| {
-            let endpoints = tx.endpoints()?.into_iter().filter(|endpoint| endpoint.created < before);
-            endpoints.map(|endpoint| Ok((tx.vnic(&endpoint.vnic)?, endpoint))).collect::<Result<Vec<_>>>()
-        })?;
-        for (vnic, stale) in endpoints {
-            let location = match &vnic {
-                Some(vnic) => self.fabric.kernel.locate(&fabric::veth(vnic))?,
-                None => LinkLocation::Absent,
-            };
+        let before = self.store.ago(SETTLED);
+        for (stale, vnic) in self.attachments(|tx| tx.endpoints())? {
+            if stale.created >= before {
+                continue;
+            }
+            let location = self.location(vnic.as_ref())?;
             let is_absent = location == LinkLocation::Absent;
             let lives = location == LinkLocation::Container;
             let why = match known {
+                _ if !is_absent && !lives && self.store.read(|tx| is_joining(tx, &stale))? => continue,
                 // Its container runs on without network, and is listed as such as long as the endpoint is recorded.
                 Some(known) if is_absent && known.contains(&stale.id) => continue,
                 _ if is_absent => "its links are missing; restart its container",
                 _ if !lives => "no container uses its link",
+                // Not a container's: the engine whose it was says so.
                 Some(known) if !known.contains(&stale.id) => "unknown to Docker",
                 _ => continue,
             };
-            let left = vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher);
-            repairs.repair("remove", format!("endpoint {}", stale.id.short()), why, |driver| {
-                driver.detach_same(stale)?;
-                // Made again with what is missing.
-                if let Some(vnic) = left {
-                    let namespace = Namespace::of(vnic.namespace.as_deref());
-                    driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
-                }
-                Ok(true)
+            repairs.forgotten.add(&stale, vnic.as_ref());
+            let done = repairs.repair("remove", format!("endpoint {}", stale.id.short()), why, |driver| {
+                driver.detach_same(stale).map(|()| true)
             });
+            if let Some(vnic) = vnic.filter(|vnic| done && lives && vnic.owner == Owner::Launcher) {
+                self.take_back(repairs, &vnic);
+            }
         }
         Ok(())
+    }
+
+    /// Records which endpoints' links containers have: those are not under way any more.
+    pub(super) fn note_attached(&self) -> Result<()> {
+        let mut attached = Vec::new();
+        for (endpoint, vnic) in self.attachments(|tx| tx.endpoints())? {
+            if endpoint.attached.is_none() && self.location(vnic.as_ref())? == LinkLocation::Container {
+                attached.push(endpoint.id);
+            }
+        }
+        if attached.is_empty() {
+            return Ok(());
+        }
+        self.store.write(move |tx| attached.iter().try_for_each(|id| tx.set_attached(id)))
     }
 
     /// Networks without tenant that were paired with each other's sets of addresses, as far as leases tell by now.

@@ -64,6 +64,9 @@ impl Watcher {
             self.driver.reconcile(Depth::Changed);
             return Ok(());
         }
+        if changes.routes {
+            self.driver.note_host_routes()?;
+        }
         let namespaces = changes.links.union(&changes.rules).cloned().collect();
         let restored = self.driver.restore_changed(&namespaces);
         if namespaces.contains(&Namespace::Host) { self.driver.watch_firewall().and(restored) } else { restored }
@@ -73,7 +76,7 @@ impl Watcher {
     fn waits(&self) -> Option<Duration> {
         match &self.waiting {
             Changes { lost: true, .. } => Some(WITHOUT_REPORTS),
-            Changes { links, rules, .. } if links.is_empty() && rules.is_empty() => None,
+            Changes { links, rules, routes: false, .. } if links.is_empty() && rules.is_empty() => None,
             _ => Some(LINKS_EVERY),
         }
     }

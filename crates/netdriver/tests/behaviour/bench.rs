@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ciao_common::serve::plugin::Plugin;
 use ciao_common::serve::server::{Handler, Request};
@@ -64,6 +64,35 @@ impl Bench {
         let Self { kernel, store, folder, driver, plugin, control, ipam } = self;
         drop((driver, plugin, control, ipam));
         Self::on(store, kernel, folder)
+    }
+
+    /// The same without any record.
+    pub(crate) fn without_database(self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        self.on_database(folder)
+    }
+
+    /// The same with the database of another folder.
+    pub(crate) fn on_database(self, folder: TempDir) -> Self {
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        Self::on(store, Arc::clone(&self.kernel), folder)
+    }
+
+    /// A backup of the database, in a folder of its own.
+    pub(crate) fn copy(&self) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("ciao.db");
+        let conn = rusqlite::Connection::open(self.store.path()).unwrap();
+        conn.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
+        folder
+    }
+
+    /// Both daemons stopped, the host's clock set forward, both started again.
+    pub(crate) fn with_clock_ahead_by(self, step: Duration) -> Self {
+        let Self { kernel, store, folder, driver, plugin, control, ipam } = self;
+        drop((driver, plugin, control, ipam, store));
+        let store = Store::open_at(&folder.path().join("ciao.db"), SystemTime::now() + step).unwrap();
+        Self::on(Arc::new(store), kernel, folder)
     }
 
     /// A call of ciao-net's: the reply, or the error's sentence.
@@ -166,12 +195,17 @@ impl Bench {
         let body = names_of(network, endpoint);
         self.ok("RevokeExternalConnectivity", &body);
         self.ok("Leave", &body);
+        self.release_link(endpoint);
+        self.ok("DeleteEndpoint", &body);
+        self.settle();
+    }
+
+    /// The engine gives a container's link back.
+    pub(crate) fn release_link(&self, endpoint: &str) {
         let state = self.kernel.state();
         for (_, link) in state.links.keys().filter(|(ns, _)| *ns == sandbox(endpoint)) {
             self.kernel.move_link(link, &sandbox(endpoint), &Namespace::Host);
         }
-        self.ok("DeleteEndpoint", &body);
-        self.settle();
     }
 
     /// dockerd killed: the containers' namespaces die, with the links inside and their peers.
@@ -192,8 +226,26 @@ impl Bench {
 
     /// All endpoints are an hour older than they were.
     pub(crate) fn age_endpoints(&self) {
+        self.age_endpoints_by(60);
+    }
+
+    /// All endpoints are some minutes older than they were, and so is the engine's start.
+    pub(crate) fn age_endpoints_by(&self, minutes: i64) {
         let conn = rusqlite::Connection::open(self.store.path()).unwrap();
-        conn.execute("UPDATE endpoint_record SET created = created - 3600000", []).unwrap();
+        conn.execute("UPDATE endpoint_record SET created = created - ?1", [minutes * 60_000]).unwrap();
+        conn.execute("UPDATE setting SET value = value - ?1 WHERE name = 'engine_started'", [minutes * 60_000])
+            .unwrap();
+    }
+
+    /// The same of all networks.
+    pub(crate) fn age_networks(&self) {
+        let conn = rusqlite::Connection::open(self.store.path()).unwrap();
+        conn.execute("UPDATE network_record SET created = created - 3600000", []).unwrap();
+    }
+
+    /// The engine starts: its first call.
+    pub(crate) fn engine_starts(&self) {
+        self.ok("GetCapabilities", &json!({}));
     }
 
     /// The reconcile of a start.

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records and kernel brought together again: reboot, crash, killed dockerd, somebody's `ip link del`.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use ciao_common::serve::server::ANSWER_WITHIN;
 use ciao_common::store::Owner;
+use ciao_common::types::Subnet;
 use ciao_netdriver::control::RECONCILE_WITHIN;
 use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces};
 use serde_json::json;
 
 use crate::bench::Bench;
-use crate::requests::{endpoint, network, vnic};
+use crate::requests::{endpoint, id, network, network_in, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 
@@ -83,7 +87,7 @@ fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_
         b.store.read(|tx| tx.endpoints()).unwrap().into_iter().map(|endpoint| endpoint.id.to_string()).collect();
     let networks: Vec<String> =
         b.store.read(|tx| tx.networks()).unwrap().into_iter().map(|network| network.id.to_string()).collect();
-    let known = json!({ "networks": networks, "endpoints": endpoints[..1] }).to_string();
+    let known = json!({ "engine": "E", "networks": networks, "endpoints": endpoints[..1] }).to_string();
     let forgotten = || {
         let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
         assert_eq!(status, 200, "{done}");
@@ -112,7 +116,7 @@ fn a_launcher_s_vnic_is_made_again_whose_link_is_with_a_container_that_docker_do
     let all: Vec<String> = ["red1", "red2", "blue1", "blue2"].map(ids).to_vec();
     let made = |endpoints: &[String]| {
         let networks = ["red", "blue"].map(ids);
-        let known = json!({ "networks": networks, "endpoints": endpoints }).to_string();
+        let known = json!({ "engine": "E", "networks": networks, "endpoints": endpoints }).to_string();
         let (status, done) = b.launcher("POST", "/v1/reconcile", known.as_bytes());
         assert_eq!(status, 200, "{done}");
         done.as_array().unwrap().iter().filter(|repair| repair["action"] == "create").count()
@@ -251,6 +255,68 @@ fn a_young_endpoint_that_has_not_joined_is_left_alone() {
     b.reconcile();
     b.assert_consistent();
     assert!(b.store.read(|tx| tx.endpoints()).unwrap().is_empty());
+}
+
+#[test]
+fn a_step_of_the_host_s_clock_makes_no_endpoint_stale() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[]));
+    b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
+    b.run("e2", "n1", "192.168.111.3/24", "");
+    let state = b.kernel.state();
+    let b = b.with_clock_ahead_by(Duration::from_secs(86400));
+    assert_eq!(b.reconcile(), [""; 0]);
+    assert_eq!(b.kernel.state(), state);
+    assert_eq!(b.store.read(|tx| tx.endpoints()).unwrap().len(), 2);
+    b.join("n1", "e1");
+}
+
+#[test]
+fn an_endpoint_whose_start_takes_minutes_is_under_way_until_the_engine_gives_it_up() {
+    let start = || {
+        let b = Bench::new();
+        b.engine_starts();
+        let pool = b.pool(SUBNET, "red");
+        b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[("tenant", "red")]));
+        assert_eq!(b.lease(&pool, ""), "192.168.111.2/24");
+        b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", ""));
+        b.age_endpoints_by(5);
+        (b, pool)
+    };
+    let (b, _) = start();
+    let b = b.restarted();
+    assert_eq!(b.reconcile(), [""; 0], "its container may still come");
+    b.join("n1", "e1");
+    b.assert_consistent();
+    // The engine releases the address of one that it has given up, and asks for capabilities when it starts anew.
+    let (b, pool) = start();
+    b.ipam("ReleaseAddress", &json!({ "PoolID": pool, "Address": "192.168.111.2" }));
+    assert_eq!(b.reconcile()[0], forgotten("e1"));
+    let (b, _) = start();
+    b.engine_starts();
+    assert_eq!(b.reconcile()[0], forgotten("e1"));
+    // No container's link comes back to be under way again.
+    let (b, _) = start();
+    b.join("n1", "e1");
+    assert_eq!(b.reconcile(), [""; 0]);
+    b.release_link("e1");
+    assert_eq!(b.reconcile()[0], forgotten("e1"));
+}
+
+#[test]
+fn what_the_host_routes_is_recorded_for_ciao_ipam() {
+    let b = Bench::new();
+    let routes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<Subnet>>();
+    let recorded = || b.store.read(|tx| tx.host_routes()).unwrap().into_iter().collect::<BTreeSet<_>>();
+    for found in [&["10.0.0.0/8", "fd00::/8"][..], &["10.0.0.0/8"], &[]] {
+        b.kernel.change(|state| state.routes = routes(found));
+        assert_eq!(b.reconcile(), [""; 0]);
+        assert_eq!(recorded(), routes(found));
+    }
+}
+
+fn forgotten(endpoint: &str) -> String {
+    format!("remove endpoint {}: no container uses its link", &id(endpoint)[..12])
 }
 
 #[test]

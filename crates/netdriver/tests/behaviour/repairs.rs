@@ -138,6 +138,7 @@ fn a_container_whose_link_was_deleted_needs_a_restart_and_says_so() {
     let b = busy();
     let endpoints = b.store.read(|tx| tx.endpoints()).unwrap();
     let known = json!({
+        "engine": "E",
         "networks": b.store.read(|tx| tx.networks()).unwrap().into_iter().map(|network| network.id).collect::<Vec<_>>(),
         "endpoints": endpoints.iter().map(|endpoint| &endpoint.id).collect::<Vec<_>>(),
     });

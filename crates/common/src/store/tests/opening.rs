@@ -117,7 +117,8 @@ fn a_file_locked_by_another_process_is_an_error_that_names_the_lock() {
     let path = folder.path().join("ciao.db");
     let lock = fs::File::create(folder.path().join("ciao.db.lock")).unwrap();
     lock.lock().unwrap();
-    let error = format!("{:#}", connection::open_within(&path, Duration::from_millis(20)).err().unwrap());
+    let error =
+        format!("{:#}", connection::open_within(&path, SystemTime::now(), Duration::from_millis(20)).err().unwrap());
     assert!(error.contains("ciao.db.lock"), "{error}");
     lock.unlock().unwrap();
     assert!(Store::open(&path).is_ok());

@@ -142,7 +142,7 @@ fn a_file_of_each_older_version_keeps_its_rows() {
         old.remove("peer");
         let text = |value: &str| format!("{:?}", rusqlite::types::ValueRef::Text(value.as_bytes()));
         for rows in [&mut old, &mut new] {
-            rows.get_mut("setting").unwrap().retain(|row| row["name"] != text("compatible"));
+            rows.get_mut("setting").unwrap().retain(|row| ![text("compatible"), text("clock")].contains(&row["name"]));
         }
         let vnics = old.remove("vnic_record").unwrap().into_iter().map(|mut row| {
             if row["state"] == text("going") {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy, now};
+use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy};
 use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
 use crate::docker::options::EndpointOptions;
@@ -100,7 +100,8 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
         vnic: found.vnic.id.clone(),
         address: request.v4,
         address6: request.v6,
-        created: now(),
+        created: tx.now(),
+        attached: None,
     })?;
     Ok(Outcome::Recorded(Box::new(found)))
 }

@@ -30,6 +30,9 @@ impl Driver {
     /// An unknown network; no such VNIC; a VNIC or address that a live container has; a MAC address that is not the
     /// VNIC's.
     pub fn create_endpoint(&self, call: CreateEndpoint) -> Result<EndpointReply> {
+        if self.fabric.lost.is_any() && self.store.read(|tx| tx.network(&call.network_id))?.is_none() {
+            self.fabric.lost.refuse()?;
+        }
         self.refuse_ports_without_egress(&call.network_id, &call.options)?;
         let given = call.interface.mac_address;
         let request = EndpointRequest {
@@ -96,7 +99,7 @@ impl Driver {
         // the same moment, and the first is about to join.
         let stale = match self.fabric.kernel.locate(&fabric::veth(vnic))? {
             LinkLocation::Container => false,
-            LinkLocation::Host(_) => conflict != Conflict::Mac || !is_joining(&endpoint),
+            LinkLocation::Host(_) => conflict != Conflict::Mac || !self.store.read(|tx| is_joining(tx, &endpoint))?,
             LinkLocation::Absent => true,
         };
         let id = endpoint.id.clone();

@@ -77,6 +77,7 @@ impl Driver {
     /// a tenant that only one of the two drivers was told.
     pub fn create_network(&self, call: CreateNetwork) -> Result<Empty> {
         let request = NetworkRequest::parse(&call)?;
+        self.fabric.lost.refuse()?;
         if let Some(bridge) = &request.options.bridge {
             self.fabric.bridges.check(bridge, request.options.on_host)?;
         }

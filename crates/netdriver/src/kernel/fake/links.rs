@@ -209,4 +209,8 @@ impl Uplinks for Fake {
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {
         Ok(self.reading()?.addresses.clone())
     }
+
+    fn host_routes(&self) -> Result<Vec<Subnet>> {
+        Ok(self.reading()?.routes.iter().copied().collect())
+    }
 }

@@ -51,6 +51,8 @@ pub struct State {
     pub uplinks: BTreeMap<String, UplinkPair>,
     /// Tenants' namespaces without default route.
     pub unrouted: BTreeSet<String>,
+    /// What the host routes.
+    pub routes: BTreeSet<Subnet>,
     /// Where forwarding is switched off.
     pub not_forwarding: BTreeSet<Namespace>,
 }

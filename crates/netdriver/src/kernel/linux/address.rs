@@ -90,3 +90,20 @@ pub(super) fn read_default_route(message: &RouteNetlinkMessage) -> Option<(u32, 
     }
     link.zip(router)
 }
+
+/// Reads a reply to [`get_routes`], if it is a route of the main table to a subnet that is not link-local.
+pub(super) fn read_route(message: &RouteNetlinkMessage) -> Option<Subnet> {
+    let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+    let prefix = route.header.destination_prefix_length;
+    if prefix == 0 || route.header.table != RouteHeader::RT_TABLE_MAIN {
+        return None;
+    }
+    let destination = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Destination(RouteAddress::Inet6(v6)) if !v6.is_unicast_link_local() && !v6.is_multicast() => {
+            Some(IpAddr::V6(*v6))
+        }
+        _ => None,
+    })?;
+    Subnet::new(destination, prefix).ok()
+}

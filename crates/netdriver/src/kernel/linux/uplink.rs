@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Namespaces' uplinks to the host: links, addresses, routes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -80,6 +81,25 @@ impl Uplinks for Linux {
         let found = Netlink::open()?.dump(address::get_all(), address::read_address).context("list addresses")?;
         found.into_iter().map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
     }
+
+    fn host_routes(&self) -> Result<Vec<Subnet>> {
+        let found = Netlink::open()?.dump(address::get_routes(), address::read_route).context("list routes")?;
+        Ok(largest(found, MOST_ROUTES))
+    }
+}
+
+/// How many of the host's routes are recorded. One with the routes of the whole Internet has a million.
+const MOST_ROUTES: usize = 4096;
+
+/// The largest `most` of subnets, without those that lie in others.
+fn largest(mut subnets: Vec<Subnet>, most: usize) -> Vec<Subnet> {
+    subnets.sort_by_key(|subnet| (subnet.prefix(), subnet.network()));
+    subnets.dedup();
+    subnets.truncate(most);
+    let all: BTreeSet<_> = subnets.iter().copied().collect();
+    let above = |subnet: &Subnet, prefix| Subnet::new(subnet.network(), prefix).is_ok_and(|above| all.contains(&above));
+    subnets.retain(|subnet| !(1..subnet.prefix()).any(|prefix| above(subnet, prefix)));
+    subnets
 }
 
 /// The route to a subnet by an uplink; `None` if the uplink's link does not exist, and so no route by it.
@@ -127,5 +147,18 @@ fn set(family: &str, link: &LinkName, key: &str, value: &str) -> Result<()> {
             fs::write(&path, value).with_context(|| format!("set {} to {value}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_within_another_one_and_the_smallest_of_too_many_are_left_out() {
+        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Subnet>>();
+        let found = of(&["10.1.0.0/16", "172.17.0.0/16", "fd00::/8", "10.0.0.0/8", "10.0.0.0/8", "192.0.2.7/32"]);
+        assert_eq!(largest(found.clone(), 9), of(&["10.0.0.0/8", "fd00::/8", "172.17.0.0/16", "192.0.2.7/32"]));
+        assert_eq!(largest(found, 2), of(&["10.0.0.0/8", "fd00::/8"]));
     }
 }

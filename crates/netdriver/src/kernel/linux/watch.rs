@@ -67,21 +67,28 @@ fn socket(protocol: isize, groups: &[u32]) -> Result<Socket> {
 /// What a message is about.
 enum Subject {
     Links,
-    /// Routes and neighbours, which change all the time on the host, where none is ciao's alone.
-    Entries,
+    /// Routes that are gone and those that came.
+    Routes {
+        gone: bool,
+    },
+    /// Neighbours, which change all the time on the host, where none is ciao's alone.
+    Neighbours,
     Rules,
     /// Namespaces got or lost ids.
     Ids,
 }
 
-/// The messages that say that something may be missing now. What is only added is not.
+/// The messages that say that something may be missing now, or that the host has a route more.
 fn subject(kind: u16) -> Option<Subject> {
     match kind {
         // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF (forwarding), RTM_DELNEXTHOP, with which
         // entries go that are not reported.
         16 | 17 | 20 | 21 | 80 | 105 => Some(Subject::Links),
-        // RTM_DELROUTE, RTM_DELNEIGH.
-        25 | 29 => Some(Subject::Entries),
+        // RTM_NEWROUTE, RTM_DELROUTE.
+        24 => Some(Subject::Routes { gone: false }),
+        25 => Some(Subject::Routes { gone: true }),
+        // RTM_DELNEIGH.
+        29 => Some(Subject::Neighbours),
         // RTM_NEWNSID, RTM_DELNSID.
         88 | 89 => Some(Subject::Ids),
         // NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN: a transaction was committed.
@@ -156,8 +163,9 @@ fn note(datagram: &[u8], id: Option<i32>, ids: &mut Ids, changes: &mut Changes) 
     for subject in kinds(datagram).filter_map(subject) {
         match (subject, &namespace) {
             (Subject::Ids, _) => is_stale = true,
-            (Subject::Entries, Some(Namespace::Host)) => {}
-            (Subject::Links | Subject::Entries, Some(namespace)) => {
+            (Subject::Routes { .. }, Some(Namespace::Host)) => changes.routes = true,
+            (Subject::Neighbours, Some(Namespace::Host)) | (Subject::Routes { gone: false }, Some(_)) => {}
+            (Subject::Links | Subject::Neighbours | Subject::Routes { .. }, Some(namespace)) => {
                 changes.links.insert(namespace.clone());
             }
             (Subject::Rules, Some(namespace)) => {
@@ -229,8 +237,11 @@ mod tests {
         let mut changes = Changes::default();
         assert!(note(&message(17, 16), Some(4), &mut ids, &mut changes));
         assert!(!note(&message(17, 16), Some(4), &mut ids, &mut changes), "it is a container's");
+        assert!(!note(&message(24, 16), Some(3), &mut ids, &mut changes), "a new route takes nothing away");
+        assert_eq!(changes, Changes::default());
         assert!(!note(&message(17, 16), Some(3), &mut ids, &mut changes));
-        assert!(!note(&message(24, 16), None, &mut ids, &mut changes), "a new route takes nothing away");
+        assert!(!note(&message(24, 16), None, &mut ids, &mut changes));
+        assert!(std::mem::take(&mut changes.routes), "the host has a route more");
         assert!(!note(&message(29, 16), None, &mut ids, &mut changes), "a neighbour of the host's is not ciao's");
         assert!(!note(&message(0x0a0f, 16), None, &mut ids, &mut changes));
         assert!(note(&message(89, 16), None, &mut ids, &mut changes), "an id may mean another namespace now");

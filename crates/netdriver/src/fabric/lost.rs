@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Records that were lost: the database was deleted, or is an older one than what runs.
+//!
+//! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show it.
+//! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
+//! is made beside them, until the records are rebuilt.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Result, bail};
+use ciao_common::store::Store;
+use ciao_common::types::LinkName;
+
+use crate::kernel::{Kernel, Namespace};
+use crate::names;
+
+/// How they are made again.
+const REMEDY: &str = "run \"ciao-net reconcile --docker\", which rebuilds them";
+
+/// Where records are missing.
+pub(crate) struct Lost {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    found: Mutex<BTreeSet<String>>,
+    /// Links that an administrator has given up.
+    given_up: Mutex<BTreeSet<LinkName>>,
+}
+
+impl Lost {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
+        Self { store, kernel, found: Mutex::default(), given_up: Mutex::default() }
+    }
+
+    fn found(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether records are missing anywhere.
+    pub(crate) fn is_any(&self) -> bool {
+        !self.found().is_empty()
+    }
+
+    /// Whether a namespace has links without records, still.
+    pub(crate) fn has(&self, namespace: &str) -> Result<bool> {
+        if !self.found().contains(namespace) {
+            return Ok(false);
+        }
+        let lasts = !self.links_in(namespace)?.is_empty();
+        if !lasts {
+            self.found().remove(namespace);
+        }
+        Ok(lasts)
+    }
+
+    /// Looks at every namespace.
+    pub(crate) fn look(&self) -> Result<()> {
+        let mut found = BTreeSet::new();
+        for namespace in self.kernel.namespaces()? {
+            if !self.links_in(&namespace)?.is_empty() {
+                found.insert(namespace);
+            }
+        }
+        let mut known = self.found();
+        if !found.is_subset(&known) {
+            let list = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            log::warn!(
+                "the database was lost or is an older one: VNICs in {} network namespaces have no record ({list}). They \
+                 are left as they are, and nothing new is created beside them: {REMEDY}",
+                found.len()
+            );
+        }
+        *known = found;
+        Ok(())
+    }
+
+    /// The ends on bridges of a namespace's VNICs whose records were lost.
+    pub(crate) fn links_in(&self, namespace: &str) -> Result<Vec<LinkName>> {
+        // The kernel is read first: what is recorded in between is known then.
+        let mut links = self.kernel.links(&Namespace::Named(namespace.to_owned()))?;
+        links.retain(names::is_host_link);
+        if links.is_empty() {
+            return Ok(links);
+        }
+        let host: BTreeSet<_> = self.kernel.links(&Namespace::Host)?.into_iter().collect();
+        self.store.settle()?;
+        let (known, is_used) = self.store.read(|tx| Ok((tx.vnic_links()?, tx.is_namespace_used(namespace)?)))?;
+        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_container = |link: &LinkName| names::container_end(link).is_some_and(|end| !host.contains(&end));
+        links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
+        if !links.is_empty() {
+            // One that was just being deleted is gone by now.
+            let still = self.kernel.links(&Namespace::Named(namespace.to_owned()))?;
+            links.retain(|link| still.contains(link));
+        }
+        Ok(links)
+    }
+
+    /// Takes what is still without record for nobody's, as an administrator has asked.
+    pub(crate) fn give_up(&self) -> Result<()> {
+        let namespaces: Vec<_> = self.found().iter().cloned().collect();
+        for namespace in namespaces {
+            let links = self.links_in(&namespace)?;
+            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(links);
+        }
+        self.found().clear();
+        Ok(())
+    }
+
+    /// Refuses what would be made beside lost records.
+    pub(crate) fn refuse(&self) -> Result<()> {
+        if self.is_any() {
+            bail!("the database was lost or is an older one, and containers without records are running: {REMEDY}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Docker's list: what is not on it is forgotten, so it must be that of the engine whose networks are recorded.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use ciao_common::types::{EndpointId, NetworkId};
+use serde::{Deserialize, Serialize};
+
+use super::{Depth, Repair, SETTLED};
+use crate::Driver;
+
+/// The setting with the id of the engine whose networks are recorded.
+const ENGINE: &str = "engine";
+
+/// What Docker knows: the rest is forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The engine's id, as its `GET /info` has it.
+    #[serde(default)]
+    pub engine: Option<String>,
+    /// The ids of all its networks.
+    pub networks: BTreeSet<NetworkId>,
+    /// The ids of all endpoints of its networks of driver ciao-net; `None`: nobody asked.
+    #[serde(default)]
+    pub endpoints: Option<BTreeSet<EndpointId>>,
+}
+
+impl Driver {
+    /// As [`Self::reconcile`], with Docker's list. With `force`, a strange list is taken for its networks; what a container
+    /// is on stays all the same.
+    ///
+    /// # Errors
+    /// The list is strange, and nothing was done: it is another engine's, or no recorded network is on it. The disk's.
+    pub fn reconcile_with(&self, depth: Depth, mut known: Known, force: bool) -> Result<Vec<Repair>> {
+        match self.strangeness(&known)? {
+            Some(why) if !force => {
+                bail!(
+                    "{why}: nothing was changed; see that it is the right engine's socket, then add --force (force=true)"
+                )
+            }
+            Some(why) => {
+                log::warn!("reconcile: {why}: taken all the same (--force)");
+                known.endpoints = None;
+            }
+            None => {}
+        }
+        if let (Some(engine), true) = (known.engine.clone(), depth != Depth::DryRun) {
+            self.store.write(move |tx| tx.set_setting(ENGINE, &engine))?;
+        }
+        if force && depth != Depth::DryRun {
+            self.fabric.lost.give_up()?;
+        }
+        Ok(self.reconcile_all(depth, Some(&known)))
+    }
+
+    /// Why a list may not be that of the engine whose networks are recorded.
+    fn strangeness(&self, known: &Known) -> Result<Option<String>> {
+        let settled = self.store.ago(SETTLED);
+        let (recorded, networks) = self.store.read(|tx| Ok((tx.setting(ENGINE)?, tx.networks_before(settled)?)))?;
+        Ok(match (&known.engine, recorded) {
+            (None, _) => Some("Docker's list names no engine".to_owned()),
+            (Some(engine), Some(recorded)) if *engine != recorded => {
+                Some(format!("Docker's list is engine {engine}'s, but the records are of engine {recorded}'s networks"))
+            }
+            _ if !networks.is_empty() && !networks.iter().any(|id| known.networks.contains(id)) => {
+                Some(format!("Docker's list has none of the {} recorded networks", networks.len()))
+            }
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A database that was lost, or an older one than what runs: nothing that a container is on is touched.
+
+use ciao_netdriver::reconcile::Depth;
+use serde_json::json;
+
+use crate::bench::Bench;
+use crate::requests::{endpoint, id, network, vnic};
+
+const SUBNET: &str = "192.168.111.0/24";
+
+/// Tenants with running containers, uplinks and a launcher's VNIC that nothing runs on.
+fn busy() -> Bench {
+    let b = Bench::new();
+    let made = b.vnic(&vnic("red", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));
+    b.vnic(&vnic("green", "i2", SUBNET, "192.168.111.9", "02:00:00:00:00:09"));
+    let bridge = made["bridge"].as_str().unwrap();
+    b.ok("CreateNetwork", &network("red", &[SUBNET], &[("tenant", "red"), ("bridge", bridge)]));
+    b.ok("CreateNetwork", &network("blue", &[SUBNET, "fd00::/64"], &[("tenant", "blue")]));
+    b.ok("CreateNetwork", &network("own", &["10.0.0.0/24"], &[]));
+    b.run("red1", "red", "192.168.111.2/24", "");
+    b.run("blue1", "blue", "192.168.111.2/24 fd00::2/64", "");
+    b.run("own1", "own", "10.0.0.2/24", "");
+    b
+}
+
+#[test]
+fn without_its_records_nothing_of_a_running_container_is_touched_and_nothing_is_made_beside_it() {
+    let b = busy();
+    let state = b.kernel.state();
+    let b = b.without_database();
+    for depth in [Depth::Full, Depth::Changed, Depth::Full] {
+        assert_eq!(b.reconcile_to(depth), [""; 0]);
+        b.driver.watch_firewall().unwrap();
+        assert_eq!(b.kernel.state(), state, "{depth:?}");
+    }
+    let refused = [
+        b.call("CreateNetwork", &network("new", &["10.9.0.0/24"], &[("tenant", "red")])).unwrap_err(),
+        b.call("CreateEndpoint", &endpoint("red2", "red", "192.168.111.3/24", "")).unwrap_err(),
+        b.make_vnic(&vnic("red", "i3", SUBNET, "192.168.111.5", "02:00:00:00:00:05")).1["error"].to_string(),
+    ];
+    for sentence in refused {
+        assert!(sentence.contains("ciao-net reconcile --docker"), "{sentence}");
+    }
+    assert_eq!(b.kernel.state(), state);
+    // Docker ends the containers as usual; what is left then is nobody's.
+    for (network, endpoint) in [("red", "red1"), ("blue", "blue1"), ("own", "own1")] {
+        b.stop(network, endpoint);
+    }
+    b.kill_containers();
+    let (status, reply) =
+        b.launcher("POST", "/v1/reconcile?force=true", json!({ "networks": [] }).to_string().as_bytes());
+    assert_eq!(status, 200, "{reply}");
+    b.reconcile();
+    b.ok("CreateNetwork", &network("new", &["10.9.0.0/24"], &[("tenant", "red")]));
+}
+
+#[test]
+fn an_older_database_cuts_off_nothing_that_came_after_it() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("red", &[SUBNET], &[("tenant", "red")]));
+    b.run("red1", "red", "192.168.111.2/24", "");
+    let old = b.copy();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    b.ok("CreateNetwork", &network("more", &["10.1.0.0/24"], &[("tenant", "red")]));
+    b.run("more1", "more", "10.1.0.2/24", "");
+    b.ok("CreateNetwork", &network("blue", &[SUBNET], &[("tenant", "blue")]));
+    b.run("blue1", "blue", "192.168.111.2/24", "");
+    let state = b.kernel.state();
+    let b = b.on_database(old);
+    for depth in [Depth::Full, Depth::Changed] {
+        assert_eq!(b.reconcile_to(depth), [""; 0]);
+        b.driver.watch_firewall().unwrap();
+        assert_eq!(b.kernel.state(), state, "{depth:?}");
+    }
+    // What is recorded goes on.
+    b.stop("red", "red1");
+    b.run("red3", "red", "192.168.111.4/24", "");
+    assert!(b.call("Join", &json!({ "NetworkID": id("more"), "EndpointID": id("x"), "SandboxKey": "" })).is_err());
+}
