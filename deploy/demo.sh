@@ -31,36 +31,36 @@ ping1() { run docker exec "$1" ping -c 1 -W 1 "$2"; }
 say "Two tenants, red and blue: a VNIC, a Docker network if there is none yet, a container. Addresses and MACs are the same."
 for tenant in red blue; do
 	for n in 2 3; do
-		run ciao-net launch --tenant $tenant --instance $tenant-$n --subnet 192.168.111.0/24 --ip 192.168.111.$n \
+		run ciao-net launch --tenant $tenant --instance i$n --subnet 192.168.111.0/24 --ip 192.168.111.$n \
 			--mac 02:00:c0:a8:6f:0$n busybox sh -c "echo \$HOSTNAME >index.html; exec httpd -f"
 	done
 done
 
 say "What a container sees: its MAC address, its address, its route, and no other interface."
-run docker exec red-2 ip -o link
-run docker exec red-2 ip -4 -o addr show eth0
-run docker exec red-2 ip route
+run docker exec red.i2 ip -o link
+run docker exec red.i2 ip -4 -o addr show eth0
+run docker exec red.i2 ip route
 
 say "Within a tenant: the neighbour and the gateway answer."
-ping1 red-3 192.168.111.2
-ping1 blue-3 192.168.111.2
-ping1 red-3 192.168.111.1
+ping1 red.i3 192.168.111.2
+ping1 blue.i3 192.168.111.2
+ping1 red.i3 192.168.111.1
 
-say "The same address is another container in each tenant: red-3 and blue-3 ask 192.168.111.2 who it is."
-red=$(docker exec red-3 wget -qO- http://192.168.111.2/)
-blue=$(docker exec blue-3 wget -qO- http://192.168.111.2/)
-echo "red-3 hears $red, blue-3 hears $blue"
-[ "$red" = "$(docker inspect -f '{{slice .Id 0 12}}' red-2)" ] && [ "$blue" = "$(docker inspect -f '{{slice .Id 0 12}}' blue-2)" ]
+say "The same address is another container in each tenant: red.i3 and blue.i3 ask 192.168.111.2 who it is."
+red=$(docker exec red.i3 wget -qO- http://192.168.111.2/)
+blue=$(docker exec blue.i3 wget -qO- http://192.168.111.2/)
+echo "red.i3 hears $red, blue.i3 hears $blue"
+[ "$red" = "$(docker inspect -f '{{slice .Id 0 12}}' red.i2)" ] && [ "$blue" = "$(docker inspect -f '{{slice .Id 0 12}}' blue.i2)" ]
 
 say "When red's 192.168.111.2 stops, red sees nobody there, although blue's still runs."
-run docker stop -t 0 red-2
-refused docker exec red-3 ping -c 1 -W 1 192.168.111.2
-ping1 blue-3 192.168.111.2
+run docker stop -t 0 red.i2
+refused docker exec red.i3 ping -c 1 -W 1 192.168.111.2
+ping1 blue.i3 192.168.111.2
 
 say "The VNIC of the stopped container stays: it is the launcher's. The container comes back with it."
 run ciao-net vnic list --tenant red
-run docker start red-2
-ping1 red-3 192.168.111.2
+run docker start red.i2
+ping1 red.i3 192.168.111.2
 
 say "The same by hand: no tenant anywhere, two networks with one subnet, and Docker's two commands."
 run docker network create -d ciao-net --ipam-driver ciao-ipam --subnet=192.168.111.0/24 --gateway=192.168.111.1 --opt bridge=br1 n1
@@ -76,7 +76,9 @@ run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT id, owner, tenant, instance, addr
 run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT tenant, subnets, gateways, bridge, namespace, egress, endpoints, network FROM network'
 
 say "And its end: nothing is left."
-for instance in red-2 red-3 blue-2 blue-3; do run ciao-net terminate $instance; done
+for tenant in red blue; do
+	for n in 2 3; do run ciao-net terminate i$n --tenant $tenant; done
+done
 run docker rm -f by-hand-1 by-hand-2
 run docker network rm n1 n2
 run ip netns list

@@ -28,7 +28,7 @@ fn daemons_killed_between_any_two_commands_lose_nothing() {
     assert_eq!(addresses(&host, "db", "eth0"), ["10.5.0.3/24"], "an answered address is not given twice");
     again();
     let vnic = "--tenant red --instance extra --subnet 10.5.0.0/24 --ip 10.5.0.4 --mac 02:00:0a:05:00:04";
-    host.sh(&format!("ciao-net launch {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
+    host.sh(&format!("ciao-net launch --name extra {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     again();
     for target in ["10.5.0.3", "10.5.0.4", "10.5.0.1", "db"] {
         assert!(reaches(&host, "web", target), "web reaches {target}");
@@ -97,7 +97,7 @@ fn a_network_is_made_at_once_beside_what_the_host_routes() {
 fn what_is_gone_after_a_reboot_is_made_again() {
     let host = own("reboot");
     let vnic = "--tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07";
-    host.sh(&format!("ciao-net launch --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
+    host.sh(&format!("ciao-net launch --name web --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     network(&host, "own", &["--subnet", "10.6.0.0/24"]);
     run(&host, "other", &["--network", "own", "--restart", "always"]);
     // A power cut, as far as a host without a kernel of its own can have one: links, namespaces and processes go.

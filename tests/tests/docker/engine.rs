@@ -11,7 +11,7 @@ use crate::scene::{
 /// A launcher's instance and a tenant's container that come back by themselves, and one that does not.
 fn populate(host: &Host) {
     let vnic = "--tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07";
-    host.sh(&format!("ciao-net launch --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
+    host.sh(&format!("ciao-net launch --name web --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     network(host, "own", &["--subnet", "10.6.0.0/24", "--ip-range", "10.6.0.128/25"]);
     run(host, "auto", &["--network", "own", "--restart", "always"]);
     run(host, "manual", &["--network", "own", "--ip", "10.6.0.9"]);

@@ -63,7 +63,7 @@ fn a_launchers_vnic_goes_onto_an_existing_bridge() {
         host.sh(&format!("ciao-net launch {place} {address} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();
     }
     for target in ["10.7.0.3", "10.7.0.9", "10.7.0.1"] {
-        assert!(reaches(&host, "web", target), "web reaches {target}");
+        assert!(reaches(&host, "red.web", target), "web reaches {target}");
     }
     host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
     host.sh("ip -n neighbour link show eth0; ip address show lan | grep 10.7.0.1/24; ls /sys/class/net/lan/brif/port")

@@ -23,9 +23,9 @@ fn launching(tenant: &str, instance: &str, last: u8, more: &str) -> String {
 fn two_tenants_instances_have_the_same_subnet_addresses_and_macs_at_once() {
     let host = shared();
     for tenant in ["red", "blue"] {
-        launch(&host, tenant, &format!("{tenant}-web"), 2, "--mtu 1400");
-        launch(&host, tenant, &format!("{tenant}-db"), 3, "--mtu 1400");
-        let web = format!("{tenant}-web");
+        launch(&host, tenant, "web", 2, "--mtu 1400");
+        launch(&host, tenant, "db", 3, "--mtu 1400");
+        let web = format!("{tenant}.web");
         assert_eq!(interfaces(&host, &web), ["eth0", "lo"]);
         assert_eq!(mac_and_mtu(&host, &web, "eth0"), ("02:00:c0:a8:6f:02".into(), "1400".into()));
         assert_eq!(addresses(&host, &web, "eth0"), ["192.168.111.2/24"]);
@@ -35,23 +35,24 @@ fn two_tenants_instances_have_the_same_subnet_addresses_and_macs_at_once() {
             lines,
             ["default via 192.168.111.1 dev eth0", "192.168.111.0/24 dev eth0 scope link  src 192.168.111.2"]
         );
-        for target in ["192.168.111.3", "192.168.111.1"] {
+        for target in ["192.168.111.3", "192.168.111.1", "db"] {
             assert!(reaches(&host, &web, target), "{web} reaches {target}");
         }
     }
     // An instance more for one tenant is none for the other.
-    launch(&host, "red", "red-extra", 9, "--mtu 1400");
-    assert!(reaches(&host, "red-web", "192.168.111.9"));
-    assert!(is_cut_off(&host, "blue-web", "192.168.111.9"));
+    launch(&host, "red", "extra", 9, "--mtu 1400");
+    assert!(reaches(&host, "red.web", "192.168.111.9"));
+    assert!(is_cut_off(&host, "blue.web", "192.168.111.9"));
     assert_eq!(sql(&host, "SELECT count(*) FROM network"), "2", "one network a tenant");
     assert_eq!(sql(&host, "SELECT group_concat(DISTINCT state) FROM lease WHERE instance IS NOT NULL"), "bound");
 
-    for instance in ["red-web", "red-db", "blue-web", "blue-db"] {
-        host.sh(&format!("ciao-net terminate {instance}")).unwrap();
+    refused(&host, "ciao-net terminate web", &["several tenants have an instance web", "--tenant"]);
+    for tenant in ["red", "blue"] {
+        host.sh(&format!("ciao-net terminate web --tenant {tenant}; ciao-net terminate db --tenant {tenant}")).unwrap();
     }
     assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap().lines().count(), 1);
-    assert!(reaches(&host, "red-extra", "192.168.111.1"));
-    host.sh("ciao-net terminate red-extra").unwrap();
+    assert!(reaches(&host, "red.extra", "192.168.111.1"));
+    host.sh("ciao-net terminate extra").unwrap();
     assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap(), "");
     assert_nothing_left(&host, &[]);
 }
@@ -65,22 +66,22 @@ fn an_instance_keeps_its_vnic_and_address_until_the_launcher_deletes_it() {
     let before = sql(&host, facts);
 
     // Stopped, its address is nobody else's, and nobody gets it by asking for any.
-    host.docker(&["stop", "web"]).unwrap();
+    host.docker(&["stop", "red.web"]).unwrap();
     assert_eq!(sql(&host, "SELECT state, instance FROM lease WHERE address = '192.168.111.2'"), "reserved|web");
     host.docker(&["run", "-d", "--name", "other", "--network", "red-192.168.111.0-24", "busybox", "sleep", "600"])
         .unwrap();
     assert_eq!(addresses(&host, "other", "eth0"), ["192.168.111.3/24"]);
-    host.docker(&["start", "web"]).unwrap();
+    host.docker(&["start", "red.web"]).unwrap();
     assert!(reaches(&host, "other", "192.168.111.2"));
     for verb in ["restart", "kill", "start"] {
-        host.docker(&[verb, "web"]).unwrap();
+        host.docker(&[verb, "red.web"]).unwrap();
         assert_eq!(sql(&host, facts), before);
     }
-    assert_eq!(addresses(&host, "web", "eth0"), ["192.168.111.2/24"]);
-    assert_eq!(mac_and_mtu(&host, "web", "eth0").0, "02:00:c0:a8:6f:02");
+    assert_eq!(addresses(&host, "red.web", "eth0"), ["192.168.111.2/24"]);
+    assert_eq!(mac_and_mtu(&host, "red.web", "eth0").0, "02:00:c0:a8:6f:02");
 
     refused(&host, &format!("ciao-net vnic delete {vnic}"), &[&vnic, "in use by a running container"]);
-    host.sh("docker rm -f web other").unwrap();
+    host.sh("docker rm -f red.web other").unwrap();
     assert_eq!(sql(&host, facts), before, "docker rm leaves the launcher's VNIC");
     host.docker(&["network", "rm", "red-192.168.111.0-24"]).unwrap();
     assert_eq!(sql(&host, facts), before, "docker network rm leaves it too");
@@ -90,7 +91,7 @@ fn an_instance_keeps_its_vnic_and_address_until_the_launcher_deletes_it() {
     // Launched again, it is the same VNIC on a new network.
     launch(&host, "red", "web", 2, "");
     assert_eq!(sql(&host, facts), before);
-    host.docker(&["rm", "-f", "web"]).unwrap();
+    host.docker(&["rm", "-f", "red.web"]).unwrap();
     host.sh(&format!("ciao-net vnic delete {vnic}; docker network rm red-192.168.111.0-24")).unwrap();
     assert_nothing_left(&host, &[]);
 }
@@ -101,10 +102,10 @@ fn an_instance_may_have_two_address_families_and_a_network_name_gateway_and_brid
     let more = "--ip6 fd00:6::5 --subnet6 fd00:6::/64 --network app --gateway 192.168.111.254 --bridge br-app";
     launch(&host, "red", "web", 5, more);
     launch(&host, "red", "db", 6, &more.replace("::5", "::6"));
-    assert_eq!(addresses(&host, "web", "eth0"), ["192.168.111.5/24", "fd00:6::5/64"]);
+    assert_eq!(addresses(&host, "red.web", "eth0"), ["192.168.111.5/24", "fd00:6::5/64"]);
     assert_eq!(inspect(&host, "app", "{{.Options.bridge}} {{.Options.tenant}}"), "br-app red");
     for target in ["192.168.111.6", "fd00:6::6", "192.168.111.254", "fd00:6::1", "db"] {
-        assert!(reaches(&host, "web", target), "web reaches {target}");
+        assert!(reaches(&host, "red.web", target), "red.web reaches {target}");
     }
     host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
     assert_nothing_left(&host, &[]);
@@ -115,6 +116,7 @@ fn to_terminate_an_instance_removes_no_other_container_of_its_name() {
     let host = shared();
     launch(&host, "red", "web", 2, "");
     host.docker(&["run", "-d", "--name", "db", "busybox", "sleep", "600"]).unwrap();
+    host.docker(&["run", "-d", "--name", "blue.web", "busybox", "sleep", "600"]).unwrap();
     refused(&host, "ciao-net terminate web --tenant blue", &["instance web of tenant blue is unknown", "vnic list"]);
     refused(&host, "ciao-net terminate db", &["instance db is unknown", "nothing was removed", "docker rm"]);
 
@@ -125,16 +127,17 @@ fn to_terminate_an_instance_removes_no_other_container_of_its_name() {
     }
     refused(&host, "ciao-net terminate web", &["several tenants have an instance web", "--tenant"]);
     for instance in ["web", "db"] {
-        let output = host.try_sh(&format!("ciao-net terminate {instance} --tenant blue")).unwrap();
-        assert_eq!(output.code, 0, "{}", output.stderr);
-        assert!(output.stderr.contains(&format!("container {instance} is on no VNIC")), "{}", output.stderr);
+        host.sh(&format!("ciao-net terminate {instance} --tenant blue")).unwrap();
     }
     assert_eq!(sql(&host, "SELECT group_concat(tenant) FROM vnic"), "red");
-    for container in ["web", "db"] {
+    for container in ["red.web", "blue.web", "db"] {
         assert_eq!(inspect(&host, container, "{{.State.Running}}"), "true", "{container} is left alone");
     }
 
-    host.sh("docker rm -f db; ciao-net terminate web --tenant red").unwrap();
+    // Its labels are the instance, whatever it is called now.
+    host.sh("docker rename red.web renamed; docker stop -t 0 renamed; docker rm -f db blue.web").unwrap();
+    host.sh("ciao-net terminate web --tenant red").unwrap();
+    assert_eq!(host.docker(&["ps", "-aq"]).unwrap(), "");
     assert_nothing_left(&host, &[]);
 }
 
@@ -142,7 +145,7 @@ fn to_terminate_an_instance_removes_no_other_container_of_its_name() {
 fn an_instance_whose_container_has_stopped_or_was_run_by_hand_is_terminated() {
     let host = shared();
     launch(&host, "red", "web", 2, "");
-    host.docker(&["stop", "web"]).unwrap();
+    host.docker(&["stop", "red.web"]).unwrap();
     let vnic = "--tenant red --instance db --subnet 192.168.111.0/24 --ip 192.168.111.3 --mac 02:00:c0:a8:6f:03";
     host.sh(&format!("ciao-net vnic create {vnic}")).unwrap();
     run(&host, "db", &["--network", "red-192.168.111.0-24", "--ip", "192.168.111.3"]);
@@ -161,11 +164,45 @@ fn a_launch_that_fails_leaves_nothing() {
     assert_eq!(host.docker(&["ps", "-aq"]).unwrap(), "");
     refused(&host, "ciao-net terminate web", &["instance web is unknown"]);
 
-    // A name that a container has already.
-    host.docker(&["run", "-d", "--name", "web", "busybox", "sleep", "600"]).unwrap();
-    refused(&host, &format!("ciao-net launch {vnic} busybox true"), &["create container web", "in use"]);
-    assert_eq!(inspect(&host, "web", "{{.State.Running}}"), "true", "the other container is left alone");
-    host.docker(&["rm", "-f", "web"]).unwrap();
+    // A name that a container has already: whose it is, is said.
+    host.docker(&["run", "-d", "--name", "red.web", "busybox", "sleep", "600"]).unwrap();
+    let taken = ["container name red.web is taken by container", "image busybox", "--name"];
+    refused(&host, &format!("ciao-net launch {vnic} busybox true"), &taken);
+    assert_eq!(inspect(&host, "red.web", "{{.State.Running}}"), "true", "the other container is left alone");
+    launch(&host, "blue", "db", 2, "--name other");
+    let taken = ["container name other is taken by container", "instance db of tenant blue"];
+    refused(&host, &format!("ciao-net launch {vnic} --name other busybox true"), &taken);
+    host.sh("docker rm -f red.web; ciao-net terminate db").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn an_instance_is_launched_with_the_options_of_docker_run() {
+    let host = shared();
+    let vnic = "--tenant red --instance web --subnet 192.168.111.0/24 --ip 192.168.111.2 --mac 02:00:c0:a8:6f:02";
+    let options = "-p 8080:80 -e GREETING=hello -v /opt/site:/srv:ro --label tier=front --hostname front \
+                   --restart on-failure:2 -m 64m --cpus 0.5 -w /srv -u 0:0 --dns 192.168.111.9 --pull never";
+    host.sh("mkdir -p /opt/site && echo page >/opt/site/index.html").unwrap();
+    let serve = format!("{options} --entrypoint sh busybox -c 'httpd -f -h /srv'");
+    host.sh(&format!("ciao-net launch {vnic} {serve}")).unwrap();
+    launch(&host, "red", "db", 3, "");
+
+    assert_eq!(exec(&host, "red.db", "wget -qO- http://web/"), "page", "a peer resolves the instance's name");
+    assert_eq!(host.sh("curl -s http://127.0.0.1:8080/").unwrap(), "page");
+    assert_eq!(exec(&host, "red.web", "echo $GREETING $(hostname) $PWD"), "hello front /srv");
+    let facts = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy}} {{.HostConfig.Dns}}";
+    assert_eq!(inspect(&host, "red.web", facts), "67108864 500000000 {on-failure 2} [192.168.111.9]");
+    let labels =
+        r#"{{index .Config.Labels "ciao.tenant"}} {{index .Config.Labels "ciao.instance"}} {{.Config.Labels.tier}}"#;
+    assert_eq!(inspect(&host, "red.web", labels), "red web front");
+
+    let output = host.try_sh(&format!("ciao-net launch {vnic} --privileged busybox")).unwrap();
+    assert_eq!(output.code, 2);
+    for word in ["--privileged", "Of the options of docker run it takes", "-p --publish", "--pull"] {
+        assert!(output.stderr.contains(word), "{word}: {}", output.stderr);
+    }
+    refused(&host, &format!("ciao-net launch {vnic} --name x --pull never no-such-image"), &["no-such-image"]);
+    host.sh("ciao-net terminate web; ciao-net terminate db").unwrap();
     assert_nothing_left(&host, &[]);
 }
 
@@ -178,7 +215,7 @@ fn instances_launched_at_once_on_a_new_subnet_share_its_network() {
     at_once(&host, launches.chain([format!("! {}", launching("red", "none", 9, "localhost:1/nowhere"))]));
     assert_eq!(host.docker(&["network", "ls", "-q", "-f", "driver=ciao-net"]).unwrap().lines().count(), 1);
     for last in 3..=5 {
-        assert!(reaches(&host, "web", &format!("192.168.111.{last}")), "web reaches 192.168.111.{last}");
+        assert!(reaches(&host, "red.web", &format!("192.168.111.{last}")), "web reaches 192.168.111.{last}");
     }
     at_once(&host, instances().map(|(instance, _)| format!("ciao-net terminate {instance}")));
     assert_nothing_left(&host, &[]);

@@ -117,8 +117,8 @@ fn a_vnic_that_makes_no_sense_is_refused_with_a_reason() {
         (&VNIC.replace("10.5.0.7", "10.5.0.255 --mac 02:00:0a:05:00:07"), &["10.5.0.255", "broadcast"]),
         ("ciao-net vnic show 0123456789", &["VNIC 0123456789 is unknown: see \"ciao-net vnic list\""]),
         (
-            "ciao-net launch --tenant red --instance w --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07 busybox",
-            &["instance \"w\" is too short", "two letters"],
+            "ciao-net launch --tenant red --instance w --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07 --name w busybox",
+            &["create container w", "name"],
         ),
     ] {
         refused(&host, command, words);

@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Method;
+pub use hyper::Method;
 use hyper_util::client::legacy;
 use hyperlocal::{UnixClientExt, UnixConnector, Uri};
 use serde::Serialize;
@@ -76,30 +76,97 @@ impl Client {
         self.ask(Method::DELETE, path, Bytes::new())
     }
 
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Response> {
+    /// A request without a body whose answer is one JSON value a line: `each` has them as they come. The response's body is
+    /// an error's, or null.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn follow(&self, method: Method, path: &str, mut each: impl FnMut(Value)) -> Result<Response> {
+        let conversation = async {
+            let mut response = self.http.request(self.request(&method, path, Bytes::new())?).await?;
+            let status = response.status().as_u16();
+            let mut rest = Vec::new();
+            while let Some(frame) = response.frame().await {
+                rest.extend_from_slice(&frame?.into_data().unwrap_or_default());
+                while status < 400
+                    && let Some(end) = rest.iter().position(|byte| *byte == b'\n')
+                {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    // Docker ends a line with CR LF, and sends empty ones.
+                    serde_json::from_slice(&line).into_iter().for_each(&mut each);
+                }
+            }
+            let last = serde_json::from_slice(&rest).ok();
+            match last {
+                Some(last) if status < 400 => each(last),
+                last => return Ok(Response { status, body: last.unwrap_or(Value::Null) }),
+            }
+            Ok::<_, anyhow::Error>(Response { status, body: Value::Null })
+        };
+        self.runtime.block_on(conversation).map_err(|error| self.unreachable(&error))
+    }
+
+    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<hyper::Request<Full<Bytes>>> {
         let uri: hyper::Uri = Uri::new(&self.socket, path).into();
-        let request = hyper::Request::builder()
-            .method(&method)
+        hyper::Request::builder()
+            .method(method)
             .uri(uri)
             .header("Content-Type", "application/json")
             .header("Host", "localhost")
             .body(Full::new(body))
-            .context("write a request")?;
+            .context("write a request")
+    }
+
+    fn unreachable(&self, error: &anyhow::Error) -> anyhow::Error {
+        anyhow!("ask {} at {} ({error:#}): is it running, and are you root?", self.name, self.socket.display())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Response> {
+        let request = self.request(&method, path, body)?;
         let conversation = async {
             let response = self.http.request(request).await?;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await?.to_bytes();
             Ok::<_, anyhow::Error>((status, body))
         };
-        let (status, body) = match self.runtime.block_on(conversation) {
-            Ok(answer) => answer,
-            Err(error) => {
-                bail!("ask {} at {} ({error:#}): is it running, and are you root?", self.name, self.socket.display())
-            }
-        };
-        // Docker answers a pull with one JSON value per line: the last one is the result.
-        let last = body.split(|byte| *byte == b'\n').rev().find(|line| !line.is_empty()).unwrap_or_default();
-        let body = serde_json::from_slice(&body).or_else(|_| serde_json::from_slice(last)).unwrap_or(Value::Null);
+        let (status, body) = self.runtime.block_on(conversation).map_err(|error| self.unreachable(&error))?;
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Ok(Response { status, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_of_several_lines_is_handed_on_as_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (seen, first_seen) = channel();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let chunk = |text: &str| format!("{:x}\r\n{text}\r\n", text.len());
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            write!(stream, "{head}{}", chunk("{\"n\":1}\r\n{\"n\":")).unwrap();
+            // The rest comes when the first value was seen: a client that waited for all would never see it.
+            first_seen.recv().unwrap();
+            write!(stream, "{}{}", chunk("2}\r\n{\"n\":3}"), chunk("")).unwrap();
+        });
+        let mut values = Vec::new();
+        let client = Client::new("dockerd", socket).unwrap();
+        let response = client.follow(Method::POST, "/images/create", |value| {
+            seen.send(()).ok();
+            values.push(value["n"].clone());
+        });
+        assert_eq!(response.unwrap().status, 200);
+        assert_eq!(values, [1, 2, 3]);
+        server.join().unwrap();
     }
 }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Docker's API, used by the command line and never by the daemon: dockerd holds locks while it waits for a plugin.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::cli::client::{Client, Response};
-use ciao_common::types::{MacAddr, VnicId};
+use ciao_common::cli::client::{Client, Method, Response};
 use clap::Args;
 use serde_json::{Value, json};
+
+use super::container::{Container, INSTANCE, Pull, TENANT};
+use super::pull::Progress;
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
@@ -81,24 +82,36 @@ impl Engine {
         answer.success().map(drop).with_context(|| format!("remove network {id}"))
     }
 
-    /// Creates a container, with its image pulled if need be. Returns its id.
+    /// Creates a container, with its image pulled as the options say. Returns its id.
     pub(super) fn create_container(&self, container: &Container) -> Result<String> {
-        let body = container.body(self.version >= MAC_OF_ENDPOINT);
-        let path = self.path(&format!("/containers/create?name={}", container.name));
+        let (name, pull) = (container.name(), container.options.pull);
+        let body = container.body(self.version >= MAC_OF_ENDPOINT)?;
+        let path = self.path(&format!("/containers/create?name={}", encoded(&name)));
+        if pull == Pull::Always {
+            self.pull(container.image)?;
+        }
         let mut answer = self.client.post(&path, &body)?;
-        if answer.status == 404 {
+        if answer.status == 404 && pull == Pull::Missing {
             self.pull(container.image)?;
             answer = self.client.post(&path, &body)?;
         }
-        let created = answer.success().with_context(|| format!("create container {}", container.name))?;
+        if answer.status == 409
+            && let Some(other) = self.container_called(&name)?
+        {
+            bail!("container name {name} is taken by {}: remove that one, or give --name", described(&other));
+        }
+        let created = answer.success().with_context(|| format!("create container {name}"))?;
         created["Id"].as_str().map(str::to_owned).context("read Docker's reply: the container has no id")
     }
 
     fn pull(&self, image: &str) -> Result<()> {
-        let tag = if image.rsplit('/').next().is_some_and(|last| last.contains(':')) { "" } else { "&tag=latest" };
-        let pulled = self.client.post(&self.path(&format!("/images/create?fromImage={image}{tag}")), &Value::Null)?;
-        let pulled = pulled.success().with_context(|| format!("pull image {image}"))?;
-        match pulled["error"].as_str() {
+        let last = image.rsplit('/').next().unwrap_or(image);
+        let tag = if last.contains([':', '@']) { "" } else { "&tag=latest" };
+        let mut progress = Progress::new(image);
+        let path = self.path(&format!("/images/create?fromImage={}{tag}", encoded(image)));
+        let answer = self.client.follow(Method::POST, &path, |value| progress.show(&value))?;
+        answer.success().with_context(|| format!("pull image {image}"))?;
+        match progress.error {
             Some(reason) => bail!("pull image {image}: {reason}"),
             None => Ok(()),
         }
@@ -110,6 +123,12 @@ impl Engine {
             .success()
             .map(drop)
             .context("start container")
+    }
+
+    /// All containers, as Docker's list has them.
+    pub(super) fn containers(&self) -> Result<Vec<Value>> {
+        let containers = self.client.get(&self.path("/containers/json?all=true"))?.success()?;
+        containers.as_array().cloned().context("read dockerd's reply: its containers are not a list")
     }
 
     /// The container with exactly this name: Docker also takes a prefix of an id for a name.
@@ -133,39 +152,20 @@ impl Engine {
     }
 }
 
-/// A container on a VNIC, with every address given.
-pub(super) struct Container<'a> {
-    pub(super) name: &'a str,
-    pub(super) image: &'a str,
-    pub(super) command: &'a [String],
-    pub(super) restart: &'a str,
-    /// The Docker network's id.
-    pub(super) network: &'a str,
-    pub(super) vnic: &'a VnicId,
-    pub(super) mac: MacAddr,
-    pub(super) addresses: Vec<IpAddr>,
+/// A container in a sentence: its id, and whose instance it is or its image.
+fn described(container: &Value) -> String {
+    let id = container["Id"].as_str().unwrap_or_default();
+    let (config, id) = (&container["Config"], &id[..id.len().min(12)]);
+    match (config["Labels"][TENANT].as_str(), config["Labels"][INSTANCE].as_str()) {
+        (Some(tenant), Some(instance)) => format!("container {id}, instance {instance} of tenant {tenant}"),
+        _ => format!("container {id}, image {}", config["Image"].as_str().unwrap_or("unknown")),
+    }
 }
 
-impl Container<'_> {
-    /// The body of `POST /containers/create`.
-    fn body(&self, mac_of_endpoint: bool) -> Value {
-        let mut addresses = json!({});
-        for address in &self.addresses {
-            addresses[if address.is_ipv4() { "IPv4Address" } else { "IPv6Address" }] = json!(address);
-        }
-        let mut endpoint = json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": self.vnic } });
-        let mut body = json!({
-            "Image": self.image,
-            "HostConfig": { "NetworkMode": self.network, "RestartPolicy": { "Name": self.restart } },
-        });
-        if !self.command.is_empty() {
-            body["Cmd"] = json!(self.command);
-        }
-        let with_mac = if mac_of_endpoint { &mut endpoint } else { &mut body };
-        with_mac["MacAddress"] = json!(self.mac);
-        body["NetworkingConfig"] = json!({ "EndpointsConfig": { self.network: endpoint } });
-        body
-    }
+/// A value in a URL's path or query.
+pub(super) fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, ensure};
+use anyhow::{Context, Error, Result, anyhow};
 use ciao_common::types::VnicId;
 use clap::Args;
 
+use super::container::{Container, RunOptions, usage};
 use super::control::Control;
-use super::docker::{Container, Docker, Engine};
+use super::docker::{Docker, Engine};
 use super::lock::LaunchLock;
 use super::terminate::delete_vnic;
 
@@ -29,6 +30,7 @@ pub(super) const USAGE: &str = "ciao-net launch [OPTIONS] --tenant <TENANT> --in
            --subnet <CIDR> --ip <ADDRESS> --mac <MAC> <IMAGE> [COMMAND]...";
 
 #[derive(Args)]
+#[command(override_usage = usage())]
 pub(super) struct Launch {
     #[command(flatten)]
     vnic: VnicRequest,
@@ -36,9 +38,8 @@ pub(super) struct Launch {
     control: Control,
     #[command(flatten)]
     docker: Docker,
-    /// Restart policy: no, on-failure, always or unless-stopped
-    #[arg(long, value_name = "POLICY", default_value = "no")]
-    restart: String,
+    #[command(flatten)]
+    options: RunOptions,
     /// Image of the container, pulled if missing
     image: String,
     /// Command of the container [default: the image's]
@@ -47,11 +48,6 @@ pub(super) struct Launch {
 }
 
 pub(super) fn launch(args: Launch) -> Result<()> {
-    let name = args.vnic.instance.as_str();
-    ensure!(
-        name.len() > 1,
-        "instance {name:?} is too short for the container's name in Docker: give two letters or more"
-    );
     let (ciao, docker) = (args.control.client()?, Engine::connect(&args.docker)?);
     let lock = LaunchLock::open(&args.control.control)?;
     lock.shared()?;
@@ -125,10 +121,11 @@ fn recorded_soon(ciao: &Client, vnic: &VnicId) -> Result<Option<String>> {
 /// Runs the container on that network. Returns its id.
 fn run(args: &Launch, docker: &Engine, vnic: &VnicReply, network: &str) -> Result<String> {
     let container = Container {
-        name: args.vnic.instance.as_str(),
+        tenant: &args.vnic.tenant,
+        instance: &args.vnic.instance,
+        options: &args.options,
         image: &args.image,
         command: &args.command,
-        restart: &args.restart,
         network,
         vnic: &vnic.id,
         mac: vnic.mac,

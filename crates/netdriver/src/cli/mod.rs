@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: the daemon, the launcher's commands, and lists.
 
+mod container;
 mod control;
 mod docker;
 mod host;
 mod launch;
 mod lock;
 mod network;
+mod pull;
 mod reconcile;
 mod remote;
+mod run_values;
 mod serve;
 mod terminate;
 mod vnic;

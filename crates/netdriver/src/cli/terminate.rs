@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `terminate`: an instance's container, VNICs and unused networks removed.
 
-use std::io::Write;
+use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
 use ciao_common::cli::client::Client;
@@ -9,6 +9,7 @@ use ciao_common::types::{InstanceId, TenantId, VnicId};
 use clap::Args;
 use serde_json::Value;
 
+use super::container::{INSTANCE, TENANT};
 use super::control::Control;
 use super::docker::{Docker, Engine};
 use super::lock::LaunchLock;
@@ -32,10 +33,16 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
     let tenant = args.tenant.as_ref().map_or_else(String::new, |tenant| format!("&tenant={tenant}"));
     let vnics = ciao.get(&format!("/v1/vnics?instance={}{tenant}", args.instance))?.success()?;
     let vnics: Vec<VnicReply> = serde_json::from_value(vnics).context("read the daemon's reply")?;
-    if vnics.windows(2).any(|two| two[0].tenant != two[1].tenant) {
+    let mut containers = docker.containers()?;
+    let meant = args.tenant.as_ref().map(TenantId::as_str);
+    containers.retain(|container| is_instance(container, args.instance.as_str(), meant) || is_on(container, &vnics));
+    let labels = containers.iter().filter_map(|container| container["Labels"][TENANT].as_str());
+    let tenants = labels.chain(vnics.iter().filter_map(|vnic| vnic.tenant.as_ref().map(TenantId::as_str)));
+    let tenants: BTreeSet<_> = tenants.collect();
+    if tenants.len() > 1 {
         bail!("several tenants have an instance {}: give --tenant", args.instance);
     }
-    if vnics.is_empty() {
+    if vnics.is_empty() && containers.is_empty() {
         let of = args.tenant.as_ref().map_or_else(String::new, |tenant| format!(" of tenant {tenant}"));
         bail!(
             "instance {}{of} is unknown, nothing was removed: see \"ciao-net vnic list\"; remove a container without \
@@ -43,16 +50,14 @@ pub(super) fn terminate(args: &Terminate) -> Result<()> {
             args.instance
         );
     }
-    // Any tenant's container, or one of no tenant, may have this name in Docker.
-    if let Some(container) = docker.container_called(args.instance.as_str())? {
-        if is_on(&container, &vnics) {
-            docker
-                .remove_container(container["Id"].as_str().context("read Docker's reply: the container has no id")?)?;
-        } else {
-            let note = format!("container {} uses no VNIC of the instance: not removed", args.instance);
-            writeln!(std::io::stderr(), "ciao-net: {note}").context("write to stderr")?;
-        }
+    // Launched before there were labels, and stopped: known by its name and by what it was launched with.
+    let former = docker.container_called(args.instance.as_str())?;
+    let former = former.filter(|container| is_on(container, &vnics));
+    let mut ids = BTreeSet::new();
+    for container in containers.iter().chain(&former) {
+        ids.insert(container["Id"].as_str().context("read Docker's reply: a container has no id")?);
     }
+    ids.into_iter().try_for_each(|id| docker.remove_container(id))?;
     let lock = LaunchLock::open(&args.control.control)?;
     lock.exclusive()?;
     for vnic in vnics {
@@ -68,6 +73,12 @@ pub(super) fn delete_vnic(ciao: &Client, vnic: &VnicId) -> Result<Option<String>
     let deleted = ciao.delete(&format!("/v1/vnics/{vnic}"))?.success().context("delete VNIC")?;
     let deleted: DeletionReply = serde_json::from_value(deleted).context("read the daemon's reply")?;
     Ok(deleted.network.filter(|network| network.remove).map(|network| network.id))
+}
+
+/// Whether a container of Docker's list was launched as that instance, of that tenant or of any.
+fn is_instance(container: &Value, instance: &str, tenant: Option<&str>) -> bool {
+    let labels = &container["Labels"];
+    labels[INSTANCE] == instance && labels[TENANT].as_str().is_some_and(|of| tenant.is_none_or(|tenant| of == tenant))
 }
 
 /// Whether a container is on one of the VNICs. A stopped one has no endpoint, but still what `launch` asked for.
@@ -105,6 +116,16 @@ mod tests {
         assert!(is_on(&container("e1", &Value::Null), &[vnic(Some("e1"))]));
         assert!(!is_on(&container("e2", &Value::Null), &[vnic(Some("e1"))]));
         assert!(!is_on(&json!({}), &[vnic(Some("e1"))]));
+    }
+
+    #[test]
+    fn a_container_is_the_instance_that_its_labels_name() {
+        let launched = json!({ "Labels": { "ciao.tenant": "red", "ciao.instance": "web" } });
+        assert!(is_instance(&launched, "web", None) && is_instance(&launched, "web", Some("red")));
+        assert!(!is_instance(&launched, "web", Some("blue")) && !is_instance(&launched, "db", None));
+        for other in [json!({}), json!({ "Labels": null }), json!({ "Labels": { "ciao.instance": "web" } })] {
+            assert!(!is_instance(&other, "web", None));
+        }
     }
 
     #[test]

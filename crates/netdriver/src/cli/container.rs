@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container that `launch` makes: the options of `docker run` that it takes, with their names and meaning, and the
+//! body of Docker's `POST /containers/create`.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use ciao_common::types::{InstanceId, MacAddr, TenantId, VnicId};
+use clap::{Args, Command, ValueEnum};
+use serde_json::{Value, json};
+
+use super::run_values::{Binding, Bytes, Cpus, Restart, Volume};
+
+/// By these labels `terminate` finds an instance's containers, whatever they are called.
+pub(super) const TENANT: &str = "ciao.tenant";
+pub(super) const INSTANCE: &str = "ciao.instance";
+const VNIC: &str = "ciao.vnic";
+
+/// What `launch` takes of `docker run`.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of docker run")]
+pub(super) struct RunOptions {
+    /// Name of the container [default: TENANT.INSTANCE]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Publish a port: [[ADDRESS:]PORT:]PORT[/PROTOCOL], or ranges of them (repeatable)
+    #[arg(short, long, value_name = "PORTS")]
+    publish: Vec<Binding>,
+    /// Environment variable, NAME=VALUE, or NAME for its value here (repeatable)
+    #[arg(short, long, value_name = "VARIABLE")]
+    env: Vec<String>,
+    /// Mount a volume or a folder: [SOURCE:]TARGET[:OPTIONS] (repeatable)
+    #[arg(short, long)]
+    volume: Vec<Volume>,
+    /// Label, NAME=VALUE (repeatable)
+    #[arg(long, value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Host name in the container [default: Docker's]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Restart policy: no, on-failure[:RETRIES], always or unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: Restart,
+    /// Memory limit, such as 512m
+    #[arg(short, long, value_name = "BYTES")]
+    memory: Option<Bytes>,
+    /// Number of processors, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<Cpus>,
+    /// Program in place of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Working folder in the container
+    #[arg(short, long, value_name = "FOLDER")]
+    workdir: Option<String>,
+    /// User in the container: NAME or UID, :GROUP or :GID
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Name server (repeatable)
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<IpAddr>,
+    /// When to pull the image
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
+    pub(super) pull: Pull,
+}
+
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Pull {
+    /// Before each container
+    Always,
+    /// If the engine has none
+    Missing,
+    /// Not at all
+    Never,
+}
+
+fn label(text: &str) -> Result<(String, String)> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    ensure!(!name.is_empty(), "label {text:?} has no name");
+    ensure!(!name.starts_with("ciao."), "labels ciao.… are set by launch: give another name");
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The usage of `launch`, which is also shown when an option is not taken.
+pub(super) fn usage() -> String {
+    let options = RunOptions::augment_args(Command::new("launch"));
+    let names = options.get_arguments().map(|option| {
+        let short = option.get_short().map_or_else(String::new, |short| format!("-{short} "));
+        format!("{short}--{}", option.get_long().unwrap_or_default())
+    });
+    format!(
+        "ciao-net launch --tenant <TENANT> --instance <INSTANCE> --subnet <CIDR> --ip <ADDRESS> --mac <MAC> [OPTIONS] <IMAGE> [COMMAND]...\n\n\
+         Of the options of docker run it takes {}",
+        names.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// A container on a VNIC, with every address given.
+pub(super) struct Container<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) instance: &'a InstanceId,
+    pub(super) options: &'a RunOptions,
+    pub(super) image: &'a str,
+    pub(super) command: &'a [String],
+    /// The Docker network's id.
+    pub(super) network: &'a str,
+    pub(super) vnic: &'a VnicId,
+    pub(super) mac: MacAddr,
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Container<'_> {
+    /// What it is called.
+    pub(super) fn name(&self) -> String {
+        let standard = || format!("{}.{}", self.tenant, self.instance);
+        self.options.name.clone().unwrap_or_else(standard)
+    }
+
+    /// The body of `POST /containers/create`. `mac_of_endpoint`: the MAC address is the endpoint's, not the container's.
+    ///
+    /// # Errors
+    /// The current folder, which a relative source of a volume needs, is not known.
+    pub(super) fn body(&self, mac_of_endpoint: bool) -> Result<Value> {
+        let options = self.options;
+        let mut addresses = json!({});
+        for address in &self.addresses {
+            addresses[if address.is_ipv4() { "IPv4Address" } else { "IPv6Address" }] = json!(address);
+        }
+        // Peers resolve the instance's name, whatever the container is called.
+        let mut endpoint =
+            json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": self.vnic }, "Aliases": [self.instance] });
+        let mut labels = json!({ TENANT: self.tenant, INSTANCE: self.instance, VNIC: self.vnic });
+        for (name, value) in &options.label {
+            labels[name] = json!(value);
+        }
+        let mut host = json!({ "NetworkMode": self.network, "RestartPolicy": options.restart.json() });
+        let mut body = json!({ "Image": self.image, "Labels": labels });
+        for port in &options.publish {
+            let port = port.ports();
+            for (container, host_ip, host_port) in port {
+                body["ExposedPorts"][&container] = json!({});
+                let bindings = &mut host["PortBindings"][container];
+                if bindings.is_null() {
+                    *bindings = json!([]);
+                }
+                if let Some(list) = bindings.as_array_mut() {
+                    list.push(json!({ "HostIp": host_ip, "HostPort": host_port }));
+                }
+            }
+        }
+        for volume in &options.volume {
+            match volume.bind().context("find the current folder")? {
+                Some(bind) => match host["Binds"].as_array_mut() {
+                    Some(binds) => binds.push(json!(bind)),
+                    None => host["Binds"] = json!([bind]),
+                },
+                None => body["Volumes"][volume.target()] = json!({}),
+            }
+        }
+        let environment = options.env.iter().filter_map(|variable| variable_of(variable));
+        let optional = [
+            ("Env", list(environment.collect())),
+            ("Hostname", json!(options.hostname)),
+            ("Entrypoint", options.entrypoint.as_ref().map_or(Value::Null, |program| json!([program]))),
+            ("WorkingDir", json!(options.workdir)),
+            ("User", json!(options.user)),
+            ("Cmd", list(self.command.to_vec())),
+        ];
+        let of_host = [
+            ("Memory", json!(options.memory.map(|bytes| bytes.0))),
+            ("NanoCpus", json!(options.cpus.map(|cpus| cpus.0))),
+            ("Dns", list(options.dns.iter().map(IpAddr::to_string).collect())),
+        ];
+        optional.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| body[key] = value);
+        of_host.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| host[key] = value);
+        let with_mac = if mac_of_endpoint { &mut endpoint } else { &mut body };
+        with_mac["MacAddress"] = json!(self.mac);
+        body["HostConfig"] = host;
+        body["NetworkingConfig"] = json!({ "EndpointsConfig": { self.network: endpoint } });
+        Ok(body)
+    }
+}
+
+/// `NAME=VALUE`, or nothing for a variable that has no value here.
+fn variable_of(text: &str) -> Option<String> {
+    if text.contains('=') {
+        return Some(text.to_owned());
+    }
+    std::env::var(text).ok().map(|value| format!("{text}={value}"))
+}
+
+/// A list, or null for an empty one.
+fn list(values: Vec<String>) -> Value {
+    if values.is_empty() { Value::Null } else { json!(values) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: RunOptions,
+    }
+
+    fn body(line: &str) -> Value {
+        let options = Line::try_parse_from(std::iter::once("launch").chain(line.split(' '))).unwrap().options;
+        let container = Container {
+            tenant: &"red".parse().unwrap(),
+            instance: &"web".parse().unwrap(),
+            options: &options,
+            image: "nginx",
+            command: &[],
+            network: "n1",
+            vnic: &"0123456789".parse().unwrap(),
+            mac: "02:00:c0:a8:6f:02".parse().unwrap(),
+            addresses: vec!["192.168.111.2".parse().unwrap()],
+        };
+        container.body(true).unwrap()
+    }
+
+    #[test]
+    fn options_of_docker_run_mean_what_they_mean_there() {
+        let body = body(
+            "-p 8080:80 -p 127.0.0.1:8443:443/tcp -e A=1 -e NO_SUCH_VARIABLE_HERE -v /data:/srv:ro -v named:/n -v /anonymous \
+             --label x=y --hostname h --restart on-failure:3 -m 512m --cpus 1.5 --entrypoint /run -w /tmp -u 1:2 --dns 9.9.9.9",
+        );
+        let host = &body["HostConfig"];
+        assert_eq!(host["PortBindings"]["80/tcp"], json!([{ "HostIp": "", "HostPort": "8080" }]));
+        assert_eq!(host["PortBindings"]["443/tcp"], json!([{ "HostIp": "127.0.0.1", "HostPort": "8443" }]));
+        assert_eq!(body["ExposedPorts"], json!({ "80/tcp": {}, "443/tcp": {} }));
+        assert_eq!(body["Env"], json!(["A=1"]));
+        assert_eq!(host["Binds"], json!(["/data:/srv:ro", "named:/n"]));
+        assert_eq!(body["Volumes"], json!({ "/anonymous": {} }));
+        assert_eq!(
+            body["Labels"],
+            json!({ "ciao.tenant": "red", "ciao.instance": "web", "ciao.vnic": "0123456789", "x": "y" })
+        );
+        assert_eq!(host["RestartPolicy"], json!({ "Name": "on-failure", "MaximumRetryCount": 3 }));
+        assert_eq!((&host["Memory"], &host["NanoCpus"]), (&json!(536_870_912), &json!(1_500_000_000)));
+        assert_eq!(body["Entrypoint"], json!(["/run"]));
+        assert_eq!(
+            (&body["Hostname"], &body["WorkingDir"], &body["User"]),
+            (&json!("h"), &json!("/tmp"), &json!("1:2"))
+        );
+        assert_eq!(host["Dns"], json!(["9.9.9.9"]));
+        let endpoint = &body["NetworkingConfig"]["EndpointsConfig"]["n1"];
+        assert_eq!(endpoint["Aliases"], json!(["web"]));
+        assert_eq!(endpoint["IPAMConfig"]["IPv4Address"], "192.168.111.2");
+    }
+
+    #[test]
+    fn what_is_not_given_is_the_image_s_or_docker_s() {
+        let body = body("--name x");
+        for key in ["Env", "Hostname", "Entrypoint", "WorkingDir", "User", "Cmd", "Volumes", "ExposedPorts"] {
+            assert!(body.get(key).is_none(), "{key}: {body}");
+        }
+    }
+
+    #[test]
+    fn labels_by_which_an_instance_is_found_are_nobody_else_s() {
+        assert!(label("ciao.tenant=blue").is_err() && label("=x").is_err());
+    }
+
+    #[test]
+    fn the_usage_lists_every_option_that_is_taken() {
+        for name in [
+            "-p --publish",
+            "-e --env",
+            "-v --volume",
+            "--label",
+            "--hostname",
+            "--name",
+            "--restart",
+            "-m --memory",
+            "--cpus",
+            "--entrypoint",
+            "-w --workdir",
+            "-u --user",
+            "--dns",
+            "--pull",
+        ] {
+            assert!(usage().contains(name), "{name}: {}", usage());
+        }
+    }
+}
