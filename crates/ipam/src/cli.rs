@@ -65,12 +65,14 @@ struct Serve {
 #[derive(Subcommand)]
 enum PoolCommand {
     /// List pools
+    #[command(visible_alias = "ls")]
     List(List),
 }
 
 #[derive(Subcommand)]
 enum LeaseCommand {
     /// List leases
+    #[command(visible_alias = "ls")]
     List(List),
 }
 
@@ -101,8 +103,8 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
                 reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
             table::print_changes(&repairs, args.json)
         }
-        Command::Pool(PoolCommand::List(list)) => list.run("pool"),
-        Command::Lease(LeaseCommand::List(list)) => list.run("lease"),
+        Command::Pool(PoolCommand::List(list)) => list.run("pool", "pool_id"),
+        Command::Lease(LeaseCommand::List(list)) => list.run("lease", "address"),
     }
 }
 

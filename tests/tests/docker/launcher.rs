@@ -190,8 +190,9 @@ fn an_instance_is_launched_with_the_options_of_docker_run() {
     assert_eq!(exec(&host, "red.db", "wget -qO- http://web/"), "page", "a peer resolves the instance's name");
     assert_eq!(host.sh("curl -s http://127.0.0.1:8080/").unwrap(), "page");
     assert_eq!(exec(&host, "red.web", "echo $GREETING $(hostname) $PWD"), "hello front /srv");
-    let facts = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy}} {{.HostConfig.Dns}}";
-    assert_eq!(inspect(&host, "red.web", facts), "67108864 500000000 {on-failure 2} [192.168.111.9]");
+    let facts =
+        "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Dns}}";
+    assert_eq!(inspect(&host, "red.web", facts), "67108864 500000000 on-failure [192.168.111.9]");
     let labels =
         r#"{{index .Config.Labels "ciao.tenant"}} {{index .Config.Labels "ciao.instance"}} {{.Config.Labels.tier}}"#;
     assert_eq!(inspect(&host, "red.web", labels), "red web front");
@@ -239,12 +240,72 @@ fn a_launch_that_fails_leaves_the_network_that_others_need() {
         "the network that the failed launch made is there still"
     );
     refused(&host, &failing, &["pull image"]);
-    assert!(reaches(&host, "db", "192.168.111.1"));
+    assert!(reaches(&host, "red.db", "192.168.111.1"));
     host.sh("ciao-net terminate db").unwrap();
 
     // A network that was not made by a launch on this subnet.
     host.docker(&["network", "create", "red-192.168.111.0-24"]).unwrap();
     refused(&host, &failing, &["create network red-192.168.111.0-24", "already exists"]);
     host.docker(&["network", "rm", "red-192.168.111.0-24"]).unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn a_running_instance_gets_another_rate_and_other_addresses() {
+    let host = shared();
+    launch(&host, "red", "web", 2, "");
+    let link = sql(&host, "SELECT host_link FROM vnic");
+    let (tc, nft) = (
+        format!("ip netns exec ciao-red tc qdisc show dev {link}"),
+        "ip netns exec ciao-red nft list set bridge ciao ips4".to_owned(),
+    );
+    host.sh("ciao-net vnic set web --rate 10mbit --allow 192.168.111.100").unwrap();
+    assert!(host.sh(&tc).unwrap().contains("tbf"), "{}", host.sh(&tc).unwrap());
+    assert!(host.sh(&nft).unwrap().contains("192.168.111.100"));
+    assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "none");
+    host.sh("ciao-net vnic set web --rate none --allow none").unwrap();
+    assert!(!host.sh(&tc).unwrap().contains("tbf"));
+    assert!(!host.sh(&nft).unwrap().contains("192.168.111.100"));
+    assert!(reaches(&host, "red.web", "192.168.111.1"));
+    host.sh("ciao-net terminate web").unwrap();
+    assert_nothing_left(&host, &[]);
+}
+
+#[test]
+fn things_are_named_as_people_call_them_and_a_tenant_goes_as_a_whole() {
+    let host = shared();
+    launch(&host, "red", "web", 2, "--network app");
+    launch(&host, "blue", "web", 2, "");
+    let id = |of: &str| sql(&host, &format!("SELECT id FROM vnic WHERE tenant = '{of}'"));
+    let shown = |what: &str| host.sh(&format!("ciao-net vnic show {what} --json")).unwrap();
+    assert!(shown("web --tenant red").contains(&id("red")));
+    assert!(shown(&id("blue")[..9]).contains(&id("blue")));
+    refused(&host, "ciao-net vnic show web", &["several VNICs match web", "red.web", "blue.web", "--tenant"]);
+    let network = host.docker(&["network", "inspect", "-f", "{{.Id}}", "app"]).unwrap();
+    for name in ["app", &network, &network[..7]] {
+        assert!(host.sh(&format!("ciao-net network show {name}")).unwrap().contains(&network), "{name}");
+    }
+    refused(&host, "ciao-net network show bridge", &["network bridge is of driver bridge"]);
+
+    assert_eq!(host.sh("ciao-net vnic ls -q --tenant red").unwrap(), id("red"));
+    assert_eq!(host.sh("ciao-net tenant ls -q").unwrap(), "blue\nred");
+    assert_eq!(host.sh("ciao-ipam lease ls -q --tenant blue").unwrap().lines().count(), 2);
+    let tenant = host.sh("ciao-net tenant show red").unwrap();
+    for word in ["ciao-red", "192.168.111.2", "web"] {
+        assert!(tenant.contains(word), "{word}: {tenant}");
+    }
+    refused(&host, "ciao-net tenant show green", &["tenant green is unknown"]);
+
+    // Everything of one tenant, whoever made it.
+    host.sh("docker network create -d ciao-net --ipam-driver ciao-ipam -o tenant=red --subnet 10.5.0.0/24 more")
+        .unwrap();
+    host.docker(&["run", "-d", "--name", "db", "--network", "more", "busybox", "sleep", "600"]).unwrap();
+    refused(&host, "ciao-net tenant delete red", &["tenant red has containers", "db", "red.web", "--force"]);
+    let deleted = host.sh("ciao-net tenant delete red --force").unwrap();
+    assert_eq!(deleted, "deleted 2 containers, 1 VNICs, 2 networks of tenant red");
+    assert_eq!(host.sh("ciao-net tenant ls -q").unwrap(), "blue");
+    assert!(reaches(&host, "blue.web", "192.168.111.1"), "the other one is left alone");
+    refused(&host, "ciao-net tenant delete red", &["tenant red is unknown"]);
+    host.sh("ciao-net tenant delete blue --force").unwrap();
     assert_nothing_left(&host, &[]);
 }

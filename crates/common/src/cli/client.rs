@@ -68,6 +68,14 @@ impl Client {
         self.ask(Method::POST, path, bytes.into())
     }
 
+    /// `PATCH path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn patch(&self, path: &str, body: &impl Serialize) -> Result<Response> {
+        self.ask(Method::PATCH, path, serde_json::to_vec(body)?.into())
+    }
+
     /// `DELETE path`.
     ///
     /// # Errors

@@ -173,6 +173,13 @@ impl Tx<'_> {
         .map(drop)
     }
 
+    /// Changes a live VNIC's rate and additional addresses.
+    pub fn set_vnic(&self, id: &VnicId, rate: Option<Rate>, allowed: &[IpAddr]) -> Result<()> {
+        let allowed = serde_json::to_string(allowed)?;
+        let statement = "UPDATE vnic_record SET rate = ?2, allowed = ?3 WHERE id = ?1 AND state = 'live'";
+        self.change(statement, params![Text(id), text(rate), allowed]).map(drop)
+    }
+
     /// Records that a VNIC's links are to be deleted. It is no longer found, and its addresses are available.
     pub fn set_vnic_deleting(&self, id: &VnicId) -> Result<()> {
         self.change("UPDATE vnic_record SET state = 'deleting' WHERE id = ?1", [Text(id)]).map(drop)

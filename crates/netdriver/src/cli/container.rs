@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::types::{InstanceId, MacAddr, TenantId, VnicId};
-use clap::{Args, Command, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::run_values::{Binding, Bytes, Cpus, Restart, Volume};
@@ -82,17 +82,22 @@ fn label(text: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The usage of `launch`, which is also shown when an option is not taken.
+/// The usage of `launch`, which is also shown when an option is not taken. In short lines: clap does not wrap it.
 pub(super) fn usage() -> String {
-    let options = RunOptions::augment_args(Command::new("launch"));
-    let names = options.get_arguments().map(|option| {
+    let options = RunOptions::augment_args(clap::Command::default());
+    let name = |option: &clap::Arg| {
         let short = option.get_short().map_or_else(String::new, |short| format!("-{short} "));
         format!("{short}--{}", option.get_long().unwrap_or_default())
-    });
+    };
+    let names: Vec<_> = options.get_arguments().map(name).collect();
+    let lines: Vec<_> = names.chunks(5).map(|names| names.join(", ")).collect();
     format!(
-        "ciao-net launch --tenant <TENANT> --instance <INSTANCE> --subnet <CIDR> --ip <ADDRESS> --mac <MAC> [OPTIONS] <IMAGE> [COMMAND]...\n\n\
-         Of the options of docker run it takes {}",
-        names.collect::<Vec<_>>().join(", ")
+        "ciao-net launch [OPTIONS] --tenant <TENANT> --instance <INSTANCE>
+           --subnet <CIDR> --ip <ADDRESS> --mac <MAC> <IMAGE> [COMMAND]...
+
+Of the options of docker run it takes
+  {}",
+        lines.join(",\n  ")
     )
 }
 

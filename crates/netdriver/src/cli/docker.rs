@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::cli::client::{Client, Method, Response};
 use clap::Args;
 use serde_json::{Value, json};
@@ -48,6 +48,20 @@ fn is_ours(driver: &str) -> bool {
     name.split_once(':').map_or(name, |(name, _)| name) == "ciao-net"
 }
 
+/// The id of a network that is called so, as Docker resolves names and prefixes; the text itself where Docker is not
+/// asked, because it does not run, or has no such network: the daemon knows ids and their prefixes.
+pub(super) fn network_id(docker: &Docker, name: &str) -> Result<String> {
+    let client = Client::new("dockerd", docker.docker_socket.clone())?;
+    let Ok(answer) = client.get(&format!("/networks/{}", encoded(name))) else { return Ok(name.to_owned()) };
+    if answer.status == 404 {
+        return Ok(name.to_owned());
+    }
+    let network = answer.success().with_context(|| format!("look up network {name}"))?;
+    let driver = network["Driver"].as_str().unwrap_or_default();
+    ensure!(is_ours(driver), "network {name} is of driver {driver}, and not ciao-net's");
+    network["Id"].as_str().map(str::to_owned).context("read dockerd's reply: a network has no id")
+}
+
 /// Docker's API, in the newest version that the engine has.
 pub(super) struct Engine {
     client: Client,
@@ -66,6 +80,18 @@ impl Engine {
 
     fn path(&self, rest: &str) -> String {
         format!("/v{}.{}{rest}", self.version.0, self.version.1)
+    }
+
+    /// The networks of ciao-net that belong to a tenant: their ids and names.
+    pub(super) fn networks_of(&self, tenant: &str) -> Result<Vec<(String, String)>> {
+        let networks = self.client.get(&self.path("/networks"))?.success()?;
+        let networks = networks.as_array().context("read dockerd's reply: its networks are not a list")?;
+        let meant = networks.iter().filter(|network| {
+            let options = [&network["Options"]["tenant"], &network["IPAM"]["Options"]["tenant"]];
+            network["Driver"].as_str().is_some_and(is_ours) && options.contains(&&json!(tenant))
+        });
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(meant.map(|network| (text(&network["Id"]), text(&network["Name"]))).collect())
     }
 
     /// 409: one of that name exists.

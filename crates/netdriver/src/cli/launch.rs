@@ -12,7 +12,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use ciao_common::types::VnicId;
 use clap::Args;
 
-use super::container::{Container, RunOptions, usage};
+use super::container::{Container, RunOptions};
 use super::control::Control;
 use super::docker::{Docker, Engine};
 use super::lock::LaunchLock;
@@ -25,12 +25,7 @@ use ciao_common::cli::client::Client;
 const CREATED_WITHIN: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(50);
 
-/// In two lines: clap does not wrap it.
-pub(super) const USAGE: &str = "ciao-net launch [OPTIONS] --tenant <TENANT> --instance <INSTANCE>
-           --subnet <CIDR> --ip <ADDRESS> --mac <MAC> <IMAGE> [COMMAND]...";
-
 #[derive(Args)]
-#[command(override_usage = usage())]
 pub(super) struct Launch {
     #[command(flatten)]
     vnic: VnicRequest,

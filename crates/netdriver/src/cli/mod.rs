@@ -13,8 +13,10 @@ mod reconcile;
 mod remote;
 mod run_values;
 mod serve;
+mod tenant;
 mod terminate;
 mod vnic;
+mod vnic_argument;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -43,8 +45,11 @@ enum Command {
     /// Manage VNICs of launchers
     #[command(subcommand)]
     Vnic(vnic::Command),
+    /// List, show or delete tenants
+    #[command(subcommand)]
+    Tenant(tenant::Command),
     /// Create a VNIC, its Docker network if needed, and a container on it
-    #[command(override_usage = launch::USAGE)]
+    #[command(override_usage = container::usage())]
     Launch(Box<launch::Launch>),
     /// Remove an instance: its container, VNICs, and unused Docker networks
     Terminate(terminate::Terminate),
@@ -69,6 +74,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(&args, version),
         Command::Vnic(command) => vnic::run(command),
+        Command::Tenant(command) => tenant::run(command),
         Command::Launch(args) => launch::launch(*args),
         Command::Terminate(args) => terminate::terminate(&args),
         Command::Network(command) => network::network(command),

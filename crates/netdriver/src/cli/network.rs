@@ -3,14 +3,15 @@
 
 use anyhow::Result;
 use ciao_common::cli::table::{self, List};
-use ciao_common::types::NetworkId;
 use clap::{Args, Subcommand};
 
 use super::control::Control;
+use super::docker::{Docker, encoded, network_id};
 
 #[derive(Subcommand)]
 pub(super) enum NetworkCommand {
     /// List networks
+    #[command(visible_alias = "ls")]
     List(List),
     /// Show a network with its namespace, uplink, published ports and rules
     Show(Show),
@@ -18,12 +19,13 @@ pub(super) enum NetworkCommand {
 
 #[derive(Args)]
 pub(super) struct Show {
-    /// Docker's ID of the network, or a prefix of it
-    ///
-    /// Docker sends no network names to drivers; "docker network ls" shows both.
-    id: NetworkId,
+    /// Name of the network in Docker, its ID, or a prefix of that
+    #[arg(value_name = "NETWORK")]
+    network: String,
     #[command(flatten)]
     control: Control,
+    #[command(flatten)]
+    docker: Docker,
     /// Output as JSON
     #[arg(long)]
     json: bool,
@@ -32,19 +34,21 @@ pub(super) struct Show {
 #[derive(Subcommand)]
 pub(super) enum EndpointCommand {
     /// List endpoints
+    #[command(visible_alias = "ls")]
     List(List),
 }
 
 pub(super) fn network(command: NetworkCommand) -> Result<()> {
     match command {
-        NetworkCommand::List(list) => list.run("network"),
+        NetworkCommand::List(list) => list.run("network", "network"),
         NetworkCommand::Show(args) => {
-            let network = args.control.client()?.get(&format!("/v1/networks/{}", args.id))?.success()?;
+            let id = network_id(&args.docker, &args.network)?;
+            let network = args.control.client()?.get(&format!("/v1/networks/{}", encoded(&id)))?.success()?;
             table::print_one(&network, args.json)
         }
     }
 }
 
 pub(super) fn endpoint(EndpointCommand::List(list): EndpointCommand) -> Result<()> {
-    list.run("endpoint")
+    list.run("endpoint", "endpoint")
 }

@@ -12,6 +12,7 @@ use super::control::Control;
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// List addresses and the hosts that they are on
+    #[command(visible_alias = "ls")]
     List(List),
     /// Show the generation and the digest of a tenant's addresses
     Show(Show),
@@ -39,7 +40,7 @@ pub(super) struct Hosts {
 
 pub(super) fn run(command: Command) -> Result<()> {
     match command {
-        Command::List(list) => list.run("remote"),
+        Command::List(list) => list.run("remote", "address"),
         Command::Show(args) => {
             let path = format!("/v1/tenants/{}/remotes", args.tenant);
             let mut value = args.control.client()?.get(&path)?.success()?;

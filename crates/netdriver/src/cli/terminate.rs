@@ -82,7 +82,7 @@ fn is_instance(container: &Value, instance: &str, tenant: Option<&str>) -> bool 
 }
 
 /// Whether a container is on one of the VNICs. A stopped one has no endpoint, but still what `launch` asked for.
-fn is_on(container: &Value, vnics: &[VnicReply]) -> bool {
+pub(super) fn is_on(container: &Value, vnics: &[VnicReply]) -> bool {
     let networks = container["NetworkSettings"]["Networks"].as_object();
     networks.into_iter().flatten().any(|(_, at)| {
         vnics.iter().any(|vnic| {

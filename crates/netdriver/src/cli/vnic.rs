@@ -3,11 +3,11 @@
 
 use anyhow::Result;
 use ciao_common::cli::table::{self, List};
-use ciao_common::types::VnicId;
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::control::Control;
+use super::vnic_argument::VnicArgument;
 use crate::launcher::VnicRequest;
 
 /// In two lines: clap does not wrap it.
@@ -22,9 +22,12 @@ pub(super) enum Command {
     #[command(override_usage = USAGE)]
     Create(Box<Create>),
     /// List VNICs
+    #[command(visible_alias = "ls")]
     List(List),
     /// Show a VNIC
     Show(Show),
+    /// Change the rate limit and the additional addresses of a VNIC, while it is in use
+    Set(Set),
     /// Delete a VNIC and its address reservation
     Delete(Delete),
 }
@@ -42,8 +45,25 @@ pub(super) struct Create {
 
 #[derive(Args)]
 pub(super) struct Show {
-    /// ID of the VNIC
-    id: VnicId,
+    #[command(flatten)]
+    vnic: VnicArgument,
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Set {
+    #[command(flatten)]
+    vnic: VnicArgument,
+    /// Rate limit per direction, such as 100mbit, or none
+    #[arg(long)]
+    rate: Option<String>,
+    /// Additional source address (repeatable), or none; these replace the former ones
+    #[arg(long, value_name = "ADDRESS")]
+    allow: Vec<String>,
     #[command(flatten)]
     control: Control,
     /// Output as JSON
@@ -53,8 +73,8 @@ pub(super) struct Show {
 
 #[derive(Args)]
 pub(super) struct Delete {
-    /// ID of the VNIC
-    id: VnicId,
+    #[command(flatten)]
+    vnic: VnicArgument,
     /// Delete the VNIC even if a running container uses it
     #[arg(long)]
     force: bool,
@@ -71,15 +91,34 @@ pub(super) fn run(command: Command) -> Result<()> {
             let created = args.control.client()?.post("/v1/vnics", &args.vnic.checked()?)?.success()?;
             print(created, args.json)
         }
-        Command::List(list) => list.run("vnic"),
+        Command::List(list) => list.run("vnic", "id"),
         Command::Show(args) => {
-            print(args.control.client()?.get(&format!("/v1/vnics/{}", args.id))?.success()?, args.json)
+            let ciao = args.control.client()?;
+            print(ciao.get(&format!("/v1/vnics/{}", args.vnic.id(&ciao)?))?.success()?, args.json)
+        }
+        Command::Set(args) => {
+            let ciao = args.control.client()?;
+            let path = format!("/v1/vnics/{}", args.vnic.id(&ciao)?);
+            print(ciao.patch(&path, &changes(&args))?.success()?, args.json)
         }
         Command::Delete(args) => {
-            let path = format!("/v1/vnics/{}?force={}", args.id, args.force);
-            print(args.control.client()?.delete(&path)?.success()?, args.json)
+            let ciao = args.control.client()?;
+            let path = format!("/v1/vnics/{}?force={}", args.vnic.id(&ciao)?, args.force);
+            print(ciao.delete(&path)?.success()?, args.json)
         }
     }
+}
+
+/// The body of a change: what is not named stays, `none` takes it away.
+fn changes(args: &Set) -> Value {
+    let mut body = json!({});
+    if let Some(rate) = &args.rate {
+        body["rate"] = if rate == "none" { Value::Null } else { json!(rate) };
+    }
+    if !args.allow.is_empty() {
+        body["allowed_addresses"] = if args.allow == ["none"] { json!([]) } else { json!(args.allow) };
+    }
+    body
 }
 
 /// Prints a reply; for people, the network's fields are beside the others, without the request for Docker.

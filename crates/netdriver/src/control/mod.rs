@@ -52,6 +52,7 @@ impl Control {
             ("POST", ["v1", "vnics"]) => vnics::create(driver, body),
             ("GET", ["v1", "vnics"]) => vnics::list(driver, &query),
             ("GET", ["v1", "vnics", id]) => vnics::show(driver, id),
+            ("PATCH", ["v1", "vnics", id]) => vnics::change(driver, id, body),
             ("DELETE", ["v1", "vnics", id]) => vnics::delete(driver, id, query.force),
             ("GET", ["v1", "networks", id]) => networks::show(driver, id),
             ("GET", ["v1", "hosts"]) => remotes::hosts(driver),

@@ -6,7 +6,7 @@ use ciao_common::serve::server::Reply;
 use super::query::Query;
 use super::reply::{Failure, json};
 use crate::Driver;
-use crate::launcher::{Creation, Deletion, VnicRequest};
+use crate::launcher::{Creation, Deletion, VnicChange, VnicRequest};
 
 pub(super) fn create(driver: &Driver, body: &[u8]) -> Result<Reply, Failure> {
     let request = ciao_common::api::parse::<VnicRequest>(body).and_then(VnicRequest::checked);
@@ -23,8 +23,18 @@ pub(super) fn list(driver: &Driver, query: &Query) -> Result<Reply, Failure> {
 
 pub(super) fn show(driver: &Driver, id: &str) -> Result<Reply, Failure> {
     let found = id.parse().map_or(Ok(None), |id| driver.show_vnic(&id))?;
-    let vnic = found.ok_or_else(|| Failure(404, format!("VNIC {id} is unknown: see \"ciao-net vnic list\"")))?;
-    json(200, &vnic)
+    json(200, &found.ok_or_else(|| unknown(id))?)
+}
+
+pub(super) fn change(driver: &Driver, id: &str, body: &[u8]) -> Result<Reply, Failure> {
+    let change: VnicChange = ciao_common::api::parse(body).map_err(Failure::bad_request)?;
+    let allowed = change.allowed().map_err(Failure::bad_request)?;
+    let found = id.parse().map_or(Ok(None), |id| driver.set_vnic(&id, change.rate, allowed))?;
+    json(200, &found.ok_or_else(|| unknown(id))?)
+}
+
+fn unknown(id: &str) -> Failure {
+    Failure(404, format!("VNIC {id} is unknown: see \"ciao-net vnic list\""))
 }
 
 pub(super) fn delete(driver: &Driver, id: &str, force: bool) -> Result<Reply, Failure> {

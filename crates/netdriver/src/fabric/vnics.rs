@@ -16,7 +16,7 @@ use super::tasks::{self, Batch, Task, Tasks};
 use super::tenant_rules::TenantRules;
 use super::tunnels::Tunnels;
 use super::veth::{restricted, veth};
-use crate::kernel::element::Change;
+use crate::kernel::element::{Change, Element};
 use crate::kernel::{Kernel, LinkLocation, Namespace};
 use crate::rules::{self, Restrictions};
 
@@ -158,6 +158,24 @@ impl Vnics {
         let Some(namespace) = &vnic.namespace else { return Ok(()) };
         let elements = rules::vnic_elements(vnic, restrictions);
         self.tenant_rules.change(namespace, &elements, Change::Add).context("add a VNIC's rules")
+    }
+
+    /// Changes a live VNIC's rate and addresses in the kernel. The caller has the namespace's lock.
+    pub(crate) fn change(&self, before: &Vnic, after: &Vnic) -> Result<()> {
+        if let Some(namespace) = &after.namespace {
+            let restrictions = self.restrictions(after)?;
+            let (old, new) = (rules::vnic_elements(before, restrictions), rules::vnic_elements(after, restrictions));
+            let only = |these: &[Element], those: &[Element]| -> Vec<Element> {
+                these.iter().filter(|element| !those.contains(element)).cloned().collect()
+            };
+            let (gone, added) = (only(&old, &new), only(&new, &old));
+            for (elements, change) in [(gone, Change::Delete), (added, Change::Add)] {
+                if !elements.is_empty() {
+                    self.tenant_rules.change(namespace, &elements, change).context("change a VNIC's rules")?;
+                }
+            }
+        }
+        if before.rate == after.rate { Ok(()) } else { self.kernel.set_rate(&veth(after)) }
     }
 
     /// Whether a VNIC's pair is to be made. One with another MAC address is deleted.

@@ -86,6 +86,9 @@ pub trait Links {
     /// Makes the host end of a VNIC, if it exists, a port of its bridge again, up and with its static entries.
     fn attach(&self, veth: &Veth) -> Result<()>;
 
+    /// Limits what a VNIC receives to its rate, or no longer.
+    fn set_rate(&self, veth: &Veth) -> Result<()>;
+
     /// Sets a link of a named namespace up.
     fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()>;
 

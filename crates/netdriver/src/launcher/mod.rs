@@ -4,6 +4,7 @@
 mod outcome;
 mod plan;
 mod request;
+mod set;
 
 use anyhow::Result;
 use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic};
@@ -18,6 +19,7 @@ use plan::plan;
 
 pub use outcome::{Creation, Deletion};
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
+pub use set::VnicChange;
 
 impl Driver {
     /// Makes a VNIC: veth pair, MAC address, bridge. The same request again is the same VNIC.

@@ -282,3 +282,31 @@ fn a_reservation_survives_stop_and_goes_with_its_vnic() {
     assert!(!b.rows().contains("reserved 192.168.111.2"));
     assert_eq!(b.lease(&pool, "192.168.111.2"), "192.168.111.2/24");
 }
+
+#[test]
+fn a_vnic_in_use_gets_another_rate_and_other_addresses() {
+    let b = Bench::new();
+    let made = b.vnic(&i1());
+    let path = format!("/v1/vnics/{}", made["id"].as_str().unwrap());
+    let set = |body: Value| b.launcher("PATCH", &path, body.to_string().as_bytes());
+    let (status, changed) = set(json!({ "rate": "100mbit", "allowed_addresses": ["192.168.111.100"] }));
+    assert_eq!((status, &changed["rate"]), (200, &json!("100mbit")), "{changed}");
+    assert_eq!(changed["allowed_addresses"], json!(["192.168.111.100"]));
+    b.assert_consistent();
+
+    // What is not named stays; null is none.
+    assert_eq!(set(json!({ "allowed_addresses": [] })).1["rate"], "100mbit");
+    assert_eq!(set(json!({ "rate": null })).1["rate"], Value::Null);
+    b.assert_consistent();
+
+    for (body, status) in [
+        (json!({ "rate": "fast" }), 400),
+        (json!({ "mac": "02:00:00:00:00:03" }), 400),
+        (json!({ "allowed_addresses": ["224.0.0.1"] }), 400),
+    ] {
+        let rows = b.rows();
+        let (is, reply) = set(body);
+        assert_eq!((is, b.rows() == rows), (status, true), "{reply}");
+    }
+    assert_eq!(b.launcher("PATCH", "/v1/vnics/0000000000", b"{}").0, 404);
+}

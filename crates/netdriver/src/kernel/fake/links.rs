@@ -110,6 +110,10 @@ impl Links for Fake {
         Ok(())
     }
 
+    fn set_rate(&self, _veth: &Veth) -> Result<()> {
+        self.changing().map(drop)
+    }
+
     fn announce(&self, _namespace: &str, _bridge: &LinkName, _entries: &[(IpAddr, MacAddr)]) -> Result<()> {
         Ok(())
     }

@@ -144,6 +144,10 @@ impl Links for Linux {
         self.within(veth.namespace.name(), || port::attach(veth))
     }
 
+    fn set_rate(&self, veth: &Veth) -> Result<()> {
+        self.within(veth.namespace.name(), || port::set_rate(veth))
+    }
+
     fn announce(&self, namespace: &str, bridge: &LinkName, entries: &[(IpAddr, MacAddr)]) -> Result<()> {
         self.within(Some(namespace), || announce::send(bridge, entries))
     }

@@ -75,6 +75,17 @@ fn limit(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
         .with_context(|| format!("limit link {} to {rate}", veth.container_link))
 }
 
+/// Limits what an existing VNIC receives to its rate, or no longer; a VNIC that is gone has no limit.
+pub(super) fn set_rate(veth: &Veth) -> Result<()> {
+    let Some(port) = index(&veth.host_link) else { return Ok(()) };
+    let mut netlink = Netlink::open()?;
+    if veth.rate.is_some() {
+        return limit(&mut netlink, veth);
+    }
+    let removed = netlink.execute_unless(rate::no_filter(port), 0, Errno::ENOENT);
+    removed.map(drop).with_context(|| format!("lift the limit of link {}", veth.container_link))
+}
+
 /// Removes permanent neighbours of a bridge in the calling thread's namespace.
 pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
     let Some(bridge) = index(bridge) else { return Ok(()) };

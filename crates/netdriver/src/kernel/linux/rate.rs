@@ -27,6 +27,13 @@ pub(super) fn new_filter(index: u32, rate: Rate) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewQueueDiscipline(message)
 }
 
+/// The removal of a link's root queue, which the kernel's default then is.
+pub(super) fn no_filter(index: u32) -> RouteNetlinkMessage {
+    let mut message = TcMessage::with_index(i32::try_from(index).unwrap_or(i32::MAX));
+    message.header.parent = TcHandle::ROOT;
+    RouteNetlinkMessage::DelQueueDiscipline(message)
+}
+
 /// `struct tc_tbf_qopt`: rate and peak rate (`struct tc_ratespec` each), bytes that wait at most (50 ms), bucket, MTU.
 fn parameters(rate: Rate) -> Vec<u8> {
     let low = u32::try_from(rate.bytes()).unwrap_or(u32::MAX);
