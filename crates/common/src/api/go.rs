@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -22,32 +22,27 @@ pub const GENERIC: &str = "com.docker.network.generic";
 pub fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
-    T: FromStr,
-    T::Err: Display,
+    T: FromStr<Err = anyhow::Error>,
 {
-    match Option::<String>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => text.parse().map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
-    }
+    optional_by(deserializer, str::parse)
 }
 
 /// An optional address with prefix; a bare address is refused.
 pub fn optional_cidr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpNetwork>, D::Error> {
-    match Option::<String>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => parse_cidr(&text).map(Some).map_err(|e| D::Error::custom(format!("{e:#}"))),
-    }
+    optional_by(deserializer, parse_cidr)
 }
 
 /// An optional bare address; a CIDR is refused.
 pub fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    match Option::<String>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(text) if text.is_empty() => Ok(None),
-        Some(text) => parse_address(&text).map(Some).map_err(D::Error::custom),
-    }
+    optional_by(deserializer, parse_address)
+}
+
+fn optional_by<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> anyhow::Result<T>,
+) -> Result<Option<T>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
+    text.map(|text| parse(&text)).transpose().map_err(|error| D::Error::custom(format!("{error:#}")))
 }
 
 /// A required bare address.
@@ -68,6 +63,16 @@ where
     T: Deserialize<'de> + Default,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// An object whose default replaces `null`. An array is refused, which serde would read as the fields in their order.
+pub fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let fields = Option::<Map<String, Value>>::deserialize(deserializer)?;
+    fields.map_or_else(|| Ok(T::default()), |fields| serde_json::from_value(fields.into()).map_err(D::Error::custom))
 }
 
 /// Serializes an absent value as `""`.

@@ -41,6 +41,10 @@ pub struct ErrorReply {
 /// # Errors
 /// Names the field and the value.
 pub fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
+    // serde reads an array as the fields of a struct, in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        anyhow::bail!("invalid type: array, expected an object");
+    }
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         if error.is_data() {

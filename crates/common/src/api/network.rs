@@ -124,7 +124,7 @@ pub struct CreateEndpoint {
     #[serde(rename = "EndpointID")]
     pub endpoint_id: EndpointId,
     /// The addresses chosen by the engine.
-    #[serde(rename = "Interface", default, deserialize_with = "go::nullable")]
+    #[serde(rename = "Interface", default, deserialize_with = "go::object")]
     pub interface: Interface,
     /// Ports, and the user's `driver-opt` at the top level.
     #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
@@ -264,7 +264,7 @@ pub struct Discovery {
     /// 1: a node.
     pub discovery_type: i64,
     /// The node.
-    #[serde(default, deserialize_with = "go::nullable")]
+    #[serde(default, deserialize_with = "go::object")]
     pub discovery_data: DiscoveryNode,
 }
 

@@ -8,17 +8,18 @@ use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 pub use hyper::Method;
-use hyper_util::client::legacy;
-use hyperlocal::{UnixClientExt, UnixConnector, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 /// Client of a server on a Unix socket.
 pub struct Client {
     name: &'static str,
     socket: PathBuf,
-    http: legacy::Client<UnixConnector, Full<Bytes>>,
     runtime: Runtime,
 }
 
@@ -47,7 +48,7 @@ impl Client {
     /// A client of the server `name` that listens on `socket`.
     pub fn new(name: &'static str, socket: PathBuf) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-        Ok(Self { name, socket, http: legacy::Client::unix(), runtime })
+        Ok(Self { name, socket, runtime })
     }
 
     /// `GET path`.
@@ -91,7 +92,7 @@ impl Client {
     /// As [`Self::get`].
     pub fn follow(&self, method: Method, path: &str, mut each: impl FnMut(Value)) -> Result<Response> {
         let conversation = async {
-            let mut response = self.http.request(self.request(&method, path, Bytes::new())?).await?;
+            let mut response = self.send(&method, path, Bytes::new()).await?;
             let status = response.status().as_u16();
             let mut rest = Vec::new();
             while let Some(frame) = response.frame().await {
@@ -114,15 +115,18 @@ impl Client {
         self.runtime.block_on(conversation).map_err(|error| self.unreachable(&error))
     }
 
-    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<hyper::Request<Full<Bytes>>> {
-        let uri: hyper::Uri = Uri::new(&self.socket, path).into();
-        hyper::Request::builder()
+    async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<hyper::Response<Incoming>> {
+        let request = hyper::Request::builder()
             .method(method)
-            .uri(uri)
+            .uri(path)
             .header("Content-Type", "application/json")
             .header("Host", "localhost")
             .body(Full::new(body))
-            .context("write a request")
+            .context("write a request")?;
+        let stream = UnixStream::connect(&self.socket).await?;
+        let (mut http, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(http.send_request(request).await?)
     }
 
     fn unreachable(&self, error: &anyhow::Error) -> anyhow::Error {
@@ -130,9 +134,8 @@ impl Client {
     }
 
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Response> {
-        let request = self.request(&method, path, body)?;
         let conversation = async {
-            let response = self.http.request(request).await?;
+            let response = self.send(&method, path, body).await?;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await?.to_bytes();
             Ok::<_, anyhow::Error>((status, body))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Output of commands, as tables or JSON.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -71,14 +71,22 @@ pub fn print_changes<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
 fn print_rows<T: Serialize>(rows: &[T], json: bool, empty: &str) -> Result<()> {
     let values = serde_json::to_value(rows).context("serialize rows")?;
     let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values).unwrap_or(empty.to_owned()) };
-    writeln!(std::io::stdout(), "{text}").context("write to stdout")
+    write(&text)
 }
 
 /// Prints one value, one field per line or as JSON.
 pub fn print_one<T: Serialize>(value: &T, json: bool) -> Result<()> {
     let value = serde_json::to_value(value).context("serialize a value")?;
     let text = if json { serde_json::to_string_pretty(&value)? } else { fields(&value) };
-    writeln!(std::io::stdout(), "{text}").context("write to stdout")
+    write(&text)
+}
+
+/// Writes to stdout. A reader that is gone, such as `head`, is no error.
+fn write(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
+        _ => Ok(()),
+    }
 }
 
 fn blank() -> Table {

@@ -5,5 +5,8 @@
 pub mod claim;
 pub mod daemon;
 pub mod every;
+mod exchange;
+mod handler;
 pub mod plugin;
+mod progress;
 pub mod server;

@@ -6,41 +6,40 @@
 //! for both kinds of driver; it does not retry.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::server::{Begun, Handler, Reply, Request};
+use super::handler::{Call, Handler, Reply, Request};
 use crate::api::{self, ErrorReply, Manifest};
 
-type Call<D> = Box<dyn Fn(&D, &[u8]) -> Reply + Send + Sync>;
-type Begin<D> = Box<dyn Fn(&D, &[u8]) -> Begun + Send + Sync>;
-
-/// A method, in the two ways in which it is called: by a thread that may wait, and by one that may not.
-struct Method<D> {
-    call: Call<D>,
-    begin: Begin<D>,
-}
+type Method<D> = Box<dyn Fn(&Arc<D>, &[u8]) -> Call + Send + Sync>;
 
 /// The methods of a driver `D`.
 pub struct Plugin<D> {
-    driver: D,
+    driver: Arc<D>,
     methods: BTreeMap<&'static str, Method<D>>,
 }
 
 impl<D: Send + Sync + 'static> Plugin<D> {
     /// A plugin that implements `interface`, without methods so far.
     pub fn new(interface: &'static str, driver: D) -> Self {
-        Self { driver, methods: BTreeMap::new() }
+        Self { driver: Arc::new(driver), methods: BTreeMap::new() }
             .constant("/Plugin.Activate", move |_| Manifest { implements: vec![interface.to_owned()] })
+    }
+
+    fn add(mut self, path: &'static str, method: impl Fn(&Arc<D>, &[u8]) -> Call + Send + Sync + 'static) -> Self {
+        self.methods.insert(path, Box::new(method));
+        self
     }
 
     /// Adds a method that may block on disk and kernel.
     #[must_use]
     pub fn call<Q, R>(self, path: &'static str, method: fn(&D, Q) -> Result<R>) -> Self
     where
-        Q: DeserializeOwned + 'static,
+        Q: DeserializeOwned + Send + 'static,
         R: Serialize + 'static,
     {
         self.call_unless_ready(path, |_, _: &Q| None, method)
@@ -49,74 +48,54 @@ impl<D: Send + Sync + 'static> Plugin<D> {
     /// Adds a method that may block on disk and kernel, unless `ready` returns the reply without blocking.
     #[must_use]
     pub fn call_unless_ready<Q, R>(
-        mut self,
+        self,
         path: &'static str,
         ready: fn(&D, &Q) -> Option<R>,
         method: fn(&D, Q) -> Result<R>,
     ) -> Self
     where
-        Q: DeserializeOwned + 'static,
+        Q: DeserializeOwned + Send + 'static,
         R: Serialize + 'static,
     {
-        let call: Call<D> =
-            Box::new(move |driver, body| read(body).map_or_else(|refusal| refusal, |q| render(method(driver, q))));
-        let begin: Begin<D> = Box::new(move |driver, body| match read(body) {
-            Ok(request) => ready(driver, &request).map_or(Begun::MayBlock, |reply| Begun::Done(json(200, &reply))),
-            Err(refusal) => Begun::Done(refusal),
-        });
-        self.methods.insert(path, Method { call, begin });
-        self
+        self.add(path, move |driver, body| match parse(body) {
+            Err(refusal) => Call::Done(refusal),
+            Ok(request) => match ready(driver, &request) {
+                Some(reply) => Call::Done(json(200, &reply)),
+                None => {
+                    let driver = Arc::clone(driver);
+                    Call::Blocking(Box::new(move || render(method(&driver, request))))
+                }
+            },
+        })
     }
 
     /// Adds a method that is one change of the store, whose commit is awaited without blocking a thread.
     #[must_use]
-    pub fn change<Q, R, F>(mut self, path: &'static str, method: fn(&D, Q) -> F) -> Self
+    pub fn change<Q, R, F>(self, path: &'static str, method: fn(&D, Q) -> F) -> Self
     where
         Q: DeserializeOwned + 'static,
         R: Serialize + Send + 'static,
         F: Future<Output = Result<R>> + Send + 'static,
     {
-        let call: Call<D> =
-            Box::new(move |driver, body| read(body).map_or_else(|refusal| refusal, |q| wait(method(driver, q))));
-        let begin: Begin<D> = Box::new(move |driver, body| match read(body) {
-            Ok(request) => {
-                let answer = method(driver, request);
-                Begun::Waiting(Box::pin(async { render(answer.await) }))
-            }
-            Err(refusal) => Begun::Done(refusal),
-        });
-        self.methods.insert(path, Method { call, begin });
-        self
+        self.add(path, move |driver, body| {
+            parse(body).map_or_else(Call::Done, |request| pending(method(driver, request)))
+        })
     }
 
     /// As [`Self::change`], for a method that ignores its argument.
     #[must_use]
-    pub fn change_without_argument<R, F>(mut self, path: &'static str, method: fn(&D) -> F) -> Self
+    pub fn change_without_argument<R, F>(self, path: &'static str, method: fn(&D) -> F) -> Self
     where
         R: Serialize + Send + 'static,
         F: Future<Output = Result<R>> + Send + 'static,
     {
-        let call: Call<D> = Box::new(move |driver, _| wait(method(driver)));
-        let begin: Begin<D> = Box::new(move |driver, _| {
-            let answer = method(driver);
-            Begun::Waiting(Box::pin(async { render(answer.await) }))
-        });
-        self.methods.insert(path, Method { call, begin });
-        self
+        self.add(path, move |driver, _| pending(method(driver)))
     }
 
     /// Adds a method that ignores its argument and needs neither disk nor kernel.
     #[must_use]
-    pub fn constant<R: Serialize>(
-        mut self,
-        path: &'static str,
-        method: impl Fn(&D) -> R + Clone + Send + Sync + 'static,
-    ) -> Self {
-        let again = method.clone();
-        let call: Call<D> = Box::new(move |driver, _| json(200, &method(driver)));
-        let begin: Begin<D> = Box::new(move |driver, _| Begun::Done(json(200, &again(driver))));
-        self.methods.insert(path, Method { call, begin });
-        self
+    pub fn constant<R: Serialize>(self, path: &'static str, method: impl Fn(&D) -> R + Send + Sync + 'static) -> Self {
+        self.add(path, move |driver, _| Call::Done(json(200, &method(driver))))
     }
 
     /// The paths of the methods, sorted. Others get an empty 404.
@@ -132,20 +111,13 @@ impl<D: Send + Sync + 'static> Plugin<D> {
 
 impl<D: Send + Sync + 'static> Handler for Plugin<D> {
     fn handle(&self, request: Request<'_>) -> Reply {
-        match self.methods.get(request.path) {
-            Some(method) => logged(request.path, (method.call)(&self.driver, request.body)),
-            None => unknown(request),
-        }
+        self.begin(request).wait()
     }
 
-    fn begin(&self, request: Request<'_>) -> Begun {
-        let Some((path, method)) = self.methods.get_key_value(request.path) else {
-            return Begun::Done(unknown(request));
-        };
-        match (method.begin)(&self.driver, request.body) {
-            Begun::Done(reply) => Begun::Done(logged(path, reply)),
-            Begun::Waiting(reply) => Begun::Waiting(Box::pin(async { logged(path, reply.await) })),
-            Begun::MayBlock => Begun::MayBlock,
+    fn begin(&self, request: Request<'_>) -> Call {
+        match self.methods.get(request.path) {
+            Some(method) => method(&self.driver, request.body),
+            None => Call::Done(Reply::not_found()),
         }
     }
 
@@ -154,22 +126,8 @@ impl<D: Send + Sync + 'static> Handler for Plugin<D> {
     }
 }
 
-fn unknown(request: Request<'_>) -> Reply {
-    log::debug!("{} {}: no such method", request.method, request.path);
-    Reply::not_found()
-}
-
-fn logged(path: &str, reply: Reply) -> Reply {
-    if reply.status == 200 {
-        log::debug!("{path}");
-    } else {
-        log::warn!("{path} refused: {}", String::from_utf8_lossy(&reply.body));
-    }
-    reply
-}
-
 /// The argument of a method, or the error reply.
-fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
+fn parse<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
     if body.is_empty() {
         return Err(refuse(
             400,
@@ -179,16 +137,12 @@ fn read<Q: DeserializeOwned>(body: &[u8]) -> Result<Q, Reply> {
     api::parse(body).map_err(|error| refuse(400, &format!("{error:#}")))
 }
 
-/// Blocks the calling thread, which must not belong to an async runtime.
-fn wait(answer: impl Future<Output = Result<impl Serialize>>) -> Reply {
-    match tokio::runtime::Builder::new_current_thread().build().context("start a runtime") {
-        Ok(runtime) => render(runtime.block_on(answer)),
-        Err(error) => refuse(500, &format!("{error:#}")),
-    }
+fn pending(result: impl Future<Output = Result<impl Serialize>> + Send + 'static) -> Call {
+    Call::Pending(Box::pin(async { render(result.await) }))
 }
 
-fn render(answer: Result<impl Serialize>) -> Reply {
-    match answer {
+fn render(result: Result<impl Serialize>) -> Reply {
+    match result {
         Ok(reply) => json(200, &reply),
         Err(error) => refuse(500, &format!("{error:#}")),
     }
@@ -233,7 +187,9 @@ mod tests {
         let (status, text) = release(r#"{"PoolID":"p","Address":"not-an-ip"}"#);
         assert_eq!((status, text.contains("not-an-ip"), text.contains("line")), (400, true, false), "{text}");
         assert_eq!(release("").0, 400);
-        assert_eq!(release("pizza").0, 400);
+        for wrong in ["pizza", "[]", r#"["p","10.0.0.1"]"#, " [1]", "null", "7"] {
+            assert_eq!(release(wrong).0, 400, "{wrong}");
+        }
         assert_eq!(ask("/IpamDriver.Unknown", "{}"), (404, String::new()));
     }
 }

@@ -70,10 +70,11 @@ impl Control {
 
 impl Handler for Control {
     fn handle(&self, request: Request<'_>) -> Reply {
-        self.route(request).unwrap_or_else(|Failure(status, text)| {
-            log::warn!("{} {} refused: {text}", request.method, request.path);
-            refuse(status, &text)
-        })
+        self.route(request).unwrap_or_else(|Failure(status, text)| refuse(status, &text))
+    }
+
+    fn keeps_connections(&self) -> bool {
+        false
     }
 
     fn answer_within(&self, path: &str) -> Duration {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server on a real socket.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use super::*;
+
+/// Slow, with a longer timeout for one path.
+struct Slow;
+
+impl Handler for Slow {
+    fn handle(&self, _request: Request<'_>) -> Reply {
+        std::thread::sleep(Duration::from_millis(300));
+        Reply { status: 200, content_type: "", body: Vec::new() }
+    }
+
+    fn answer_within(&self, path: &str) -> Duration {
+        Duration::from_millis(if path == "/long" { 60_000 } else { 50 })
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        Reply { status, content_type: "", body: format!("{{\"error\":\"{sentence}\"}}").into() }
+    }
+}
+
+/// Serves one request per connection at once: its body's length.
+struct Length;
+
+impl Handler for Length {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        Reply { status: 200, content_type: "", body: request.body.len().to_string().into() }
+    }
+
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        Reply { status, content_type: "", body: sentence.into() }
+    }
+}
+
+/// Runs `clients` on a thread beside a server.
+fn with_server<T: Send + 'static>(
+    handler: Arc<dyn Handler>,
+    clients: impl FnOnce(PathBuf, &Progress) -> T + Send + 'static,
+) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("test.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    System::new().block_on(async {
+        let progress = Arc::<Progress>::default();
+        let server = start(listener, handler, &progress).unwrap();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        let result = web::block(move || clients(socket, &progress)).await.unwrap();
+        handle.stop(false).await;
+        result
+    })
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let since = Instant::now();
+    while !condition() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn post(socket: &PathBuf, length: usize) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").unwrap();
+    stream
+}
+
+fn response(mut stream: UnixStream) -> String {
+    let mut text = String::new();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn unfinished_bodies_are_bounded_together_and_small_requests_are_served_meanwhile() {
+    with_server(Arc::new(Length), |socket, progress| {
+        let nearly = vec![b' '; BODY_LIMIT - 1];
+        let mut unfinished = Vec::new();
+        for _ in 0..8 {
+            let mut stream = post(&socket, BODY_LIMIT);
+            stream.write_all(&nearly).unwrap();
+            unfinished.push(stream);
+        }
+        wait_until("the bodies are buffered", || progress.buffered() > 7 * BODY_LIMIT);
+        let mut one_more = post(&socket, BODY_LIMIT);
+        one_more.write_all(&nearly).unwrap();
+        one_more.write_all(b" ").unwrap();
+        let refused = response(one_more);
+        assert!(refused.contains("503") && refused.contains("bytes of request bodies are being received"), "{refused}");
+        let mut small = post(&socket, 2);
+        small.write_all(b"{}").unwrap();
+        assert!(response(small).ends_with("\r\n\r\n2"));
+        drop(unfinished);
+        wait_until("the buffers are released", || progress.buffered() == 0 && progress.in_flight() == 0);
+    });
+}
+
+#[test]
+fn a_request_whose_client_is_gone_is_no_longer_in_flight() {
+    with_server(Arc::new(Slow), |socket, progress| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        for _ in 0..5 {
+            stream.write_all(b"POST /long HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        }
+        wait_until("a request is in flight", || progress.in_flight() > 0);
+        drop(stream);
+        wait_until("no request is in flight", || progress.in_flight() == 0);
+    });
+}
+
+#[test]
+fn a_head_that_is_never_complete_is_closed() {
+    with_server(Arc::new(Length), |socket, _| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"POST /x HTTP/1.1\r\nHost:").unwrap();
+        assert!(response(stream).starts_with("HTTP/1.1 408"));
+    });
+}
+
+#[test]
+fn a_slow_call_times_out_unless_its_path_has_a_longer_timeout() {
+    let ask = |path: &'static str| {
+        with_server(Arc::new(Slow), move |socket, _| {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            response(stream)
+        })
+    };
+    let short = ask("/short");
+    assert!(short.starts_with("HTTP/1.1 503") && short.contains("no reply within 50ms"), "{short}");
+    assert!(ask("/long").starts_with("HTTP/1.1 200"));
+}
