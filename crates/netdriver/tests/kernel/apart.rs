@@ -31,15 +31,17 @@ pub(crate) fn apart(name: &str, test: fn(&Linux)) {
     let (_, name) = name.split_once("::").unwrap();
     let mut child = Command::new("unshare");
     child.args(["-n", "-m", "--propagation", "private"]).arg(std::env::current_exe().unwrap());
-    let output = child.args(["--exact", name, "--nocapture"]).env(APART, "yes").output().unwrap();
+    let output = child.args(["--exact", name, "--nocapture", "--include-ignored"]).env(APART, "yes").output().unwrap();
     let text = [output.stderr, output.stdout].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+    println!("{}", String::from_utf8_lossy(&text));
 }
 
 /// Each test, apart from the others.
 macro_rules! tests {
-    ($(fn $name:ident($kernel:ident) $body:block)+) => {
+    ($($(#[$attribute:meta])* fn $name:ident($kernel:ident) $body:block)+) => {
         $(
+            $(#[$attribute])*
             #[test]
             fn $name() {
                 fn test($kernel: &ciao_netdriver::kernel::linux::Linux) $body

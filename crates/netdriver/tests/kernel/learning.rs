@@ -33,10 +33,10 @@ fn port_of(mac: &str) -> String {
     table.lines().find(|line| line.starts_with(mac) && line.contains("master br0")).unwrap_or_default().to_owned()
 }
 
-/// Sends frames from container c1: source and destination, in any number.
-fn send(frames: impl IntoIterator<Item = ([u8; 6], [u8; 6])> + Send) {
+/// Sends frames from a container: source and destination, in any number.
+pub(crate) fn send(container: &str, frames: impl IntoIterator<Item = ([u8; 6], [u8; 6])> + Send) {
     let work = || {
-        setns(File::open("/run/netns/c1").unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        setns(File::open(format!("/run/netns/{container}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
         let wire = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None).unwrap();
         let mut links = getifaddrs().unwrap().filter(|entry| entry.interface_name == "eth0");
         let link = links.find_map(|entry| entry.address?.as_link_addr().copied()).unwrap();
@@ -49,7 +49,7 @@ fn send(frames: impl IntoIterator<Item = ([u8; 6], [u8; 6])> + Send) {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap());
 }
 
-fn mac(text: &str) -> [u8; 6] {
+pub(crate) fn mac(text: &str) -> [u8; 6] {
     let bytes: Vec<_> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     bytes.try_into().unwrap()
 }
@@ -61,9 +61,9 @@ tests! {
         assert!(before.contains(victim.host_link.as_str()) && before.contains("static") && before.contains("sticky"), "{before}");
         let groups = (0..16).map(|n| format!("01:80:c2:00:00:{n:02x}"));
         for destination in groups.chain(["ff:ff:ff:ff:ff:ff".to_owned(), "02:00:00:00:00:fe".to_owned()]) {
-            send([(mac("02:00:00:00:00:02"), mac(&destination))]);
+            send("c1", [(mac("02:00:00:00:00:02"), mac(&destination))]);
             assert_eq!(port_of("02:00:00:00:00:02"), before, "after a frame to {destination}");
-            send([(mac("02:00:00:00:00:77"), mac(&destination))]);
+            send("c1", [(mac("02:00:00:00:00:77"), mac(&destination))]);
             assert_eq!(port_of("02:00:00:00:00:77"), "", "after a frame to {destination}");
         }
     }
@@ -77,9 +77,9 @@ tests! {
             into_container(&veth.container_link, container, &["10.1.0.9/24"]);
         }
         let before = port_of("02:00:00:00:00:02");
-        send([(mac("02:00:00:00:00:77"), mac("01:80:c2:00:00:0e"))]);
+        send("c1", [(mac("02:00:00:00:00:77"), mac("01:80:c2:00:00:0e"))]);
         assert!(port_of("02:00:00:00:00:77").contains(open.host_link.as_str()), "it learns");
-        send([(mac("02:00:00:00:00:02"), mac("01:80:c2:00:00:0e"))]);
+        send("c1", [(mac("02:00:00:00:00:02"), mac("01:80:c2:00:00:0e"))]);
         assert_eq!(port_of("02:00:00:00:00:02"), before);
         let shown = run(&format!("ip -n {RED} -d link show br0"));
         assert!(shown.contains("mcast_snooping 0"), "{shown}");
@@ -88,7 +88,7 @@ tests! {
         let version: Vec<u32> = bound.split(['.', '-']).map_while(|part| part.trim().parse().ok()).take(2).collect();
         if version >= vec![6, 7] {
             let sources = (0..6000_u16).map(|n| [0xaa, 0, 0, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
-            send(sources.map(|source| (source, mac("01:80:c2:00:00:0e"))));
+            send("c1", sources.map(|source| (source, mac("01:80:c2:00:00:0e"))));
             let learned = run(&format!("bridge -n {RED} fdb show br br0")).lines().filter(|line| line.contains("aa:")).count();
             assert!((1000..=4096).contains(&learned), "{learned} entries learned");
         }
@@ -162,7 +162,7 @@ tests! {
         {
             // The containers' kernels send some of their own.
             let before = received("c2");
-            send(std::iter::repeat_n((mac("02:00:00:00:00:01"), mac(destination)), 100));
+            send("c1", std::iter::repeat_n((mac("02:00:00:00:00:01"), mac(destination)), 100));
             assert_eq!(received("c2") - before >= 100, arrives, "frames to {destination}");
         }
     }

@@ -10,6 +10,7 @@ mod apart;
 mod cluster;
 mod driver;
 mod host;
+mod hostile;
 mod learning;
 mod restoring;
 mod rules;

@@ -39,11 +39,11 @@ impl Place {
 }
 
 pub(crate) const BOX2: Place = Place("box2");
-const BOX4: Place = Place("box4");
-const LAN: Place = Place("lan");
+pub(crate) const BOX4: Place = Place("box4");
+pub(crate) const LAN: Place = Place("lan");
 
 /// A machine beyond the host, 198.51.100.2 and 2001:db8::2; the host is 198.51.100.1 and 2001:db8::1.
-fn lan() {
+pub(crate) fn lan() {
     run("ip netns add lan");
     run("ip link add lan0 type veth peer name eth0 netns lan");
     run("ip addr add 198.51.100.1/24 dev lan0");
@@ -56,9 +56,9 @@ fn lan() {
 }
 
 /// Tenants red and blue with a container each, which is 10.1.0.2 and fd00:1::2.
-fn two_tenants(bench: &Bench) {
+pub(crate) fn two_tenants(bench: &Bench) {
     for (tenant, n) in [("red", 2), ("blue", 4)] {
-        let data = ["10.1.0.0/24 10.1.0.1/24", "fd00:1::/64 fd00:1::1/64"].map(|of| {
+        let data = ["10.1.0.0/16 10.1.0.1/16", "fd00:1::/64 fd00:1::1/64"].map(|of| {
             let (pool, gateway) = of.split_once(' ').unwrap();
             json!([{ "AddressSpace": "LocalDefault", "Pool": pool, "Gateway": gateway }])
         });
@@ -68,7 +68,7 @@ fn two_tenants(bench: &Bench) {
             "CreateNetwork",
             &json!({ "NetworkID": id, "Options": options, "IPv4Data": data[0], "IPv6Data": data[1] }),
         );
-        bench.run_dual(tenant, n, "10.1.0.2/24", "fd00:1::2/64");
+        bench.run_dual(tenant, n, "10.1.0.2/16", "fd00:1::2/64");
         run(&format!("ip -n box{n} route add default via fd00:1::1"));
     }
 }
@@ -79,7 +79,7 @@ fn receivers() -> [UdpSocket; 2] {
 }
 
 /// A container's own address of the family of another one.
-fn own(to: SocketAddr, port: u16) -> SocketAddr {
+pub(crate) fn own(to: SocketAddr, port: u16) -> SocketAddr {
     let own: IpAddr = if to.is_ipv4() { "10.1.0.2" } else { "fd00:1::2" }.parse().unwrap();
     SocketAddr::new(own, port)
 }
@@ -115,7 +115,7 @@ fn socket_from(source: IpAddr) -> TcpStream {
 }
 
 /// How many entries the host's table of connections has.
-fn tracked() -> usize {
+pub(crate) fn tracked() -> usize {
     run("cat /proc/sys/net/netfilter/nf_conntrack_count").trim().parse().unwrap()
 }
 
