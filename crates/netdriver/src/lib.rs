@@ -33,6 +33,7 @@ use ciao_common::types::{MacAddr, Subnet, VnicId};
 use fabric::Fabric;
 pub use fabric::Shares;
 use kernel::Kernel;
+pub use rules::EgressPolicy;
 use uplink_pool::UplinkPool;
 
 /// The network driver. Its methods are named after Docker's calls; none of them blocks longer than disk and kernel do.
@@ -46,7 +47,7 @@ pub struct Driver {
 }
 
 /// What an administrator may set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// What the driver tells Docker: networks of one engine, or of a swarm.
     pub scope: Scope,
@@ -56,6 +57,8 @@ pub struct Config {
     pub shares: Shares,
     /// The UDP port of tunnels, the same on all hosts of a cluster.
     pub tunnel_port: u16,
+    /// What tenants reach beyond the host.
+    pub egress: EgressPolicy,
 }
 
 /// The default of [`Config::tunnel_port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
@@ -65,7 +68,13 @@ pub const TUNNEL_PORT: u16 = 14789;
 impl Default for Config {
     fn default() -> Self {
         let uplink_pool = "169.254.64.0/18".parse().expect("a constant");
-        Self { scope: Scope::Local, uplink_pool, shares: Shares::default(), tunnel_port: TUNNEL_PORT }
+        Self {
+            scope: Scope::Local,
+            uplink_pool,
+            shares: Shares::default(),
+            tunnel_port: TUNNEL_PORT,
+            egress: EgressPolicy::default(),
+        }
     }
 }
 
@@ -80,7 +89,8 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        let fabric = Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel_port)?;
+        let fabric =
+            Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel_port, config.egress.clone())?;
         Ok(Self {
             store,
             fabric,

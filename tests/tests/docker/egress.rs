@@ -11,6 +11,7 @@ const OUTSIDE: &str = "
     ip link add wan type veth peer name eth0 netns outside
     ip address add 192.0.2.1/24 dev wan
     ip link set wan up
+    ip route add default via 192.0.2.2
     ip -n outside address add 192.0.2.2/24 dev eth0
     ip -n outside link set eth0 up
     mkdir -p /run/outside
@@ -59,7 +60,7 @@ fn a_tenant_never_reaches_a_network_of_dockers_own_that_was_made_while_ciao_net_
     assert_eq!(ask_from("docker exec red"), "");
     host.ciao_net().start().unwrap();
     assert_eq!(ask_from("docker exec red"), "");
-    let open = host.sh("nft list set inet ciao egress_bridges").unwrap();
+    let open = host.sh("nft list set inet ciao egress_links").unwrap();
     assert!(open.contains("br-lan") && !open.contains("br-app"), "a bridge that leads out stays open: {open}");
     host.sh("docker rm -f red private; docker network rm red private; ip link delete br-lan").unwrap();
     assert_nothing_left(&host, &[]);

@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod docker_user;
+mod egress;
 mod forwarding;
 mod ipv6;
 mod leftovers;
+mod links;
+mod names;
 mod scene;

@@ -59,6 +59,8 @@ fn no_container_spoofs_its_addresses_towards_the_internet() {
     let received = |name: &str, options: &str| {
         let scene = Scene::open(name, options);
         let internet = Place::internet(&scene.host).unwrap();
+        let get = ["203.0.113.2:80", "[2001:db8::2]:80"];
+        assert!(soon(|| scene.mallory.fetch_each(get).iter().all(Option::is_some)), "the host has a default route now");
         let capture = internet.wire("eth0").unwrap();
         let wire = scene.mallory.wire("eth0").unwrap();
         let target = Station { v4: [203, 0, 113, 2].into(), v6: "2001:db8::2".parse().unwrap(), ..scene.gateway };

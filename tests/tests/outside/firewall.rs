@@ -87,10 +87,10 @@ fn a_host_that_stands_still_has_its_rules_written_once() {
     let lan =
         "ip link add br-lan type bridge; ip link add lan0 type vxlan id 5 dstport 4789; ip link set lan0 master br-lan";
     host.sh(lan).unwrap();
-    let listed = || host.sh("nft list set inet ciao egress_bridges").unwrap();
+    let listed = || host.sh("nft list set inet ciao egress_links").unwrap();
     assert!(soon(|| listed().contains("br-lan")), "{}", listed());
     // The guard is made again after the rules.
-    let guarded = || host.sh("nft list set inet ciao_guard egress_bridges").is_ok_and(|set| set.contains("br-lan"));
+    let guarded = || host.sh("nft list set inet ciao_guard egress_links").is_ok_and(|set| set.contains("br-lan"));
     assert!(soon(guarded));
     let log = "/run/monitor";
     let script = format!("exec nft monitor >{log}");

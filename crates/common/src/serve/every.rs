@@ -35,10 +35,18 @@ pub fn every(name: &'static str, period: Duration, work: impl FnMut() -> Result<
     Ok(Timer { name, stop: Some(stop), stopped })
 }
 
+/// Does work once, with a panic as its error: a thread that serves many goes on.
+///
+/// # Errors
+/// Those of `work`, and a panic.
+pub fn attempt(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err(anyhow!("internal error (please report): panic, see above")))
+}
+
 fn repeat(name: &str, period: Duration, stopping: &Receiver<()>, mut work: impl FnMut() -> Result<()>) {
     loop {
-        let done = catch_unwind(AssertUnwindSafe(&mut work));
-        if let Err(error) = done.unwrap_or_else(|_| Err(anyhow!("internal error (please report): panic, see above"))) {
+        if let Err(error) = attempt(&mut work) {
             log::error!("{name}: {error:#}; next try in {period:?}");
         }
         if stopping.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {

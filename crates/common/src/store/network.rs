@@ -35,6 +35,8 @@ pub struct Network {
     pub secured: bool,
     /// Whether its containers can reach each other.
     pub icc: bool,
+    /// Subnets that its tenant reaches in spite of `serve --egress-deny`, also on the host's own containers and machines.
+    pub egress_allow: Vec<Subnet>,
     /// The options of `CreateNetwork` as JSON, to recognize a repeated request.
     pub options: String,
     /// Subnets, IPv4 first.
@@ -80,13 +82,14 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
         egress6: get(row, "egress6")?,
         secured: row.get("secured")?,
         icc: row.get("icc")?,
+        egress_allow: row.get::<_, Json<_>>("egress_allow")?.0,
         options: row.get("options")?,
         subnets: Vec::new(),
         routes: Vec::new(),
     })
 }
 
-const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options FROM network_record";
+const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, options FROM network_record";
 
 impl Tx<'_> {
     /// The network with that id.
@@ -160,8 +163,8 @@ impl Tx<'_> {
     /// Records a network.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
-            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, options, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, options, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             params![
                 Text(&network.id),
                 text(network.tenant.as_ref()),
@@ -174,6 +177,7 @@ impl Tx<'_> {
                 Text(network.egress6),
                 network.secured,
                 network.icc,
+                Json(&network.egress_allow),
                 network.options,
                 self.now()
             ],

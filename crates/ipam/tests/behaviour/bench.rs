@@ -176,6 +176,7 @@ impl Bench {
                     egress6: Egress6::Nat,
                     secured: true,
                     icc: true,
+                    egress_allow: Vec::new(),
                     options: "[]".to_owned(),
                     subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id, pool: None }],
                     routes: Vec::new(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The daemon.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::control::Control;
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
-use crate::{Config, Driver, Shares, TUNNEL_PORT, docker};
+use crate::{Config, Driver, EgressPolicy, Shares, TUNNEL_PORT, docker};
 
 /// Open files that are kept for calls, the database and netlink sockets, whatever is published.
 const RESERVED_FILES: u64 = 256;
@@ -40,6 +41,14 @@ pub(super) struct Serve {
     /// Address pool of the tenants' uplinks, two addresses per tenant
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
+    /// Subnet that tenants do not reach, such as the operator's; may be repeated
+    ///
+    /// A network's option egress_allow makes exceptions.
+    #[arg(long, value_name = "CIDR")]
+    egress_deny: Vec<Subnet>,
+    /// Resolver whose port 53 tenants reach, besides those of the host's resolv.conf; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    resolver: Vec<IpAddr>,
     /// Tracked connections to other hosts per tenant (0: unlimited)
     #[arg(long, value_name = "NUMBER", default_value_t = Shares::default().flows)]
     flows_per_tenant: u32,
@@ -77,6 +86,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
                 nat_ports: args.nat_ports_per_tenant,
                 published_ports: usize::try_from(files.saturating_sub(RESERVED_FILES))?,
             },
+            egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
         },
     )?);
     // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.

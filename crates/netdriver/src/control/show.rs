@@ -30,6 +30,10 @@ pub struct NetworkReply {
     pub egress: String,
     /// How IPv6 leaves, if `egress` is `nat`.
     pub egress6: String,
+    /// What its tenant reaches in spite of `serve --egress-deny`.
+    pub egress_allow: Vec<Subnet>,
+    /// What no tenant reaches otherwise: `serve --egress-deny`.
+    pub egress_deny: Vec<Subnet>,
     /// Whether containers send with their own addresses only.
     pub port_security: bool,
     /// Whether they reach each other.
@@ -100,6 +104,8 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
             Egress6::None
         }
         .to_string(),
+        egress_allow: network.egress_allow.clone(),
+        egress_deny: driver.config.egress.deny.clone(),
         port_security: network.secured,
         icc: network.icc,
         uplink_addresses: [address(false), address(true)].into_iter().flatten().collect(),

@@ -2,21 +2,30 @@
 //! The host's own rules: when they are loaded, watched, restored, and deleted.
 //!
 //! `iptables -F`, or a firewall's reload, removes rules under running containers. The kernel counts the changes of its
-//! rules; so this count, and the list of bridges, show every few seconds whether there is something to do.
+//! rules; so this count, and how traffic leaves the host, show every few seconds whether there is something to do.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Store};
-use ciao_common::types::{Family, LinkName};
+use ciao_common::types::Family;
 
 use super::host_firewall::HostFirewall;
 use super::host_settings::HostSettings;
 use super::lost::Lost;
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::{Kernel, Namespace};
-use crate::rules;
+use crate::rules::{self, EgressPolicy, HostEgress};
 use crate::uplink_pool::UplinkPool;
+
+/// What an administrator has set.
+pub(super) struct HostPolicy {
+    pub(super) egress: EgressPolicy,
+    /// How many source ports each tenant may have.
+    pub(super) nat_ports: u32,
+}
 
 /// The rules of the host's namespace.
 pub(crate) struct HostRules {
@@ -27,8 +36,7 @@ pub(crate) struct HostRules {
     /// While records are missing, what is in the kernel stays.
     lost: Arc<Lost>,
     pool: UplinkPool,
-    /// How many source ports each tenant may have.
-    nat_ports: u32,
+    policy: HostPolicy,
     /// Held by whoever loads or deletes the rules.
     state: Mutex<State>,
     /// Held while rules are written. No other lock is taken inside, `state` above all.
@@ -40,8 +48,8 @@ pub(crate) struct HostRules {
 struct State {
     /// They were seen or written, and no change was noticed since.
     loaded: bool,
-    /// The bridges by which traffic may leave the host, as last written.
-    egress_bridges: Option<Vec<LinkName>>,
+    /// How traffic leaves the host, as last written.
+    egress: Option<HostEgress>,
     /// What the guard has: the filter and its elements.
     guard: Option<(String, Vec<Element>)>,
     /// Why it has not, as logged.
@@ -60,7 +68,7 @@ impl HostRules {
         firewall: Arc<HostFirewall>,
         lost: Arc<Lost>,
         pool: UplinkPool,
-        nat_ports: u32,
+        policy: HostPolicy,
     ) -> Self {
         Self {
             store,
@@ -69,7 +77,7 @@ impl HostRules {
             firewall,
             lost,
             pool,
-            nat_ports,
+            policy,
             state: Mutex::default(),
             writing: Mutex::default(),
         }
@@ -111,14 +119,14 @@ impl HostRules {
         if state.loaded && generation.is_some() && state.generation == generation {
             return Ok(());
         }
-        let egress_bridges = self.kernel.egress_bridges()?;
+        let egress = self.egress()?;
         if !self.exist()? {
             self.load()?;
-        } else if state.egress_bridges.as_ref() != Some(&egress_bridges) {
-            self.set_egress_bridges(&egress_bridges)?;
+        } else if state.egress.as_ref() != Some(&egress) {
+            self.set_egress(&egress)?;
         }
         self.firewall.sync(None)?;
-        (state.loaded, state.egress_bridges, state.generation) = (true, Some(egress_bridges), generation);
+        (state.loaded, state.egress, state.generation) = (true, Some(egress), generation);
         self.guard(&mut state)
     }
 
@@ -145,15 +153,24 @@ impl HostRules {
         Ok(())
     }
 
-    fn set_egress_bridges(&self, bridges: &[LinkName]) -> Result<()> {
+    fn set_egress(&self, egress: &HostEgress) -> Result<()> {
         let _lock = self.writing();
-        self.kernel.run_nft(&Namespace::Host, &rules::egress_bridges_script(bridges)).or_else(|error| {
+        self.kernel.run_nft(&Namespace::Host, &rules::egress_script(egress)).or_else(|error| {
             if self.lost.is_any() {
                 return Err(error);
             }
             log::info!("rules of the host differ from the database ({error:#}): reloaded");
             self.write()
         })
+    }
+
+    /// Writes all of them again, with what the records have now; later, while some are missing.
+    pub(super) fn reload(&self) -> Result<()> {
+        if self.lost.is_any() && self.exist()? {
+            return Ok(());
+        }
+        self.load()?;
+        self.guard(&mut self.state())
     }
 
     fn load(&self) -> Result<()> {
@@ -165,7 +182,7 @@ impl HostRules {
         self.kernel.load_rules(&Namespace::Host, &self.ruleset()?).context("load the host's rules").map(drop)
     }
 
-    /// As recorded, and as the host's bridges are.
+    /// As recorded, and as the host is.
     fn ruleset(&self) -> Result<Ruleset> {
         let (networks, ports, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.ports()?, tx.uplinks()?)))?;
         let forwarded = ports.into_iter().filter_map(|port| {
@@ -173,8 +190,15 @@ impl HostRules {
             let address = self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
             Some((port, address))
         });
-        let (forwarded, egress) = (forwarded.collect::<Vec<_>>(), self.kernel.egress_bridges()?);
-        Ok(rules::host_ruleset(&networks, &uplinks, &forwarded, &egress, self.nat_ports))
+        let (forwarded, egress) = (forwarded.collect::<Vec<_>>(), self.egress()?);
+        Ok(rules::host_ruleset(
+            &networks,
+            &uplinks,
+            &forwarded,
+            &egress,
+            &self.policy.egress.deny,
+            self.policy.nat_ports,
+        ))
     }
 
     /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not
@@ -217,7 +241,8 @@ impl HostRules {
         self.ensure(v6)
     }
 
-    /// [`Self::restore`], if a rule of the host or a bridge has changed since the last call, or the host does not forward.
+    /// [`Self::restore`], if a rule of the host, a link or a resolver has changed since the last call, or the host does not
+    /// forward.
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
@@ -233,11 +258,27 @@ impl HostRules {
     fn is_unchanged(&self) -> Result<bool> {
         let (known, v6) = {
             let state = self.state();
-            (state.egress_bridges.clone(), state.v6)
+            (state.egress.clone(), state.v6)
         };
         let Some(known) = known else { return Ok(true) };
         let forwards = |family| self.kernel.missing_forwarding(family).map(|missing| missing.is_empty());
-        Ok(forwards(Family::V4)? && (!v6 || forwards(Family::V6)?) && self.kernel.egress_bridges()? == known)
+        Ok(forwards(Family::V4)? && (!v6 || forwards(Family::V6)?) && self.egress()? == known)
+    }
+
+    fn egress(&self) -> Result<HostEgress> {
+        Ok(HostEgress { links: self.kernel.egress_links()?, resolvers: self.resolvers() })
+    }
+
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        let mut found = self.kernel.resolvers();
+        found.extend(&self.policy.egress.resolvers);
+        found
+    }
+
+    /// Whether the rules were written with other resolvers than there are now. No report of the kernel's says so.
+    pub(crate) fn has_other_resolvers(&self) -> bool {
+        let resolvers = self.resolvers();
+        self.state().egress.as_ref().is_some_and(|egress| egress.resolvers != resolvers)
     }
 
     /// Deletes the rules when no tenant needs them.

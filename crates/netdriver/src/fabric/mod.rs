@@ -28,11 +28,11 @@ use anyhow::Result;
 use ciao_common::store::Store;
 
 use crate::kernel::Kernel;
-use crate::rules;
+use crate::rules::{self, EgressPolicy};
 use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
 use host_firewall::HostFirewall;
-use host_rules::HostRules;
+use host_rules::{HostPolicy, HostRules};
 use host_settings::HostSettings;
 use inspector::Inspector;
 use locks::Locks;
@@ -89,21 +89,21 @@ impl Fabric {
         pool: UplinkPool,
         shares: Shares,
         tunnel_port: u16,
+        egress: EgressPolicy,
     ) -> Result<Self> {
         let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows));
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
-        let host_rules = HostRules::new(
+        let host_rules = Arc::new(HostRules::new(
             store.clone(),
             kernel.clone(),
             settings.clone(),
             firewall.clone(),
             lost.clone(),
             pool,
-            shares.nat_ports,
-        );
-        let host_rules = Arc::new(host_rules);
+            HostPolicy { egress, nat_ports: shares.nat_ports },
+        ));
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
         let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), tunnel_port));
         let locks = Arc::new(Locks::default());

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use ciao_common::serve::every::attempt;
 use ciao_common::store::{Store, Vnic};
 use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 
@@ -58,12 +59,13 @@ impl Vnics {
         Ok(vnics)
     }
 
+    /// A panic ends what is under way, and not the thread.
     fn run(&self, batch: &Batch) {
-        if let Err(error) = self.send_announcements(&batch.announced) {
+        if let Err(error) = attempt(|| self.send_announcements(&batch.announced)) {
             log::warn!("announce VNICs: {error:#}");
         }
         if !batch.deleted.is_empty()
-            && let Err(error) = self.delete(Some(&batch.deleted))
+            && let Err(error) = attempt(|| self.delete(Some(&batch.deleted)))
         {
             log::warn!("delete links: {error:#}: retried by the next reconcile");
         }

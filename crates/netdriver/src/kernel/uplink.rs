@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Namespaces' uplinks to the host.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -44,8 +45,11 @@ pub trait Uplinks {
     /// Removes the route of [`Self::route_to_uplink`]. Absent: nothing to do.
     fn unroute_from_uplink(&self, uplink: &UplinkPair, subnet: Subnet) -> Result<()>;
 
-    /// The bridges of the host's namespace by which traffic leaves the host.
-    fn egress_bridges(&self) -> Result<Vec<LinkName>>;
+    /// The links by which traffic leaves the host, of those kinds that its own containers and machines have too.
+    fn egress_links(&self) -> Result<Vec<LinkName>>;
+
+    /// The resolvers that dockerd gives to containers, without those that only the host itself reaches.
+    fn resolvers(&self) -> BTreeSet<IpAddr>;
 
     /// The addresses of the host's own links, and the subnets that they are in.
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;

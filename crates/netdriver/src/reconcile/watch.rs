@@ -43,7 +43,10 @@ impl Watcher {
     /// # Errors
     /// The reports, the store or the kernel cannot be read.
     pub fn step(&mut self) -> Result<()> {
-        let changes = self.wait()?;
+        let mut changes = self.wait()?;
+        if self.driver.fabric.host_rules.has_other_resolvers() {
+            changes.links.insert(Namespace::Host);
+        }
         let restored = self.driver.restore_changed_rules(&changes.rules);
         self.waiting.merge(changes);
         self.waiting.rules.retain(|namespace| *namespace == Namespace::Host);

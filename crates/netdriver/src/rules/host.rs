@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset of the host's namespace.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ciao_common::store::{Network, Port, Uplink};
-use ciao_common::types::LinkName;
+use ciao_common::store::{Egress, Network, Port, Uplink};
+use ciao_common::types::{LinkName, Subnet};
 
 use super::elements::{host_elements, outer_port};
 use crate::kernel::element::{Change, Element, Part, Ruleset, Table, script};
@@ -21,24 +22,69 @@ const FIRST_NAT_PORT: u32 = 1024;
 /// The most that a tenant can have of them.
 pub const MOST_NAT_PORTS: u32 = (32768 - FIRST_NAT_PORT) / NAT_RANGES;
 
-/// The whole ruleset, with published ports, the address of the uplink that each is forwarded to, and the bridges by
-/// which traffic may leave the host.
+/// What an administrator sets for all tenants' egress.
+#[derive(Clone, Debug, Default)]
+pub struct EgressPolicy {
+    /// Resolvers beside those of the host's resolv.conf, whose port 53 tenants reach.
+    pub resolvers: Vec<IpAddr>,
+    /// What no tenant reaches, unless its network's `egress_allow` has it.
+    pub deny: Vec<Subnet>,
+}
+
+/// How traffic leaves the host now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostEgress {
+    /// Bridges, veths and taps that lead out of it, unlike those of its own containers and machines.
+    pub(crate) links: Vec<LinkName>,
+    /// The resolvers that containers are given.
+    pub(crate) resolvers: BTreeSet<IpAddr>,
+}
+
+/// The whole ruleset, with published ports, the address of the uplink that each is forwarded to, and how traffic leaves
+/// the host.
 pub(crate) fn host_ruleset(
     networks: &[Network],
     uplinks: &[Uplink],
     ports: &[(Port, IpAddr)],
-    egress: &[LinkName],
+    egress: &HostEgress,
+    deny: &[Subnet],
     nat_ports: u32,
 ) -> Ruleset {
-    let link = |network: &Network| {
-        let mut uplinks = uplinks.iter();
-        uplinks.find(|uplink| Some(&uplink.namespace) == network.namespace.as_ref()).map(|uplink| &uplink.host_link)
-    };
-    let of = |network| link(network).map_or_else(Vec::new, |link| host_elements(network, link));
-    let mut elements: Vec<_> = networks.iter().flat_map(of).collect();
+    let mut elements = Vec::new();
+    for uplink in uplinks {
+        let networks = || networks.iter().filter(|network| network.namespace.as_ref() == Some(&uplink.namespace));
+        elements.extend(networks().flat_map(|network| host_elements(network, &uplink.host_link)));
+        let leaving = networks().filter(|network| network.egress == Egress::Nat);
+        for subnet in disjoint(leaving.flat_map(|network| &network.egress_allow)) {
+            let key = [Part::Link(uplink.host_link.clone()), Part::Subnet(subnet)];
+            elements.push(element(["egress_allow4", "egress_allow6"], subnet.network(), key));
+        }
+    }
     elements.extend(ports.iter().map(|(port, uplink)| outer_port(port, *uplink)));
-    elements.extend(egress_bridges(egress));
+    let denied = disjoint(deny).into_iter();
+    elements.extend(
+        denied.map(|subnet| element(["egress_deny4", "egress_deny6"], subnet.network(), [Part::Subnet(subnet)])),
+    );
+    elements.extend(egress_elements(egress));
     Ruleset { tables: RULESET.replace("#nat_ranges#", &nat_ranges(nat_ports)), elements }
+}
+
+/// An element of one of two sets, IPv4's and IPv6's.
+fn element<const N: usize>([v4, v6]: [&'static str; 2], address: IpAddr, key: [Part; N]) -> Element {
+    Element::new(Table::Inet, if address.is_ipv4() { v4 } else { v6 }, key)
+}
+
+/// The same addresses in subnets that do not overlap, as a set has them.
+fn disjoint<'a>(subnets: impl IntoIterator<Item = &'a Subnet>) -> Vec<Subnet> {
+    let mut sorted: Vec<_> = subnets.into_iter().copied().collect();
+    sorted.sort_unstable_by_key(|subnet| (subnet.prefix(), *subnet));
+    let mut found = Vec::<Subnet>::new();
+    for subnet in sorted {
+        if !found.iter().any(|larger| larger.covers(subnet)) {
+            found.push(subnet);
+        }
+    }
+    found
 }
 
 /// A chain for each range: the tenants' traffic leaves with the host's address and a source port out of it. `0`: with any.
@@ -54,22 +100,21 @@ fn nat_ranges(ports: u32) -> String {
     (0..NAT_RANGES).map(chain).collect()
 }
 
-fn egress_bridges(bridges: &[LinkName]) -> impl Iterator<Item = Element> {
-    let element = |link: &LinkName| Element::new(Table::Inet, "egress_bridges", [Part::Link(link.clone())]);
-    bridges.iter().map(element)
+fn egress_elements(egress: &HostEgress) -> Vec<Element> {
+    let links = egress.links.iter().map(|link| Element::new(Table::Inet, "egress_links", [Part::Link(link.clone())]));
+    let resolver = |address: &IpAddr| element(["resolvers4", "resolvers6"], *address, [Part::Address(*address)]);
+    let resolvers = egress.resolvers.iter().map(resolver);
+    links.chain(resolvers).collect()
 }
 
-/// Sets the bridges by which traffic may leave the host.
-pub(crate) fn egress_bridges_script(bridges: &[LinkName]) -> String {
-    let elements: Vec<_> = egress_bridges(bridges).collect();
-    "flush set inet ciao egress_bridges\n".to_owned() + &script(&elements, Change::Add)
+/// Sets how traffic leaves the host.
+pub(crate) fn egress_script(egress: &HostEgress) -> String {
+    let flush = ["egress_links", "resolvers4", "resolvers6"].map(|set| format!("flush set inet ciao {set}\n")).concat();
+    flush + &script(&egress_elements(egress), Change::Add)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::net::IpAddr;
-
     use super::*;
     use crate::uplink_pool::UplinkPool;
 
@@ -88,8 +133,9 @@ mod tests {
     #[test]
     fn source_ports_of_any_sixteen_tenants_in_a_row_never_overlap() {
         let pool = UplinkPool::new("169.254.64.0/18".parse().unwrap(), "fd00:9::/112".parse().unwrap()).unwrap();
+        let egress = HostEgress { links: Vec::new(), resolvers: BTreeSet::new() };
         for ports in (1..MOST_NAT_PORTS).step_by(97).chain([MOST_NAT_PORTS]) {
-            let tables = host_ruleset(&[], &[], &[], &[], ports).tables;
+            let tables = host_ruleset(&[], &[], &[], &egress, &[], ports).tables;
             for (v6, start) in [(false, 0), (true, 0), (false, 1000), (true, 4088)] {
                 let ranges: BTreeSet<_> =
                     (start..start + NAT_RANGES).map(|n| range_of(&tables, pool.inner_address(n, v6))).collect();
@@ -101,5 +147,14 @@ mod tests {
                 assert!(apart && first >= FIRST_NAT_PORT && last < 32768, "{ports}: {ranges:?}");
             }
         }
+    }
+
+    #[test]
+    fn overlapping_subnets_become_disjoint_ones() {
+        let subnets = ["10.1.0.0/16", "fd00::/8", "10.0.0.0/8", "192.168.1.0/24", "10.0.0.0/8", "fd00:1::/32"];
+        let subnets = subnets.map(|text| text.parse().unwrap());
+        let found: Vec<_> = disjoint(&subnets).iter().map(Subnet::to_string).collect();
+        assert_eq!(found, ["10.0.0.0/8", "fd00::/8", "192.168.1.0/24"]);
+        assert!(disjoint(&[]).is_empty());
     }
 }

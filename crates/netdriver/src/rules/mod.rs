@@ -16,7 +16,7 @@ pub(crate) use elements::{
     Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, shared_sources, source,
     vnic_elements,
 };
-pub use host::MOST_NAT_PORTS;
-pub(crate) use host::{DELETE_HOST_RULES, egress_bridges_script, host_ruleset};
+pub(crate) use host::{DELETE_HOST_RULES, HostEgress, egress_script, host_ruleset};
+pub use host::{EgressPolicy, MOST_NAT_PORTS};
 pub(crate) use tenant::Tenant;
 pub(crate) use tunnel::{DELETE_TUNNEL_RULES, tunnel_rules};

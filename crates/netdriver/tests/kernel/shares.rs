@@ -50,6 +50,7 @@ pub(crate) fn lan() {
     run("ip link set lan0 up");
     run("ip addr add 2001:db8::1/64 dev lan0 nodad");
     run("ip -n lan addr add 2001:db8::2/64 dev eth0 nodad");
+    run("ip route add default via 198.51.100.2");
     run("ip -n lan addr add 198.51.100.2/24 dev eth0");
     run("ip -n lan link set eth0 up");
     run("ip -n lan link set lo up");

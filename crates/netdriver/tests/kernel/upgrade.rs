@@ -78,7 +78,7 @@ tests! {
         bench.driver.resume().unwrap();
         let after = rules(kernel);
         assert!(!OLD.iter().any(|name| after.contains(&format!("{name} {{"))), "{after}");
-        for name in ["set unfiltered", "set rate_limited", "set isolated", "set intra_bridge", "set egress_bridges"] {
+        for name in ["set unfiltered", "set rate_limited", "set isolated", "set intra_bridge", "set egress_links"] {
             assert!(after.contains(name), "{name}: {after}");
         }
         assert_eq!(bench.driver.reconcile(Depth::DryRun), [], "a pass is enough");

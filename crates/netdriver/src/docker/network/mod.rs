@@ -182,6 +182,10 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
     if egress == Egress::Nat {
         subnets.iter().try_for_each(|subnet| pool.check_disjoint(*subnet))?;
     }
+    ensure!(
+        request.options.egress_allow.is_empty() || egress == Egress::Nat,
+        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: leave one of them away"
+    );
     let mut network = Network {
         id: request.id.clone(),
         tenant,
@@ -194,6 +198,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         egress6: request.options.egress6,
         secured: request.options.port_security,
         icc: request.options.icc,
+        egress_allow: request.options.egress_allow.clone(),
         options: request.fingerprint.clone(),
         subnets: Vec::new(),
         routes: request.options.routes.clone(),

@@ -14,7 +14,7 @@ use super::{parsed, refuse_unknown};
 use crate::names;
 
 /// The options of a network that ciao-net knows.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "tenant",
     "bridge",
     "host_bridge",
@@ -22,6 +22,7 @@ const KNOWN: [&str; 13] = [
     "vnics",
     "egress",
     "egress6",
+    "egress_allow",
     "dst_prefix",
     "routes",
     "port_security",
@@ -47,6 +48,8 @@ pub struct NetworkOptions {
     pub egress: Option<Egress>,
     /// `egress6=nat|route|none`: how IPv6 leaves, if `egress` is `nat`.
     pub egress6: Egress6,
+    /// `egress_allow=CIDR,…`: what is reached in spite of `serve --egress-deny`, if `egress` is `nat`.
+    pub egress_allow: Vec<Subnet>,
     /// `dst_prefix`: how the container's interface is called, before its number.
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
@@ -94,6 +97,7 @@ impl NetworkOptions {
             vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
             egress: parsed(value("egress"), "egress")?,
             egress6: parsed(value("egress6"), "egress6")?.unwrap_or(Egress6::Nat),
+            egress_allow: value("egress_allow").map(parse_allowed).transpose()?.unwrap_or_default(),
             dst_prefix: value("dst_prefix").unwrap_or("eth").to_owned(),
             routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
             port_security: switch(value("port_security"), "port_security")?,
@@ -166,6 +170,11 @@ fn switch(text: Option<&str>, key: &str) -> Result<bool> {
     }
 }
 
+fn parse_allowed(text: &str) -> Result<Vec<Subnet>> {
+    let one = |item: &str| item.parse().with_context(|| format!("--opt egress_allow={text}"));
+    text.split([',', ' ']).filter(|item| !item.is_empty()).map(one).collect()
+}
+
 fn parse_routes(text: &str) -> Result<Vec<Route>> {
     let one = |item: &str| {
         let (destination, next_hop) = item.split_once('=').map_or((item, None), |(d, n)| (d, Some(n)));
@@ -212,11 +221,14 @@ mod tests {
             ("vnics", "required"),
             ("egress", "none"),
             ("dst_prefix", "net"),
+            ("egress_allow", "10.9.0.1/16, fd00::/8"),
             ("routes", "10.0.0.0/8=192.168.111.254,10.9.0.0/16"),
             (MTU, "1400"),
         ])
         .unwrap();
         assert_eq!(options.mtu.map(Mtu::bytes), Some(1400));
+        let allowed: Vec<_> = options.egress_allow.iter().map(Subnet::to_string).collect();
+        assert_eq!(allowed, ["10.9.0.0/16", "fd00::/8"]);
         assert_eq!(options.routes.len(), 2);
         assert_eq!(options.routes[1].next_hop, None);
         assert_eq!(options.egress(true).unwrap(), Egress::None);
@@ -244,6 +256,7 @@ mod tests {
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),
+            (("egress_allow", "10.0.0.0/8,10.9.0.1"), "egress_allow=10.0.0.0/8,10.9.0.1: \"10.9.0.1\" is not a CIDR"),
         ] {
             let error = sentence(parse(&[pair]));
             assert!(error.contains(expected), "{error:?} should contain {expected:?}");

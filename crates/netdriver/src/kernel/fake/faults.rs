@@ -18,6 +18,8 @@ enum Plan {
     AfterChanges(usize),
     /// After so many calls, whether they change or read, one.
     OneCall(usize),
+    /// The next call of the thread of this name panics.
+    PanicIn(&'static str),
 }
 
 /// The plan, and what was found after changes.
@@ -40,6 +42,10 @@ impl Faults {
         *lock(&self.plan) = Plan::OneCall(count);
     }
 
+    pub(super) fn panic_in(&self, thread: &'static str) {
+        *lock(&self.plan) = Plan::PanicIn(thread);
+    }
+
     /// Whether a failure is still to come.
     pub(super) fn is_pending(&self) -> bool {
         !matches!(*lock(&self.plan), Plan::None)
@@ -60,7 +66,11 @@ impl Faults {
             }
             Plan::AfterChanges(left) if is_change => *left -= 1,
             Plan::OneCall(left) => *left -= 1,
-            Plan::None | Plan::AfterChanges(_) => {}
+            Plan::PanicIn(thread) if std::thread::current().name() == Some(thread) => {
+                *plan = Plan::None;
+                panic!("the kernel panics, as it was told");
+            }
+            Plan::None | Plan::AfterChanges(_) | Plan::PanicIn(_) => {}
         }
         Ok(())
     }

@@ -203,7 +203,11 @@ impl Uplinks for Fake {
         self.changing().map(drop)
     }
 
-    fn egress_bridges(&self) -> Result<Vec<LinkName>> {
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
+
+    fn egress_links(&self) -> Result<Vec<LinkName>> {
         let state = self.reading()?;
         let bridges =
             state.links.iter().filter(|((ns, _), link)| *ns == Namespace::Host && matches!(link, FakeLink::Bridge(_)));

@@ -56,6 +56,11 @@ impl Fake {
         self.faults.fail_once_after(count);
     }
 
+    /// Lets the next call of the thread of a name panic.
+    pub fn panic_in(&self, thread: &'static str) {
+        self.faults.panic_in(thread);
+    }
+
     /// Whether a failure that was asked for did not come yet.
     #[must_use]
     pub fn is_failure_pending(&self) -> bool {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The bridges by which traffic leaves the host, unlike those between containers or virtual machines of its own.
+//! The links by which traffic leaves the host, of the kinds that containers and virtual machines of its own have too.
 //!
-//! Docker's bridges have any name that a user gives them; what they have in common is what is on them.
+//! Links of other kinds, such as network cards, bonds, VLANs and VPNs, always do. Names do not tell: Docker's bridges have
+//! any that a user gives them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,16 +13,18 @@ use ciao_common::types::LinkName;
 use super::message;
 use super::netlink::Netlink;
 
-/// Bridges with a port that is neither a veth's end nor a tap, such as a network card, a bond, a VLAN or a tunnel; and
-/// those that a default route leads over.
-pub(super) fn bridges() -> Result<Vec<LinkName>> {
+/// Those that a default route leads over; and bridges with a port that is neither a veth's end nor a tap, such as a network
+/// card, a bond, a VLAN or a tunnel.
+pub(super) fn links() -> Result<Vec<LinkName>> {
     let links = Netlink::open()?.dump(message::get_all(), message::read).context("list links")?;
     let outward: BTreeSet<u32> =
         links.iter().filter(|link| !link.is_local).filter_map(|link| link.controller).collect();
     let routed = default_routes();
-    let is_egress = |link: &&message::Link| outward.contains(&link.index) || routed.contains(&link.name);
-    let found = links.iter().filter(|link| link.is_bridge).filter(is_egress);
-    Ok(found.filter_map(|link| link.name.parse().ok()).collect())
+    let is_egress = |link: &&message::Link| {
+        link.is_bridge && outward.contains(&link.index)
+            || (link.is_bridge || link.is_local) && routed.contains(&link.name)
+    };
+    Ok(links.iter().filter(is_egress).filter_map(|link| link.name.parse().ok()).collect())
 }
 
 /// The links of the default routes, IPv4's and IPv6's (proc(5), /proc/net/route; ipv6_route has the prefix length second

@@ -18,6 +18,7 @@ mod nft;
 mod nsid;
 mod port;
 mod rate;
+mod resolvers;
 mod tunnel_entries;
 mod uplink;
 mod vxlan;

@@ -15,7 +15,7 @@ use netlink_packet_route::route::RouteMessage;
 use nix::errno::Errno;
 
 use super::netlink::Netlink;
-use super::{Linux, address, egress, message, neighbour};
+use super::{Linux, address, egress, message, neighbour, resolvers};
 use crate::kernel::uplink::ends;
 use crate::kernel::{UplinkPair, Uplinks};
 
@@ -73,8 +73,12 @@ impl Uplinks for Linux {
             .with_context(|| format!("remove the route of {subnet} to its tenant"))
     }
 
-    fn egress_bridges(&self) -> Result<Vec<LinkName>> {
-        egress::bridges()
+    fn egress_links(&self) -> Result<Vec<LinkName>> {
+        egress::links()
+    }
+
+    fn resolvers(&self) -> BTreeSet<IpAddr> {
+        resolvers::read(Path::new("/"))
     }
 
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>> {

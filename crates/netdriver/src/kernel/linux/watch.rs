@@ -70,6 +70,7 @@ enum Subject {
     /// Routes that are gone and those that came.
     Routes {
         gone: bool,
+        is_default: bool,
     },
     /// Neighbours, which change all the time on the host, where none is ciao's alone.
     Neighbours,
@@ -79,14 +80,16 @@ enum Subject {
 }
 
 /// The messages that say that something may be missing now, or that the host has a route more.
-fn subject(kind: u16) -> Option<Subject> {
+fn subject((kind, body): (u16, &[u8])) -> Option<Subject> {
+    // Of struct rtmsg (linux/rtnetlink.h) the second byte is the prefix length.
+    let is_default = body.get(1) == Some(&0);
     match kind {
         // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWNETCONF (forwarding), RTM_DELNEXTHOP, with which
         // entries go that are not reported.
         16 | 17 | 20 | 21 | 80 | 105 => Some(Subject::Links),
         // RTM_NEWROUTE, RTM_DELROUTE.
-        24 => Some(Subject::Routes { gone: false }),
-        25 => Some(Subject::Routes { gone: true }),
+        24 => Some(Subject::Routes { gone: false, is_default }),
+        25 => Some(Subject::Routes { gone: true, is_default }),
         // RTM_DELNEIGH.
         29 => Some(Subject::Neighbours),
         // RTM_NEWNSID, RTM_DELNSID.
@@ -97,16 +100,17 @@ fn subject(kind: u16) -> Option<Subject> {
     }
 }
 
-/// The kinds of the messages of a datagram.
-fn kinds(datagram: &[u8]) -> impl Iterator<Item = u16> {
+/// The messages of a datagram: their kinds, and what follows their headers.
+fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let header = rest.get(..HEADER)?;
         let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
+        let body = rest.get(HEADER..length).unwrap_or_default();
         let next = length.max(HEADER).next_multiple_of(4).min(rest.len());
         rest = &rest[next..];
-        Some(kind)
+        Some((kind, body))
     })
 }
 
@@ -160,11 +164,17 @@ fn note(datagram: &[u8], id: Option<i32>, ids: &mut Ids, changes: &mut Changes) 
             None
         }
     };
-    for subject in kinds(datagram).filter_map(subject) {
+    for subject in messages(datagram).filter_map(subject) {
         match (subject, &namespace) {
             (Subject::Ids, _) => is_stale = true,
-            (Subject::Routes { .. }, Some(Namespace::Host)) => changes.routes = true,
-            (Subject::Neighbours, Some(Namespace::Host)) | (Subject::Routes { gone: false }, Some(_)) => {}
+            (Subject::Routes { is_default, .. }, Some(Namespace::Host)) => {
+                changes.routes = true;
+                // Traffic may leave the host by another link.
+                if is_default {
+                    changes.links.insert(Namespace::Host);
+                }
+            }
+            (Subject::Neighbours, Some(Namespace::Host)) | (Subject::Routes { gone: false, .. }, Some(_)) => {}
             (Subject::Links | Subject::Neighbours | Subject::Routes { .. }, Some(namespace)) => {
                 changes.links.insert(namespace.clone());
             }
@@ -226,9 +236,10 @@ mod tests {
     #[test]
     fn every_message_of_a_datagram_is_read_and_a_broken_one_ends_it() {
         let datagram = [message(16, 18), message(0x0a0f, 20)].concat();
-        assert_eq!(kinds(&datagram).collect::<Vec<_>>(), [16, 0x0a0f]);
-        assert_eq!(kinds(&message(25, 0)).collect::<Vec<_>>(), [25], "no length is no endless loop");
-        assert_eq!(kinds(&[0; 7]).count(), 0);
+        let kinds = |datagram: &[u8]| messages(datagram).map(|(kind, _)| kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&datagram), [16, 0x0a0f]);
+        assert_eq!(kinds(&message(25, 0)), [25], "no length is no endless loop");
+        assert_eq!(kinds(&[0; 7]), [0; 0]);
     }
 
     #[test]
@@ -246,6 +257,8 @@ mod tests {
         assert!(!note(&message(0x0a0f, 16), None, &mut ids, &mut changes));
         assert!(note(&message(89, 16), None, &mut ids, &mut changes), "an id may mean another namespace now");
         assert_eq!(changes.links, [Namespace::Named("ciao-red".into())].into());
+        assert!(!note(&message(24, 28), None, &mut ids, &mut changes));
+        assert!(changes.links.contains(&Namespace::Host), "a default route is another way out");
         assert_eq!(changes.rules, [Namespace::Host].into());
     }
 }

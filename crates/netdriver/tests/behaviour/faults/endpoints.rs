@@ -2,6 +2,7 @@
 //! The kernel failing in the middle of endpoints' calls.
 
 use super::{MAC, at_every_change, said, with_all, with_network, with_vnic};
+use crate::bench::Bench;
 use crate::requests::{endpoint, names_of};
 
 #[test]
@@ -60,4 +61,24 @@ fn join_of_a_link_that_is_gone() {
             b.driver.watch_firewall().map_err(|error| format!("{error:#}"))
         },
     );
+}
+
+#[test]
+fn a_panic_in_the_background_ends_no_background_work() {
+    let b = Bench::new();
+    with_network(&b);
+    for (name, address) in [("e2", "192.168.111.2/24"), ("e3", "192.168.111.3/24")] {
+        b.run(name, "n1", address, "");
+    }
+    let deleting = |name| {
+        b.ok("DeleteEndpoint", &names_of("n1", name));
+        b.driver.wait_for_tasks();
+        b.store.read(|tx| tx.vnics_deleting()).unwrap().len()
+    };
+    b.kernel.panic_in("links");
+    assert_eq!(deleting("e2"), 1, "what panics is left to the next reconcile");
+    assert!(!b.kernel.is_failure_pending(), "it panicked");
+    assert_eq!(deleting("e3"), 1, "the next one is deleted");
+    b.reconcile();
+    b.assert_consistent();
 }
