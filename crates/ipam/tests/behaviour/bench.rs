@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use ciao_common::api::go::Options;
@@ -38,6 +39,18 @@ impl Bench {
         let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
         let ipam = Ipam::new(Arc::clone(&store), config.clone()).unwrap();
         Self { ipam, store, config, folder }
+    }
+
+    /// Restarts the daemon after this time: steps the store's clock.
+    pub(crate) fn later(&mut self, by: Duration) {
+        let step = move |clock: String| {
+            let (boot, time) = clock.split_once(' ').unwrap();
+            let time: i64 = time.parse().unwrap();
+            format!("{boot} {}", time + i64::try_from(by.as_millis()).unwrap())
+        };
+        self.store.write(move |tx| tx.set_setting("clock", &step(tx.setting("clock")?.unwrap()))).unwrap();
+        self.store = Arc::new(Store::open(self.store.path()).unwrap());
+        self.ipam = Ipam::new(Arc::clone(&self.store), self.config.clone()).unwrap();
     }
 
     /// Restarts the daemon without its database.

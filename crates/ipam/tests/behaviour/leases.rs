@@ -56,34 +56,34 @@ fn a_reservation_that_was_deleted_is_free_when_the_pool_is_short() {
 
 #[test]
 fn a_lease_whose_endpoint_was_deleted_waits_for_the_engine_to_release_it() {
-    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/30");
     b.gateway(&pool, "10.5.0.1").unwrap();
     b.network("acme", "10.5.0.0/30", "10.5.0.1");
     // Granted long ago, claimed by an endpoint, which is gone now.
     b.ask(&pool, "").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ipam.reclaim().unwrap(), 0, "the engine may still release it");
     assert!(b.ask(&pool, "").is_err());
     // It does: whoever gets the address next keeps it.
     b.release(&pool, "10.5.0.2");
     b.ask(&pool, "").unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     // Nobody releases that one.
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ipam.reclaim().unwrap(), 1);
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
 }
 
 #[test]
 fn a_gateway_that_was_released_twice_is_granted_again() {
-    let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");
     b.gateway(&pool, "10.5.0.1").unwrap();
     b.network("acme", "10.5.0.0/24", "10.5.0.1");
     b.release(&pool, "10.5.0.1");
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     b.ipam.reclaim().unwrap();
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/24");
     assert!(sentence(b.ask(&pool, "10.5.0.1")).contains("in use as a gateway"));
@@ -94,58 +94,58 @@ fn a_gateway_that_was_released_twice_is_granted_again() {
 
 #[test]
 fn a_full_pool_releases_orphaned_leases() {
-    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/30");
     b.gateway(&pool, "10.5.0.1").unwrap();
     b.network("acme", "10.5.0.0/30", "10.5.0.1");
     b.ask(&pool, "").unwrap();
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     assert!(sentence(b.ask(&pool, "")).contains("is full"));
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.2/30");
 }
 
 #[test]
 fn an_orphaned_lease_is_granted_to_an_explicit_request_among_any_number() {
-    let b = Bench::with(Config { takeover: Duration::from_millis(20), ..Config::default() });
+    let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.1");
     for _ in 0..1100 {
         b.ask(&pool, "").unwrap();
     }
     assert!(sentence(b.ask(&pool, "10.5.4.76")).contains("in use"), "it may still be claimed");
-    std::thread::sleep(Duration::from_millis(50));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ask(&pool, "10.5.4.76").unwrap(), "10.5.4.76/16");
 }
 
 #[test]
 fn a_lease_that_was_claimed_waits_again_when_it_is_orphaned_again() {
-    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::from_millis(200), ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.1");
     b.ask(&pool, "10.5.0.2").unwrap();
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     // Without ciao-net's network it may be another driver's.
     b.store.write(|tx| tx.delete_network(&"7".repeat(64).parse()?)).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     b.network("acme", "10.5.0.0/16", "10.5.0.1");
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
-    std::thread::sleep(Duration::from_millis(300));
+    b.later(Duration::from_secs(30));
     assert_eq!(b.ipam.reclaim().unwrap(), 1);
 }
 
 #[test]
 fn orphaned_leases_are_released_though_they_are_more_than_a_page() {
-    let b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.254");
     for _ in 0..1100 {
         b.ask(&pool, "").unwrap();
     }
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     assert_eq!(b.ipam.reclaim().unwrap(), 1100);
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/16");
     b.state();
@@ -153,7 +153,7 @@ fn orphaned_leases_are_released_though_they_are_more_than_a_page() {
 
 #[test]
 fn the_reference_count_of_a_gateway_is_that_of_its_networks_though_replies_were_lost() {
-    let b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
+    let mut b = Bench::with(Config { grace: Duration::ZERO, ..Config::default() });
     let pool = b.tenant_pool("acme", "10.5.0.0/24");
     b.gateway(&pool, "10.5.0.1").unwrap();
     b.network("acme", "10.5.0.0/24", "10.5.0.1");
@@ -161,7 +161,7 @@ fn the_reference_count_of_a_gateway_is_that_of_its_networks_though_replies_were_
     for gateway in ["10.5.0.1", "10.5.0.254"] {
         b.tenant_pool("acme", "10.5.0.0/24");
         b.gateway(&pool, gateway).unwrap();
-        std::thread::sleep(Duration::from_millis(5));
+        b.later(Duration::from_secs(1));
         assert_eq!(b.ipam.reclaim().unwrap(), 0, "as long as the pool is held, the network may be under way");
         b.release_pool(&pool);
         assert_eq!(b.ipam.reclaim().unwrap(), 1);
@@ -175,11 +175,11 @@ fn the_reference_count_of_a_gateway_is_that_of_its_networks_though_replies_were_
 #[test]
 fn leases_of_another_network_driver_are_never_reclaimed() {
     let config = Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() };
-    let b = Bench::with(config);
+    let mut b = Bench::with(config);
     let (pool, _) = b.pool("10.5.0.0/30", "", &[]).unwrap();
     b.ask(&pool, "10.5.0.1").unwrap();
     b.ask(&pool, "").unwrap();
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     assert!(b.ask(&pool, "").is_err());
     assert!(b.ask(&pool, "10.5.0.1").is_err());

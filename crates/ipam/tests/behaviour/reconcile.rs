@@ -20,32 +20,35 @@ fn reconcile(b: &Bench, networks: usize, unsettled: i64) -> usize {
 }
 
 /// A time that is after all that was done before, and before all that is done next.
-fn between(b: &Bench) -> i64 {
-    std::thread::sleep(Duration::from_millis(5));
+fn between(b: &mut Bench) -> i64 {
+    b.later(Duration::from_secs(1));
     let time = b.store.now();
-    std::thread::sleep(Duration::from_millis(5));
+    b.later(Duration::from_secs(1));
     time
 }
 
 #[test]
 fn references_without_a_network_are_released_and_the_others_stay() {
-    let b = Bench::new();
+    let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.tenant_pool("acme", "10.5.0.0/16");
     b.tenant_pool("acme", "10.5.0.0/16");
-    assert_eq!(reconcile(&b, 3, between(&b)), 0);
-    assert_eq!(reconcile(&b, 2, between(&b)), 1);
+    let unsettled = between(&mut b);
+    assert_eq!(reconcile(&b, 3, unsettled), 0);
+    let unsettled = between(&mut b);
+    assert_eq!(reconcile(&b, 2, unsettled), 1);
     b.release_pool(&pool);
     assert!(b.ask(&pool, "").is_ok(), "two networks were on it");
-    assert_eq!(reconcile(&b, 0, between(&b)), 1);
+    let unsettled = between(&mut b);
+    assert_eq!(reconcile(&b, 0, unsettled), 1);
     assert!(b.ask(&pool, "").is_err());
 }
 
 #[test]
 fn a_reference_younger_than_docker_s_list_is_never_released() {
-    let b = Bench::new();
+    let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
-    let unsettled = between(&b);
+    let unsettled = between(&mut b);
     b.tenant_pool("acme", "10.5.0.0/16");
     assert_eq!(reconcile(&b, 1, unsettled), 0, "the list has the first network alone");
     assert_eq!(reconcile(&b, 0, unsettled), 0);
@@ -56,9 +59,9 @@ fn a_reference_younger_than_docker_s_list_is_never_released() {
 
 #[test]
 fn a_reference_whose_network_may_still_be_in_creation_is_left_alone() {
-    let b = Bench::new();
+    let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
-    between(&b);
+    between(&mut b);
     assert_eq!(reconcile(&b, 0, unsettled_since(&b.store)), 0);
     assert!(b.ask(&pool, "").is_ok());
 }
