@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ciao_common::cli::client::Client;
@@ -15,8 +16,11 @@ use ciao_common::serve::server::{self, Handler};
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
+use crate::control::{Control, RECONCILE};
 use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
+
+const CONTROL: &str = "/run/ciao/ipam-control.sock";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +56,9 @@ struct Serve {
     /// Plugin socket, as in /etc/docker/plugins/ciao-ipam.spec
     #[arg(long, default_value = "/run/ciao/ciao-ipam.sock")]
     socket: PathBuf,
+    /// Control socket, for "ciao-ipam reconcile"
+    #[arg(long, value_name = "SOCKET", default_value = CONTROL)]
+    control: PathBuf,
     #[command(flatten)]
     database: Database,
     /// Subnet to allocate default pools from, and their prefix length (repeatable)
@@ -84,6 +91,9 @@ struct Reconcile {
     /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
+    /// Control socket of the daemon; if none runs, the database is opened directly
+    #[arg(long, value_name = "SOCKET", default_value = CONTROL)]
+    control: PathBuf,
     #[command(flatten)]
     database: Database,
     /// Output as JSON
@@ -95,17 +105,25 @@ struct Reconcile {
 pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve, version),
-        Command::Reconcile(args) => {
-            let store = Store::open(&args.database.db)?;
-            let unsettled = reconcile::unsettled_since(&store);
-            let networks = Client::new("dockerd", args.docker_socket.clone())?.get("/networks")?.success()?;
-            let repairs =
-                reconcile::release_unused(&store, reconcile::networks_by_pool(&networks)?, unsettled, args.dry_run)?;
-            table::print_changes(&repairs, args.json)
-        }
+        Command::Reconcile(args) => reconcile(args),
         Command::Pool(PoolCommand::List(list)) => list.run("pool", "pool_id"),
         Command::Lease(LeaseCommand::List(list)) => list.run("lease", "address"),
     }
+}
+
+fn reconcile(args: Reconcile) -> Result<()> {
+    let is_running = UnixStream::connect(&args.control).is_ok();
+    let store = if is_running { None } else { Some(Store::open_existing(&args.database.db)?) };
+    let since = Instant::now();
+    let networks = Client::new("dockerd", args.docker_socket)?.get("/networks")?.success()?;
+    let networks = reconcile::networks_by_pool(&networks)?.into_iter().collect();
+    let age = u64::try_from(since.elapsed().as_millis())? + 1;
+    let request = reconcile::Request { db: args.database.db, dry_run: args.dry_run, age, networks };
+    let repairs = match store {
+        Some(store) => serde_json::to_value(reconcile::run(&store, request)?)?,
+        None => Client::new("ciao-ipam", args.control)?.post(RECONCILE, &request)?.success()?,
+    };
+    table::print_changes(repairs.as_array().map_or(&[], Vec::as_slice), args.json)
 }
 
 fn serve(args: &Serve, version: &str) -> Result<()> {
@@ -117,8 +135,15 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
     let period = config.grace.min(config.takeover);
+    let control = Arc::new(Control::new(Arc::clone(&store)));
     let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
-    server::serve(vec![(listener, plugin as Arc<dyn Handler>)], daemon::notify_ready, daemon::notify_stopping)
+    let mut services: Vec<(_, Arc<dyn Handler>)> = vec![(listener, plugin)];
+    match sockets.next(&args.control) {
+        Ok(listener) => services.push((listener, control)),
+        // Under a socket unit of an earlier version, whose service cannot create one.
+        Err(error) => log::warn!("no control socket, \"ciao-ipam reconcile\" opens the database itself: {error:#}"),
+    }
+    server::serve(services, daemon::notify_ready, daemon::notify_stopping)
 }

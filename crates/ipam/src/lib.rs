@@ -8,12 +8,13 @@
 //! - `term`: requests repeated by a swarm's new leader; `lost`: pools whose record was lost;
 //! - [`reconcile`]: reference counts of pools against Docker's networks;
 //! - [`options`]: options of users and administrators;
-//! - [`routes`]: the table of calls;
+//! - [`routes`]: the table of calls; [`control`]: the control socket;
 //! - [`cli`]: the command line.
 
 pub mod address;
 mod choice;
 pub mod cli;
+pub mod control;
 mod lease;
 mod lost;
 pub mod options;

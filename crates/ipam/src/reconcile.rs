@@ -6,12 +6,13 @@
 //! this is a command of the administrator.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Pool, Scope, Store, Tx};
 use ciao_common::types::{Subnet, TenantId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::options::PoolOptions;
@@ -20,10 +21,29 @@ use crate::options::PoolOptions;
 /// which the engine may retry for some 15 s.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// References since this time may belong to networks that are missing in a list requested from Docker now.
+/// References since this time may belong to networks that are missing in a list requested from Docker `age` ago.
 #[must_use]
-pub fn unsettled_since(store: &Store) -> i64 {
-    store.ago(SETTLED)
+pub fn unsettled_since(store: &Store, age: Duration) -> i64 {
+    store.ago(SETTLED.saturating_add(age))
+}
+
+/// What a command asks of the running daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// The database that the command is for.
+    pub db: PathBuf,
+    /// Whether to return the corrections without making them.
+    pub dry_run: bool,
+    /// Milliseconds since Docker's list was requested, or more.
+    pub age: u64,
+    /// The number of Docker's networks on each pool.
+    pub networks: Vec<(PoolKey, i64)>,
+}
+
+/// Makes the corrections of a request.
+pub fn run(store: &Store, request: Request) -> Result<Vec<Repair>> {
+    let unsettled = unsettled_since(store, Duration::from_millis(request.age));
+    release_unused(store, request.networks.into_iter().collect(), unsettled, request.dry_run)
 }
 
 /// A correction, made or planned.
@@ -38,7 +58,7 @@ pub struct Repair {
 }
 
 /// A pool as given by a Docker network: tenant, subnet, sub-pool, serial mode.
-type PoolKey = (Option<TenantId>, Subnet, Option<Subnet>, bool);
+pub type PoolKey = (Option<TenantId>, Subnet, Option<Subnet>, bool);
 
 /// The number of Docker's networks on each pool, from the response of `GET /networks`.
 ///

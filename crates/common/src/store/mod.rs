@@ -113,6 +113,12 @@ impl Store {
         opened().with_context(|| format!("open database {}", path.display()))
     }
 
+    /// As [`Self::open`], for commands: fails if the file is missing, empty or of another version.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        drop(Self::open_reading(path)?);
+        Self::open(path)
+    }
+
     /// Opens an existing file for reading, for commands that run beside the daemons.
     ///
     /// # Errors

@@ -62,6 +62,6 @@ fn a_reference_whose_network_may_still_be_in_creation_is_left_alone() {
     let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     between(&mut b);
-    assert_eq!(reconcile(&b, 0, unsettled_since(&b.store)), 0);
+    assert_eq!(reconcile(&b, 0, unsettled_since(&b.store, Duration::ZERO)), 0);
     assert!(b.ask(&pool, "").is_ok());
 }
