@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a VNIC must not have because it is somebody else's: it would break the tenant, or be broken.
+//! Addresses that a VNIC must not have because something else has them.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use ciao_common::store::{Tx, Vnic};
 
 use crate::names;
 
-/// Why a VNIC cannot have its MAC address or one of its further addresses, in a sentence; `None`: it can.
+/// Why a VNIC cannot have its MAC address or one of its additional addresses; `None`: it can.
 pub(crate) fn refused(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<String>> {
     let Some(namespace) = vnic.namespace.as_deref() else { return Ok(None) };
     if vnic.mac == names::bridge_mac(namespace, &vnic.bridge) {
@@ -45,9 +45,6 @@ pub(crate) fn refused(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<String>> {
 }
 
 /// Whether an address can be a container's, wherever it is.
-///
-/// # Errors
-/// It is unspecified, loopback, multicast or broadcast.
 pub(crate) fn check_address(address: IpAddr) -> Result<IpAddr> {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     let unusable = address.is_unspecified() || address.is_loopback() || address.is_multicast() || broadcast;

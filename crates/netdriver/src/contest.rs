@@ -29,7 +29,7 @@ impl Contests {
     /// Waits a moment, as the one network that may.
     ///
     /// # Errors
-    /// Another one waits already, or this one has waited long enough.
+    /// Another request waits already, or this one has waited long enough.
     pub(crate) fn wait<'a>(&'a self, contest: Option<Contest<'a>>, subnet: Subnet) -> Result<Contest<'a>> {
         let refusal = || {
             format!(

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The network driver: tenants' networks, VNICs, and what Docker's calls mean for them.
+//! The network driver: tenants' networks, VNICs, and Docker's calls.
 //!
-//! - [`docker`]: what Docker's calls mean; [`launcher`]: VNICs made before Docker asks; [`control`]: its socket;
-//! - [`reconcile`]: records and kernel brought together again;
-//! - `fabric`: what must stand in the kernel for a record; [`rules`]: nftables; [`kernel`]: Linux;
+//! Unless a method's comment adds something, its error is one of the disk or the kernel. An error is a sentence that names
+//! the value.
+//!
+//! - [`docker`]: Docker's calls; [`launcher`]: VNICs created before their containers; [`control`]: its socket;
+//! - [`reconcile`]: differences between records and kernel, repaired;
+//! - `fabric`: what a record needs in the kernel; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
 
 mod attachment;
@@ -49,7 +52,7 @@ pub struct Driver {
 /// What an administrator may set.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What the driver tells Docker: networks of one engine, or of a swarm.
+    /// The scope that Docker sees: networks of one engine, or of a swarm.
     pub scope: Scope,
     /// Where the addresses of uplinks come from, pairs of them.
     pub uplink_pool: Subnet,
@@ -80,9 +83,6 @@ impl Default for Config {
 
 impl Driver {
     /// A driver on `store` and `kernel`.
-    ///
-    /// # Errors
-    /// The disk's; no thread can be started.
     pub fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, config: Config) -> Result<Self> {
         let fresh = MacAddr::hashed(VnicId::random().as_str().as_bytes()).octets();
         let fresh =

@@ -34,17 +34,11 @@ pub fn network_namespace(network: &NetworkId) -> String {
 }
 
 /// A VNIC's two links, the container's first.
-///
-/// # Errors
-/// None for an id of its form.
 pub fn links(vnic: &VnicId) -> Result<(LinkName, LinkName)> {
     Ok((format!("{CONTAINER_LINK}{vnic}").parse()?, format!("{HOST_LINK}{vnic}").parse()?))
 }
 
 /// A network's tunnel.
-///
-/// # Errors
-/// None.
 pub fn tunnel_link(network: &NetworkId) -> Result<LinkName> {
     let [_, a, b, c, d, e] = MacAddr::hashed(network.as_str().as_bytes()).octets();
     format!("{TUNNEL}{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}").parse()
@@ -83,7 +77,7 @@ pub fn is_ours(link: &LinkName) -> bool {
 /// Whether a user may give the name to a bridge.
 ///
 /// # Errors
-/// It is one that ciao-net or the kernel gives to other links; a character of it means something in a rule.
+/// A reserved name, or one with a character that has a meaning in rules.
 pub fn check_bridge(bridge: &LinkName) -> Result<()> {
     let is_plain = bridge.is_plain() && bridge.as_str().as_bytes()[0] != b'-';
     ensure!(
@@ -105,17 +99,11 @@ fn has_form(link: &LinkName, prefixes: &[&str]) -> bool {
 }
 
 /// The bridge of a Docker network that names none.
-///
-/// # Errors
-/// None for Docker's ids.
 pub fn network_bridge(network: &NetworkId) -> Result<LinkName> {
     format!("br-{}", network.short()).parse()
 }
 
 /// The bridge of a launcher's subnet that names none: the same for every VNIC on it.
-///
-/// # Errors
-/// None.
 pub fn subnet_bridge(tenant: &TenantId, subnet: Subnet) -> Result<LinkName> {
     let [_, a, b, c, d, _] = MacAddr::hashed(format!("{tenant} {subnet}").as_bytes()).octets();
     format!("br-{a:02x}{b:02x}{c:02x}{d:02x}").parse()

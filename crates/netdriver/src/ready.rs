@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Endpoints that may join: what `Join` answers is kept from `CreateEndpoint` on, so that it asks neither records nor
-//! netlink, and waits for nobody.
+//! Endpoints that may join: `CreateEndpoint` prepares the reply to `Join`, which so needs neither records nor
+//! netlink, and waits for nothing.
 //!
 //! The answer is kept if the link that it names is in the host's namespace with the VNIC's MAC address, and holds as long
-//! as the endpoint does, and as that same link is there. Otherwise `Join` looks at records and links anew.
+//! as the endpoint does, and as that same link is there. Otherwise `Join` reads records and links.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -49,13 +49,13 @@ impl Ready {
         let answers = self.lock();
         let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
         if answer.closed && join.options.value(PORT_MAP).is_some() {
-            // There is something to say of the ports.
+            // `join` logs the ports that are not published.
             return None;
         }
         kernel.is_same_link(answer.index, &answer.reply.interface_name.src_name).then(|| answer.reply.clone())
     }
 
-    /// Forgets the answer of an endpoint that is gone.
+    /// Removes the answer of a deleted endpoint.
     pub(crate) fn forget(&self, endpoint: &EndpointId) {
         self.lock().remove(endpoint);
     }

@@ -15,9 +15,6 @@ pub(crate) struct UplinkPool {
 
 impl UplinkPool {
     /// Pairs of addresses out of an IPv4 and an IPv6 subnet.
-    ///
-    /// # Errors
-    /// A subnet of the other family, or without room for a pair.
     pub(crate) fn new(v4: Subnet, v6: Subnet) -> Result<Self> {
         ensure!(v4.network().is_ipv4() && v4.prefix() <= 31, "uplink pool {v4}: give an IPv4 subnet of /31 or larger");
         ensure!(
@@ -28,9 +25,6 @@ impl UplinkPool {
     }
 
     /// Whether a namespace can have both a subnet and an uplink: it routes by the uplink's addresses.
-    ///
-    /// # Errors
-    /// They overlap.
     pub(crate) fn check_disjoint(&self, subnet: Subnet) -> Result<()> {
         for pool in [self.v4, self.v6] {
             ensure!(

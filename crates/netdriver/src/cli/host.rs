@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The host's side: what ciao-net changed of it, and how that is put back.
+//! `host`: the host's settings that ciao-net changed, and their restoration.
 
 use std::path::Path;
 

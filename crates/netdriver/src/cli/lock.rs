@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`LaunchLock`], by which the launches of one host take turns. Docker creates two networks of one name if asked at
+//! [`LaunchLock`]: one launch at a time changes Docker's networks of a host. Docker creates two networks of one name if asked at
 //! once; and whoever removes one must see the VNICs of all launches that continue with it.
 //!
-//! A lock on a file beside the control socket, of the same group and mode: who may use the one may hold the other, and
+//! A lock on a file beside the control socket, of the same group and mode: users of the socket can hold the lock, and
 //! nobody else can. The kernel drops it with its holder.
 
 use std::ffi::OsString;
@@ -47,17 +47,17 @@ impl LaunchLock {
         Ok(Self { file, path, patience: PATIENCE })
     }
 
-    /// Waits until no other launch is alone.
+    /// Waits until no other launch holds it exclusively.
     pub(super) fn shared(&self) -> Result<()> {
         self.wait(File::try_lock_shared)
     }
 
-    /// Waits until this launch is alone.
+    /// Waits until no other launch holds it.
     pub(super) fn exclusive(&self) -> Result<()> {
         self.wait(File::try_lock)
     }
 
-    /// Lets the others go on.
+    /// Releases it.
     pub(super) fn release(&self) -> Result<()> {
         self.file.unlock().with_context(|| format!("unlock {}", self.path.display()))
     }

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
     let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
-    // Made here, so that it has this daemon's group.
+    // Created here, so that it has this daemon's group.
     LaunchLock::open(&args.control)?;
     let store = Arc::new(Store::open(&args.database.db)?);
     let driver = Arc::new(Driver::new(
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
             egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
         },
     )?);
-    // Before anybody is answered: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
+    // Before the first request: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     // What fails of one tenant is logged, and tried again; the others have their network.
     driver.reconcile(Depth::Full);
     driver.resume().context("hold published ports")?;

@@ -81,7 +81,7 @@ fn is_instance(container: &Value, instance: &str, tenant: Option<&str>) -> bool 
     labels[INSTANCE] == instance && labels[TENANT].as_str().is_some_and(|of| tenant.is_none_or(|tenant| of == tenant))
 }
 
-/// Whether a container is on one of the VNICs. A stopped one has no endpoint, but still what `launch` asked for.
+/// Whether a container is on one of the VNICs. A stopped one has no endpoint, but still the options of `launch`.
 pub(super) fn is_on(container: &Value, vnics: &[VnicReply]) -> bool {
     let networks = container["NetworkSettings"]["Networks"].as_object();
     networks.into_iter().flatten().any(|(_, at)| {

@@ -7,7 +7,7 @@ use super::reply::{Failure, json};
 use super::show::describe;
 use crate::Driver;
 
-/// The network whose id begins with `prefix`.
+/// The network whose ID begins with `prefix`.
 pub(super) fn show(driver: &Driver, prefix: &str) -> Result<Reply, Failure> {
     let mut networks = driver.store.read(|tx| tx.networks())?;
     networks.retain(|network| network.id.as_str().starts_with(prefix));

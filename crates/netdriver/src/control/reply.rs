@@ -12,7 +12,7 @@ pub struct ErrorReply {
     pub error: String,
 }
 
-/// A request that failed: status and sentence.
+/// A request that failed: status and error.
 pub(super) struct Failure(pub(super) u16, pub(super) String);
 
 impl Failure {

@@ -16,7 +16,7 @@ use crate::{Driver, names};
 pub struct NetworkReply {
     /// Docker's id.
     pub id: NetworkId,
-    /// Whose.
+    /// The tenant that owns it.
     pub tenant: Option<TenantId>,
     /// Its subnets, IPv4 first.
     pub subnets: Vec<Subnet>,
@@ -26,7 +26,7 @@ pub struct NetworkReply {
     pub bridge: LinkName,
     /// The bridge's network namespace; absent: the host's.
     pub namespace: Option<String>,
-    /// Who answers the gateway's address.
+    /// What acts as the default gateway.
     pub egress: String,
     /// How IPv6 leaves, if `egress` is `nat`.
     pub egress6: String,
@@ -38,9 +38,9 @@ pub struct NetworkReply {
     pub port_security: bool,
     /// Whether they reach each other.
     pub icc: bool,
-    /// The host's end of the namespace's way out.
+    /// The host's end of the namespace's uplink.
     pub uplink: Option<LinkName>,
-    /// The namespace's addresses on it, by which the host knows the tenant.
+    /// The namespace's addresses on it, by which the host identifies the tenant.
     pub uplink_addresses: Vec<IpAddr>,
     /// Its tunnel to other hosts, if it has a VNI.
     pub tunnel: Option<TunnelReply>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which call goes where. The set of paths is the driver's whole plugin interface.
+//! The table of calls. The set of paths is the driver's whole plugin interface.
 
 pub(crate) mod endpoint;
 pub(crate) mod network;
@@ -33,7 +33,7 @@ impl Driver {
 pub fn plugin(driver: Arc<Driver>) -> Plugin<Arc<Driver>> {
     Plugin::new("NetworkDriver", driver)
         .change_without_argument("/NetworkDriver.GetCapabilities", |driver| driver.capabilities())
-        // Whether somebody uses the gateway's address or not, it is never a container's: all engines do the same.
+        // The gateway's address is never a container's, used or not: so it is with all engines.
         .constant("/NetworkDriver.GwAllocCheck", |_| GwAllocReply { skip_ipv4: false, skip_ipv6: false })
         .call("/NetworkDriver.AllocateNetwork", |d, q| d.allocate_network(q))
         .call("/NetworkDriver.FreeNetwork", |d, q| d.free_network(q))

@@ -95,7 +95,7 @@ fn is_contested(tx: &Tx<'_>, newest: &Pool, fitting: &[&Pool], nonce: Option<&st
 /// The set of addresses of a pool that was found, which is the tenant's from now on.
 ///
 /// # Errors
-/// Something of the pool is in the way of the tenant's own addresses.
+/// An address of the pool conflicts with one of the tenant's own.
 pub(crate) fn take(tx: &Tx<'_>, tenant: Option<&TenantId>, pairing: Pairing) -> Result<Option<(i64, PoolId)>> {
     let Pairing::Pool(pool) = pairing else { return Ok(None) };
     let set = match tenant.filter(|_| pool.set.tenant.is_none()) {
@@ -108,9 +108,6 @@ pub(crate) fn take(tx: &Tx<'_>, tenant: Option<&TenantId>, pairing: Pairing) -> 
 }
 
 /// Corrects a crosswise pairing, when an endpoint with `address` comes to `network`.
-///
-/// # Errors
-/// The disk's.
 pub(crate) fn settle(tx: &Tx<'_>, network: &Network, address: IpAddr) -> Result<()> {
     let Some(subnet) = network.subnets.iter().find(|subnet| subnet.subnet.contains(address)) else { return Ok(()) };
     let Some(mine) = subnet.set_id else { return Ok(()) };
@@ -124,9 +121,6 @@ pub(crate) fn settle(tx: &Tx<'_>, network: &Network, address: IpAddr) -> Result<
 
 /// Gives a network without tenant, whose pool was released for another one that was made at the same moment, the pool
 /// that is left of the two.
-///
-/// # Errors
-/// The disk's.
 pub(crate) fn settle_released(tx: &Tx<'_>, network: &Network) -> Result<()> {
     if network.tenant.is_some() {
         return Ok(());

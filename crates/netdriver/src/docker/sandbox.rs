@@ -16,8 +16,8 @@ const NEXT_HOP: u8 = 0;
 const CONNECTED: u8 = 1;
 
 impl Driver {
-    /// `NetworkDriver.Join`: answers the link, its name in the container, gateways and routes. A link that is gone,
-    /// after a reboot or a killed dockerd, is made again from its record.
+    /// `NetworkDriver.Join`: returns the link, its name in the container, gateways and routes. A link that is missing,
+    /// after a reboot or a killed dockerd, is created again from its record.
     ///
     /// # Errors
     /// An unknown network or endpoint; a link that a container has already.
@@ -83,7 +83,7 @@ impl Driver {
     }
 }
 
-/// What `Join` says of a network's VNIC.
+/// The reply to `Join` for a network's VNIC.
 pub(crate) fn reply(network: &Network, vnic: &Vnic) -> JoinReply {
     let gateways_are_used = matches!(network.egress, Egress::Nat | Egress::Gateway);
     let gateway = |v4: bool| {
@@ -93,7 +93,7 @@ pub(crate) fn reply(network: &Network, vnic: &Vnic) -> JoinReply {
     let (gateway, gateway_ipv6) = (gateway(true), gateway(false));
     JoinReply {
         interface_name: InterfaceName { src_name: vnic.container_link.clone(), dst_prefix: network.dst_prefix.clone() },
-        // Without gateway and without this word the engine adds an interface on docker_gwbridge.
+        // Without gateway and without this field the engine adds an interface on docker_gwbridge.
         disable_gateway_service: network.egress != Egress::Docker && gateway.is_none() && gateway_ipv6.is_none(),
         gateway,
         gateway_ipv6,

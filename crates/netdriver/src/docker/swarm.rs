@@ -13,9 +13,6 @@ use crate::docker::options::NetworkOptions;
 impl Driver {
     /// `NetworkDriver.AllocateNetwork`, on a swarm's leader: checks the options and hands them back, because the nodes'
     /// `CreateNetwork` gets what is answered here and nothing else.
-    ///
-    /// # Errors
-    /// Options that make no sense.
     pub fn allocate_network(&self, request: CreateNetwork) -> Result<AllocateReply> {
         let mut options = request.options.generic();
         let top = request.options.texts();
@@ -27,26 +24,17 @@ impl Driver {
     }
 
     /// `NetworkDriver.FreeNetwork`: nothing was kept.
-    ///
-    /// # Errors
-    /// None.
     pub fn free_network(&self, _request: NetworkRef) -> Result<Empty> {
         Ok(Empty {})
     }
 
     /// `NetworkDriver.DiscoverNew`: a node joined the swarm.
-    ///
-    /// # Errors
-    /// None.
     pub fn discover_new(&self, request: Discovery) -> Result<Empty> {
         log_node(&request, "joined");
         Ok(Empty {})
     }
 
     /// `NetworkDriver.DiscoverDelete`: a node left.
-    ///
-    /// # Errors
-    /// None.
     pub fn discover_delete(&self, request: Discovery) -> Result<Empty> {
         log_node(&request, "left");
         Ok(Empty {})

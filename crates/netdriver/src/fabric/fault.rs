@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ciao_common::store::{Network, Uplink, Vnic};
 
-/// Something that must stand for a record.
+/// Something that a record needs in the kernel.
 #[derive(Clone, Debug)]
 pub(crate) enum Subject {
     /// A setting of the host that the uplink of a network needs.
@@ -81,7 +81,7 @@ impl Fault {
         Self { action, subject, why: why.into() }
     }
 
-    /// Whether nothing may come up in its namespace until it is repaired.
+    /// Whether nothing in its namespace may be set up until it is repaired.
     pub(crate) fn blocks_others(&self) -> bool {
         matches!(self.subject, Subject::HostRules | Subject::Namespace(_) | Subject::Rules(_))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the host's firewall lets pass for ciao, as the records say: traffic of tenants' uplinks, and frames on bridges of
+//! What the host's firewall accepts for ciao according to the records: traffic of tenants' uplinks, and frames on bridges of
 //! the host.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ pub(crate) struct HostFirewall {
     kernel: Arc<dyn Kernel>,
     settings: Arc<HostSettings>,
     lost: Arc<Lost>,
-    /// The rule of the host's that nothing of tenants' passes, as last found. Held while the firewall is changed.
+    /// The host's rule that drops tenants' traffic, as last found. Held while the firewall is changed.
     final_rule: Mutex<Option<String>>,
 }
 
@@ -33,7 +33,7 @@ impl HostFirewall {
         Self { store, kernel, settings, lost, final_rule: Mutex::default() }
     }
 
-    /// Lets pass what the records say, and frames on `bridge`, whose record may be under way; nothing else of ciao's.
+    /// Accepts what the records need, and frames on `bridge`, whose record may not be written yet; nothing else of ciao's.
     pub(crate) fn sync(&self, bridge: Option<&LinkName>) -> Result<()> {
         let mut known = self.final_rule.lock().unwrap_or_else(PoisonError::into_inner);
         let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();

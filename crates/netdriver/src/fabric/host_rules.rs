@@ -109,7 +109,7 @@ impl HostRules {
     }
 
     /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done yet, or
-    /// somebody changed a rule since.
+    /// a rule was changed since.
     pub(crate) fn ensure(&self, v6: bool) -> Result<()> {
         self.settings.ensure_forwarding(v6)?;
         // Read first: a change during the check is noticed by the next one.
@@ -207,7 +207,7 @@ impl HostRules {
         if self.store.read(|tx| tx.uplinks())?.is_empty() || (self.lost.is_any() && self.exist()?) {
             return Ok(None);
         }
-        // Before the lock: who has the state waits for it.
+        // Before the lock: its holder may need the state.
         let known = self.state().generation;
         let _lock = self.writing();
         let generation = self.kernel.rules_generation(&Namespace::Host)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The host's own settings that tenants need: changed as late as possible, recorded before they are, and put back by an
-//! administrator alone (`ciao-net host restore`), because somebody else may need them by then.
+//! The host's own settings that tenants need: changed as late as possible, recorded before, and restored by an
+//! administrator only (`ciao-net host restore`), because something else may need them then.
 
 use std::sync::{Arc, Once};
 

@@ -55,7 +55,7 @@ impl Inspector {
         Ok(Space { namespace: namespace.map(str::to_owned), networks, vnics, uplink })
     }
 
-    /// What of the host's part does not stand, which all tenants' uplinks share.
+    /// The faults of what all tenants' uplinks share on the host.
     pub(crate) fn host_faults(&self, host: &Seen, closely: bool) -> Result<Vec<Fault>> {
         let mut found = Vec::new();
         if let Some(why) = self.host_rules.difference(closely)? {
@@ -82,8 +82,8 @@ impl Inspector {
         Ok(found)
     }
 
-    /// What of a namespace does not stand. `host` is what stands in the host's; rules are compared one by one if
-    /// `closely`, else only where somebody changed them.
+    /// The faults of a namespace. `host` is the state of the host's; rules are compared one by one if `closely`, else only
+    /// where something else changed them.
     pub(crate) fn faults(&self, space: &Space, host: &Seen, closely: bool) -> Result<Vec<Fault>> {
         let mut found = Vec::new();
         let inside = match &space.namespace {
@@ -106,7 +106,7 @@ impl Inspector {
         Ok(found)
     }
 
-    /// What stands in a tenant's namespace; nothing, if it is not there.
+    /// The state of a tenant's namespace; empty if it does not exist.
     fn look_into(&self, name: &str, vnics: &[Vnic], closely: bool, found: &mut Vec<Fault>) -> Result<Seen> {
         let Some(seen) = self.kernel.look(&Namespace::Named(name.to_owned()))? else {
             found.push(Fault::new("create", Subject::Namespace(name.to_owned()), "missing"));
@@ -198,7 +198,7 @@ fn vnic_fault(vnic: &Vnic, restrictions: Restrictions, seen: &Seen, host: &Seen)
     if !end.is_up {
         return fault("down");
     }
-    // What a bridge of the host knows is its administrator's.
+    // The tables of a host bridge are its administrator's.
     vnic.namespace.as_ref()?;
     if end.learns.is_some_and(|learns| learns == restrictions.secured) {
         return fault("MAC learning of its bridge port was changed");

@@ -108,7 +108,7 @@ impl PublishedPorts {
     }
 
     /// Removes the flows to ports that were opened or closed just now: where a flow's datagrams go was decided at its first
-    /// one. TCP's connections end with their container, and begin with a packet that is decided anew.
+    /// one. A TCP connection ends with its container, and a new one begins with a new decision.
     fn forget_flows(&self, ports: &[Port]) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
         let numbers: BTreeSet<_> = ports

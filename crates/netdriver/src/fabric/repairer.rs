@@ -34,7 +34,7 @@ pub(crate) struct Repairer {
 }
 
 impl Repairer {
-    /// Repairs what does not stand, unless its record is gone meanwhile or somebody else did it. `true`: repaired here.
+    /// Repairs a fault, unless its record was deleted or something else repaired it meanwhile. `true`: repaired here.
     pub(crate) fn repair(&self, fault: &Fault) -> Result<bool> {
         match &fault.subject {
             Subject::HostRules => self.host_rules.repair().map(|()| true),

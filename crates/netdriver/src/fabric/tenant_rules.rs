@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tenants' rules: loaded with a namespace, changed with its networks, VNICs and ports, compared with the records, and
-//! restored after somebody's change.
+//! restored after changes by others.
 //!
 //! The kernel counts the changes of a namespace's rules. As long as only ciao-net's own were counted, the rules are as
 //! recorded and need no look.
@@ -59,7 +59,7 @@ impl Generations {
         };
     }
 
-    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: somebody else's.
+    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: something else changed them too.
     fn advance(&self, namespace: &str, now: Option<u32>) {
         let before = self.get(namespace);
         let is_own = |now: &u32| before.is_some_and(|before| *now == before || *now == before.wrapping_add(1));
@@ -94,7 +94,7 @@ impl TenantRules {
         Ok(())
     }
 
-    /// The VNICs whose links may exist: those that are being deleted too, until their links are gone.
+    /// The VNICs whose links may exist: those in state `deleting` too, until their links are deleted.
     fn vnics(&self, tx: &Tx<'_>, namespace: &str) -> Result<Vec<Vnic>> {
         let mut vnics = tx.vnics_in_namespace(namespace)?;
         for vnic in tx.vnics_deleting()?.into_iter().filter(|vnic| vnic.namespace.as_deref() == Some(namespace)) {

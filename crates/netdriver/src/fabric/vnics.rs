@@ -130,7 +130,7 @@ impl Vnics {
         self.tenant_rules.change(namespace, &rules::vnic_elements(vnic, restrictions), Change::Delete)
     }
 
-    /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is made again. The caller
+    /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is replaced. The caller
     /// has the namespace's lock. `true`: made.
     pub(crate) fn ensure(&self, vnic: &Vnic) -> Result<bool> {
         if !self.is_missing(vnic)? {
@@ -204,7 +204,7 @@ impl Vnics {
     /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller has no
     /// namespace's lock.
     pub(crate) fn delete(&self, only: Option<&[VnicId]>) -> Result<()> {
-        // One at a time: what two delete at once, the second would take for somebody else's change.
+        // One at a time: a concurrent deletion would be taken for a change by something else.
         let _turn = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deleting = self.store.read(|tx| tx.vnics_deleting())?;
         deleting.retain(|vnic| only.is_none_or(|ids| ids.contains(&vnic.id)));
@@ -241,7 +241,7 @@ impl Vnics {
         self.forget_neighbours(namespace, bridge, vnics.iter().flat_map(|vnic| vnic.addresses()).collect())
     }
 
-    /// Removes the neighbours of a bridge that were deleted VNICs'. An address may be another VNIC's by now.
+    /// Removes the neighbours of a bridge that were deleted VNICs'. An address may belong to another VNIC now.
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, mut addresses: Vec<IpAddr>) -> Result<()> {
         // Whoever makes that other VNIC's links has the lock, and its record may not be written yet.
         let _lock = self.locks.lock(namespace);

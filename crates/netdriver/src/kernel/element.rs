@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An element of a set or map of ciao's rules: what comes and goes with VNICs, networks and published ports.
+//! An element of a set or map of ciao's rules: what changes with VNICs, networks and published ports.
 //!
 //! It is written in two ways: as a line of nft's language, in a whole ruleset, and as a netlink message
 //! ([`super::nft`]), which costs no process.
@@ -122,8 +122,7 @@ pub fn script(elements: &[Element], change: Change) -> String {
 }
 
 impl Part {
-    /// Whether nft's language has a word for it: it knows no way to write a quotation mark within quotation marks, and
-    /// reads an asterisk as a wildcard.
+    /// Whether nft's language can express it: it has no escape for a quotation mark, and reads an asterisk as a wildcard.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
@@ -134,7 +133,7 @@ impl Part {
 }
 
 impl Element {
-    /// Whether [`Self::line`] says what is meant.
+    /// Whether [`Self::line`] expresses it.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         self.key.iter().chain(&self.value).all(Part::is_plain)

@@ -13,7 +13,7 @@ use super::element::Element;
 pub enum FirewallOpening {
     /// Frames between ports of an existing bridge of the host.
     Bridge(LinkName),
-    /// What comes from and goes to tenants' uplinks; ciao's own table says what of it may.
+    /// Traffic from and to tenants' uplinks, which ciao's own table filters.
     Uplinks,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Settings of the host's own that tenants' ways out need.
+//! Settings of the host that tenants' egress needs.
 
 use std::fmt;
 

@@ -32,7 +32,7 @@ pub struct Veth {
     pub rate: Option<Rate>,
 }
 
-/// What stands under a name in the host's namespace.
+/// What has a name in the host's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostLink {
     /// Nothing.

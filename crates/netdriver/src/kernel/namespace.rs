@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which network namespace is meant.
+//! Network namespaces, by name.
 
 use std::fmt;
 

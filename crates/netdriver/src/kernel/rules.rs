@@ -15,7 +15,7 @@ pub trait Rules {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()>;
 
     /// Replaces ciao's tables in a namespace, all of them or nothing. Returns the generation afterwards, as of
-    /// [`Self::rules_generation`], unless somebody else changed rules at the same time.
+    /// [`Self::rules_generation`], unless something else changed rules at the same time.
     fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>>;
 
     /// How ciao's tables in a namespace differ from what [`Self::load_rules`] loads; `None`: not at all.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What stands in a network namespace, read at once, and what the kernel reports of its changes.
+//! The state of a network namespace, read at once, and what the kernel reports of its changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -70,9 +70,6 @@ impl Changes {
 /// The kernel's reports.
 pub trait Watch: Send {
     /// What changed since the last call, waiting for something for as long as `patience`.
-    ///
-    /// # Errors
-    /// The reports cannot be read.
     fn wait(&mut self, patience: Duration) -> Result<Changes>;
 }
 

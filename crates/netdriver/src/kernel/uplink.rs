@@ -10,7 +10,7 @@ use ciao_common::types::{LinkName, Subnet};
 /// A namespace's uplink: a veth pair, the host's end in the host's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkPair {
-    /// Whose.
+    /// The tenant that owns it.
     pub namespace: String,
     /// The host's end.
     pub host_link: LinkName,

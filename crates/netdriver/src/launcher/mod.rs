@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The launcher's side: VNICs made before Docker asks, and deleted when the launcher says so.
+//! Launchers' VNICs: created before Docker requests an endpoint, deleted on the launcher's request only.
 
 mod outcome;
 mod plan;
@@ -24,8 +24,7 @@ pub use set::VnicChange;
 impl Driver {
     /// Makes a VNIC: veth pair, MAC address, bridge. The same request again is the same VNIC.
     ///
-    /// # Errors
-    /// The disk's or kernel's; a bridge that contradicts the subnet's others. Nothing half made is left.
+    /// Nothing of a VNIC that could not be created is left.
     pub fn create_vnic(&self, request: VnicRequest) -> Result<Creation<VnicReply>> {
         if let Err(error) = self.fabric.lost.refuse() {
             return Ok(Creation::Conflict(format!("{error:#}")));
@@ -52,17 +51,11 @@ impl Driver {
     }
 
     /// One VNIC.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn show_vnic(&self, id: &VnicId) -> Result<Option<VnicReply>> {
         self.store.read(|tx| tx.vnic(id)?.map(|vnic| reply(tx, vnic)).transpose())
     }
 
     /// The VNICs of a tenant, of an instance, or all.
-    ///
-    /// # Errors
-    /// The disk's.
     pub fn list_vnics(&self, tenant: Option<&TenantId>, instance: Option<&InstanceId>) -> Result<Vec<VnicReply>> {
         self.store.read(|tx| {
             let vnics = tx.vnics(tenant)?.into_iter();
@@ -73,9 +66,6 @@ impl Driver {
 
     /// Deletes a VNIC, with its reservation. One that is not there is a success; one that a running container has is
     /// refused, unless `force` is given.
-    ///
-    /// # Errors
-    /// The disk's or kernel's.
     pub fn delete_vnic(&self, id: &VnicId, force: bool) -> Result<Deletion> {
         let Some(vnic) = self.store.read(|tx| tx.vnic(id))? else {
             return Ok(Deletion::Deleted(DeletionReply::default()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the store says to a launcher's request: a new VNIC, the same one, or somebody else's.
+//! What becomes of a launcher's request: a new VNIC, the existing one, or a conflict.
 
 use std::net::IpAddr;
 
@@ -59,7 +59,7 @@ fn holder(vnic: &Vnic) -> String {
     vnic.instance.as_ref().map_or_else(|| format!("VNIC {}", vnic.id), |instance| format!("instance {instance}"))
 }
 
-/// A VNIC with the address asked for: the same one, or another instance's.
+/// A VNIC with the requested address: the same one, or another instance's.
 fn same_or_taken(request: &VnicRequest, vnic: Vnic) -> Creation<Vnic> {
     let address = request.address;
     if vnic.instance.as_ref() != Some(&request.instance) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a launcher sends and hears, and whether it makes sense.
+//! Launchers' requests and replies, and their validation.
 
 use std::net::IpAddr;
 
@@ -84,7 +84,7 @@ pub struct VnicReply {
     pub bridge: LinkName,
     /// The bridge's network namespace; absent: the host's.
     pub namespace: Option<String>,
-    /// Whose.
+    /// The tenant that owns it.
     pub tenant: Option<TenantId>,
     /// What it is for.
     pub instance: Option<InstanceId>,
@@ -144,15 +144,12 @@ pub struct RemovableNetwork {
 }
 
 impl VnicRequest {
-    /// The bridge that is asked for, the tenant's or the host's.
+    /// The requested bridge, the tenant's or the host's.
     pub(super) fn named_bridge(&self) -> Option<&LinkName> {
         self.bridge.as_ref().or(self.host_bridge.as_ref())
     }
 
     /// Fills in what may be left open, and checks that it makes sense.
-    ///
-    /// # Errors
-    /// A sentence that names the value.
     pub fn checked(mut self) -> Result<Self> {
         inside(self.subnet, self.address)?;
         let gateway = *self.gateway.get_or_insert_with(|| self.subnet.first_usable());

@@ -32,9 +32,6 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Rate>>, D
 
 impl VnicChange {
     /// The addresses, read and checked.
-    ///
-    /// # Errors
-    /// A sentence that names the value.
     pub fn allowed(&self) -> Result<Option<Vec<IpAddr>>> {
         let read = |list: &Vec<String>| list.iter().map(|text| check_address(parse_address(text)?)).collect();
         self.allowed_addresses.as_ref().map(read).transpose()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What looks like ours and no record stands for: it is deleted.
+//! Links, namespaces and addresses of ours without a record: they are deleted.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::kernel::Namespace;
 use crate::{Driver, names};
 
 impl Driver {
-    /// Links and namespaces that look like ours and that no record stands for.
+    /// Links and namespaces of ours without a record.
     pub(super) fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
         // The kernel is read first: what is recorded in between, or was made while its record was still being written, is
         // in the second reading.
@@ -41,7 +41,7 @@ impl Driver {
         }
         if self.store.read(|tx| tx.is_namespace_used(name))? {
             for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
-                // As after the restore of an old database. Its container is not cut off from what it listens to.
+                // As after the restore of an old database. Its container still receives.
                 log::warn!(
                     "reconcile: link {link} in network namespace {name} belongs to a container that is not recorded: left \
                      unchanged, its traffic is dropped; restart the container"
@@ -80,8 +80,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Bridges of ours, and gateways on them, that a failed call left in a namespace that is in use. What somebody else
-    /// put there, such as the router of a network with `egress=gateway`, stays.
+    /// Bridges of ours, and gateways on them, that a failed call left in a namespace that is in use. What others added,
+    /// such as the router of a network with `egress=gateway`, stays.
     fn delete_foreign_bridges(&self, repairs: &mut Repairs<'_>, name: &str, links: Vec<LinkName>) -> Result<()> {
         let others = |link: &LinkName| matches!(link.as_str(), "lo" | names::INNER_LINK) || names::is_vnic_link(link);
         let mut bridges = BTreeSet::new();

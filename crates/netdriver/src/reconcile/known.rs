@@ -13,7 +13,7 @@ use crate::Driver;
 /// The setting with the id of the engine whose networks are recorded.
 const ENGINE: &str = "engine";
 
-/// What Docker knows: the rest is forgotten.
+/// Docker's lists: records of anything else are removed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
@@ -22,7 +22,7 @@ pub struct Known {
     pub engine: Option<String>,
     /// The ids of all its networks.
     pub networks: BTreeSet<NetworkId>,
-    /// The ids of all endpoints of its networks of driver ciao-net; `None`: nobody asked.
+    /// The ids of all endpoints of its networks of driver ciao-net; `None`: not listed.
     #[serde(default)]
     pub endpoints: Option<BTreeSet<EndpointId>>,
 }

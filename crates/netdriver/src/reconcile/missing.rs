@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What must stand for records and does not: it is repaired, a namespace at a time.
+//! What records need and is missing, repaired a namespace at a time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -117,7 +117,7 @@ impl Driver {
         Ok(space)
     }
 
-    /// Containers that run on without network, because somebody deleted their links.
+    /// Running containers without network, because their links were deleted.
     fn restart_containers(&self, repairs: &mut Repairs<'_>, space: &Space, host: &Seen) -> Result<()> {
         let faults = self.fabric.inspector.faults(space, host, false)?;
         for fault in faults.iter().filter(|fault| matches!(fault.subject, Subject::ContainerLink(_))) {
@@ -136,14 +136,14 @@ impl Driver {
         Ok(endpoint.is_some_and(|endpoint| endpoint.created < self.store.ago(ENDING)))
     }
 
-    /// Whether every endpoint that Docker knows is recorded, so that a VNIC without an endpoint is nobody's.
+    /// Whether every endpoint of Docker is recorded, so that a VNIC without an endpoint is unused.
     fn are_all_known_recorded(&self, docker: Option<&Known>) -> Result<bool> {
         let Some(known) = docker.and_then(|docker| docker.endpoints.as_ref()) else { return Ok(false) };
         let recorded: BTreeSet<_> = self.store.read(|tx| tx.endpoints())?.into_iter().map(|one| one.id).collect();
         Ok(known.is_subset(&recorded))
     }
 
-    /// Launchers' VNICs whose links are with something that Docker does not know.
+    /// Launchers' VNICs whose links are in a namespace unknown to Docker.
     fn reclaim_stuck(&self, repairs: &mut Repairs<'_>, space: &Space) -> Result<()> {
         for vnic in space.vnics.iter().filter(|vnic| vnic.owner == Owner::Launcher) {
             if !self.is_stuck(vnic)? {
@@ -165,8 +165,8 @@ impl Driver {
     }
 
     /// Whether a launcher's VNIC, seen in a container, has no endpoint: the engine was killed while it started that
-    /// container, and something of it is left. A container that is just ending gives its link back before its endpoint
-    /// goes, so a second look tells the two apart.
+    /// container, and something of it is left. A container that is just ending returns its link before its endpoint
+    /// is deleted, so a second look tells the two apart.
     fn is_stuck(&self, vnic: &Vnic) -> Result<bool> {
         let is_in_container =
             || Ok::<_, Error>(self.fabric.kernel.locate(&fabric::veth(vnic))? == LinkLocation::Container);
@@ -178,7 +178,7 @@ impl Driver {
     }
 }
 
-/// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing comes up in it.
+/// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing in it is set up.
 fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
     let mut blocked_by = None;
     for fault in faults {

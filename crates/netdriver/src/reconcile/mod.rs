@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Records and kernel brought together again: after a reboot, a crash, a killed dockerd, or somebody's `ip link del`.
+//! Repair of differences between records and kernel: after a reboot, a crash, a killed dockerd, or an `ip link del`.
 //!
-//! It runs at start, before the plugin socket answers, then on a timer, and when an administrator asks. What a record
-//! stands for and is gone is made again; links and namespaces of ours that no record stands for are deleted; endpoints
-//! whose container is gone are forgotten. It never touches an endpoint or link younger than [`SETTLED`], whose call may
+//! It runs at start, before the plugin socket answers, then on a timer, and when an administrator asks. What a
+//! record needs and is missing is created again; links and namespaces of ours without a record are deleted; endpoints
+//! whose container no longer exists are removed. It never touches an endpoint or link younger than [`SETTLED`], whose call may
 //! be under way, and never what a container is on.
 
 mod foreign;
@@ -52,7 +52,7 @@ pub struct Repair {
     pub error: Option<String>,
 }
 
-/// Collects repairs, and does them unless it is a dry run. One that fails is a row of the answer: the others go on.
+/// Makes repairs, unless it is a dry run, and collects them. One that fails is a row with an error; the others continue.
 struct Repairs<'a> {
     driver: &'a Driver,
     dry: bool,
@@ -82,7 +82,7 @@ impl<'a> Repairs<'a> {
         Self { driver, dry, done: Vec::new(), forgotten: Forgotten::default() }
     }
 
-    /// Does one, unless it turns out that nothing is to be done: then `act` answers `false`. Answers whether all is well.
+    /// Makes one repair, unless nothing is left to do: then `act` returns `false`. Returns whether it succeeded.
     fn repair(
         &mut self,
         action: &str,
@@ -131,7 +131,7 @@ impl<'a> Repairs<'a> {
 }
 
 impl Driver {
-    /// Repairs what differs, and says what.
+    /// Repairs what differs. Returns the repairs.
     pub fn reconcile(&self, depth: Depth) -> Vec<Repair> {
         self.reconcile_all(depth, None)
     }
@@ -178,10 +178,7 @@ impl Driver {
         repairs.step("rules of the host", settled);
     }
 
-    /// Puts the host's rules back after somebody's `iptables -F` or firewall reload. Cheap enough for every few seconds.
-    ///
-    /// # Errors
-    /// The firewall's.
+    /// Restores the host's rules after `iptables -F` or a firewall's reload. Cheap enough for every few seconds.
     pub fn watch_firewall(&self) -> Result<()> {
         self.fabric.host_rules.watch()
     }
@@ -194,10 +191,7 @@ impl Driver {
         if is_same { Ok(()) } else { self.store.write(move |tx| tx.set_host_routes(&found)) }
     }
 
-    /// What only a start needs: the ports that are recorded are held again.
-    ///
-    /// # Errors
-    /// The disk's.
+    /// Holds the recorded ports again, after a start.
     pub fn resume(&self) -> Result<()> {
         self.fabric.ports.hold_recorded()
     }

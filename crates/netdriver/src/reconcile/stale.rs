@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Records whose network or container is gone: they are forgotten.
+//! Records of networks and containers that no longer exist: they are removed.
 
 use anyhow::{Result, anyhow};
 use ciao_common::api::network::NetworkRef;
@@ -15,8 +15,8 @@ use crate::{Driver, fabric};
 type Attachment = (Endpoint, Option<Vnic>);
 
 impl Driver {
-    /// Networks that Docker does not know: its call to make them was answered in vain, or that to delete them was lost.
-    /// Without its list, a network whose addresses ciao-ipam has released is one. A young one may be under way.
+    /// Networks unknown to Docker: the reply to their creation, or the call to delete them, was lost. Without Docker's list, a
+    /// network whose addresses ciao-ipam has released is one. The creation of a young one may not be finished.
     pub(super) fn remove_unknown_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let before = self.store.ago(SETTLED);
         let (orphans, settled) = self.store.read(|tx| {
@@ -68,8 +68,8 @@ impl Driver {
         vnic.map_or(Ok(LinkLocation::Absent), |vnic| self.fabric.kernel.locate(&fabric::veth(vnic)))
     }
 
-    /// Endpoints that no container has: dockerd was killed, or its call to delete them was lost. Killed while it started a
-    /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list tells.
+    /// Endpoints without a container: dockerd was killed, or its call to delete them was lost. Killed while it started a
+    /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list shows that.
     pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
         let before = self.store.ago(SETTLED);
@@ -82,7 +82,7 @@ impl Driver {
             let lives = location == LinkLocation::Container;
             let why = match known {
                 _ if !is_absent && !lives && self.store.read(|tx| is_joining(tx, &stale))? => continue,
-                // Its container runs on without network, and is listed as such as long as the endpoint is recorded.
+                // Its container runs without network, and is listed as such as long as the endpoint is recorded.
                 Some(known) if is_absent && known.contains(&stale.id) => continue,
                 _ if is_absent => "its links are missing; restart its container",
                 _ if !lives => "no container uses its link",
@@ -115,7 +115,7 @@ impl Driver {
         self.store.write(move |tx| attached.iter().try_for_each(|id| tx.set_attached(id)))
     }
 
-    /// Networks without tenant that were paired with each other's sets of addresses, as far as leases tell by now.
+    /// Networks without tenant that were paired with each other's sets of addresses, as far as leases show now.
     pub(super) fn settle_pairings(&self) -> Result<()> {
         self.store.write(|tx| {
             for network in tx.networks()?.into_iter().filter(|network| network.tenant.is_none()) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the kernel reports is missing is restored within seconds; all is compared with the records on a timer.
+//! What the kernel reports as deleted is restored within seconds; all is compared with the records on a timer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::Driver;
 use crate::kernel::Namespace;
 use crate::kernel::state::{Changes, Watch};
 
-/// How often links are looked at that change all the time. A tenant's rules do not wait.
+/// How often links that change all the time are checked. A tenant's rules do not wait.
 const LINKS_EVERY: Duration = Duration::from_secs(1);
-/// How often all is looked at where the kernel does not report what changed.
+/// How often all is checked where the kernel does not report changes.
 const WITHOUT_REPORTS: Duration = Duration::from_secs(4);
 
 /// The reports, and when what is due.
@@ -39,9 +39,6 @@ impl Watcher {
     }
 
     /// Waits a while for something to do, and does it.
-    ///
-    /// # Errors
-    /// The reports, the store or the kernel cannot be read.
     pub fn step(&mut self) -> Result<()> {
         let mut changes = self.wait()?;
         if self.driver.fabric.host_rules.has_other_resolvers() {
@@ -90,7 +87,7 @@ impl Watcher {
             patience = patience.min(waits.saturating_sub(self.looked.elapsed()));
         }
         match &mut self.reports {
-            // Whoever asks again at once fails at once.
+            // Another attempt at once would fail at once.
             Some(reports) => reports.wait(patience).inspect_err(|_| std::thread::sleep(WITHOUT_REPORTS)),
             None => {
                 std::thread::sleep(patience);

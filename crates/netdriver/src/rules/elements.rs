@@ -20,7 +20,7 @@ pub(crate) struct Restrictions {
 }
 
 impl Restrictions {
-    /// As the networks on a VNIC's bridge say.
+    /// According to the networks on a VNIC's bridge.
     pub(crate) fn on_bridge(networks: &[Network], vnic: &Vnic) -> Self {
         let mut here = networks.iter().filter(|network| network.bridge == vnic.bridge);
         let secured = here.clone().all(|network| network.secured);
@@ -54,7 +54,7 @@ pub(crate) fn routed6(network: &Network) -> impl Iterator<Item = Subnet> {
     network.subnets.iter().map(|subnet| subnet.subnet).filter(move |subnet| routed && subnet.network().is_ipv6())
 }
 
-/// What the host knows of a network that has that uplink: its subnets, whose addresses other machines may have too, and
+/// The host's elements of a network with that uplink: its subnets, whose addresses other machines may have too, and
 /// those that leave with their own addresses.
 pub(crate) fn host_elements(network: &Network, uplink: &LinkName) -> Vec<Element> {
     if network.egress != Egress::Nat {

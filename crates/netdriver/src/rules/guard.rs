@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::kernel::element::Element;
 
-/// The chains and sets, as they stand in `tables`.
+/// The chains and sets, as in `tables`.
 pub(crate) fn filter(tables: &str) -> String {
     let blocks = blocks(tables);
     let mut kept: BTreeSet<_> =

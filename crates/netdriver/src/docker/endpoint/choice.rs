@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which VNIC an endpoint gets: the launcher's that is meant, or a new one of Docker's own; and who has it already.
+//! Which VNIC an endpoint gets, an existing one of a launcher or a new one of Docker's own, and conflicts with others.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::docker::pairing;
 use crate::rules::Restrictions;
 use crate::{claims, names};
 
-/// What is asked for.
+/// The endpoint that Docker requests.
 #[derive(Clone)]
 pub(super) struct EndpointRequest {
     pub(super) id: EndpointId,
@@ -23,11 +23,11 @@ pub(super) struct EndpointRequest {
     pub(super) options: EndpointOptions,
 }
 
-/// What the store says to it.
+/// What becomes of it.
 pub(super) enum Outcome {
     /// Recorded.
     Recorded(Box<Recorded>),
-    /// Another endpoint is recorded with something that is asked for. Whether it still lives, the kernel knows.
+    /// Another endpoint has a part of what is requested. The kernel shows whether its container still exists.
     Occupied(Endpoint, Box<Vnic>, Conflict),
 }
 

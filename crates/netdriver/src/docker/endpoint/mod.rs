@@ -77,7 +77,7 @@ impl Driver {
         Err(rolled_back(error, self.detach(request.id.clone()).map(drop)))
     }
 
-    /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC are there, or made again by `Join`.
+    /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC exist, or `Join` creates them.
     fn make_links(&self, recorded: &Recorded) -> Result<()> {
         let vnic = &recorded.vnic;
         let _lock = self.fabric.lock(vnic.namespace.as_deref());
@@ -88,15 +88,15 @@ impl Driver {
         }
     }
 
-    /// Detaches an endpoint whose container is gone: dockerd was killed and never sent `DeleteEndpoint`.
+    /// Detaches an endpoint whose container no longer exists: dockerd was killed and never sent `DeleteEndpoint`.
     fn supersede(&self, endpoint: Endpoint, vnic: &Vnic, conflict: Conflict) -> Result<()> {
         let what = match (conflict, endpoint.address.or(endpoint.address6)) {
             (Conflict::Mac, _) => format!("MAC address {} of VNIC {}", vnic.mac, vnic.id),
             (Conflict::VnicOrAddress, Some(address)) => format!("VNIC {} with address {address}", vnic.id),
             (Conflict::VnicOrAddress, None) => format!("VNIC {}", vnic.id),
         };
-        // An address is granted once, so its former container is gone; but two containers may ask for one MAC address at
-        // the same moment, and the first is about to join.
+        // An address is granted once, so its former container no longer exists; but two containers may request one MAC
+        // address at the same moment, and the first is about to join.
         let stale = match self.fabric.kernel.locate(&fabric::veth(vnic))? {
             LinkLocation::Container => false,
             LinkLocation::Host(_) => conflict != Conflict::Mac || !self.store.read(|tx| is_joining(tx, &endpoint))?,
@@ -108,10 +108,9 @@ impl Driver {
         self.detach_same(endpoint)
     }
 
-    /// `NetworkDriver.DeleteEndpoint`: forgets the endpoint. A launcher's VNIC stays; Docker's own goes.
+    /// `NetworkDriver.DeleteEndpoint`: deletes the endpoint, with its VNIC unless that is a launcher's.
     ///
-    /// # Errors
-    /// The disk's. An unknown endpoint is none.
+    /// An unknown endpoint is no error.
     pub fn delete_endpoint(&self, request: EndpointRef) -> Result<Empty> {
         let id = request.endpoint_id;
         if !self.detach(id.clone())? {
@@ -121,9 +120,6 @@ impl Driver {
     }
 
     /// `NetworkDriver.EndpointOperInfo`: what is recorded, for `docker network inspect -v` and logs.
-    ///
-    /// # Errors
-    /// An unknown endpoint.
     pub fn endpoint_oper_info(&self, request: EndpointRef) -> Result<EndpointInfo> {
         let (_, vnic) = self.store.read(|tx| lookup(tx, &request.endpoint_id))?;
         let mut info = EndpointInfo::default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a new network is refused for: subnets that overlap, routes that lead nowhere.
+//! Why a new network is refused: overlapping subnets, routes without a reachable next hop.
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::network::IpamData;
@@ -25,7 +25,7 @@ pub(super) fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) 
     Ok(())
 }
 
-/// The host leads an IPv6 subnet with addresses of its own to one namespace.
+/// The host routes an IPv6 subnet (`egress6=route`) to one namespace.
 pub(super) fn refuse_routed_twice(tx: &Tx<'_>, network: &Network, subnets: &[Subnet]) -> Result<()> {
     if network.egress != Egress::Nat || network.egress6 != Egress6::Route {
         return Ok(());

@@ -27,7 +27,7 @@ const IPV6_MTU: u32 = 1280;
 struct NetworkRequest {
     id: NetworkId,
     options: NetworkOptions,
-    /// What the request said, to know it again.
+    /// The request's content, to recognize a repeated one.
     fingerprint: String,
     subnets: Vec<(IpamData, NetworkSubnet)>,
 }
@@ -73,8 +73,8 @@ impl Driver {
     /// `NetworkDriver.CreateNetwork`: records the network, then makes its namespace, bridge and gateway.
     ///
     /// # Errors
-    /// Options that make no sense; an id that another network has; a subnet that overlaps another one of the tenant;
-    /// a tenant that only one of the two drivers was told.
+    /// Invalid options; the ID of another network; a subnet that overlaps another one of the tenant; a tenant that was
+    /// passed to only one of the two drivers.
     pub fn create_network(&self, call: CreateNetwork) -> Result<Empty> {
         let request = NetworkRequest::parse(&call)?;
         self.fabric.lost.refuse()?;
@@ -109,11 +109,10 @@ impl Driver {
         }
     }
 
-    /// `NetworkDriver.DeleteNetwork`: forgets the network; its bridge goes unless it is not ours or still carries
+    /// `NetworkDriver.DeleteNetwork`: deletes the network, and its bridge unless it is one of the host or still has
     /// another network or a VNIC.
     ///
-    /// # Errors
-    /// The disk's or kernel's. An unknown network is none, and one with endpoints neither: Docker has forgotten it.
+    /// An unknown network is no error, and one with endpoints neither: Docker no longer has it.
     pub fn delete_network(&self, request: NetworkRef) -> Result<Empty> {
         let id = request.network_id;
         let Some(network) = self.store.read(|tx| tx.network(&id))? else {

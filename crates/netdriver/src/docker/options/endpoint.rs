@@ -10,7 +10,7 @@ use ciao_common::types::{InstanceId, Rate, VnicId, parse_address};
 use super::{parsed, refuse_unknown};
 use crate::claims::check_address;
 
-/// The options of an endpoint that ciao-net knows.
+/// The options of an endpoint of ciao-net.
 const KNOWN: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
 
 /// The options of an endpoint.
@@ -20,9 +20,9 @@ pub struct EndpointOptions {
     pub instance: Option<InstanceId>,
     /// `vnic`: the launcher's VNIC.
     pub vnic: Option<VnicId>,
-    /// `allowed_addresses`: further addresses that the container may send with, such as a virtual IP.
+    /// `allowed_addresses`: additional source addresses, such as a virtual IP.
     pub allowed_addresses: Vec<IpAddr>,
-    /// `rate`: how fast it may be, each way, such as `100mbit`.
+    /// `rate`: rate limit per direction, such as `100mbit`.
     pub rate: Option<Rate>,
 }
 
@@ -30,7 +30,7 @@ impl EndpointOptions {
     /// Reads `CreateEndpoint`'s options, the engine's own keys passed over.
     ///
     /// # Errors
-    /// An unknown option; a value that is no name.
+    /// An unknown option; an invalid value.
     pub fn parse(options: &Options) -> Result<Self> {
         let texts = options.texts();
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));

@@ -13,7 +13,7 @@ use ciao_common::types::{LinkName, Mtu, Subnet, TenantId, parse_address};
 use super::{parsed, refuse_unknown};
 use crate::names;
 
-/// The options of a network that ciao-net knows.
+/// The options of a network of ciao-net.
 const KNOWN: [&str; 14] = [
     "tenant",
     "bridge",
@@ -34,13 +34,13 @@ const KNOWN: [&str; 14] = [
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkOptions {
-    /// `tenant`: whose namespace. None: the network's own, unless a launcher's VNICs say whose it is.
+    /// `tenant`. None: a namespace of the network's own, unless a launcher's VNICs determine the tenant.
     pub tenant: Option<TenantId>,
     /// `bridge`, or `host_bridge`: its name. None: one made up.
     pub bridge: Option<LinkName>,
-    /// `host_bridge`: it is one of the host's own, where nothing of ciao's restricts containers.
+    /// `host_bridge`: a bridge of the host, without isolation and anti-spoofing.
     pub on_host: bool,
-    /// `cnci`: the concentrator, which answers the gateway's address.
+    /// `cnci`: the concentrator, which is the default gateway.
     pub cnci: Option<IpAddr>,
     /// `vnics=auto|required`.
     pub vnics: VnicPolicy,
@@ -50,13 +50,13 @@ pub struct NetworkOptions {
     pub egress6: Egress6,
     /// `egress_allow=CIDR,…`: what is reached in spite of `serve --egress-deny`, if `egress` is `nat`.
     pub egress_allow: Vec<Subnet>,
-    /// `dst_prefix`: how the container's interface is called, before its number.
+    /// `dst_prefix`: name of the container's interface, before its number.
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
     pub routes: Vec<Route>,
     /// `vni`: its identifier in the tunnels between hosts. None: it is on one host.
     pub vni: Option<u32>,
-    /// `port_security=on|off`: whether containers may send with their own addresses only.
+    /// `port_security=on|off`: anti-spoofing.
     pub port_security: bool,
     /// `icc=true|false`: whether its containers reach each other.
     pub icc: bool,
@@ -70,7 +70,7 @@ impl NetworkOptions {
     /// Reads `CreateNetwork`'s options.
     ///
     /// # Errors
-    /// An unknown option, named with the known ones; a value that makes no sense.
+    /// An unknown option, with a list of the known ones; an invalid value.
     pub fn parse(options: &Options) -> Result<Self> {
         let empty = options.empty_generic();
         ensure!(empty.is_empty(), "--opt {}= is empty: give a value, or omit the option", empty.join("=, --opt "));
@@ -78,9 +78,6 @@ impl NetworkOptions {
     }
 
     /// Reads the user's options alone, as `AllocateNetwork` has them.
-    ///
-    /// # Errors
-    /// As [`Self::parse`].
     pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
         refuse_unknown(user.keys(), &KNOWN, "--opt")?;
         let value = |key: &str| user.get(key).map(String::as_str).filter(|text| !text.is_empty());
@@ -137,10 +134,10 @@ impl NetworkOptions {
         Ok(())
     }
 
-    /// Who answers the gateway's address, on a bridge that is ours or not.
+    /// What acts as the default gateway, on a bridge of ciao-net or of the host.
     ///
     /// # Errors
-    /// `egress=nat` on a bridge that is not ours, whose addresses are not to be changed.
+    /// `egress=nat` on a bridge of the host, whose addresses ciao-net does not change.
     pub fn egress(&self, bridge_is_ours: bool) -> Result<Egress> {
         match self.egress {
             Some(Egress::Nat) if !bridge_is_ours => bail!(
@@ -161,7 +158,7 @@ fn parse_vni(text: &str) -> Result<u32> {
     vni.with_context(|| format!("--opt vni={text}: give a number from 1 to 16777215, the same on every host"))
 }
 
-/// On, unless it is said to be off.
+/// On by default.
 fn switch(text: Option<&str>, key: &str) -> Result<bool> {
     match text {
         None | Some("on" | "true") => Ok(true),

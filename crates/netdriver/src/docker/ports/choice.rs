@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which ports of the host an endpoint gets: free ones among those that are asked for, held from then on.
+//! Which ports of the host an endpoint gets: free ones among those that are requested, held from then on.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,9 +26,6 @@ pub(crate) struct Publishing<'a> {
 
 impl<'a> Publishing<'a> {
     /// None yet, of an endpoint on a network.
-    ///
-    /// # Errors
-    /// The disk's; a network on a bridge of the host.
     pub(crate) fn of(driver: &'a Driver, network: &'a Network, endpoint: &'a Endpoint) -> Result<Self> {
         let namespace = network.namespace.as_deref();
         let namespace = namespace.context("the network is on a bridge of the host")?;
@@ -43,7 +40,7 @@ impl<'a> Publishing<'a> {
     /// first free number of a range, or any.
     ///
     /// # Errors
-    /// All are taken; an address that the host or the container has not.
+    /// All are in use; an address that is not one of the host or the container.
     pub(crate) fn take(&mut self, binding: &PortBinding) -> Result<()> {
         let places = self.places(binding)?;
         let Some(first) = places.first() else {
@@ -99,7 +96,7 @@ impl<'a> Publishing<'a> {
         Ok(places)
     }
 
-    /// Takes one port, away from a container that is gone if need be; answers its number, `None` if somebody has it.
+    /// Takes one port, if need be from a container that no longer exists. Returns its number; `None`: it is in use.
     fn take_one(&mut self, port: Port) -> Result<Option<u16>> {
         loop {
             let clash = self.clash(&port).map(|other| other.endpoint.clone());
@@ -131,7 +128,7 @@ impl<'a> Publishing<'a> {
         self.driver.store.read(|tx| tx.port_at(port.protocol, port.host_address, port.host_port))
     }
 
-    /// Where a port is taken and by whom, as the end of a sentence.
+    /// Where a port is in use, and what uses it, as the end of a sentence.
     fn holder(&self, first: &Port, places: &[Port], number: u16) -> Result<String> {
         for place in places {
             let port = Port { host_port: number, ..place.clone() };

@@ -22,7 +22,7 @@ impl Driver {
     /// `NetworkDriver.ProgramExternalConnectivity`: publishes an endpoint's ports. Published already: nothing to do.
     ///
     /// # Errors
-    /// A port that somebody has; a network without a way out. Then none is published.
+    /// A port in use; a network without egress. Then no port is published.
     pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
         let bindings = bindings(&request.options)?;
         if bindings.is_empty() {
@@ -47,11 +47,8 @@ impl Driver {
         Ok(Empty {})
     }
 
-    /// Refuses ports of an endpoint on a network without any way out, before anything is made: the engine would not ask
+    /// Refuses ports of an endpoint on a network without egress, before anything is created: the engine would not request
     /// to publish them. An `--internal` network's endpoints come here without ports, whatever the container has.
-    ///
-    /// # Errors
-    /// The network is one, and there are ports.
     pub(crate) fn refuse_ports_without_egress(&self, network: &NetworkId, options: &Options) -> Result<()> {
         let bindings = bindings(options)?;
         let Some(first) = bindings.first() else { return Ok(()) };
@@ -84,9 +81,6 @@ impl Driver {
     }
 
     /// `NetworkDriver.RevokeExternalConnectivity`: takes an endpoint's ports back. None: nothing to do.
-    ///
-    /// # Errors
-    /// The disk's or the firewall's.
     pub fn revoke_external_connectivity(&self, request: EndpointRef) -> Result<Empty> {
         let _lock = self.fabric.ports.lock(&request.endpoint_id);
         let ports = self.store.read(|tx| tx.ports_of(&request.endpoint_id))?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether records and a kernel in memory agree: nothing stands without a record, nothing recorded is missing. For tests.
+//! Whether records and a kernel in memory agree: nothing exists without a record, nothing recorded is missing. For tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,9 +13,6 @@ use crate::kernel::{FirewallOpening, Namespace};
 use crate::names;
 
 /// Where records and kernel differ: a sentence each.
-///
-/// # Errors
-/// The disk's.
 pub fn differences(store: &Store, state: &State) -> Result<Vec<String>> {
     let records = store.read(Records::read)?;
     let mut differences = Differences::default();

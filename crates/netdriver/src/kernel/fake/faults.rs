@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How the double fails when it is told to, and what it looks for after each change: nothing is up without its rules.
+//! How the double fails on request, and what it checks after each change: nothing is up without its rules.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};

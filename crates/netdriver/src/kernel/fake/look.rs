@@ -26,7 +26,7 @@ impl Inspection for Fake {
     }
 }
 
-/// Nothing is reported: a test says itself what is to be looked at.
+/// Nothing is reported: a test calls what it tests.
 struct Silence;
 
 impl Watch for Silence {

@@ -27,20 +27,20 @@ pub use state::{FakeLink, State};
 pub struct Fake {
     state: Mutex<State>,
     faults: Faults,
-    /// How often somebody else changed something.
+    /// How often something else changed something.
     foreign: AtomicU32,
     /// How often rules were changed here, by namespace.
     generations: Mutex<BTreeMap<Namespace, u32>>,
 }
 
 impl Fake {
-    /// What stands now.
+    /// What exists now.
     #[must_use]
     pub fn state(&self) -> State {
         self.lock().clone()
     }
 
-    /// Changes what stands, as somebody else than ciao would.
+    /// Changes the state, as something other than ciao would.
     pub fn change(&self, change: impl FnOnce(&mut State)) {
         self.foreign.fetch_add(1, Ordering::Relaxed);
         change(&mut self.lock());
@@ -61,7 +61,7 @@ impl Fake {
         self.faults.panic_in(thread);
     }
 
-    /// Whether a failure that was asked for did not come yet.
+    /// Whether a requested failure is still to come.
     #[must_use]
     pub fn is_failure_pending(&self) -> bool {
         self.faults.is_pending()

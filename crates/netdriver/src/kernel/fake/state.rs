@@ -9,7 +9,7 @@ use ciao_common::types::{LinkName, MacAddr, Subnet};
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{FirewallOpening, Namespace, UplinkPair, Veth};
 
-/// What stands in a namespace under a name.
+/// A link of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FakeLink {
     /// A bridge with its gateway addresses.
@@ -26,14 +26,14 @@ pub enum FakeLink {
     Other,
 }
 
-/// All that stands.
+/// All that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// By namespace and name.
     pub links: BTreeMap<(Namespace, LinkName), FakeLink>,
     /// Those of ciao.
     pub namespaces: BTreeSet<String>,
-    /// Where ciao's rules stand, and the elements in their sets, as lines of nft's language that add them.
+    /// Where ciao's rules are, and the elements in their sets, as lines of nft's language that add them.
     pub rules: BTreeMap<Namespace, BTreeSet<String>>,
     /// What the host's firewall accepts.
     pub openings: BTreeSet<FirewallOpening>,

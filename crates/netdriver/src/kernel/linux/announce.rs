@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Announcements of who has an address: ARP for IPv4 (RFC 5227, 3), an unsolicited neighbour advertisement for IPv6
+//! Announcements of an address's MAC address: ARP for IPv4 (RFC 5227, 3), an unsolicited neighbour advertisement for IPv6
 //! (RFC 4861, 7.2.6). Neighbours that remember another MAC address for it take the new one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

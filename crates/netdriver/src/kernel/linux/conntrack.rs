@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tracked connections, removed when what they were tracked for is gone (ctnetlink).
+//! Tracked connections, removed when what they were tracked for is deleted (ctnetlink).
 //!
 //! A published port's address translation is decided at a flow's first datagram and kept as long as datagrams come. So
-//! when a port is published or withdrawn, the flows to it are removed, and the next datagram is decided anew.
+//! when a port is published or withdrawn, the flows to it are removed, and the next datagram begins a new one.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Forwarding on the host: what must be so before it is switched on, and is put back when ciao-net is uninstalled.
+//! Forwarding on the host: what must be set before it is enabled, and is restored when ciao-net is uninstalled.
 //!
 //! A host that forwards is a router between all its networks unless its firewall closes it. dockerd sets FORWARD's policy
 //! to DROP when it switches forwarding on, and only then: whoever is first decides, and ciao-net starts before dockerd.
@@ -76,7 +76,7 @@ fn ignoring_links() -> Result<Vec<HostChange>> {
     };
     let links = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut changes = Vec::new();
-    // `all` stands for no link.
+    // `all` is not a link.
     for link in links.filter(|link| link != "all" && !link.parse().is_ok_and(|link| names::is_ours(&link))) {
         let setting = HostSetting::Sysctl(format!("net/ipv6/conf/{link}/accept_ra"));
         if let Some(before) = read(&setting)?.filter(|value| value == "1") {
@@ -86,7 +86,7 @@ fn ignoring_links() -> Result<Vec<HostChange>> {
     Ok(changes)
 }
 
-/// The value of a setting; `None` if it is not there, as of a link that is gone.
+/// The value of a setting; `None` if it does not exist, as of a deleted link.
 fn read(setting: &HostSetting) -> Result<Option<String>> {
     match setting {
         HostSetting::ForwardPolicy(family) => firewall::policy(*family).map(Some),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All that stands in a namespace, in a few lists.
+//! The state of a namespace, in a few lists.
 
 use std::collections::BTreeMap;
 use std::fs;

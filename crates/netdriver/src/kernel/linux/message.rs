@@ -95,26 +95,26 @@ pub(super) fn get_all() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(LinkMessage::default())
 }
 
-/// A link goes, and its peer with it.
+/// Deletes a link and its peer.
 pub(super) fn delete(name: &LinkName) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelLink(named(name))
 }
 
-/// All links of a group go.
+/// Deletes all links of a group.
 pub(super) fn delete_group(group: u32) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();
     link.attributes.push(LinkAttribute::Group(group));
     RouteNetlinkMessage::DelLink(link)
 }
 
-/// A link joins a group.
+/// Moves a link into a group.
 pub(super) fn set_group(name: &LinkName, group: u32) -> RouteNetlinkMessage {
     let mut link = named(name);
     link.attributes.push(LinkAttribute::Group(group));
     RouteNetlinkMessage::SetLink(link)
 }
 
-/// A link becomes a port of a bridge, and is up.
+/// Makes a link a port of a bridge, and sets it up.
 pub(super) fn set_controller(name: &LinkName, bridge: u32) -> RouteNetlinkMessage {
     let mut link = named(name);
     up(&mut link);
@@ -122,14 +122,14 @@ pub(super) fn set_controller(name: &LinkName, bridge: u32) -> RouteNetlinkMessag
     RouteNetlinkMessage::SetLink(link)
 }
 
-/// A link goes down.
+/// Sets a link down.
 pub(super) fn set_down(name: &LinkName) -> RouteNetlinkMessage {
     let mut link = named(name);
     link.header.change_mask = LinkFlags::Up;
     RouteNetlinkMessage::SetLink(link)
 }
 
-/// A link goes up.
+/// Sets a link up.
 pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -137,7 +137,7 @@ pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(link)
 }
 
-/// A link gets an alias.
+/// Sets the alias of a link.
 pub(super) fn set_alias(index: u32, alias: &str) -> RouteNetlinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
@@ -168,8 +168,8 @@ fn bridge_settings() -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Bridge),
         LinkInfo::Data(InfoData::Bridge(vec![
-            // Members of groups are learned too, and a few thousand reports would end it for good: multicast goes to
-            // every port, as broadcast does.
+            // Members of groups are learned too, and a few thousand reports would disable snooping for good: multicast is
+            // flooded to every port, as broadcast is.
             InfoBridge::MulticastSnooping(false),
             // By ports that learn (Linux 6.7; older kernels pass over it).
             InfoBridge::FdbMaxLearned(MOST_LEARNED),

@@ -46,9 +46,6 @@ pub struct Linux {
 
 impl Linux {
     /// The kernel, seen from the process's network namespace, which is the host's.
-    ///
-    /// # Errors
-    /// `/proc` is not mounted.
     pub fn new() -> Result<Self> {
         Ok(Self {
             host: namespace::of_host()?,

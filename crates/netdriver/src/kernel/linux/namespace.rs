@@ -95,7 +95,7 @@ pub(super) fn create(name: &str) -> Result<()> {
     made
 }
 
-/// Removes a namespace's name; it goes with all its links when no process is in it.
+/// Removes a namespace's name; the kernel deletes it with all its links when no process is in it.
 pub(super) fn delete(name: &str) -> Result<()> {
     let path = path(name);
     match umount2(&path, MntFlags::MNT_DETACH) {

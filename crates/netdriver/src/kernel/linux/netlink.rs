@@ -22,8 +22,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
-/// The kernel answers in microseconds, unless its RTNL lock is held (deleting a link takes some 20 ms of it) or somebody
-/// else changes rules now.
+/// The kernel answers in microseconds, unless its RTNL lock is held (deleting a link takes some 20 ms of it) or
+/// something else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The messages of one of netlink's families.

@@ -37,7 +37,7 @@ pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
     configured
 }
 
-/// Makes the host end of a VNIC a port of its bridge again; one of them gone: nothing to do.
+/// Makes the host end of a VNIC a port of its bridge again. One of them missing: nothing to do.
 pub(super) fn attach(veth: &Veth) -> Result<()> {
     let mut netlink = Netlink::open()?;
     let Some(bridge) = index(&veth.bridge) else { return Ok(()) };
@@ -47,7 +47,7 @@ pub(super) fn attach(veth: &Veth) -> Result<()> {
     if attached { configure(&mut netlink, veth, bridge) } else { Ok(()) }
 }
 
-/// Writes what the bridge knows of a VNIC. Bridges of the host are not ciao-net's to configure.
+/// Writes a VNIC's settings and static entries. Bridges of the host are not ciao-net's to configure.
 fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     if veth.namespace == Namespace::Host {
         return Ok(());

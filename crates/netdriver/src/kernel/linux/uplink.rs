@@ -43,7 +43,7 @@ impl Uplinks for Linux {
         // A tenant is no router of the host's, and has IPv6 where the host's own links have none.
         set("ipv6", &uplink.host_link, "accept_ra", "0")?;
         set("ipv6", &uplink.host_link, "disable_ipv6", "0")?;
-        // IPv4 goes on in a kernel without IPv6.
+        // A kernel without IPv6 has IPv4 alone.
         let pairs: Vec<_> =
             uplink.pairs.iter().copied().filter(|pair| pair.network().is_ipv4() || has_ipv6()).collect();
         configure(&mut host, &uplink.host_link, &pairs, |pair| ends(pair).0)?;

@@ -27,7 +27,7 @@ use crate::kernel::state::{Changes, Watch};
 const ROUTE_GROUPS: [u32; 10] = [1, 3, 5, 7, 9, 11, 24, 25, 28, 32];
 /// `NFNLGRP_NFTABLES` of linux/netfilter/nfnetlink.h.
 const NFTABLES_GROUP: u32 = 7;
-/// Bytes of reports that may wait; what does not fit is lost, and the kernel says so.
+/// Bytes of reports that may wait; what does not fit is lost, and the kernel reports that.
 const BACKLOG: usize = 1 << 20;
 /// A report is smaller than NLMSG_GOODSIZE, which grows with the page size.
 const DATAGRAM: usize = 64 << 10;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! firewalld, where it runs. Its own table rejects what no zone of its lets pass, whatever other tables say, so the
-//! tenants' uplinks go into its zone `trusted`, as dockerd puts its bridges into a zone of its own; ciao's table says what
-//! of it may. It is asked over D-Bus, as it wants, and again after each reload of it.
+//! firewalld, where it runs. Its own table rejects what none of its zones accepts, whatever other tables do, so the
+//! tenants' uplinks go into its zone `trusted`, as dockerd puts its bridges into a zone of its own; ciao's table
+//! filters it. It is configured over D-Bus, again after each reload.
 
 use std::process::{Command, Output};
 

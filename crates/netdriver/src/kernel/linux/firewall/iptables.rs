@@ -118,7 +118,7 @@ fn restore(family: Family, script: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("run {command}"))?;
-    // When it ends early its own words say why.
+    // When it ends early, its own error is the cause.
     let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     let output = child.wait_with_output().with_context(|| format!("wait for {command}"))?;
     ensure!(output.status.success(), "{command}: {}", words(&output));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The host's own firewall, as far as it stands in the way: a chain of ciao's, `CIAO-FORWARD`, that the host's FORWARD
+//! What ciao needs of the host's own firewall: a chain of its own, `CIAO-FORWARD`, that the host's FORWARD
 //! chain jumps to last.
 //!
 //! dockerd sets FORWARD's policy to DROP, and `bridge-nf-call-iptables` sends bridged frames through it: two containers
 //! on an existing bridge of the host would not reach each other, and tenants' uplinks would lead nowhere. Only the table
 //! of whoever drops can accept, so these few rules go into it: by `iptables`, or by nft where there is none. They come
-//! after DOCKER-USER, Docker's own rules and every rule of the administrator's, whose word is the last: a final REJECT in
+//! after DOCKER-USER, Docker's own rules and every rule of the administrator's, which have precedence: a final REJECT in
 //! FORWARD holds for tenants too.
 
 mod chain;
@@ -34,9 +34,9 @@ impl Firewall for Linux {
     }
 }
 
-/// Lets `openings` pass, in last place, and nothing else of ciao's. Where somebody took ciao's chain away, with a reload of
-/// a firewall as a rule, families of `drop` get their policy DROP again; they keep the chain, to show that. Answers the
-/// host's rule that tenants' traffic meets first and never passes.
+/// Accepts `openings`, in last place, and nothing else of ciao's. Where ciao's chain was removed, usually by a reload of
+/// a firewall, families of `drop` get their policy DROP again; they keep the chain, to show that. Returns the
+/// first rule of the host that drops tenants' traffic.
 fn open(openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>> {
     openings.iter().try_for_each(check_name)?;
     let mut final_rule = None;
@@ -62,7 +62,7 @@ fn open(openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<
     Ok(final_rule)
 }
 
-/// Some letters of a bridge's name stand for others in a rule.
+/// Some characters of a bridge's name are wildcards in a rule.
 fn check_name(opening: &FirewallOpening) -> Result<()> {
     let FirewallOpening::Bridge(bridge) = opening else { return Ok(()) };
     let plain = bridge.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-@:".contains(&byte));

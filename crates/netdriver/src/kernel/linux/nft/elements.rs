@@ -86,7 +86,7 @@ pub(super) fn generation(socket: &mut Netlink<NetfilterMessage>) -> Result<u32> 
 /// Key and value of an element, as the kernel holds them. A range is known by its first address: no two overlap.
 pub(super) type Content = (Vec<u8>, Vec<u8>);
 
-/// What the kernel has for an element that stands.
+/// What the kernel has for an element.
 pub(super) fn content(element: &Element) -> Content {
     (bytes_of(&element.key, End::First), bytes_of(&element.value, End::First))
 }

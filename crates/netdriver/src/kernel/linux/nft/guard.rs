@@ -2,9 +2,9 @@
 //! A second copy of the host's filter, in a table that `nft flush ruleset` passes over.
 //!
 //! A table with the flag `owner` (Linux 5.12) is changed and removed by the netlink socket that made it and by nobody else,
-//! and goes when that socket is closed. Here that is an nft that waits for commands as long as this process lives. The
-//! filter itself stays in a table without owner, which outlives the daemon; the copy closes the time between somebody's
-//! flush and the moment when that table is restored.
+//! and deleted when that socket is closed. Here that is an nft that waits for commands as long as this process lives. The
+//! filter itself stays in a table without owner, which outlives the daemon; the copy covers the time between a flush
+//! and the moment when that table is restored.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::element::{Change, Element};
 
-/// nft answers in milliseconds, unless somebody else changes rules now.
+/// nft answers in milliseconds, unless something else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A listing of this table, which is never there, is refused: then all commands before it were read.
 const END: &str = "list table inet ciao_guard_end";
@@ -36,13 +36,13 @@ impl Guard {
         }
         let result = owner.as_mut().map_or(Ok(()), |owner| owner.run(&line(filter, elements)));
         if result.is_err() {
-            // What it holds is unknown: the next one begins anew.
+            // What it holds is unknown: the next call starts another nft.
             *owner = None;
         }
         result
     }
 
-    /// Whether the copy stands.
+    /// Whether the copy exists.
     pub(super) fn stands(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().is_some_and(Owner::lives)
     }

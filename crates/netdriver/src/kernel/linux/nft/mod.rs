@@ -48,7 +48,7 @@ impl Rules for Linux {
     fn load_rules(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<u32>> {
         let mut socket = self.within(namespace.name(), netfilter)?;
         let before = elements::generation(&mut socket)?;
-        // A name that nft's language cannot express goes in a message.
+        // A name that nft's language cannot express is sent by netlink.
         let (plain, odd): (Vec<_>, Vec<_>) = ruleset.elements.iter().cloned().partition(Element::is_plain);
         self.run_nft(namespace, &(ruleset.tables.clone() + &element::script(&plain, Change::Add)))?;
         let mut changes = 1;
