@@ -94,7 +94,7 @@ fn a_network_is_made_at_once_beside_what_the_host_routes() {
 }
 
 #[test]
-fn what_is_gone_after_a_reboot_is_made_again() {
+fn what_a_reboot_removed_is_created_again() {
     let host = own("reboot");
     let vnic = "--tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.7 --mac 02:00:0a:05:00:07";
     host.sh(&format!("ciao-net launch --name web --restart always {vnic} {} sh -c '{}'", LIVE[0], LIVE[3])).unwrap();

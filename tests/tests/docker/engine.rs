@@ -62,7 +62,7 @@ fn containers_come_back_with_their_addresses_when_dockerd_was_killed() {
 }
 
 #[test]
-fn what_a_killed_dockerd_never_released_goes_with_its_network() {
+fn what_a_killed_dockerd_never_released_is_released_with_its_network() {
     let host = shared();
     populate(&host);
     host.dockerd().kill().unwrap();

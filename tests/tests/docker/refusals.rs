@@ -29,7 +29,7 @@ fn settles(host: &Host, before: &str, after: &str) {
 }
 
 #[test]
-fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
+fn an_invalid_network_is_refused_with_a_reason() {
     let host = shared();
     for (options, words) in [
         ("-o brigde=br1", &["unknown option", "brigde", "options of ciao-net are tenant, bridge"][..]),
@@ -73,7 +73,7 @@ fn a_network_that_makes_no_sense_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_container_that_makes_no_sense_is_refused_with_a_reason() {
+fn an_invalid_container_is_refused_with_a_reason() {
     let host = shared();
     host.sh(&format!("{VNIC} --mac 02:00:0a:05:00:07")).unwrap();
     let bridge = sql(&host, "SELECT bridge FROM vnic");
@@ -106,7 +106,7 @@ fn a_container_that_makes_no_sense_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_vnic_that_makes_no_sense_is_refused_with_a_reason() {
+fn an_invalid_vnic_is_refused_with_a_reason() {
     let host = shared();
     for (command, words) in [
         (&*format!("{VNIC} --mac 02:00:0a:05:00:07 --gateway 10.6.0.1"), &["gateway 10.6.0.1 is outside"][..]),

@@ -95,7 +95,7 @@ fn what_was_switched_is_recorded_shown_and_put_back() {
 }
 
 #[test]
-fn settings_that_somebody_else_needs_by_then_are_left() {
+fn settings_that_others_need_are_left() {
     let scene = open("needed");
     let host = &scene.host;
     scene.publish("red", "");

@@ -9,7 +9,7 @@ use crate::scene::{SUBNETS, open, sql};
 const CREATE: &str = "ciao-net vnic create --tenant red --instance";
 
 #[test]
-fn a_host_bridges_rule_goes_with_the_last_vnic_on_it() {
+fn a_host_bridge_s_rule_is_removed_with_its_last_vnic() {
     let scene = open("bridge");
     let host = &scene.host;
     host.sh("ip link add lan type bridge; ip link set lan up").unwrap();
@@ -29,7 +29,7 @@ fn a_host_bridges_rule_goes_with_the_last_vnic_on_it() {
 }
 
 #[test]
-fn reconcile_deletes_no_namespace_of_somebody_elses() {
+fn reconcile_deletes_no_foreign_namespace() {
     let scene = open("foreign");
     let host = &scene.host;
     host.sh("ip netns add ciao-theirs; ip netns exec ciao-theirs ip link add br0 type bridge; ip netns add ciao.other")
@@ -59,7 +59,7 @@ fn reconcile_deletes_no_namespace_of_somebody_elses() {
 }
 
 #[test]
-fn restore_names_what_stays_and_leaves_nothing_when_told_to() {
+fn restore_lists_what_stays_and_removes_everything_on_request() {
     let host = Host::builder().name("restore").engine(Engine::Machine).start().unwrap();
     host.sh("ip link add lan type bridge; ip link set lan up").unwrap();
     network(&host, "red", "red", SUBNETS).unwrap();

@@ -70,7 +70,7 @@ fn no_container_reaches_link_local_addresses_of_the_host() {
 }
 
 #[test]
-fn nobody_outside_reaches_a_port_that_is_published_at_localhost() {
+fn a_port_published_at_localhost_is_unreachable_from_outside() {
     let host = Host::builder().name("loopback").start().unwrap();
     let internet = Place::internet(&host).unwrap();
     network(&host, "app", "red", SUBNETS).unwrap();

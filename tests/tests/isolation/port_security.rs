@@ -144,7 +144,7 @@ fn a_virtual_address_moves_from_one_container_to_another() {
 }
 
 #[test]
-fn rules_that_somebody_deleted_in_a_tenants_namespace_come_back() {
+fn deleted_rules_of_a_tenant_s_namespace_are_restored() {
     let scene = Scene::open("deleted", "");
     for table in ["bridge ciao", "inet ciao"] {
         scene.host.ciao_net().kill().unwrap(); // which would restore it within a second

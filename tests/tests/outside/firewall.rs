@@ -81,7 +81,7 @@ fn beside_firewalld_tenants_get_out_and_are_reached() {
 }
 
 #[test]
-fn a_host_that_stands_still_has_its_rules_written_once() {
+fn an_idle_host_has_its_rules_written_once() {
     let (host, ..) = open("still");
     network(&host, "red", "red", SUBNETS).unwrap();
     let lan =

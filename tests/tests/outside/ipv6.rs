@@ -22,7 +22,7 @@ fn container(host: &Host, egress6: &str, number: u8) -> Place {
 }
 
 #[test]
-fn ipv6_leaves_as_the_network_says() {
+fn ipv6_egress_follows_the_network_s_option() {
     let (host, itself, internet) = open("six");
     serve_peer_address(&internet, WHO);
     println!("egress6  the internet sees");

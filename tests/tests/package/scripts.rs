@@ -53,7 +53,7 @@ fn a_group_with_members_outlives_a_purge() {
 }
 
 #[test]
-fn removing_says_what_a_launcher_still_has_and_purging_takes_it_away() {
+fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
     let host = host();
     let before = host.sh("ls /sys/class/net; nft list tables").unwrap();
     host.sh("dpkg -i /root/0.deb").unwrap();

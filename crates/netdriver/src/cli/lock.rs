@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_alone_many_share_and_nobody_waits_without_end() {
+    fn exclusive_and_shared_locks_exclude_each_other_and_waiting_ends() {
         let folder = tempfile::tempdir().unwrap();
         let open = || LaunchLock {
             patience: Duration::ZERO,

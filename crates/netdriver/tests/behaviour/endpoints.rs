@@ -83,7 +83,7 @@ fn a_vnic_of_another_bridge_address_or_mac_address_is_refused_with_both_values()
 }
 
 #[test]
-fn a_vnic_of_another_tenant_on_the_same_host_bridge_is_nobody_else_s() {
+fn a_vnic_on_a_host_bridge_belongs_to_its_tenant_alone() {
     let b = Bench::new();
     let lan = ("lan0".parse().unwrap(), ciao_netdriver::kernel::fake::FakeLink::Bridge([].into()));
     b.kernel.change(|state| drop(state.links.insert((ciao_netdriver::kernel::Namespace::Host, lan.0), lan.1)));
@@ -105,7 +105,7 @@ fn a_vnic_of_another_tenant_on_the_same_host_bridge_is_nobody_else_s() {
 }
 
 #[test]
-fn without_a_vnic_one_is_made_that_is_docker_s_and_goes_with_the_endpoint() {
+fn without_a_launcher_s_vnic_docker_s_own_is_created_and_deleted_with_the_endpoint() {
     let b = acme(&[]);
     let (rows, state) = (b.rows(), b.kernel.state());
     b.run("e1", "n1", "192.168.111.2/24", "");
@@ -129,7 +129,7 @@ fn an_automatic_mac_address_is_the_same_after_every_restart_and_differs_by_tenan
 }
 
 #[test]
-fn with_vnics_required_a_missing_vnic_is_an_error_that_says_how_to_make_it() {
+fn with_vnics_required_a_missing_vnic_is_an_error_with_the_command_to_create_it() {
     let b = acme(&[("vnics", "required")]);
     let error = refused(&b, &endpoint("e1", "n1", "192.168.111.2/24", ""));
     assert_eq!(

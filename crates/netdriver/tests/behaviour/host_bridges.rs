@@ -33,7 +33,7 @@ fn an_existing_bridge_of_the_host_is_used_and_left_alone() {
 }
 
 #[test]
-fn a_link_of_the_host_that_is_no_bridge_is_refused() {
+fn a_link_of_the_host_that_is_not_a_bridge_is_refused() {
     let b = Bench::new();
     b.kernel.change(|state| drop(state.links.insert((Namespace::Host, "eth0".parse().unwrap()), FakeLink::Other)));
     let rows = b.rows();
@@ -51,7 +51,7 @@ fn a_link_of_the_host_that_is_no_bridge_is_refused() {
 }
 
 #[test]
-fn a_bridge_of_the_host_that_has_the_name_is_not_used_unless_that_is_asked_for() {
+fn a_host_bridge_of_that_name_is_used_with_host_bridge_only() {
     let b = Bench::new();
     host_bridge(&b, "br1");
     b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "acme"), ("bridge", "br1")]));
@@ -71,7 +71,7 @@ fn a_bridge_of_the_host_that_has_the_name_is_not_used_unless_that_is_asked_for()
 }
 
 #[test]
-fn what_is_recorded_on_a_bridge_of_the_host_goes_on_there() {
+fn recorded_networks_stay_on_their_bridge_of_the_host() {
     let b = Bench::new();
     host_bridge(&b, "lan0");
     let mut request = vnic("acme", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02");

@@ -25,7 +25,7 @@ fn refused(b: &Bench, request: &Value, status: u16) -> String {
 }
 
 #[test]
-fn a_vnic_is_a_pair_of_links_and_says_which_network_to_create() {
+fn a_vnic_is_a_pair_of_links_and_its_reply_has_the_network_to_create() {
     let b = Bench::new();
     let (status, made) = b.make_vnic(&i1());
     assert_eq!(status, 201);
@@ -61,7 +61,7 @@ fn the_same_request_again_is_the_same_vnic_and_no_network_is_needed_once_it_is_t
 }
 
 #[test]
-fn a_vnic_whose_links_are_gone_is_made_again_by_the_same_request() {
+fn missing_links_of_a_vnic_are_created_by_the_same_request() {
     let b = Bench::new();
     let made = b.vnic(&i1());
     b.reboot();
@@ -82,7 +82,7 @@ fn another_instance_s_address_or_mac_address_is_refused_with_its_name() {
 }
 
 #[test]
-fn the_same_instance_with_another_wish_is_told_to_delete_first() {
+fn a_different_request_for_an_existing_instance_is_a_conflict() {
     let b = Bench::new();
     b.vnic(&i1());
     for (key, value) in [
@@ -236,7 +236,7 @@ fn a_deleted_vnic_leaves_nothing_and_again_is_a_success() {
 }
 
 #[test]
-fn the_last_vnic_of_a_subnet_says_that_its_network_can_be_removed() {
+fn deleting_the_last_vnic_of_a_subnet_reports_its_network_as_removable() {
     let b = Bench::new();
     let one = b.vnic(&i1());
     let two = b.vnic(&vnic("acme", "i2", SUBNET, "192.168.111.3", "02:00:00:00:00:03"));
@@ -265,7 +265,7 @@ fn a_vnic_that_a_running_container_has_is_deleted_by_force_only() {
 }
 
 #[test]
-fn a_reservation_survives_stop_and_goes_with_its_vnic() {
+fn a_reservation_survives_stop_and_is_released_with_its_vnic() {
     let b = Bench::new();
     let made = b.vnic(&i1());
     let pool = b.pool(SUBNET, "acme");

@@ -21,7 +21,7 @@ fn delete(b: &Bench, name: &str) {
 }
 
 #[test]
-fn the_capabilities_say_local_and_that_gateways_are_checked() {
+fn the_capabilities_are_local_scope_and_gateway_checks() {
     let (status, reply) = Bench::new().raw("GetCapabilities", b"");
     let expected = json!({ "Scope": "local", "ConnectivityScope": "local", "GwAllocChecker": true });
     assert_eq!((status, reply), (200, expected));
@@ -201,7 +201,7 @@ fn set_of_pool(b: &Bench, pool: &str) -> i64 {
 }
 
 #[test]
-fn two_networks_made_crosswise_are_set_right_by_the_first_endpoint() {
+fn two_networks_paired_crosswise_are_corrected_by_the_first_endpoint() {
     let b = Bench::new();
     let (first, second) = (b.pool(SUBNET, ""), b.pool(SUBNET, ""));
     b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[]));
@@ -217,7 +217,7 @@ fn two_networks_made_crosswise_are_set_right_by_the_first_endpoint() {
 }
 
 #[test]
-fn two_networks_made_crosswise_keep_a_lease_of_a_running_container_even_if_both_were_granted_before() {
+fn two_networks_paired_crosswise_keep_a_lease_of_a_running_container_even_if_both_were_granted_before() {
     let b = Bench::new();
     let (first, second) = (b.pool(SUBNET, ""), b.pool(SUBNET, ""));
     b.ok("CreateNetwork", &network_in("local", "n1", &[SUBNET], &[]));

@@ -209,7 +209,7 @@ fn a_port_that_cannot_be_published_is_refused() {
 }
 
 #[test]
-fn ports_go_with_their_endpoint_also_when_it_is_superseded_or_its_network_goes() {
+fn ports_are_released_with_their_endpoint_even_if_superseded_or_its_network_is_deleted() {
     let b = two();
     let port = free_port();
     let program = |on: &str, endpoint: &str| {

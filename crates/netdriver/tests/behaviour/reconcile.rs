@@ -45,7 +45,7 @@ fn nothing_is_done_where_all_is_well() {
 }
 
 #[test]
-fn after_a_reboot_networks_and_launchers_vnics_are_made_again_and_dead_endpoints_forgotten() {
+fn after_a_reboot_networks_and_launchers_vnics_are_created_and_stale_endpoints_removed() {
     let b = busy();
     let vnics: Vec<_> =
         ["red", "blue"].map(|tenant| vnic(tenant, "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02")).into();
@@ -110,7 +110,7 @@ fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_
 
 /// As above, but the engine still said that the endpoint is gone.
 #[test]
-fn a_launcher_s_vnic_is_made_again_whose_link_is_with_a_container_that_docker_does_not_know() {
+fn a_launcher_s_vnic_is_recreated_if_its_link_is_in_a_container_unknown_to_docker() {
     let b = busy();
     let ids = |name: &str| endpoint(name, "red", "", "")["EndpointID"].as_str().unwrap().to_owned();
     let all: Vec<String> = ["red1", "red2", "blue1", "blue2"].map(ids).to_vec();
@@ -132,7 +132,7 @@ fn a_launcher_s_vnic_is_made_again_whose_link_is_with_a_container_that_docker_do
 }
 
 #[test]
-fn a_dry_run_says_the_same_and_does_nothing() {
+fn a_dry_run_lists_the_same_repairs_and_makes_none() {
     let b = busy();
     b.reboot();
     b.age_endpoints();
@@ -170,7 +170,7 @@ fn links_and_namespaces_of_ours_without_record_go_and_others_stay() {
 }
 
 #[test]
-fn a_namespace_with_containers_that_no_record_stands_for_is_left_alone() {
+fn a_namespace_with_unrecorded_containers_is_left_unchanged() {
     let b = busy();
     let state = b.kernel.state();
     let empty = Bench::new();
@@ -181,7 +181,7 @@ fn a_namespace_with_containers_that_no_record_stands_for_is_left_alone() {
 }
 
 #[test]
-fn a_bridge_of_a_used_namespace_that_nobody_uses_goes() {
+fn an_unused_bridge_of_a_used_namespace_is_deleted() {
     let b = busy();
     let good = b.kernel.state();
     b.kernel.change(|state| {
@@ -193,7 +193,7 @@ fn a_bridge_of_a_used_namespace_that_nobody_uses_goes() {
 }
 
 #[test]
-fn what_somebody_else_put_into_a_tenant_s_namespace_stays() {
+fn foreign_links_in_a_tenant_s_namespace_stay() {
     let b = busy();
     let router = (Namespace::Named("ciao-red".into()), "tun0".parse().unwrap());
     b.kernel.change(|state| drop(state.links.insert(router.clone(), FakeLink::Other)));
@@ -202,7 +202,7 @@ fn what_somebody_else_put_into_a_tenant_s_namespace_stays() {
 }
 
 #[test]
-fn a_gateway_s_address_that_no_network_has_goes() {
+fn an_unused_gateway_address_is_removed() {
     let b = busy();
     let good = b.kernel.state();
     b.kernel.change(|state| {
@@ -217,7 +217,7 @@ fn a_gateway_s_address_that_no_network_has_goes() {
 }
 
 #[test]
-fn what_somebody_deleted_or_flushed_is_made_again() {
+fn deleted_links_and_flushed_rules_are_restored() {
     let b = Bench::new();
     let made = b.vnic(&vnic("red", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));
     b.ok(

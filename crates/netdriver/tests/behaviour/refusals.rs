@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::requests::{names_of, network, vnic};
 
 #[test]
-fn the_host_routes_an_ipv6_subnet_to_one_tenant_and_to_the_next_when_that_is_gone() {
+fn the_host_routes_an_ipv6_subnet_to_one_tenant_at_a_time() {
     let b = Bench::new();
     let routed = |name: &str, tenant: &str| {
         let subnets = ["10.1.0.0/24", "2001:db8:1::/64"];

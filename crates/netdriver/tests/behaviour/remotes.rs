@@ -125,7 +125,7 @@ fn a_generation_is_a_fencing_token() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_changes_nothing() {
+fn invalid_requests_are_refused_and_change_nothing() {
     let b = bench();
     let before = (b.kernel.state(), ask(&b, "GET", "/v1/hosts", &json!(null)));
     let hosts = |hosts: Value| refusal(&b, "PUT", "/v1/hosts", &json!({ "generation": 9, "hosts": hosts }));
@@ -166,7 +166,7 @@ fn a_vni_is_one_network_s_and_fits_the_links_between_hosts() {
 }
 
 #[test]
-fn a_tunnel_that_somebody_changed_is_listed_and_restored() {
+fn a_changed_tunnel_is_listed_and_restored() {
     let b = bench();
     ask(&b, "PUT", REMOTES, &json!({ "generation": 1, "remotes": [remote(3, "h2")] }));
     let wanted = b.kernel.state();

@@ -87,7 +87,7 @@ fn texts(rows: Vec<Repair>) -> Vec<String> {
 }
 
 #[test]
-fn whatever_somebody_else_changes_is_listed_and_restored() {
+fn every_foreign_change_is_listed_and_restored() {
     let b = busy();
     let good = b.kernel.state();
     for depth in [Depth::Full, Depth::Changed] {
@@ -134,7 +134,7 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
 
 /// The veth pair of a running container is deleted: nothing can give it another one.
 #[test]
-fn a_container_whose_link_was_deleted_needs_a_restart_and_says_so() {
+fn a_container_whose_link_was_deleted_is_listed_for_a_restart() {
     let b = busy();
     let endpoints = b.store.read(|tx| tx.endpoints()).unwrap();
     let known = json!({

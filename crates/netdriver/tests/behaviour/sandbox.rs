@@ -83,7 +83,7 @@ fn join_makes_missing_links_again_after_a_reboot() {
 }
 
 #[test]
-fn join_replaces_a_link_whose_mac_address_somebody_changed() {
+fn join_replaces_a_link_with_a_changed_mac_address() {
     let b = Bench::new();
     b.ok("CreateNetwork", &network("n1", &[SUBNET], &[]));
     b.ok("CreateEndpoint", &endpoint("e1", "n1", "192.168.111.2/24", "02:00:00:00:00:02"));
@@ -117,7 +117,7 @@ fn leave_touches_no_link() {
 }
 
 #[test]
-fn join_on_a_host_bridge_that_is_gone_says_so() {
+fn join_on_a_deleted_host_bridge_is_an_error() {
     let b = Bench::new();
     let key = (Namespace::Host, "lan0".parse().unwrap());
     b.kernel.change(|state| drop(state.links.insert(key.clone(), FakeLink::Bridge([].into()))));

@@ -149,7 +149,7 @@ tests! {
         assert!(!kernel.has_rules(&Namespace::Host).unwrap());
     }
 
-    fn a_bridge_that_somebody_deleted_comes_back_with_its_ports(_kernel) {
+    fn a_deleted_bridge_is_restored_with_its_ports(_kernel) {
         let bench = Bench::new();
         bench.network("red", "nat");
         bench.run("red", 2, "10.1.0.2/24");
@@ -175,7 +175,7 @@ tests! {
         assert!(bench.store.read(|tx| tx.uplinks()).unwrap().len() == 1);
     }
 
-    fn a_link_whose_record_cannot_be_written_goes_again(kernel) {
+    fn a_link_whose_record_cannot_be_written_is_deleted(kernel) {
         let folder = tempfile::tempdir().unwrap();
         run(&format!("mount -t tmpfs -o size=1m tmpfs {}", folder.path().display()));
         let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
@@ -194,7 +194,7 @@ tests! {
         assert!(rules().contains("10.1.0.2"), "{}", rules());
     }
 
-    fn a_published_port_whose_record_is_gone_is_free_for_another_tenant_after_a_reconcile(_kernel) {
+    fn a_published_port_without_a_record_is_free_for_another_tenant_after_a_reconcile(_kernel) {
         let bench = Bench::new();
         bench.network("red", "nat");
         bench.network("blue", "nat");

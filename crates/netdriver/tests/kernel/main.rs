@@ -162,7 +162,7 @@ tests! {
         assert!(shown.contains("tbf") && shown.contains("10Mbit"), "{shown}");
     }
 
-    fn a_container_end_is_at_the_host_in_a_container_or_gone(kernel) {
+    fn a_container_end_is_on_the_host_in_a_container_or_absent(kernel) {
         with_bridge(kernel, RED);
         let veth = veth(RED, 1);
         assert_eq!(kernel.locate(&veth).unwrap(), LinkLocation::Absent);
@@ -209,7 +209,7 @@ tests! {
         assert_eq!(gone, 24);
     }
 
-    fn two_vnics_on_a_bridge_hear_each_other_and_their_gateway(kernel) {
+    fn two_vnics_on_a_bridge_reach_each_other_and_their_gateway(kernel) {
         with_bridge(kernel, RED);
         gateway(kernel, RED, "10.1.0.1/24");
         gateway(kernel, RED, "fd00:1::1/64");

@@ -186,7 +186,7 @@ tests! {
         assert!(tracked() < before + 100, "{} flows", tracked());
     }
 
-    fn a_datagram_goes_where_its_port_leads_now_however_long_the_flow_lasts(_kernel) {
+    fn a_datagram_follows_its_published_port_however_long_the_flow_lasts(_kernel) {
         lan();
         let bench = Bench::new();
         two_tenants(&bench);
@@ -237,7 +237,7 @@ tests! {
         server.join().unwrap();
     }
 
-    fn a_port_with_connections_in_time_wait_is_held_and_by_nobody_else(kernel) {
+    fn a_port_with_connections_in_time_wait_is_held_exclusively(kernel) {
         let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
         let mut client = TcpStream::connect("127.0.0.1:8080").unwrap();
         let (server, _) = listener.accept().unwrap();

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_is_ours_unless_somebody_else_answers_it() {
+    fn the_default_gateway_follows_egress_and_bridge() {
         let egress = |pairs: &[(&str, &str)], ours| parse(pairs).unwrap().egress(ours);
         assert_eq!(egress(&[], true).unwrap(), Egress::Nat);
         assert_eq!(egress(&[], false).unwrap(), Egress::Gateway);

@@ -47,7 +47,7 @@ fn delete_endpoint() {
 }
 
 #[test]
-fn join_of_a_link_that_is_gone() {
+fn join_of_a_missing_link() {
     at_every_change(
         true,
         |b| {

@@ -139,7 +139,7 @@ fn reconcile_after_a_reboot() {
 /// After a reboot the kernel has nothing. Whatever of it cannot be made is a row with an error, and no link is up without
 /// its rules meanwhile; the next pass makes the rest.
 #[test]
-fn what_a_start_could_not_do_is_a_row_of_the_answer() {
+fn a_failed_repair_at_start_is_a_row_with_an_error() {
     for passes in 0.. {
         let b = Bench::new();
         with_network(&b);
