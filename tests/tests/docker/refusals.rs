@@ -34,7 +34,7 @@ fn an_invalid_network_is_refused_with_a_reason() {
     for (options, words) in [
         ("-o brigde=br1", &["unknown option", "brigde", "options of ciao-net are tenant, bridge"][..]),
         ("--ipam-opt tenat=acme", &["unknown option", "tenat", "options of ciao-ipam are tenant"]),
-        ("--ipam-opt tenant=acme --subnet 10.5.0.0/24", &["for tenant acme", "-o tenant=acme"]),
+        ("--ipam-opt tenant=acme --subnet 10.5.0.0/24", &["of tenant acme", "-o tenant=acme"]),
         ("-o tenant=../x --ipam-opt tenant=x", &["tenant", "../x"]),
         ("-o bridge=a-bridge-with-many-letters", &["a-bridge-with-many-letters", "15"]),
         ("-o bridge=lo", &["bridge lo has a reserved name"]),
@@ -112,7 +112,7 @@ fn an_invalid_vnic_is_refused_with_a_reason() {
         (&*format!("{VNIC} --mac 02:00:0a:05:00:07 --gateway 10.6.0.1"), &["gateway 10.6.0.1 is outside"][..]),
         (&format!("{VNIC} --mac 02:00:0a:05:00:07 --gateway 10.5.0.7"), &["10.5.0.7 is the gateway's"]),
         (&format!("{VNIC} --mac 02:00:0a:05:00:07 --mtu 67"), &["MTU 67"]),
-        (&format!("{VNIC} --mac 02:00:0a:05:00:07 --bridge lo"), &["bridge lo has a name that"]),
+        (&format!("{VNIC} --mac 02:00:0a:05:00:07 --bridge lo"), &["bridge lo has a reserved name"]),
         (&VNIC.replace("10.5.0.7", "10.6.0.7 --mac 02:00:0a:05:00:07"), &["10.6.0.7 is outside of subnet 10.5.0.0/24"]),
         (&VNIC.replace("10.5.0.7", "10.5.0.255 --mac 02:00:0a:05:00:07"), &["10.5.0.255", "broadcast"]),
         ("ciao-net vnic show 0123456789", &["VNIC 0123456789 is unknown: see \"ciao-net vnic list\""]),
