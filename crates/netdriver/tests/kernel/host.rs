@@ -142,4 +142,24 @@ tests! {
         bench.network("blue", "none");
         assert_eq!(limits()[0][2], "2048");
     }
+
+    fn the_first_network_of_a_host_runs_iptables_a_few_times(_kernel) {
+        // The tool's file is a script that notes each run.
+        let tool = std::fs::canonicalize("/usr/sbin/iptables").unwrap();
+        let tool = tool.to_str().unwrap();
+        run(&format!("cp {tool} /run/netns/tool"));
+        let script = "#!/bin/sh\nname=$(basename $0)\necho $name \"$@\" >>/run/netns/log\nexec /run/netns/tool $name \"$@\"\n";
+        std::fs::write("/run/netns/script", script).unwrap();
+        run("chmod +x /run/netns/script");
+        run("touch /run/netns/log");
+        run(&format!("mount --bind /run/netns/script {tool}"));
+        let bench = Bench::new();
+        let since = std::time::Instant::now();
+        bench.network("red", "nat");
+        println!("{:?}", since.elapsed());
+        let runs = std::fs::read_to_string("/run/netns/log").unwrap();
+        println!("{runs}");
+        // What forwards, and each family's chain: listed once, written once; the policy, before that.
+        assert!((5..=7).contains(&runs.lines().count()), "{runs}");
+    }
 }

@@ -28,6 +28,8 @@ pub(super) struct Chains {
     pub(super) forward: Vec<Rule>,
     /// The rules of ciao's chain, as the tool writes them; `None`: there is no such chain.
     pub(super) own: Option<Vec<String>>,
+    /// The rules of Docker's chain for its users, as iptables writes them.
+    pub(super) docker_user: Vec<String>,
 }
 
 impl Chains {

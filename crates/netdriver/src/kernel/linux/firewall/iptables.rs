@@ -14,43 +14,41 @@ use crate::kernel::FirewallOpening;
 
 /// Waits for whoever else changes rules now, for so many seconds: a call has an end.
 const PATIENCE: [&str; 2] = ["-w", "3"];
-/// iptables(8): no such chain or rule; and a kernel without its tables, where rules are nftables' alone.
-const ABSENT: i32 = 1;
+/// iptables(8): a table that it cannot read; and a kernel without its tables, where rules are nftables' alone.
+const FOREIGN: i32 = 1;
 const NO_TABLES: i32 = 3;
 
-/// The chains; `None` where there is no iptables.
+/// The chains, out of one list of the table; `None` where there is no iptables.
 pub(super) fn list(family: Family) -> Result<Option<Chains>> {
-    let Some(forward) = listed(family, "FORWARD")? else { return Ok(None) };
-    let mut chains = Chains::default();
-    for line in forward.lines() {
-        if let Some(policy) = line.strip_prefix("-P FORWARD ") {
-            chains.policy = Some(policy.to_owned());
-        } else if let Some(rule) = line.strip_prefix("-A FORWARD ") {
-            chains.forward.push(Rule {
-                text: line.to_owned(),
-                is_jump: rule == format!("-j {CHAIN}"),
-                is_final: rule == "-j DROP" || rule.starts_with("-j REJECT"),
-            });
-        }
-    }
-    let own = listed(family, CHAIN)?.filter(|text| !text.is_empty());
-    chains.own = own.map(|text| text.lines().filter(|line| line.starts_with("-A ")).map(str::to_owned).collect());
-    Ok(Some(chains))
-}
-
-/// What `-S` shows of a chain: nothing if it is not there; `None` where there is no iptables.
-fn listed(family: Family, chain: &str) -> Result<Option<String>> {
     let command = command(family);
-    let output = match Command::new(command).args(PATIENCE).args(["-S", chain]).output() {
+    let output = match Command::new(command).args(PATIENCE).arg("-S").output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output.with_context(|| format!("run {command}"))?,
     };
     match output.status.code() {
-        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
-        Some(ABSENT) if chain != "FORWARD" => Ok(Some(String::new())),
-        Some(ABSENT | NO_TABLES) => Ok(None),
-        _ => bail!("{command} -S {chain}: {}", words(&output)),
+        Some(0) => Ok(Some(read(&String::from_utf8_lossy(&output.stdout)))),
+        Some(FOREIGN | NO_TABLES) => Ok(None),
+        _ => bail!("{command} -S: {}", words(&output)),
     }
+}
+
+fn read(table: &str) -> Chains {
+    let mut chains = Chains::default();
+    for line in table.lines() {
+        match line.splitn(3, ' ').collect::<Vec<_>>()[..] {
+            ["-P", "FORWARD", policy] => chains.policy = Some(policy.to_owned()),
+            ["-N", CHAIN] => chains.own = Some(Vec::new()),
+            ["-A", CHAIN, _] => chains.own.get_or_insert_default().push(line.to_owned()),
+            ["-A", "DOCKER-USER", _] => chains.docker_user.push(line.to_owned()),
+            ["-A", "FORWARD", rule] => chains.forward.push(Rule {
+                text: line.to_owned(),
+                is_jump: rule.strip_prefix("-j ") == Some(CHAIN),
+                is_final: rule == "-j DROP" || rule.starts_with("-j REJECT"),
+            }),
+            _ => {}
+        }
+    }
+    chains
 }
 
 /// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is kept.
@@ -66,9 +64,7 @@ pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<Firewall
     writeln!(script, ":{CHAIN} - [0:0]")?;
     rules.iter().try_for_each(|rule| writeln!(script, "{rule}"))?;
     chains.jumps().try_for_each(|_| writeln!(script, "-D FORWARD -j {CHAIN}"))?;
-    for rule in former(family, &rules)? {
-        writeln!(script, "{}", rule.replacen("-A ", "-D ", 1))?;
-    }
+    former(chains, &rules).try_for_each(|rule| writeln!(script, "{}", rule.replacen("-A ", "-D ", 1)))?;
     if unneeded {
         writeln!(script, "-X {CHAIN}")?;
     } else {
@@ -79,18 +75,15 @@ pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<Firewall
 }
 
 /// Rules that version 0.1.0 put into chains of others.
-fn former(family: Family, rules: &[String]) -> Result<Vec<String>> {
+fn former<'a>(chains: &'a Chains, rules: &'a [String]) -> impl Iterator<Item = &'a String> {
     let uplinks = rules_of(&chain::matches(&BTreeSet::from([FirewallOpening::Uplinks])));
-    let mut found = Vec::new();
-    for place in ["DOCKER-USER", "FORWARD"] {
-        let listed = listed(family, place)?.unwrap_or_default();
-        let is_ours = |line: &&str| {
+    let is_ours = move |line: &&String| {
+        ["DOCKER-USER", "FORWARD"].into_iter().any(|place| {
             let rule = line.strip_prefix(&format!("-A {place} ")).map(|rule| format!("-A {CHAIN} {rule}"));
             rule.is_some_and(|rule| uplinks.contains(&rule) || rules.contains(&rule))
-        };
-        found.extend(listed.lines().filter(is_ours).map(str::to_owned));
-    }
-    Ok(found)
+        })
+    };
+    chains.docker_user.iter().chain(chains.forward.iter().map(|rule| &rule.text)).filter(is_ours)
 }
 
 pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
