@@ -151,6 +151,13 @@ say_what_stays() {
 	[ ! -e "$CIAO_DATABASE/ciao.db" ] || note "left: the database in $CIAO_DATABASE"
 }
 
+# restore_host [--remove-vnics]: puts back what ciao-net changed of the host, once the daemons have ended, and says what of
+# it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
+restore_host() {
+	[ -e "$CIAO_DATABASE/ciao.db" ] && command -v ciao-net >/dev/null || return 0
+	ciao-net host restore "$@" | sed 's/^/ciao: /' >&2
+}
+
 # Takes away what ciao made in the kernel, unless containers still use it, and the database.
 purge_host() {
 	used=$(used_vnics)
@@ -164,6 +171,11 @@ purge_host() {
 		# The uplinks go with the namespaces, in the background.
 		for link in $(our_links); do ip link delete "$link" 2>/dev/null || true; done
 		! command -v nft >/dev/null || nft delete table inet ciao 2>/dev/null || true
+		for tool in iptables ip6tables; do
+			$tool -n -L CIAO-FORWARD >/dev/null 2>&1 || continue
+			while $tool -D FORWARD -j CIAO-FORWARD 2>/dev/null; do :; done
+			$tool -F CIAO-FORWARD && $tool -X CIAO-FORWARD || true
+		done
 	fi
 	if [ -d "$CIAO_DATABASE" ]; then
 		# It may be a disk of its own, which stays.

@@ -25,6 +25,7 @@ if systemd_runs; then
 		! systemctl --quiet cat "$unit" >/dev/null 2>&1 || systemctl --quiet disable --now "$unit"
 	done
 fi
+if [ "${1:-}" = --purge ] && [ -z "$(used_vnics)" ]; then restore_host --remove-vnics; else restore_host; fi
 remove_former_units >/dev/null
 remove_listed "$PREFIX"
 # Of a version that kept no list.

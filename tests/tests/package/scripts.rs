@@ -8,9 +8,19 @@ use ciao_tests::lab::{Engine, Host};
 use crate::made::packages;
 use crate::scene::{FILES, difference};
 
+/// Without systemd, the daemons are an administrator's to start and to end.
+const START: &str = "for daemon in ciao-ipam ciao-net; do $daemon serve >/dev/null 2>&1 & done; \
+    until ciao-net vnic list >/dev/null 2>&1 && [ -S /run/ciao/control.sock ]; do sleep 0.1; done";
+const END: &str = "kill $(pidof ciao-net ciao-ipam); while pidof ciao-net ciao-ipam; do sleep 0.1; done";
+
 /// A private host over the machine's own root filesystem, which is a Debian with dpkg.
 fn host() -> Host {
-    let host = Host::builder().name("package").engine(Engine::Machine).ciao(false).start().unwrap();
+    host_with([])
+}
+
+fn host_with<const N: usize>(dockerd_args: [&str; N]) -> Host {
+    let builder = Host::builder().name("package").engine(Engine::Machine).ciao(false);
+    let host = builder.dockerd_args(dockerd_args).start().unwrap();
     for (index, package) in packages().iter().enumerate() {
         fs::copy(package, host.path(format!("/root/{index}.deb"))).unwrap();
     }
@@ -57,18 +67,18 @@ fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
     let host = host();
     let before = host.sh("ls /sys/class/net; nft list tables").unwrap();
     host.sh("dpkg -i /root/0.deb").unwrap();
-    let start = "for daemon in ciao-ipam ciao-net; do $daemon serve >/dev/null 2>&1 & done; \
-                 until ciao-net vnic list >/dev/null 2>&1 && [ -S /run/ciao/control.sock ]; do sleep 0.1; done";
-    host.sh(start).unwrap();
+    host.sh(START).unwrap();
     host.sh("until ciao-net vnic create --tenant red --instance web --subnet 10.9.0.0/24 --ip 10.9.0.2 \
          --mac 02:00:00:00:00:02; do sleep 0.1; done")
         .unwrap();
-    host.sh("kill $(pidof ciao-net ciao-ipam); while pidof ciao-net ciao-ipam; do sleep 0.1; done").unwrap();
+    host.sh(END).unwrap();
     let removed = host.try_sh("dpkg -r ciao").unwrap();
     assert_eq!(removed.code, 0, "{removed:?}");
     for left in ["left: VNICs", "web", "left: network namespaces ciao-red", "left: the database in /var/lib/ciao"] {
         assert!(removed.stderr.contains(left), "{left}: {removed:?}");
     }
+    let restored = "network namespace ciao-red";
+    assert!(removed.stderr.contains(restored) && removed.stderr.contains("--remove-vnics"), "{removed:?}");
     assert!(host.sh("ip netns list").unwrap().contains("ciao-red"));
     host.sh("dpkg -P ciao").unwrap();
     assert_eq!(host.sh("ip netns list").unwrap(), "");
@@ -77,4 +87,24 @@ fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
         "for i in $(seq 50); do [ \"$(ls /sys/class/net; nft list tables)\" != '{before}' ] || exit 0; sleep 0.1; done; ls /sys/class/net; nft list tables; exit 1"
     );
     host.sh(&gone).unwrap();
+}
+
+#[test]
+fn removing_puts_the_settings_of_the_host_back() {
+    let host = host_with(["--iptables=false", "--ip-forward=false"]);
+    let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; ip6tables -S; \
+        nft list tables | grep ciao || true";
+    let before = host.sh(state).unwrap();
+    host.sh("dpkg -i /root/0.deb").unwrap();
+    host.sh(START).unwrap();
+    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam --ipv6 --subnet 10.9.0.0/24 \
+        --subnet fd00:9::/64 app";
+    host.sh(&format!("until {create}; do sleep 0.1; done")).unwrap();
+    assert_ne!(host.sh(state).unwrap(), before);
+    host.sh("docker network rm app").unwrap();
+    host.sh(END).unwrap();
+    let removed = host.try_sh("dpkg -r ciao").unwrap();
+    println!("{}", removed.stderr);
+    assert!(removed.code == 0 && removed.stderr.contains("net.ipv4.ip_forward"), "{removed:?}");
+    assert_eq!(host.sh(state).unwrap(), before);
 }
