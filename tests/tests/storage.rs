@@ -114,3 +114,58 @@ fn a_full_disk_is_reported_to_the_user_and_needs_no_restart() {
     let found = differences(&host).unwrap();
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// The file lost, emptied, or its log lost, while a container sends: not a packet is lost, and what is new is refused.
+#[test]
+fn a_lost_database_cuts_off_no_container() {
+    let host = Host::builder().name("lost").start().unwrap();
+    host.sh(NETWORK).unwrap();
+    host.sh(&format!("docker run -d --name web --network app -p 8080:80 {LIVE}")).unwrap();
+    run(&host, "db");
+    host.sh(&format!("sqlite3 {DATABASE} '.backup {BACKUP}'")).unwrap();
+    let standing = "ip netns exec ciao-red ip -br link; ip -br link show type veth; \
+                    nft list table inet ciao; ip netns exec ciao-red nft list ruleset";
+    let look = || host.sh(&format!("({standing}) | sed 's/packets [0-9]* bytes [0-9]*//'")).unwrap();
+    let before = look();
+    let ways = [
+        ("the file", format!("rm -f {DATABASE} {DATABASE}-wal {DATABASE}-shm")),
+        ("its content", format!("rm -f {DATABASE}-wal {DATABASE}-shm; : >{DATABASE}")),
+        (
+            "the log",
+            format!(
+                "rm -f {DATABASE}-wal {DATABASE}-shm; sqlite3 {BACKUP} 'VACUUM INTO \"/root/old.db\"'; \
+            sqlite3 /root/old.db 'DELETE FROM endpoint_record; DELETE FROM vnic_record'; mv /root/old.db {DATABASE}"
+            ),
+        ),
+    ];
+    for (what, lose) in ways {
+        host.sh("docker exec -d web sh -c 'ping -i 0.2 -c 40 10.5.0.3 >/tmp/near; echo $? >>/tmp/near'").unwrap();
+        host.sh("docker exec -d db sh -c 'ping -i 0.2 -c 40 10.5.0.1 >/tmp/far; echo $? >>/tmp/far'").unwrap();
+        for daemon in [host.ciao_net(), host.ciao_ipam()] {
+            daemon.kill().unwrap();
+        }
+        host.sh(&lose).unwrap();
+        host.ciao_ipam().start().unwrap();
+        host.ciao_net().start().unwrap();
+        host.sh("ciao-net reconcile").unwrap();
+        assert_eq!(look(), before, "{what} was lost");
+        let refused = host.try_sh(&NETWORK.replace("10.5.0", "10.6.0").replace(" app", " other")).unwrap();
+        assert!(refused.code != 0 && refused.stderr.contains("restore a backup"), "{what}: {}", refused.stderr);
+        for (container, file) in [("web", "near"), ("db", "far")] {
+            let script = format!("while [ $(wc -l </tmp/{file}) -lt 45 ]; do sleep 0.2; done; tail -4 /tmp/{file}");
+            let counted = host.docker(&["exec", container, "sh", "-c", &script]).unwrap();
+            assert!(counted.contains("40 packets received, 0% packet loss"), "{what}, {container}: {counted}");
+        }
+    }
+    for daemon in [host.ciao_net(), host.ciao_ipam()] {
+        daemon.kill().unwrap();
+    }
+    host.sh(&format!("rm -f {DATABASE}-wal {DATABASE}-shm; cp {BACKUP} {DATABASE}")).unwrap();
+    host.ciao_ipam().start().unwrap();
+    host.ciao_net().start().unwrap();
+    host.docker(&["restart", "db"]).unwrap();
+    run(&host, "next");
+    host.sh("docker exec next ping -c 1 -W 5 web; docker rm -f web db next; docker network rm app").unwrap();
+    let found = differences(&host).unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+}

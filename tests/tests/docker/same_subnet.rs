@@ -49,3 +49,39 @@ fn networks_made_at_the_same_moment_are_not_mixed_up() {
     host.sh("docker rm -f c-n1 c-n2 c-n3 c-n4; docker network rm n1 n2 n3 n4").unwrap();
     assert_nothing_left(&host, &[]);
 }
+
+/// Two projects of two tenants, told to the network driver alone, with one subnet at the same moment; then each tenant's
+/// second network without a subnet. `CIAO_ROUNDS` asks for more rounds.
+#[test]
+fn two_tenants_networks_with_one_subnet_made_at_the_same_moment_are_each_tenant_s_own() {
+    let host = shared();
+    let rounds = std::env::var("CIAO_ROUNDS").map_or(2, |rounds| rounds.parse().expect("CIAO_ROUNDS is a number"));
+    let tenants = ["red", "blue"];
+    let ours = "-d ciao-net --ipam-driver ciao-ipam";
+    for round in 0..rounds {
+        at_once(
+            &host,
+            tenants.map(|tenant| {
+                format!("docker network create {ours} -o tenant={tenant} --subnet 10.1.0.0/24 {tenant} || true")
+            }),
+        );
+        // An engine that gives no nonce of its own to each network has one of the two refused: that one is made again.
+        for tenant in tenants {
+            let create = format!("docker network create {ours} -o tenant={tenant} --subnet 10.1.0.0/24 {tenant}");
+            host.sh(&format!("docker network inspect {tenant} >/dev/null 2>&1 || {create}")).unwrap();
+        }
+        at_once(
+            &host,
+            tenants.map(|tenant| format!("docker run -d --name c-{tenant} --network {tenant} busybox sleep 600")),
+        );
+        let owners = "SELECT l.tenant || '=' || n.tenant FROM lease l JOIN network_record n ON substr(n.id, 1, 12) = l.network ORDER BY 1";
+        let leases = sql(&host, owners);
+        assert_eq!(leases, ["blue=blue", "blue=blue", "red=red", "red=red"].join("\n"), "round {round}");
+        at_once(&host, tenants.map(|tenant| format!("docker network create {ours} -o tenant={tenant} {tenant}-2")));
+        for tenant in tenants {
+            assert_eq!(sql(&host, &format!("SELECT count(*) FROM network_record WHERE tenant = '{tenant}'")), "2");
+        }
+        host.sh("docker rm -f c-red c-blue; docker network rm red blue red-2 blue-2").unwrap();
+    }
+    assert_nothing_left(&host, &[]);
+}

@@ -3,7 +3,7 @@
 //!
 //! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show it.
 //! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
-//! is made beside them, until the records are rebuilt.
+//! is made beside them, until a backup is restored or an administrator gives them up.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,9 @@ use ciao_common::types::LinkName;
 use crate::kernel::{Kernel, Namespace};
 use crate::names;
 
-/// How they are made again.
-const REMEDY: &str = "run \"ciao-net reconcile --docker\", which rebuilds them";
+/// What an administrator can do.
+const REMEDY: &str = "restore a backup of it; or stop these containers, remove their networks from Docker, run \"ciao-net \
+                      reconcile --docker --force\", and create the networks again";
 
 /// Where records are missing.
 pub(crate) struct Lost {
@@ -66,7 +67,7 @@ impl Lost {
             let list = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             log::warn!(
                 "the database was lost or is an older one: VNICs in {} network namespaces have no record ({list}). They \
-                 are left as they are, and nothing new is created beside them: {REMEDY}",
+                 are left as they are, and no network or VNIC is created beside them: {REMEDY}",
                 found.len()
             );
         }

@@ -20,7 +20,7 @@ impl Driver {
         self.store.settle()?;
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
-        // A container may need the uplinks, and a launcher's VNIC may be rebuilt.
+        // Containers may need the uplinks, and a backup may have the VNICs.
         let is_lost = self.fabric.lost.is_any();
         for link in links.into_iter().filter(|link| !is_lost && names::is_ours(link) && !known.contains(link)) {
             repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
