@@ -11,20 +11,23 @@ mod swarm;
 
 use std::sync::Arc;
 
+use anyhow::Result;
 use ciao_common::api::network::{Capabilities, GwAllocReply};
 use ciao_common::serve::plugin::Plugin;
-use ciao_common::store::Answer;
 
 use crate::Driver;
 
 impl Driver {
-    /// `NetworkDriver.GetCapabilities`: an engine asks when it starts.
-    fn capabilities(&self) -> Answer<Capabilities> {
+    /// `NetworkDriver.GetCapabilities`: an engine asks when it starts. It is answered on a full disk too.
+    fn capabilities(&self) -> impl Future<Output = Result<Capabilities>> + Send + use<> {
         let scope = self.config.scope.to_string();
-        self.store.begin(move |tx| {
-            tx.set_engine_started()?;
+        let recorded = self.store.begin(|tx| tx.set_engine_started());
+        async move {
+            if let Err(error) = recorded.await {
+                log::warn!("record that the engine started: {error:#}");
+            }
             Ok(Capabilities { scope: scope.clone(), connectivity_scope: scope, gw_alloc_checker: true })
-        })
+        }
     }
 }
 
