@@ -57,8 +57,11 @@ fn ciao_first_or_dockerd_first_the_host_is_no_open_router() {
 
 #[test]
 fn what_was_switched_is_recorded_shown_and_put_back() {
-    let host =
-        Host::builder().name("switched").dockerd_args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"]).start().unwrap();
+    let host = Host::builder()
+        .name("switched")
+        .dockerd_args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+        .start()
+        .unwrap();
     let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding \
         /proc/sys/net/ipv6/conf/*/accept_ra; iptables -S; ip6tables -S";
     host.sh("ip link add lan0 type veth peer name lan1").unwrap();

@@ -43,9 +43,14 @@ fn list(tables: &str) -> Result<String> {
     let mut listing = String::new();
     for table in tables_of(tables) {
         // Of two tables in one run, nft 1.0.6 finds only the first.
-        listing += &command::list(&["-s", "-t"], &["table", family(table), "ciao"])?;
+        listing += &without_counts(&command::list(&["-s", "-t"], &["table", family(table), "ciao"])?);
     }
     Ok(listing)
+}
+
+/// nft 1.1 adds to a set's size how many elements it has: `size 1024	# count 2`.
+fn without_counts(listing: &str) -> String {
+    listing.lines().map(|line| line.split("# count").next().unwrap_or_default().trim_end().to_owned() + "\n").collect()
 }
 
 /// What differs first in the calling thread's namespace; `None`: nothing.
@@ -104,6 +109,13 @@ fn sets_of(tables: &str) -> Vec<(Table, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_packets_fill_is_no_difference() {
+        let listing = "table inet ciao {\n\t\tsize 1024\t# count 2\n}\n";
+        assert_eq!(without_counts(listing), "table inet ciao {\n\t\tsize 1024\n}\n");
+        assert_eq!(without_counts(""), "");
+    }
 
     #[test]
     fn sets_and_tables_are_found_where_they_are_defined() {
