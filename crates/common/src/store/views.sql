@@ -86,3 +86,10 @@ CREATE VIEW remote AS
 SELECT r.tenant, r.address, r.mac, r.host, h.address AS host_address
 FROM remote_record r LEFT JOIN cluster_host h ON h.id = r.host
 ORDER BY r.tenant, r.key;
+
+-- Networks over several hosts; remotes: of the tenant, on whichever host.
+CREATE VIEW tunnel AS
+SELECT n.tenant, t.vni, (SELECT group_concat(s.subnet, ' ') FROM network_subnet s WHERE s.network = n.id) AS subnets, n.bridge, n.mtu,
+       (SELECT count(*) FROM remote_record r WHERE r.tenant = n.tenant) AS remotes, substr(n.id, 1, 12) AS network
+FROM tunnel_record t JOIN network_record n ON n.id = t.network
+ORDER BY n.tenant, t.vni;

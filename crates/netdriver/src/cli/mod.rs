@@ -15,6 +15,7 @@ mod run_values;
 mod serve;
 mod tenant;
 mod terminate;
+mod tunnel;
 mod vnic;
 mod vnic_argument;
 
@@ -62,6 +63,9 @@ enum Command {
     /// List or show addresses of tenants on other hosts
     #[command(subcommand)]
     Remote(remote::Command),
+    /// List networks over several hosts, or test the way to a host
+    #[command(subcommand)]
+    Tunnel(tunnel::Command),
     /// Reconcile the database with the kernel, as the daemon does at startup
     Reconcile(reconcile::Reconcile),
     /// Show or restore the host's settings that ciao-net changed
@@ -80,6 +84,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
         Command::Network(command) => network::network(command),
         Command::Endpoint(command) => network::endpoint(command),
         Command::Remote(command) => remote::run(command),
+        Command::Tunnel(command) => tunnel::run(command),
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Host(command) => host::run(&command),
     }

@@ -6,6 +6,7 @@
 
 mod networks;
 mod query;
+mod reach;
 mod reconcile;
 mod remotes;
 mod reply;
@@ -56,6 +57,7 @@ impl Control {
             ("DELETE", ["v1", "vnics", id]) => vnics::delete(driver, id, query.force),
             ("GET", ["v1", "networks", id]) => networks::show(driver, id),
             ("GET", ["v1", "hosts"]) => remotes::hosts(driver),
+            ("GET", ["v1", "hosts", id, "mtu"]) => reach::measure(driver, id),
             ("PUT", ["v1", "hosts"]) => remotes::give_hosts(driver, body),
             ("GET", ["v1", "remotes"]) => remotes::list(driver),
             ("GET", ["v1", "tenants", tenant, "remotes"]) => remotes::show(driver, tenant),
@@ -78,7 +80,11 @@ impl Handler for Control {
     }
 
     fn answer_within(&self, path: &str) -> Duration {
-        if segments(path) == ["v1", "reconcile"] { RECONCILE_WITHIN } else { ANSWER_WITHIN }
+        if matches!(segments(path)[..], ["v1", "reconcile"] | ["v1", "hosts", _, "mtu"]) {
+            RECONCILE_WITHIN
+        } else {
+            ANSWER_WITHIN
+        }
     }
 
     fn refuse(&self, status: u16, text: &str) -> Reply {

@@ -78,8 +78,10 @@ impl Tunnels {
 
     /// The rules by which only other hosts send to tunnels; empty: there are none.
     fn ruleset(&self) -> Result<String> {
-        let hosts: Vec<_> = self.addresses()?.into_values().collect();
-        Ok(if hosts.is_empty() { String::new() } else { rules::tunnel_rules(self.port, &hosts) })
+        let hosts: Vec<_> = self.cluster()?.others.into_values().map(|host| host.address).collect();
+        // A tunnel that is left over from a list that this host was in is for nobody.
+        let is_needed = !hosts.is_empty() || !self.store.read(|tx| tx.tunnels())?.is_empty();
+        Ok(if is_needed { rules::tunnel_rules(self.port, &hosts) } else { String::new() })
     }
 
     /// How the host's rules of tunnels differ from the list of hosts; `None`: not at all. As long as no rule of the host

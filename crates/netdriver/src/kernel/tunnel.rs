@@ -43,6 +43,9 @@ pub trait Tunnels {
     /// Removes another host, and every entry that leads to it. Absent: nothing to do.
     fn delete_tunnel_host(&self, number: u32) -> Result<()>;
 
+    /// Whether another host answers an echo request of so many bytes that is not fragmented.
+    fn echo(&self, from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool>;
+
     /// Makes a link and its entries as they are described; foreign entries are deleted.
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;
 

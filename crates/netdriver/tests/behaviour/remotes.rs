@@ -87,8 +87,14 @@ fn a_tunnel_leads_to_what_is_on_other_hosts_and_follows_the_lists() {
     assert_eq!(reached(&b), [""; 0]);
     let differences = consistency::differences(&b.store, &b.kernel.state()).unwrap();
     assert_eq!(differences, [""; 0]);
+    // In no list, this host listens to nobody as long as the link stands.
+    ask(&b, "PUT", "/v1/hosts", &json!({ "generation": 4, "hosts": [] }));
+    let rules = b.kernel.state().tunnel_rules;
+    assert!(rules.contains("strangers drop") && !rules.contains("192.0.2"), "{rules}");
     b.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("red") }));
     assert!(!b.kernel.state().links.values().any(|link| matches!(link, FakeLink::Vxlan(_))));
+    b.driver.reconcile(Depth::Changed);
+    assert_eq!(b.kernel.state().tunnel_rules, "", "with the last network");
 }
 
 #[test]
@@ -163,6 +169,22 @@ fn a_vni_is_one_network_s_and_fits_the_links_between_hosts() {
         error.contains("carries 9000 bytes, of which the tunnel takes 50") && error.contains("mtu=8950"),
         "{error}"
     );
+}
+
+#[test]
+fn the_largest_packet_between_hosts_is_found() {
+    let b = bench();
+    let measured = |b: &Bench| ask(b, "GET", "/v1/hosts/h2/mtu", &json!(null));
+    for carried in [None, Some(9000), Some(8999), Some(1500), Some(576)] {
+        b.kernel.change(|state| state.carried = carried);
+        let expected = json!({ "host": "h2", "mtu": 9000, "carried": carried.unwrap_or(9000) });
+        assert_eq!(measured(&b), (200, expected));
+    }
+    b.kernel.change(|state| state.carried = Some(500));
+    assert_eq!(measured(&b).1["carried"], json!(null));
+    for other in ["h1", "h9"] {
+        assert_eq!(ask(&b, "GET", &format!("/v1/hosts/{other}/mtu"), &json!(null)).0, 404);
+    }
 }
 
 #[test]

@@ -120,6 +120,14 @@ tests! {
             let shown = member.type_in("ip netns exec box11 cat /sys/class/net/eth0/address");
             assert_eq!(shown.trim(), mac(0xb, n));
         }
+        // Under load, from containers that remember nobody.
+        for member in &cluster.members {
+            member.type_in("ip -n box10 neigh flush all");
+            for other in (1..=3).filter(|other| *other != member.n) {
+                member.type_in(&format!("ip netns exec box10 busybox ping -q -c 500 -i 0.001 -s 1400 {}", address(other)));
+            }
+        }
+        assert!(counted("all") > 6000, "{} frames", counted("all"));
         assert_eq!((counted("arp"), counted("broadcast")), (0, 0));
         for member in &cluster.members {
             assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
@@ -142,6 +150,18 @@ tests! {
         assert!(member.type_in("ip -n ciao-red link show br0").contains("mtu 1450"));
         assert!(member.type_in("ip -n box10 link show eth0").contains("mtu 1450"));
         assert!(member.attempt("ip netns exec box10 busybox ping -c 1 -W 1 -s 1422 10.1.0.12").status.success());
+    }
+
+    fn a_hole_in_the_mtu_between_hosts_is_found(_kernel) {
+        let cluster = Cluster::connected();
+        let one = &cluster.members[0];
+        let carried = || one.control("GET", "/v1/hosts/h2/mtu", &json!(null)).1["carried"].clone();
+        assert_eq!(carried(), json!(1500));
+        // A bridge drops silently what its port does not carry.
+        run("ip link set w2 mtu 1400");
+        assert_eq!(carried(), json!(1400));
+        run("ip link set w2 down");
+        assert_eq!(carried(), json!(null));
     }
 
     fn a_moved_address_is_reached_where_it_is_now_and_a_host_may_change_its_own(_kernel) {

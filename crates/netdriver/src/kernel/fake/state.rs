@@ -43,6 +43,8 @@ pub struct State {
     pub tunnel_hosts: BTreeMap<u32, IpAddr>,
     /// The script that made the rules of tunnels on the host.
     pub tunnel_rules: String,
+    /// The largest packet between hosts; `None`: any.
+    pub carried: Option<u32>,
     /// The host's own addresses.
     pub addresses: Vec<(Subnet, IpAddr)>,
     /// Links that are not up.

@@ -32,6 +32,10 @@ impl Tunnels for Fake {
         Ok(())
     }
 
+    fn echo(&self, _from: IpAddr, _to: IpAddr, bytes: u32) -> Result<bool> {
+        Ok(self.reading()?.carried.is_none_or(|carried| bytes <= carried))
+    }
+
     fn load_tunnel_rules(&self, script: &str) -> Result<()> {
         let rules = if script.ends_with("delete table inet ciao_tunnel\n") { "" } else { script };
         rules.clone_into(&mut self.changing()?.tunnel_rules);

@@ -16,6 +16,7 @@ mod netlink;
 mod nexthop;
 mod nft;
 mod nsid;
+mod ping;
 mod port;
 mod rate;
 mod resolvers;

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 
 use super::netlink::Netlink;
 use super::tunnel_entries::Entries;
-use super::{Linux, message, namespace, nexthop, nft};
+use super::{Linux, message, namespace, nexthop, nft, ping};
 use crate::kernel::tunnel::{Tunnels, VxlanLink};
 use crate::kernel::{Namespace, Rules};
 
@@ -44,6 +44,10 @@ impl Tunnels for Linux {
 
     fn delete_tunnel_host(&self, number: u32) -> Result<()> {
         nexthop::delete(number)
+    }
+
+    fn echo(&self, from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
+        ping::echo(from, to, bytes)
     }
 
     fn load_tunnel_rules(&self, script: &str) -> Result<()> {

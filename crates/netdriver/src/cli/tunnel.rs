@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `tunnel`: networks over several hosts, and whether the way between hosts carries their packets.
+
+use anyhow::{Result, bail};
+use ciao_common::cli::table::{self, List};
+use ciao_common::types::HostId;
+use clap::{Args, Subcommand};
+
+use super::control::Control;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List networks that reach over several hosts
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Find the largest packet that another host answers
+    ///
+    /// Exit code 1 if it is smaller than the MTU in the list of hosts.
+    Ping(Ping),
+}
+
+#[derive(Args)]
+pub(super) struct Ping {
+    /// ID of the host
+    host: HostId,
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::List(list) => list.run("tunnel", "network"),
+        Command::Ping(args) => {
+            let found = args.control.client()?.get(&format!("/v1/hosts/{}/mtu", args.host))?.success()?;
+            table::print_one(&found, args.json)?;
+            let (mtu, host) = (&found["mtu"], args.host);
+            match found["carried"].as_u64() {
+                None => {
+                    bail!("host {host} does not answer: is its address right, and does its firewall accept ICMP echo?")
+                }
+                Some(carried) if Some(carried) < mtu.as_u64() => bail!(
+                    "the way to host {host} carries {carried} bytes, and the list of hosts says {mtu}: correct the link \
+                     that carries less, or the list, and create the networks again"
+                ),
+                Some(_) => Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/v1/hosts/ID/mtu`: how large a packet the way to another host carries.
+
+use anyhow::Result;
+use ciao_common::serve::server::Reply;
+use ciao_common::types::HostId;
+use serde::Serialize;
+
+use super::reply::{Failure, json};
+use crate::Driver;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct MtuReply {
+    host: HostId,
+    /// What the list of hosts says that both links carry, in bytes.
+    mtu: u32,
+    /// The largest packet that was answered; absent: none was.
+    carried: Option<u32>,
+}
+
+/// The smallest packet that is tried: what every link of the family carries.
+const SMALLEST: [u32; 2] = [576, 1280];
+
+pub(super) fn measure(driver: &Driver, id: &str) -> Result<Reply, Failure> {
+    let host: HostId = id.parse().map_err(Failure::bad_request)?;
+    let cluster = driver.fabric.tunnels.cluster()?;
+    let Some(own) = cluster.own else {
+        return Err(Failure(404, "this host is in no list of hosts: see \"ciao-net host list\"".to_owned()));
+    };
+    let Some(other) = cluster.others.get(&host) else {
+        return Err(Failure(404, format!("{host} is no other host of the list: see \"ciao-net host list\"")));
+    };
+    let mtu = own.mtu.bytes().min(other.mtu.bytes());
+    let smallest = SMALLEST[usize::from(other.address.is_ipv6())].min(mtu);
+    let carried = largest(smallest, mtu, |bytes| driver.fabric.kernel.echo(own.address, other.address, bytes))?;
+    json(200, &MtuReply { host, mtu, carried })
+}
+
+/// The largest number for which `works`, if it does for `least`.
+fn largest(least: u32, most: u32, works: impl Fn(u32) -> Result<bool>) -> Result<Option<u32>> {
+    if works(most)? {
+        return Ok(Some(most));
+    }
+    if !works(least)? {
+        return Ok(None);
+    }
+    let (mut good, mut bad) = (least, most);
+    while bad - good > 1 {
+        let middle = good.midpoint(bad);
+        if works(middle)? { good = middle } else { bad = middle }
+    }
+    Ok(Some(good))
+}
