@@ -48,7 +48,7 @@ fn list(tables: &str) -> Result<String> {
     Ok(listing)
 }
 
-/// nft 1.1 adds to a set's size how many elements it has: `size 1024	# count 2`.
+/// nft 1.1 adds to the size of a set how many elements it has, as a comment: `# count 2`.
 fn without_counts(listing: &str) -> String {
     listing.lines().map(|line| line.split("# count").next().unwrap_or_default().trim_end().to_owned() + "\n").collect()
 }
