@@ -152,6 +152,10 @@ impl Driver {
         rows.step("endpoints", forgotten);
         let forgotten = self.remove_unknown_networks(rows, docker);
         rows.step("networks", forgotten);
+        if !dry {
+            // What the background deletes would be seen half done.
+            rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
+        }
         let restored = self.restore_all(rows, depth, docker);
         rows.step("recorded namespaces", restored);
         let deleted = self.delete_foreign(rows);
