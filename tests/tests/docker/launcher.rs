@@ -262,7 +262,7 @@ fn a_running_instance_gets_another_rate_and_other_addresses() {
     host.sh("ciao-net vnic set web --rate 10mbit --allow 192.168.111.100").unwrap();
     assert!(host.sh(&tc).unwrap().contains("tbf"), "{}", host.sh(&tc).unwrap());
     assert!(host.sh(&nft).unwrap().contains("192.168.111.100"));
-    assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "none");
+    assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "nothing to do");
     host.sh("ciao-net vnic set web --rate none --allow none").unwrap();
     assert!(!host.sh(&tc).unwrap().contains("tbf"));
     assert!(!host.sh(&nft).unwrap().contains("192.168.111.100"));
