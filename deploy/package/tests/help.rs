@@ -18,7 +18,7 @@ fn pages(command: &Command, name: &str, into: &mut Vec<(String, Command)>) {
 fn all() -> Vec<(String, Command)> {
     let mut found = Vec::new();
     for program in [ciao_netdriver::cli::Cli::command(), ciao_ipam::cli::Cli::command()] {
-        pages(&program, &program.get_name().to_owned(), &mut found);
+        pages(&program, program.get_name(), &mut found);
     }
     found
 }

@@ -141,7 +141,7 @@ fn an_invalid_vnic_is_refused_with_a_reason() {
     assert_eq!(host.sh(&format!("{VNIC} --mac 02:00:0a:05:00:07 --json")).unwrap(), first, "the same one");
     for (change, words) in [
         (("web", "db"), &["10.5.0.7 is instance web's"][..]),
-        (("00:07", "00:08"), &["another MAC address (02:00:0a:05:00:07)", "delete it first"]),
+        (("00:07", "00:08"), &["a different MAC address (02:00:0a:05:00:07)", "delete it first"]),
         (("--ip 10.5.0.7", "--ip 10.5.0.8"), &["02:00:0a:05:00:07 is instance web's"]),
     ] {
         refused(&host, &format!("{VNIC} --mac 02:00:0a:05:00:07").replace(change.0, change.1), words);
