@@ -120,5 +120,6 @@ fn a_network_is_shown_with_its_namespace_uplink_ports_and_rules() {
         assert!(shown.contains(word), "{word} is not in {shown}");
     }
     assert_eq!(show(&id[..6]), shown, "the beginning of an id is enough");
-    refused(&host, "ciao-net network show red", &["ID prefix red", "docker network ls"]);
+    assert_eq!(show("red"), shown, "and so is Docker's name");
+    refused(&host, "ciao-net network show absent", &["ID prefix absent", "docker network ls"]);
 }
