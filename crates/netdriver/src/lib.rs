@@ -9,6 +9,7 @@
 //! - `fabric`: what a record needs in the kernel; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
 
+mod alias;
 mod attachment;
 mod claims;
 pub mod cli;

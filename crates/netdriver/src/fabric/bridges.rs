@@ -11,6 +11,7 @@ use ciao_common::types::{LinkName, Mtu, Subnet};
 use super::host_firewall::HostFirewall;
 use super::tenant_rules::TenantRules;
 use super::veth::restricted;
+use crate::alias;
 use crate::kernel::{HostLink, Kernel, Namespace};
 use crate::rollback::rolled_back;
 use crate::rules::Restrictions;
@@ -102,6 +103,14 @@ impl Bridges {
         self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))
     }
 
+    /// Writes on a bridge of ours which networks are on it. The caller has the namespace's lock.
+    pub(super) fn describe(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
+        if !self.kernel.is_own_bridge(namespace, bridge)? {
+            return Ok(());
+        }
+        self.kernel.set_alias(namespace, bridge, &alias::of_bridge(&self.networks(namespace, bridge)?))
+    }
+
     /// Adds a network's gateways to its bridge.
     pub(super) fn add_gateways(&self, namespace: &str, network: &Network) -> Result<()> {
         for subnet in &network.subnets {
@@ -146,6 +155,8 @@ impl Bridges {
             self.delete_namespace(namespace)?;
         } else if !in_use {
             self.kernel.delete_link(&Namespace::Named(namespace.to_owned()), bridge)?;
+        } else {
+            self.describe(namespace, bridge)?;
         }
         Ok(!in_use)
     }

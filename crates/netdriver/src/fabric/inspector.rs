@@ -14,6 +14,7 @@ use super::host_rules::HostRules;
 use super::tenant_rules::TenantRules;
 use super::tunnels::Tunnels;
 use super::uplinks::{Uplinks, has_v6};
+use crate::alias;
 use crate::kernel::state::{Seen, SeenLink};
 use crate::kernel::{Kernel, Namespace};
 use crate::names;
@@ -29,7 +30,7 @@ pub(crate) struct Space {
 
 /// A link that is not there.
 const ABSENT: SeenLink =
-    SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None, sandbox: None };
+    SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None, alias: None, sandbox: None };
 
 /// Finds what is missing.
 pub(crate) struct Inspector {
@@ -92,7 +93,8 @@ impl Inspector {
         };
         let seen = inside.as_ref().unwrap_or(host);
         for network in &space.networks {
-            network_faults(network, seen, &mut found);
+            let alias = alias::of_bridge(space.networks.iter().filter(|other| other.bridge == network.bridge));
+            network_faults(network, &alias, seen, &mut found);
             if let Some(why) = self.tunnels.difference(network)? {
                 found.push(Fault::new("restore", Subject::Tunnel(network.clone()), why));
             }
@@ -157,7 +159,7 @@ impl Inspector {
     }
 }
 
-fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
+fn network_faults(network: &Network, alias: &str, seen: &Seen, found: &mut Vec<Fault>) {
     let link = seen.links.get(&network.bridge).unwrap_or(&ABSENT);
     let bridge = || Subject::Bridge(network.clone());
     if !link.is_bridge {
@@ -165,11 +167,13 @@ fn network_faults(network: &Network, seen: &Seen, found: &mut Vec<Fault>) {
         return;
     }
     // A bridge of the host is its administrator's.
-    if network.namespace.is_none() {
-        return;
-    }
+    let Some(namespace) = &network.namespace else { return };
     if !link.is_up {
         found.push(Fault::new("restore", bridge(), "down"));
+    }
+    let is_own = link.mac == Some(names::bridge_mac(namespace, &network.bridge));
+    if is_own && link.alias.as_deref() != Some(alias) {
+        found.push(Fault::new("restore", bridge(), "its alias was changed"));
     }
     if network.egress != Egress::Nat {
         return;
@@ -202,6 +206,9 @@ fn vnic_fault(vnic: &Vnic, restrictions: Restrictions, seen: &Seen, host: &Seen)
     vnic.namespace.as_ref()?;
     if end.learns.is_some_and(|learns| learns == restrictions.secured) {
         return fault("MAC learning of its bridge port was changed");
+    }
+    if end.alias.as_deref() != Some(&alias::of_vnic(vnic)) {
+        return fault("its alias was changed");
     }
     if !seen.static_macs.contains(&(vnic.host_link.clone(), vnic.mac)) {
         return fault("its forwarding database entry is missing");

@@ -40,6 +40,9 @@ impl Networks {
     /// The links of [`Self::ensure`]: namespace, bridge, gateways, and the uplink.
     fn ensure_links(&self, network: &Network) -> Result<()> {
         self.bridges.ensure(network.namespace.as_deref(), &network.bridge, network.mtu)?;
+        if let Some(namespace) = &network.namespace {
+            self.bridges.describe(namespace, &network.bridge)?;
+        }
         self.tunnels.ensure(network).context("create the network's tunnel to other hosts")?;
         let Some(namespace) = network.namespace.as_deref().filter(|_| network.egress == Egress::Nat) else {
             return Ok(());

@@ -3,6 +3,7 @@
 
 use ciao_common::store::Vnic;
 
+use crate::alias;
 use crate::kernel::{Namespace, Veth};
 use crate::rules::Restrictions;
 
@@ -18,6 +19,7 @@ pub(crate) fn veth(vnic: &Vnic) -> Veth {
         learns: false,
         mtu: vnic.mtu,
         rate: vnic.rate,
+        alias: alias::of_vnic(vnic),
     }
 }
 

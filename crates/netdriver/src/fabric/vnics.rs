@@ -177,7 +177,11 @@ impl Vnics {
                 }
             }
         }
-        if before.rate == after.rate { Ok(()) } else { self.kernel.set_rate(&veth(after)) }
+        let veth = veth(after);
+        if let Some(namespace) = &after.namespace {
+            self.kernel.set_alias(namespace, &veth.host_link, &veth.alias)?;
+        }
+        if before.rate == after.rate { Ok(()) } else { self.kernel.set_rate(&veth) }
     }
 
     /// Whether a VNIC's pair is to be made. One with another MAC address is deleted.

@@ -30,6 +30,8 @@ pub struct Veth {
     pub mtu: Option<Mtu>,
     /// How fast frames go to the container.
     pub rate: Option<Rate>,
+    /// The alias of the end on the bridge. Links on bridges of the host get none.
+    pub alias: String,
 }
 
 /// What has a name in the host's namespace.
@@ -88,6 +90,9 @@ pub trait Links {
 
     /// Limits what a VNIC receives to its rate, or no longer.
     fn set_rate(&self, veth: &Veth) -> Result<()>;
+
+    /// Gives a link of a named namespace an alias. Absent: nothing to do.
+    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()>;
 
     /// Sets a link of a named namespace up.
     fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()>;

@@ -23,6 +23,8 @@ pub struct SeenLink {
     pub bridge: Option<LinkName>,
     /// Whether that bridge learns MAC addresses there; `None`: it is no port.
     pub learns: Option<bool>,
+    /// Its alias.
+    pub alias: Option<String>,
     /// Of a VNIC's host end: an id of the network namespace that has the container's end, unless that is the host's.
     pub sandbox: Option<i32>,
 }

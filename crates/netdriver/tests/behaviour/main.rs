@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod aliases;
 mod bench;
 mod consistency;
 mod endpoints;

@@ -94,6 +94,7 @@ pub(crate) fn veth(namespace: &str, n: u8) -> Veth {
         learns: false,
         mtu: None,
         rate: None,
+        alias: format!("ciao1 number {n}"),
     }
 }
 

@@ -130,12 +130,13 @@ tests! {
 
     fn a_veth_pair_has_mac_mtu_and_names_of_up_to_fifteen_bytes(kernel) {
         with_bridge(kernel, RED);
-        let veth = Veth { host_link: name("hv3456789abcdef"), container_link: name("cv3456789abcdef"), mtu: "1400".parse().ok(), ..veth(RED, 1) };
+        let veth = Veth { host_link: name("hv3456789abcdef"), container_link: name("cv3456789abcdef"), mtu: "1400".parse().ok(), alias: "x".repeat(254), ..veth(RED, 1) };
         kernel.create_veth(&veth).unwrap();
         let ours = run("ip link show cv3456789abcdef");
         assert!(ours.contains("mtu 1400") && ours.contains("02:00:00:00:00:01") && ours.contains("state DOWN"), "{ours}");
         let theirs = run(&format!("ip -n {RED} link show hv3456789abcdef"));
         assert!(theirs.contains("mtu 1400") && theirs.contains("master br0") && theirs.contains(",UP"), "{theirs}");
+        assert!(theirs.contains(&veth.alias), "the longest alias: {theirs}");
         assert!("cv3456789abcdef0".parse::<LinkName>().is_err(), "sixteen");
     }
 

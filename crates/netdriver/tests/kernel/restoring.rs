@@ -23,7 +23,7 @@ fn scene() -> Bench {
 }
 
 /// What an administrator or another program may do: HV, CU and MAC stand for the links' names and the VNIC's MAC address.
-const CHANGES: [&str; 19] = [
+const CHANGES: [&str; 21] = [
     "ip netns exec ciao-red nft flush ruleset",
     "ip netns exec ciao-red nft flush chain bridge ciao prerouting",
     "ip netns exec ciao-red nft flush set bridge ciao macs",
@@ -37,6 +37,8 @@ const CHANGES: [&str; 19] = [
     "ip -n ciao-red address delete 10.1.0.1/24 dev br0",
     "ip -n ciao-red neigh delete 10.1.0.2 dev br0",
     "bridge -n ciao-red fdb delete MAC dev HV master",
+    "ip -n ciao-red link set HV alias mine",
+    "ip -n ciao-red link set br0 alias mine",
     "ip netns exec ciao-red busybox sysctl -w net.ipv4.ip_forward=0",
     "busybox sysctl -w net.ipv4.ip_forward=0",
     "ip link set CU down",
@@ -101,6 +103,28 @@ tests! {
         }
         ends.store(true, Ordering::Relaxed);
         watching.join().unwrap();
+    }
+
+    fn links_say_by_their_aliases_whose_they_are_after_every_repair_too(_kernel) {
+        let bench = scene();
+        let vnic = bench.store.read(|tx| tx.vnics(None)).unwrap().remove(0);
+        let says = |link: &str| {
+            run(&format!("ip netns exec ciao-red cat /sys/class/net/{link}/ifalias")).trim().to_owned()
+        };
+        let expected = [
+            "ciao1 red000000000@10.1.0.1@".to_owned(),
+            format!("ciao1 o=docker m={} a=10.1.0.2/24 n=red000000000 .", vnic.mac),
+        ];
+        let found = || [says("br0"), says(vnic.host_link.as_str())];
+        assert_eq!(found(), expected);
+        for command in CHANGES.iter().filter(|command| command.contains("HV") || command.contains("br0")) {
+            change(&bench, command);
+            bench.driver.reconcile(Depth::Changed);
+            assert_eq!(found(), expected, "{command}");
+        }
+        let bench = bench.restarted();
+        bench.driver.reconcile(Depth::Full);
+        assert_eq!(found(), expected);
     }
 
     fn a_list_that_changes_meanwhile_is_whole(kernel) {

@@ -92,7 +92,8 @@ impl Links for Fake {
         let ends = [(veth.namespace.clone(), veth.host_link.clone()), (Namespace::Host, veth.container_link.clone())];
         ensure!(!ends.iter().any(|end| state.links.contains_key(end)), "link {} exists", veth.container_link);
         let [host, container] = ends;
-        state.links.insert(host, FakeLink::HostEnd(veth.bridge.clone(), veth.container_link.clone()));
+        state.links.insert(host.clone(), FakeLink::HostEnd(veth.bridge.clone(), veth.container_link.clone()));
+        state.aliases.insert(host, veth.alias.clone());
         state.links.insert(container, FakeLink::ContainerEnd(veth.mac));
         state.add_neighbours(veth);
         Ok(())
@@ -105,7 +106,9 @@ impl Links for Fake {
         {
             bridge.clone_from(&veth.bridge);
             state.add_neighbours(veth);
-            state.down.remove(&(veth.namespace.clone(), veth.host_link.clone()));
+            let place = (veth.namespace.clone(), veth.host_link.clone());
+            state.down.remove(&place);
+            state.aliases.insert(place, veth.alias.clone());
         }
         Ok(())
     }
@@ -122,6 +125,15 @@ impl Links for Fake {
         let mut state = self.changing()?;
         for address in addresses {
             state.neighbours.remove(&(namespace.to_owned(), bridge.clone(), *address));
+        }
+        Ok(())
+    }
+
+    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()> {
+        let mut state = self.changing()?;
+        let place = (Namespace::Named(namespace.to_owned()), link.clone());
+        if state.links.contains_key(&place) {
+            state.aliases.insert(place, alias.to_owned());
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use super::Fake;
 use super::state::{FakeLink, State};
 use crate::kernel::state::{Changes, Seen, SeenLink, Watch};
 use crate::kernel::{Inspection, Namespace};
+use crate::names;
 
 impl Inspection for Fake {
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
@@ -42,9 +43,11 @@ fn look(state: &State, namespace: &Namespace) -> Seen {
             continue;
         }
         let mut link = SeenLink { is_up: !state.down.contains(&(inside.clone(), name.clone())), ..SeenLink::default() };
+        link.alias = state.aliases.get(&(inside.clone(), name.clone())).cloned();
         match kind {
             FakeLink::Bridge(addresses) => {
                 link.is_bridge = true;
+                link.mac = namespace.name().map(|namespace| names::bridge_mac(namespace, name));
                 seen.addresses.extend(addresses.iter().map(|address| (name.clone(), *address)));
             }
             FakeLink::HostEnd(bridge, peer) => {

@@ -47,6 +47,8 @@ pub struct State {
     pub carried: Option<u32>,
     /// The host's own addresses.
     pub addresses: Vec<(Subnet, IpAddr)>,
+    /// The aliases of links.
+    pub aliases: BTreeMap<(Namespace, LinkName), String>,
     /// Links that are not up.
     pub down: BTreeSet<(Namespace, LinkName)>,
     /// Uplinks, by tenants' namespaces.
@@ -86,7 +88,8 @@ impl State {
                 self.links.retain(|_, other| !matches!(other, FakeLink::Uplink(peer) if peer == link));
             }
         }
-        let Self { links, down, uplinks, .. } = self;
+        let Self { links, down, uplinks, aliases, .. } = self;
+        aliases.retain(|place, _| links.contains_key(place));
         down.retain(|place| links.contains_key(place));
         uplinks.retain(|_, uplink| links.contains_key(&(Namespace::Host, uplink.host_link.clone())));
     }

@@ -167,6 +167,17 @@ impl Links for Linux {
         Ok(named.filter(|(_, _, address)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
     }
 
+    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()> {
+        let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(()) };
+        let Some(found) = netlink.find(link)? else { return Ok(()) };
+        if found.alias.as_deref() == Some(alias) {
+            return Ok(());
+        }
+        netlink
+            .execute(message::set_alias(found.index, alias), 0)
+            .with_context(|| format!("set the alias of link {link}"))
+    }
+
     fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()> {
         let mut netlink = self.required(Some(namespace))?;
         let index = netlink.required(link)?.index;

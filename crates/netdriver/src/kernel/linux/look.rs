@@ -40,7 +40,8 @@ fn look(linux: &Linux, inside: &Namespace) -> Result<Option<Seen>> {
         let bridge = link.controller.and_then(|index| names.get(&index).cloned());
         let sandbox = link.peer_namespace.filter(|id| host.is_some_and(|host| *id != host));
         let &message::Link { is_up, is_bridge, mac, learns, .. } = link;
-        seen.links.insert(name.clone(), SeenLink { is_up, is_bridge, mac, bridge, learns, sandbox });
+        let alias = link.alias.clone();
+        seen.links.insert(name.clone(), SeenLink { is_up, is_bridge, mac, bridge, learns, alias, sandbox });
     }
     for (index, _, address) in addresses {
         if let Some(name) = names.get(&index) {

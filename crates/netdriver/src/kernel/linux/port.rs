@@ -56,6 +56,7 @@ fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
     let mut requests = vec![
         (message::port_settings(port, veth.learns), 0),
+        (message::set_alias(port, &veth.alias), 0),
         (RouteNetlinkMessage::NewNeighbour(neighbour::forwarding(port, veth.mac)), replace),
     ];
     for address in &veth.addresses {
