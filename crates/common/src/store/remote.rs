@@ -41,7 +41,7 @@ pub struct ListState {
     pub digest: String,
 }
 
-/// What became of a list that was given.
+/// The outcome of a controller's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
     /// It is recorded.
@@ -157,7 +157,7 @@ impl Tx<'_> {
         self.list_state(HOSTS)
     }
 
-    /// The tenants whose remotes were given, with how many there are.
+    /// The tenants with a list of remotes, and the number of remotes.
     pub fn remotes_states(&self) -> Result<Vec<(TenantId, ListState, u32)>> {
         self.all(
             "SELECT list, generation, digest, (SELECT count(*) FROM remote_record WHERE tenant = list) AS remotes

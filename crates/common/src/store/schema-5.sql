@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Version 5. Whatever is new here is in schema.sql too.
 
--- The hosts of a cluster, this one too, as its controller gives them.
+-- The hosts of the cluster, this one included, as set by its controller.
 CREATE TABLE cluster_host (
     id      TEXT PRIMARY KEY,
     address TEXT NOT NULL UNIQUE,    -- in the network between the hosts
@@ -9,14 +9,14 @@ CREATE TABLE cluster_host (
     number  INTEGER NOT NULL UNIQUE CHECK (number >= 0)  -- of its nexthop in the kernel
 ) STRICT, WITHOUT ROWID;
 
--- A tenant's network that reaches over several hosts, by VXLAN.
+-- A tenant's network over several hosts, by VXLAN.
 CREATE TABLE tunnel_record (
     network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
     vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215)
 ) STRICT, WITHOUT ROWID;
 
--- Which host an address of a tenant is on, as the controller gives it. A tenant's subnets are apart, so an address says
--- in which of them it is. The host may not be in cluster_host yet.
+-- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address determines
+-- the subnet. The host may not be in cluster_host yet.
 CREATE TABLE remote_record (
     tenant  TEXT NOT NULL,
     key     BLOB NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE remote_record (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
--- What a controller last gave: a list of that generation.
+-- The generation of each list that a controller sent last.
 CREATE TABLE generation_record (
     list       TEXT PRIMARY KEY,     -- a tenant, whose remotes; '': the hosts
     generation INTEGER NOT NULL,

@@ -5,9 +5,8 @@
 -- ciao-ipam alone writes pool_set, pool_record, address_record and free_range; ciao-net alone writes the others. No
 -- foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
 --
--- Text is what Docker shows. Times are milliseconds since 1970, UTC, by what the host's clock said at boot: no step of it
--- moves them. An address's key is its 4 or 16 bytes in
--- the order of the wire, so that keys compare as addresses do.
+-- Text is as Docker shows it. Times are milliseconds since 1970, UTC, by the host's clock at boot: later steps of that
+-- clock do not move them. An address's key is its 4 or 16 bytes in network order, so that keys compare as addresses do.
 
 -- One set of addresses: a subnet in a tenant's address space. Several pools (sub-pools) of a tenant may share it.
 CREATE TABLE pool_set (
@@ -17,12 +16,12 @@ CREATE TABLE pool_set (
     subnet  TEXT NOT NULL,           -- canonical CIDR
     first   BLOB NOT NULL,           -- key of its lowest address
     last    BLOB NOT NULL,           -- key of its highest address
-    -- Of global sets: the leadership that they are of, and the last one that requested them.
+    -- Of global sets: the leadership that made them, and the last one that requested them.
     term    INTEGER NOT NULL DEFAULT 0,
     asked   INTEGER NOT NULL DEFAULT 0,
     restoring INTEGER,               -- since when a new leader requests its addresses again; NULL: it does not
     confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1)),  -- 1: that leader requested a lease again
-    -- 1: made again from a PoolID, so who has which address is not known until ciao-net reconcile --docker.
+    -- 1: rebuilt from a PoolID; its allocated addresses are unknown until ciao-net reconcile --docker.
     incomplete INTEGER NOT NULL DEFAULT 0 CHECK (incomplete IN (0, 1)),
     UNIQUE (scope, tenant, subnet),  -- NULLs differ: any number of spaces of their own
     CHECK (length(first) = length(last) AND length(first) IN (4, 16) AND first <= last)
@@ -31,37 +30,37 @@ CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, length(last), last);
 CREATE INDEX pool_set_by_end ON pool_set (scope, length(last), last);
 CREATE INDEX pool_set_by_subnet ON pool_set (scope, subnet);
 
--- A pool, as Docker names it by its PoolID. Several of a tenant may be alike: one that was requested without the tenant is
--- merged into its set.
+-- A pool, which Docker identifies by its PoolID. A tenant may have identical ones: a pool that was requested without the
+-- tenant is merged into the tenant's set.
 CREATE TABLE pool_record (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID; lost-…: Docker has one that is not known
+    pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID; lost-…: Docker's is unknown
     set_id   INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
-    sub_pool TEXT NOT NULL DEFAULT '',  -- where dynamic addresses come from, '' = the whole subnet
-    serial   INTEGER NOT NULL DEFAULT 0 CHECK (serial IN (0, 1)),  -- 1: the next address, not the lowest free one
-    cursor   BLOB,                   -- key of the last address given in serial mode
-    refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs >= 0),  -- RequestPool less ReleasePool; 0: nobody's since a new leader
-    former   INTEGER NOT NULL DEFAULT 0 CHECK (former >= 0),  -- refs of before a new leader restored the set
-    nonce    TEXT NOT NULL DEFAULT '',  -- of the local address space that it was last requested in
+    sub_pool TEXT NOT NULL DEFAULT '',  -- range of dynamic addresses; '': the whole subnet
+    serial   INTEGER NOT NULL DEFAULT 0 CHECK (serial IN (0, 1)),  -- 1: dynamic addresses in ascending order
+    cursor   BLOB,                   -- key of the last address allocated in serial mode
+    refs     INTEGER NOT NULL DEFAULT 1 CHECK (refs >= 0),  -- RequestPool less ReleasePool; 0: unreferenced since a new leader
+    former   INTEGER NOT NULL DEFAULT 0 CHECK (former >= 0),  -- refs before a new leader restored the set
+    nonce    TEXT NOT NULL DEFAULT '',  -- of the local address space of the last request
     created  INTEGER NOT NULL,
-    -- The last RequestPool. A list of Docker's networks that is older may lack that network. 0: before this was recorded.
+    -- Time of the last RequestPool. An older list of Docker's networks may lack that network. 0: not recorded.
     requested INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX pool_by_set ON pool_record (set_id, sub_pool, serial);
 
--- An address that a dynamic request does not get.
+-- An address that is not available to dynamic requests.
 CREATE TABLE address_record (
     set_id  INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
     key     BLOB NOT NULL,
     address TEXT NOT NULL,
-    pool    INTEGER,                 -- pool_record.id it was granted through; NULL: not granted, kept for a reservation
+    pool    INTEGER,                 -- pool_record.id of the grant; NULL: reserved, not granted
     kind    TEXT NOT NULL CHECK (kind IN ('lease', 'gateway', 'reserved')),
-    held    INTEGER NOT NULL CHECK (held >= 0),  -- how often it was granted and not released
-    granted INTEGER NOT NULL,        -- when last
-    -- Since when no endpoint claims this lease; NULL: one does, as far as is known. The engine may try for 15 seconds to
-    -- release the address of an endpoint that it has deleted, and would release the next holder's.
+    held    INTEGER NOT NULL CHECK (held >= 0),  -- reference count: grants less releases
+    granted INTEGER NOT NULL,        -- time of the last grant
+    -- Time since which no endpoint uses this lease; NULL: one does, as far as is known. The engine retries for 15
+    -- seconds to release the address of a deleted endpoint, and would release the next holder's.
     unclaimed INTEGER,
-    term    INTEGER NOT NULL DEFAULT 0,  -- of a global set: the leadership that granted it
+    term    INTEGER NOT NULL DEFAULT 0,  -- of a global set: the leadership of the grant
     PRIMARY KEY (set_id, key),
     CHECK ((kind = 'reserved') = (held = 0)),
     CHECK ((pool IS NULL) = (held = 0)),
@@ -70,10 +69,10 @@ CREATE TABLE address_record (
 CREATE INDEX address_by_pool ON address_record (pool);
 CREATE INDEX address_gateway ON address_record (set_id) WHERE kind = 'gateway';
 CREATE INDEX address_kept ON address_record (set_id) WHERE kind = 'reserved';
--- Leases that are claimed have no entry here, so what is not is found without a look at them.
+-- Leases in use have no entry here, so unused ones are found without a scan.
 CREATE INDEX address_unclaimed ON address_record (set_id, unclaimed) WHERE unclaimed IS NOT NULL;
 
--- The addresses that are free, as runs that do not touch: an empty IPv6 /64 is one row.
+-- Free addresses, as ranges that are never adjacent: an empty IPv6 /64 is one row.
 CREATE TABLE free_range (
     set_id INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
     last   BLOB NOT NULL,
@@ -86,17 +85,17 @@ CREATE TABLE free_range (
 CREATE TABLE network_record (
     id         TEXT PRIMARY KEY,     -- Docker's NetworkID
     tenant     TEXT,                 -- NULL: a network of its own
-    namespace  TEXT,                 -- network namespace of its bridge; NULL: the host's, a bridge that is not ours
+    namespace  TEXT,                 -- network namespace of its bridge; NULL: the host's
     bridge     TEXT NOT NULL,
     mtu        INTEGER CHECK (mtu BETWEEN 68 AND 65535),
     egress     TEXT NOT NULL CHECK (egress IN ('nat', 'gateway', 'docker', 'none')),
     vnics      TEXT NOT NULL CHECK (vnics IN ('auto', 'required')),
-    dst_prefix TEXT NOT NULL,        -- of the container's interface name
-    egress6    TEXT NOT NULL CHECK (egress6 IN ('nat', 'route', 'none')),  -- how IPv6 leaves, if egress is nat
-    secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: containers send with their own addresses only
-    icc        INTEGER NOT NULL CHECK (icc IN (0, 1)),      -- its containers reach each other
-    egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow)),  -- subnets reached in spite of --egress-deny
-    options    TEXT NOT NULL CHECK (json_valid(options)),  -- the user's, and what else CreateNetwork said, to know it again
+    dst_prefix TEXT NOT NULL,        -- prefix of the container's interface name
+    egress6    TEXT NOT NULL CHECK (egress6 IN ('nat', 'route', 'none')),  -- egress of IPv6, if egress is nat
+    secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: anti-spoofing
+    icc        INTEGER NOT NULL CHECK (icc IN (0, 1)),      -- inter-container communication
+    egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow)),  -- exceptions to --egress-deny
+    options    TEXT NOT NULL CHECK (json_valid(options)),  -- of CreateNetwork, to recognize a repeated request
     created    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX network_by_tenant ON network_record (tenant);
@@ -105,44 +104,44 @@ CREATE INDEX network_by_bridge ON network_record (namespace, bridge);
 CREATE TABLE network_subnet (
     network TEXT NOT NULL REFERENCES network_record (id) ON DELETE CASCADE,
     subnet  TEXT NOT NULL,
-    gateway TEXT,                    -- bare address
-    aux     TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(aux)),  -- --aux-address, bare
+    gateway TEXT,                    -- without prefix length
+    aux     TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(aux)),  -- --aux-address, without prefix length
     set_id  INTEGER,                 -- pool_set.id at ciao-ipam; NULL: another IPAM driver's
-    pool    TEXT,                    -- the PoolID that it was requested with
+    pool    TEXT,                    -- PoolID of its request
     PRIMARY KEY (network, subnet)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX network_subnet_by_set ON network_subnet (set_id);
 CREATE INDEX network_subnet_by_subnet ON network_subnet (subnet);
 CREATE INDEX network_subnet_by_pool ON network_subnet (pool);
 
--- A route that containers of a network get beside the gateway's.
+-- A static route of a network's containers.
 CREATE TABLE network_route (
     network     TEXT NOT NULL REFERENCES network_record (id) ON DELETE CASCADE,
     destination TEXT NOT NULL,
-    next_hop    TEXT,                -- NULL: the link itself
+    next_hop    TEXT,                -- NULL: directly connected
     PRIMARY KEY (network, destination)
 ) STRICT, WITHOUT ROWID;
 
 -- A veth pair: one end for a container, the other on a bridge.
 CREATE TABLE vnic_record (
     id             TEXT PRIMARY KEY,
-    owner          TEXT NOT NULL CHECK (owner IN ('launcher', 'docker')),  -- who deletes it
-    state          TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'deleting')),  -- deleting: until its links are gone
+    owner          TEXT NOT NULL CHECK (owner IN ('launcher', 'docker')),  -- which side deletes it
+    state          TEXT NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'deleting')),  -- deleting: until its links are deleted
     tenant         TEXT,             -- NULL: of a network without tenant
-    network        TEXT,             -- of Docker's own: the network it was made for
-    instance       TEXT,             -- of a launcher's: the instance it belongs to
-    subnet         TEXT NOT NULL,    -- '' when it has no address
+    network        TEXT,             -- owner docker: its network
+    instance       TEXT,             -- owner launcher: its instance
+    subnet         TEXT NOT NULL,    -- '': without an address
     address        TEXT,
     subnet6        TEXT,
     address6       TEXT,
     mac            TEXT NOT NULL,
-    gateway        TEXT,             -- of a launcher's: for the Docker network
+    gateway        TEXT,             -- owner launcher: gateway of the Docker network
     mtu            INTEGER CHECK (mtu BETWEEN 68 AND 65535),
     namespace      TEXT,             -- NULL: the host's
     bridge         TEXT NOT NULL,
-    allowed        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(allowed)),  -- further addresses it may send with
+    allowed        TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(allowed)),  -- additional source addresses
     rate           TEXT,             -- rate limit per direction, such as 100mbit
-    network_name   TEXT,             -- of a launcher's: the Docker network's name
+    network_name   TEXT,             -- owner launcher: name of the Docker network
     container_link TEXT NOT NULL UNIQUE,
     host_link      TEXT NOT NULL UNIQUE,
     created        INTEGER NOT NULL,
@@ -163,7 +162,7 @@ CREATE TABLE endpoint_record (
     address  TEXT,
     address6 TEXT,
     created  INTEGER NOT NULL,
-    attached INTEGER                 -- since when a container was seen to have its link; NULL: it is still under way
+    attached INTEGER                 -- when its link was first seen in a container; NULL: not yet
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
 CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);
@@ -175,21 +174,21 @@ CREATE TABLE uplink_record (
     host_link TEXT NOT NULL UNIQUE   -- the host's end; the other is up0
 ) STRICT, WITHOUT ROWID;
 
--- A published port: a port of the host that leads to a container.
+-- A published port: a port of the host that is forwarded to a container.
 CREATE TABLE port_record (
     protocol       TEXT NOT NULL CHECK (protocol IN ('tcp', 'udp', 'sctp')),
-    host_address   TEXT NOT NULL,    -- 0.0.0.0 or ::: every one
+    host_address   TEXT NOT NULL,    -- 0.0.0.0 or ::: all addresses
     host_port      INTEGER NOT NULL CHECK (host_port BETWEEN 1 AND 65535),
     endpoint       TEXT NOT NULL REFERENCES endpoint_record (id) ON DELETE CASCADE,
-    namespace      TEXT NOT NULL,    -- the container's tenant's
-    address        TEXT NOT NULL,    -- the container's
+    namespace      TEXT NOT NULL,    -- of the container's tenant
+    address        TEXT NOT NULL,    -- of the container
     container_port INTEGER NOT NULL CHECK (container_port BETWEEN 1 AND 65535),
     PRIMARY KEY (protocol, host_address, host_port)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX port_by_endpoint ON port_record (endpoint);
 CREATE INDEX port_by_namespace ON port_record (namespace);
 
--- The subnets that the host itself routes, as ciao-net last saw them: no pool is chosen there.
+-- Subnets in the host's routing table, as ciao-net last read it: default pools avoid them.
 CREATE TABLE host_route (
     subnet TEXT PRIMARY KEY,
     first  BLOB NOT NULL,            -- key of its lowest address
@@ -197,31 +196,32 @@ CREATE TABLE host_route (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX host_route_by_end ON host_route (length(last), last);
 
--- What ciao-net changed of the host's own settings, shown by `ciao-net host show`, put back by `ciao-net host restore`.
+-- What ciao-net changed of the host's own settings, shown by `ciao-net host show`, restored by `ciao-net host
+-- restore`.
 CREATE TABLE host_setting (
     name    TEXT PRIMARY KEY,        -- as sysctl or iptables take it: net.ipv4.ip_forward, iptables -P FORWARD
     before  TEXT NOT NULL,
     after   TEXT NOT NULL,
-    boot    TEXT NOT NULL,           -- the kernel's boot_id: nothing of it is left after another boot
+    boot    TEXT NOT NULL,           -- the kernel's boot_id: a change does not outlast its boot
     changed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The hosts of a cluster, this one too, as its controller gives them.
+-- The hosts of the cluster, this one included, as set by its controller.
 CREATE TABLE cluster_host (
     id      TEXT PRIMARY KEY,
-    address TEXT NOT NULL UNIQUE,    -- in the network between the hosts
-    mtu     INTEGER NOT NULL CHECK (mtu BETWEEN 68 AND 65535),  -- of its link there
+    address TEXT NOT NULL UNIQUE,    -- in the underlay network
+    mtu     INTEGER NOT NULL CHECK (mtu BETWEEN 68 AND 65535),  -- of its underlay link
     number  INTEGER NOT NULL UNIQUE CHECK (number >= 0)  -- of its nexthop in the kernel
 ) STRICT, WITHOUT ROWID;
 
--- A tenant's network that reaches over several hosts, by VXLAN.
+-- A tenant's network over several hosts, by VXLAN.
 CREATE TABLE tunnel_record (
     network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
     vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215)
 ) STRICT, WITHOUT ROWID;
 
--- Which host an address of a tenant is on, as the controller gives it. A tenant's subnets are apart, so an address says
--- in which of them it is. The host may not be in cluster_host yet.
+-- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address determines
+-- the subnet. The host may not be in cluster_host yet.
 CREATE TABLE remote_record (
     tenant  TEXT NOT NULL,
     key     BLOB NOT NULL,
@@ -231,11 +231,11 @@ CREATE TABLE remote_record (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
--- What a controller last gave: a list of that generation.
+-- The generation of each list that a controller sent last.
 CREATE TABLE generation_record (
-    list       TEXT PRIMARY KEY,     -- a tenant, whose remotes; '': the hosts
+    list       TEXT PRIMARY KEY,     -- a tenant: its remotes; '': the hosts
     generation INTEGER NOT NULL,
-    digest     TEXT NOT NULL,        -- of the list, whatever its order
+    digest     TEXT NOT NULL,        -- of the list, independent of its order
     changed    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/v1/hosts/ID/mtu`: how large a packet the way to another host carries.
+//! `/v1/hosts/ID/mtu`: the path MTU to another host, measured.
 
 use anyhow::Result;
 use ciao_common::serve::server::Reply;
@@ -13,7 +13,7 @@ use crate::Driver;
 #[derive(Debug, Serialize)]
 struct MtuReply {
     host: HostId,
-    /// What the list of hosts says that both links carry, in bytes.
+    /// The MTU of both links in the list of hosts, in bytes.
     mtu: u32,
     /// The largest packet that was answered; absent: none was.
     carried: Option<u32>,

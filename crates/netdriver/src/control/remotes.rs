@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/v1/hosts` and `/v1/tenants/T/remotes`: which host has which address, as a controller gives it.
+//! `/v1/hosts` and `/v1/tenants/T/remotes`: the hosts of the cluster and the host of each address, set by a controller.
 //!
-//! The same body goes to every host. A list replaces the one before if its generation is higher; what the kernel refuses is
-//! in the answer, and the next reconcile tries again, because the records stand.
+//! The same body goes to every host. A list replaces the previous one if its generation is higher. An error of the
+//! kernel is in the reply; the records are kept, and the next reconcile tries again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::reply::{Failure, json};
 use crate::Driver;
 
-/// The whole list of hosts.
+/// `PUT`: the whole list of hosts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hosts {
@@ -32,7 +32,7 @@ struct GivenHost {
     mtu: Option<Mtu>,
 }
 
-/// All remotes of a tenant.
+/// `PUT`: all remotes of a tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Whole {
@@ -40,7 +40,7 @@ struct Whole {
     remotes: Vec<Remote>,
 }
 
-/// Some that change.
+/// `PATCH`: the remotes that change.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
@@ -52,19 +52,19 @@ struct Change {
     delete: Vec<IpAddr>,
 }
 
-/// The generation of a list that is deleted.
+/// `DELETE`: the generation of the empty list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {
     generation: u64,
 }
 
-/// The hosts, and what the list is.
+/// The list of hosts.
 #[derive(Debug, Serialize)]
 struct HostsReply {
     generation: u64,
     digest: String,
-    /// Which of them this host is; absent: none, so it has no tunnel.
+    /// This host's ID; absent: it is not in the list and has no tunnel.
     own: Option<HostId>,
     hosts: Vec<ClusterHost>,
     /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, and `forwarded` ones.
@@ -80,7 +80,7 @@ struct TenantReply {
     remotes: u32,
 }
 
-/// The default of a host's MTU.
+/// The default MTU of a host.
 const MTU: u32 = 1500;
 
 pub(super) fn give_hosts(driver: &Driver, body: &[u8]) -> Result<Reply, Failure> {
@@ -119,7 +119,7 @@ pub(super) fn delete(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply
     record(driver, tenant, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
 }
 
-/// The remotes of a tenant, in the form in which they are given.
+/// The remotes of a tenant, in the form of a request.
 pub(super) fn show(driver: &Driver, tenant: &str) -> Result<Reply, Failure> {
     let tenant: TenantId = tenant.parse().map_err(Failure::bad_request)?;
     let (states, remotes) = driver.store.read(|tx| Ok((tx.remotes_states()?, tx.remotes(&tenant)?)))?;
@@ -129,7 +129,7 @@ pub(super) fn show(driver: &Driver, tenant: &str) -> Result<Reply, Failure> {
     json(200, &serde_json::json!({ "generation": state.generation, "digest": state.digest, "remotes": remotes }))
 }
 
-/// A line a tenant, by which a controller sees whether this host has what it gave.
+/// The state of each tenant's list, which a controller compares with its own.
 pub(super) fn list(driver: &Driver) -> Result<Reply, Failure> {
     let states = driver.store.read(|tx| tx.remotes_states())?;
     let reply = |(tenant, state, remotes): (TenantId, ListState, u32)| TenantReply {
@@ -177,7 +177,7 @@ fn check_remotes(remotes: &[Remote]) -> Result<()> {
     Ok(())
 }
 
-/// What SQLite holds.
+/// SQLite's integers are signed.
 fn check_generation(generation: u64) -> Result<(), Failure> {
     i64::try_from(generation).map(drop).context("generation: give a number below 2^63").map_err(Failure::bad_request)
 }
@@ -198,7 +198,7 @@ fn record(
     })
 }
 
-/// The answer to a list, after the kernel has followed.
+/// The reply to a list, after the kernel was changed accordingly.
 fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Result<Reply, Failure> {
     let conflict = |state: ListState, error: String| {
         json(409, &serde_json::json!({ "error": error, "generation": state.generation, "digest": state.digest }))

@@ -31,7 +31,7 @@ pub(crate) enum Subject {
     TunnelRules,
     /// A network's tunnel to them.
     Tunnel(Network),
-    /// A tenant's way to the host: both ends, their addresses, the default routes.
+    /// A tenant's uplink to the host: both ends, their addresses, the default routes.
     Uplink(Uplink, Network),
     /// The end of a VNIC's link that is on its bridge.
     Port(Vnic),

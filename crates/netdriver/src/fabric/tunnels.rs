@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tunnels to the other hosts of a cluster: what must stand of them for the lists that a controller gives.
+//! Tunnels to the other hosts of a cluster: what must exist of them for a controller's lists.
 //!
-//! This host is the one of the list that has an address of this machine. Its own rows of a tenant's remotes are passed
-//! over: what VNICs are here, the host knows itself; so every host of a tenant gets the same list.
+//! This host is the one of the list that has an address of this machine. Its own rows of a tenant's remotes are ignored,
+//! because its VNICs are in its own records; so every host of a tenant gets the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -59,7 +59,7 @@ impl Tunnels {
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
     }
 
-    /// Tells the kernel the other hosts' addresses: a message for each that differs.
+    /// Writes the other hosts' addresses into the kernel: a message for each that differs.
     pub(crate) fn sync_hosts(&self) -> Result<()> {
         let _lock = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
@@ -67,7 +67,7 @@ impl Tunnels {
             self.kernel.delete_tunnel_host(*number)?;
         }
         for (number, address) in wanted.into_iter().filter(|(number, address)| found.get(number) != Some(address)) {
-            // What is of the other family cannot be replaced.
+            // One of the other family cannot be replaced.
             if found.get(&number).is_some_and(|before| before.is_ipv4() != address.is_ipv4()) {
                 self.kernel.delete_tunnel_host(number)?;
             }
@@ -79,7 +79,7 @@ impl Tunnels {
     /// The rules by which only other hosts send to tunnels; empty: there are none.
     fn ruleset(&self) -> Result<String> {
         let hosts: Vec<_> = self.cluster()?.others.into_values().map(|host| host.address).collect();
-        // A tunnel that is left over from a list that this host was in is for nobody.
+        // A tunnel left over from a list with this host accepts no packets.
         let is_needed = !hosts.is_empty() || !self.store.read(|tx| tx.tunnels())?.is_empty();
         Ok(if is_needed { rules::tunnel_rules(self.port, &hosts) } else { String::new() })
     }
@@ -100,7 +100,7 @@ impl Tunnels {
         Ok(difference)
     }
 
-    /// Makes the host's rules of tunnels as the list of hosts says.
+    /// Makes the host's rules of tunnels those of the list of hosts.
     pub(crate) fn sync_rules(&self) -> Result<()> {
         if self.rules_difference()?.is_none() {
             return Ok(());
@@ -123,7 +123,7 @@ impl Tunnels {
         Ok(others.map(|host| (host.number, host.address)).collect())
     }
 
-    /// The link that must stand for a network; `None`: none, because it is on this host alone, or this host is not in the
+    /// The link that must exist for a network; `None`: none, because it is on this host alone, or this host is not in the
     /// list.
     pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
         let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };

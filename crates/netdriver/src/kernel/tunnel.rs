@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tunnels to other hosts: VXLAN links on tenants' bridges, whose tables are given and never learned.
+//! Tunnels to other hosts: VXLAN links on tenants' bridges, with static tables and without learning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Mtu};
 
-/// A VXLAN link on a tenant's bridge, with all that is known of other hosts there.
+/// A VXLAN link on a tenant's bridge, with the entries of other hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VxlanLink {
-    /// Where the bridge is.
+    /// The network namespace of the bridge.
     pub namespace: String,
-    /// What it is a port of.
+    /// The bridge that it is a port of.
     pub bridge: LinkName,
     /// Its name.
     pub link: LinkName,
@@ -34,7 +34,7 @@ pub struct VxlanLink {
 
 /// Other hosts, and links to them.
 pub trait Tunnels {
-    /// The other hosts that the kernel knows for ciao-net, by number.
+    /// The other hosts' addresses in the kernel, by number.
     fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>>;
 
     /// Sets another host's address, for every link that leads to it at once.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Echo requests of a given size, not fragmented: whether the way to another host carries packets of that size.
+//! Echo requests of a given size, not fragmented: whether the path to another host carries packets of that size.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
