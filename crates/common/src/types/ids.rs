@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Identifiers: Docker's (network, endpoint) and ours (tenant, instance, VNIC).
 //!
-//! They are used as database keys, file names and in logs: never empty, no blanks or slashes, of bounded length. Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
+//! They are used as database keys, file names and in logs: never empty, no blanks or slashes, of bounded length.
+//! Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
 
 use std::fmt;
 use std::str::FromStr;

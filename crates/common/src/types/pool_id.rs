@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! [`PoolId`]: all that Docker stores of a pool, and so all that is left of it when the database is lost.
 //!
-//! It therefore describes the pool: `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`.
-//! The id consists of the database's name (a new one at every start of ciao-ipam), the row there, and six random digits,
-//! so PoolIDs are unique even after an older copy of the database was restored. PoolIDs of earlier versions are 24
-//! hexadecimal digits without a description.
+//! It therefore describes the pool:
+//! `local.0123456789ab/10.5.0.0/24,range=10.5.1.0/25,serial,tenant=red,id=9f3a7c21-17-5b2f0e`. The id consists of the
+//! database's name (a new one at every start of ciao-ipam), the row there, and six random digits, so PoolIDs are unique
+//! even after an older copy of the database was restored. PoolIDs of earlier versions are 24 hexadecimal digits without
+//! a description.
 
 use std::fmt;
 use std::str::FromStr;

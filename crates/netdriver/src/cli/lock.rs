@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`LaunchLock`]: one launch at a time changes Docker's networks of a host. Docker creates two networks of one name if asked at
-//! once; and whoever removes one must see the VNICs of all launches that continue with it.
+//! [`LaunchLock`]: one launch at a time changes Docker's networks of a host. Docker creates two networks of one name if
+//! asked at once; and whoever removes one must see the VNICs of all launches that continue with it.
 //!
 //! A lock on a file beside the control socket, of the same group and mode: users of the socket can hold the lock, and
 //! nobody else can. The kernel drops it with its holder.

@@ -59,7 +59,8 @@ impl Generations {
         };
     }
 
-    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: something else changed them too.
+    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: something else
+    /// changed them too.
     fn advance(&self, namespace: &str, now: Option<u32>) {
         let before = self.get(namespace);
         let is_own = |now: &u32| before.is_some_and(|before| *now == before || *now == before.wrapping_add(1));

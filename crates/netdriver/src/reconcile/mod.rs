@@ -3,8 +3,8 @@
 //!
 //! It runs at start, before the plugin socket answers, then on a timer, and when an administrator asks. What a
 //! record needs and is missing is created again; links and namespaces of ours without a record are deleted; endpoints
-//! whose container no longer exists are removed. It never touches an endpoint or link younger than [`SETTLED`], whose call may
-//! be under way, and never what a container is on.
+//! whose container no longer exists are removed. It never touches an endpoint or link younger than [`SETTLED`], whose
+//! call may be under way, and never what a container is on.
 
 mod foreign;
 mod known;

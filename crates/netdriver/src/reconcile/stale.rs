@@ -15,8 +15,8 @@ use crate::{Driver, fabric};
 type Attachment = (Endpoint, Option<Vnic>);
 
 impl Driver {
-    /// Networks unknown to Docker: the reply to their creation, or the call to delete them, was lost. Without Docker's list, a
-    /// network whose addresses ciao-ipam has released is one. The creation of a young one may not be finished.
+    /// Networks unknown to Docker: the reply to their creation, or the call to delete them, was lost. Without Docker's
+    /// list, a network whose addresses ciao-ipam has released is one. The creation of a young one may not be finished.
     pub(super) fn remove_unknown_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let before = self.store.ago(SETTLED);
         let (orphans, settled) = self.store.read(|tx| {

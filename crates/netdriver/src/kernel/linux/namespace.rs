@@ -136,8 +136,9 @@ fn prepare_folder() -> Result<()> {
     Ok(())
 }
 
-/// What a tenant's namespace needs: routing between its subnets, IPv6 whatever the host's is, and frames between ports of a bridge not sent through
-/// the firewall for IP packets, which costs time and is br_netfilter's default in every namespace.
+/// What a tenant's namespace needs: routing between its subnets, IPv6 whatever the host's is, and frames between ports
+/// of a bridge not sent through the firewall for IP packets, which costs time and is br_netfilter's default in every
+/// namespace.
 const SETTINGS: [(&str, &str); 7] = [
     ("net.ipv4.ip_forward", "1"),
     ("net.ipv6.conf.all.disable_ipv6", "0"),
