@@ -92,11 +92,12 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
     let set = &pool.set;
     ensure!(!pool.incomplete, lost::incomplete(pool));
-    if kind == AddressKind::Gateway
-        && let Some(gateway) = tx.gateway_of(set)?
-    {
-        tx.grant(pool, gateway, kind)?;
-        return Ok(gateway);
+    if kind == AddressKind::Gateway {
+        term::check_gateway(tx, pool)?;
+        if let Some(gateway) = tx.gateway_of(set)? {
+            tx.grant(pool, gateway, kind)?;
+            return Ok(gateway);
+        }
     }
     let range = dynamic_range(pool)?;
     let number = match lowest_unreserved(tx, pool, range, serial)? {

@@ -26,6 +26,7 @@ mod term;
 mod vacancy;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Ipam {
     /// Position of the scan for orphaned leases.
     scanned: Mutex<(i64, IpAddr)>,
     hints: Arc<vacancy::Hints>,
+    /// Number of leaderships. The store's is lower if it could not be written.
+    leadership: Arc<AtomicI64>,
 }
 
 /// Start of the scan: before the first address of the first set.
@@ -72,11 +75,17 @@ impl Ipam {
     /// kept in the store.
     pub fn new(store: Arc<Store>, mut config: Config) -> Result<Self> {
         let fresh = options::random_ula();
-        let ula = store.write(move |tx| {
+        let (ula, leadership) = store.write(move |tx| {
             tx.rename_database()?;
-            tx.setting_or("ula", &fresh)
+            Ok((tx.setting_or("ula", &fresh)?, tx.leadership()?))
         })?;
         config.default_pools.push(DefaultPool::new(ula.parse()?, 64)?);
-        Ok(Self { store, config, scanned: Mutex::new(START), hints: Arc::default() })
+        Ok(Self {
+            store,
+            config,
+            scanned: Mutex::new(START),
+            hints: Arc::default(),
+            leadership: Arc::new(leadership.into()),
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! pool without a tenant always gets a set of its own, so networks of different users may have the same subnet.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use ciao_common::api::Empty;
@@ -22,7 +23,7 @@ impl Ipam {
     /// # Errors
     /// An invalid request, an overlap with another pool of the tenant, or no default pool left.
     pub fn request_pool(&self, request: RequestPool) -> Answer<PoolReply> {
-        let (config, hints) = (self.config.clone(), Arc::clone(&self.hints));
+        let (config, hints, leadership) = (self.config.clone(), Arc::clone(&self.hints), Arc::clone(&self.leadership));
         self.store.begin_while_awaited(move |tx| {
             let text = request.address_space.as_str();
             let space = if text.is_empty() { Ok(AddressSpace::of(Scope::Local)) } else { text.parse() };
@@ -30,7 +31,10 @@ impl Ipam {
             let options = PoolOptions::parse(&request.options)?;
             let subnet = SubnetRequest::of(&request)?;
             let set = match space.scope() {
-                Scope::Global => term::set(tx, &config, &hints, &options, subnet)?,
+                Scope::Global => {
+                    tx.raise_leadership(leadership.load(Ordering::Acquire))?;
+                    term::set(tx, &config, &hints, &options, subnet)?
+                }
                 Scope::Local => requested_set(tx, &config, &hints, Scope::Local, options.tenant.as_ref(), subnet)?.0,
             };
             // On a swarm's leader, the serial option belongs to the request: a restore has it, the first request does not.

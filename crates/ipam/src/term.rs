@@ -7,15 +7,17 @@
 //!
 //! Enabling a plugin again also counts as a leadership, without repeated requests, and a user's serial option then looks
 //! like a restore. So a former address is granted to another request only if the pool is full or, [`SETTLED`] later, if
-//! a lease was requested again, which only a new leader does. The release of a former address together with its pool,
-//! which only the old leader can send, cancels the restore.
+//! a lease was requested again, which only a new leader does. Two requests cancel the restore: the release of a former
+//! address together with its pool, which only the old leader can send, and a first one for any gateway, where a new leader
+//! names it.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use ciao_common::api::ipam::Capabilities;
-use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
+use ciao_common::store::{AddressKind, Pool, PoolSet, Tx};
 use ciao_common::types::Scope;
 
 use crate::choice::{SubnetRequest, requested_set};
@@ -27,12 +29,17 @@ use crate::{Config, Ipam};
 const SETTLED: Duration = Duration::from_secs(600);
 
 impl Ipam {
-    /// `IpamDriver.GetCapabilities`: called when the engine starts, and when it becomes a swarm's leader.
-    pub fn capabilities(&self) -> Answer<Capabilities> {
-        self.store.begin(|tx| {
-            tx.count_leadership()?;
+    /// `IpamDriver.GetCapabilities`: called when the engine starts, and when it becomes a swarm's leader. Answered on a full
+    /// disk too; the leadership is then recorded with the first request for a global pool.
+    pub fn capabilities(&self) -> impl Future<Output = Result<Capabilities>> + Send + use<> {
+        let leadership = self.leadership.fetch_add(1, Ordering::AcqRel) + 1;
+        let recorded = self.store.begin(move |tx| tx.raise_leadership(leadership));
+        async move {
+            if let Err(error) = recorded.await {
+                log::warn!("record that the engine started: {error:#}");
+            }
             Ok(Capabilities { requires_mac_address: false, requires_request_replay: false })
-        })
+        }
     }
 
     /// Ends restores after [`SETTLED`]: releases the addresses and sets that the leader did not request again. Returns their
@@ -155,13 +162,26 @@ pub(crate) fn make_room(tx: &Tx<'_>, pool: &Pool) -> Result<bool> {
     Ok(false)
 }
 
+/// Cancels a restore that begins with a request for any gateway: a new leader names that of each network, so this is the
+/// first request of a new one.
+pub(crate) fn check_gateway(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
+    if pool.restoring && !tx.has_gateway_of_term(&pool.set)? {
+        cancel(tx, pool)?;
+    }
+    Ok(())
+}
+
 /// Cancels a restore if an address of an earlier leadership is released: only the leader that was granted it can name it
 /// together with its pool, so the leader did not change.
 pub(crate) fn check_release(tx: &Tx<'_>, pool: &Pool, address: IpAddr) -> Result<()> {
     let former = tx.address(&pool.set, address)?.is_some_and(|held| held.term < pool.term);
     if former && pool.restoring {
-        log::info!("pool {}: the swarm's leader did not change, its addresses are kept", pool.set.subnet);
-        tx.cancel_restore(&pool.set)?;
+        cancel(tx, pool)?;
     }
     Ok(())
+}
+
+fn cancel(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
+    log::info!("pool {}: the swarm's leader did not change, its addresses are kept", pool.set.subnet);
+    tx.cancel_restore(&pool.set)
 }

@@ -35,9 +35,12 @@ impl Tx<'_> {
         Ok(self.setting(LEADERSHIP)?.and_then(|text| text.parse().ok()).unwrap_or(0))
     }
 
-    /// Counts a new leadership.
-    pub fn count_leadership(&self) -> Result<()> {
-        self.set_setting(LEADERSHIP, &(self.leadership()? + 1).to_string())
+    /// Records that there were at least so many leaderships.
+    pub fn raise_leadership(&self, least: i64) -> Result<()> {
+        if self.leadership()? < least {
+            self.set_setting(LEADERSHIP, &least.to_string())?;
+        }
+        Ok(())
     }
 
     /// The term of a set.
@@ -83,6 +86,15 @@ impl Tx<'_> {
         self.change("UPDATE pool_set SET confirmed = 1 WHERE id = ?1 AND confirmed = 0", [set.id]).map(drop)
     }
 
+    /// Whether a network on the set has requested its gateway under the set's leadership.
+    pub fn has_gateway_of_term(&self, set: &PoolSet) -> Result<bool> {
+        self.exists(
+            "SELECT 1 FROM address_record a JOIN pool_set s ON s.id = a.set_id
+             WHERE a.set_id = ?1 AND a.kind = 'gateway' AND a.term = s.term",
+            [set.id],
+        )
+    }
+
     /// Cancels a restore, since the leader did not change. Former grants are valid again.
     pub fn cancel_restore(&self, set: &PoolSet) -> Result<()> {
         self.change(
@@ -90,7 +102,7 @@ impl Tx<'_> {
             [set.id],
         )?;
         self.change("UPDATE pool_record SET refs = refs + former, former = 0 WHERE set_id = ?1", [set.id])?;
-        self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id]).map(drop)
+        self.change("UPDATE pool_set SET restoring = NULL, confirmed = 0 WHERE id = ?1", [set.id]).map(drop)
     }
 
     /// Ends the restore of a set.

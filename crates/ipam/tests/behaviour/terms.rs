@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Swarm leaders: requests repeated after a change of leadership.
 
+use std::fs;
+
 use ciao_common::types::PoolId;
 use serde_json::Value;
 
@@ -76,6 +78,40 @@ fn unconfirmed_addresses_are_kept_until_the_pool_is_full() {
     assert_eq!(given.len(), 250);
     assert!(!given.contains(&"10.77.0.3/24".to_owned()));
     assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.2/24");
+}
+
+/// A new leader names the gateway; whoever requests any is a new network.
+#[test]
+fn a_request_for_any_gateway_is_of_a_new_network_and_no_restore() {
+    let (b, pool) = led();
+    b.capabilities();
+    assert_eq!(b.global("acme", SUBNET, true), pool);
+    b.gateway(&pool, "").unwrap();
+    assert!(sentence(b.ask(&pool, "10.77.0.3")).contains("in use"), "{:?}", states(&b));
+    b.age_restores(TEN_MINUTES);
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
+    let free = 254 - 4;
+    assert!((0..free).all(|_| b.ask(&pool, "").is_ok()));
+    assert!(sentence(b.ask(&pool, "")).contains("is full"), "no running task's address is released");
+    restore(&b, &["10.77.0.2"]);
+    b.gateway(&pool, "").unwrap();
+    assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.3/24", "a restore goes on when a further network is new");
+}
+
+/// A full disk, for example: engine and plugin start, and what exists is not taken for new once there is space.
+#[test]
+fn capabilities_are_answered_when_the_database_cannot_be_written_and_the_leadership_counts() {
+    let (b, pool) = led();
+    let away = b.store.path().with_extension("away");
+    fs::rename(b.store.path(), &away).unwrap();
+    assert!(b.store.write(|tx| tx.set_setting("a", "1")).is_err());
+    b.capabilities();
+    fs::rename(&away, b.store.path()).unwrap();
+    assert_eq!(b.global("acme", SUBNET, true), pool);
+    b.gateway(&pool, "10.77.0.1").unwrap();
+    b.ask(&pool, "10.77.0.3").unwrap();
+    assert!(states(&b).contains(&"former 10.77.0.2".to_owned()), "{:?}", states(&b));
+    assert_eq!(b.store.read(|tx| tx.leadership()).unwrap(), 2);
 }
 
 #[test]
