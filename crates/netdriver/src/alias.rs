@@ -7,7 +7,9 @@
 use std::net::IpAddr;
 
 use ciao_common::store::{Network, Vnic};
-use ciao_common::types::{PoolId, Subnet};
+use ciao_common::types::{LinkName, NetworkId, PoolId, Subnet};
+
+use crate::names;
 
 /// What an alias of ciao's begins with: the version of its form.
 const FORM: &str = "ciao1";
@@ -27,6 +29,12 @@ fn join(words: impl IntoIterator<Item = String>) -> String {
     text
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut words = text.split(' ');
+    let is_ours = words.next() == Some(FORM);
+    words.filter(move |_| is_ours)
+}
+
 /// A bridge's: for each subnet of its networks `NETWORK@GATEWAY@POOLID`.
 pub(crate) fn of_bridge<'a>(networks: impl IntoIterator<Item = &'a Network>) -> String {
     let mut words = Vec::new();
@@ -39,6 +47,16 @@ pub(crate) fn of_bridge<'a>(networks: impl IntoIterator<Item = &'a Network>) -> 
     }
     words.sort();
     join(words)
+}
+
+/// What a bridge's alias says of a network: gateway and PoolID of each subnet.
+pub(crate) fn network(alias: &str, id: &NetworkId) -> Vec<(Option<IpAddr>, Option<PoolId>)> {
+    let of_network = words(alias).filter_map(|word| {
+        let mut parts = word.split('@');
+        let (short, gateway, pool) = (parts.next()?, parts.next()?, parts.next()?);
+        (short == id.short()).then(|| (gateway.parse().ok(), pool.parse().ok()))
+    });
+    of_network.collect()
 }
 
 /// A VNIC's, in short words for what is not as usual; the last one, a dot, shows that all of it is there.
@@ -61,6 +79,34 @@ pub(crate) fn of_vnic(vnic: &Vnic) -> String {
         Some(".".to_owned()),
     ];
     join(words.into_iter().flatten())
+}
+
+/// The VNIC that the alias of its link describes, but for the network of one of Docker's; `None`: no alias of ciao's, or
+/// not all of it.
+pub(crate) fn vnic(alias: &str, host_link: &LinkName, namespace: &str, bridge: &LinkName) -> Option<Vnic> {
+    words(alias).find(|word| *word == ".")?;
+    let get = |key: &str| words(alias).find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    let place = |text: &str| Some((text.parse().ok()?, text.split('/').next()?.parse().ok()?));
+    let tenant = namespace.strip_prefix(names::NAMESPACE_PREFIXES[0]);
+    Some(Vnic {
+        id: host_link.as_str().strip_prefix(names::HOST_LINK)?.parse().ok()?,
+        owner: get("o")?.parse().ok()?,
+        tenant: tenant.and_then(|tenant| tenant.parse().ok()),
+        network: None,
+        instance: get("i").and_then(|text| text.parse().ok()),
+        v4: get("a").and_then(place),
+        v6: get("b").and_then(place),
+        mac: get("m")?.parse().ok()?,
+        gateway: get("g").and_then(|text| text.parse().ok()),
+        mtu: get("u").and_then(|text| text.parse().ok()),
+        namespace: Some(namespace.to_owned()),
+        bridge: bridge.clone(),
+        allowed: get("x").into_iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok()).collect(),
+        rate: get("r").and_then(|text| text.parse().ok()),
+        network_name: get("w").map(str::to_owned),
+        container_link: names::container_end(host_link)?,
+        host_link: host_link.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -98,7 +144,13 @@ mod tests {
             "ciao1 o=launcher m=02:00:00:00:00:02 a=10.5.0.2/24 b=fd00::2/64 r=100mbit u=1400 g=10.5.0.254 i=web-1 \
              w=red-net x=10.5.0.100,fd00::100 ."
         );
+        let parse = |alias: &str| vnic(alias, &launchers().host_link, "ciao-red", &launchers().bridge);
+        assert_eq!(parse(&of_vnic(&launchers())), Some(launchers()));
+        for foreign in ["", "to the router", "ciao2 o=docker m=02:00:00:00:00:02 .", "o=docker m=02:00:00:00:00:02 ."] {
+            assert_eq!(parse(foreign), None, "{foreign}");
+        }
         let long = of_vnic(&Vnic { allowed: vec!["fd00::1111:2222:3333:4444".parse().unwrap(); 12], ..launchers() });
         assert!(long.len() <= LONGEST && long.ends_with("w=red-net"), "{long}");
+        assert_eq!(parse(&long), None);
     }
 }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use ciao_common::types::Subnet;
+use ciao_common::types::{Subnet, number};
 
 /// Where uplinks' addresses come from.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,13 @@ impl UplinkPool {
             Subnet::new(pool.family().address(first), pool.family().bits() - 1)
         };
         Ok([pair(self.v4)?, pair(self.v6)?])
+    }
+
+    /// The number of the pair that an IPv4 address of a namespace is of, and the host's address of it.
+    pub(crate) fn pair_of(&self, inner: IpAddr) -> Option<(u32, IpAddr)> {
+        let first = self.v4.range().first;
+        let offset = self.v4.contains(inner).then(|| number(inner) - first).filter(|offset| offset % 2 == 1)?;
+        Some((u32::try_from(offset / 2).ok()?, self.v4.family().address(first + offset - 1)))
     }
 
     /// The namespace's address with that number.

@@ -9,6 +9,7 @@
 
 pub mod go;
 pub mod ipam;
+pub mod listing;
 pub mod network;
 
 use serde::{Deserialize, Serialize};

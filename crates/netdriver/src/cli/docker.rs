@@ -26,19 +26,32 @@ pub(super) fn known(docker: &Docker) -> Result<Value> {
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
     let networks = docker.get("/networks")?.success()?;
     let networks = networks.as_array().context("read dockerd's reply: its networks are not a list")?;
-    let mut endpoints = Vec::new();
+    let (mut endpoints, mut details) = (Vec::new(), Vec::new());
     for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
         let id = network["Id"].as_str().context("read dockerd's reply: a network has no id")?;
         let reply = docker.get(&format!("/networks/{id}"))?;
         // It may be deleted since.
         if reply.status != 404 {
-            let containers = &reply.success()?["Containers"];
-            endpoints.extend(containers.as_object().into_iter().flatten().map(|(_, at)| at["EndpointID"].clone()));
+            let mut found = reply.success()?;
+            for (container, endpoint) in found["Containers"].as_object_mut().into_iter().flatten() {
+                let answer = docker.get(&format!("/containers/{container}/json"))?;
+                let bindings = if answer.status == 404 {
+                    Value::Null
+                } else {
+                    answer.success()?["HostConfig"]["PortBindings"].clone()
+                };
+                endpoint["publishes"] = json!(bindings.as_object().is_some_and(|ports| !ports.is_empty()));
+            }
+            let containers = found["Containers"].as_object().into_iter().flatten();
+            endpoints.extend(containers.map(|(_, at)| at["EndpointID"].clone()));
+            let kept = ["Id", "Scope", "Internal", "Options", "IPAM", "Containers"]
+                .map(|key| (key.to_owned(), found[key].clone()));
+            details.push(Value::from_iter(kept));
         }
     }
     let ids: Vec<_> = networks.iter().map(|network| &network["Id"]).collect();
     let info = docker.get("/info")?.success()?;
-    Ok(json!({ "engine": info["ID"], "networks": ids, "endpoints": endpoints }))
+    Ok(json!({ "engine": info["ID"], "networks": ids, "endpoints": endpoints, "details": details }))
 }
 
 /// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may have a

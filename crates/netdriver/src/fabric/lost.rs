@@ -3,7 +3,7 @@
 //!
 //! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show it.
 //! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
-//! is made beside them, until a backup is restored or an administrator gives them up.
+//! is made beside them, until a backup is restored, `reconcile` makes them again, or an administrator gives them up.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,8 +16,8 @@ use crate::kernel::{Kernel, Namespace};
 use crate::names;
 
 /// What an administrator can do.
-const REMEDY: &str = "restore a backup of it; or stop these containers, remove their networks from Docker, run \"ciao-net \
-                      reconcile --docker --force\", and create the networks again";
+const REMEDY: &str = "run \"ciao-net reconcile --docker\", which makes the records again, or restore a backup of it; what \
+                      cannot be known again is given up with \"--force\"";
 
 /// Where records are missing.
 pub(crate) struct Lost {

@@ -57,6 +57,10 @@ impl Driver {
             );
             return Ok(());
         }
+        if self.fabric.lost.is_any() {
+            // Its network may be recorded again, and its bridge's alias says on which pool.
+            return Ok(());
+        }
         let what = format!("network namespace {name}");
         repairs.repair("delete", what, "no network or VNIC uses it", |driver| {
             let _lock = driver.fabric.lock(Some(name));

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
+use ciao_common::api::listing::ListedNetwork;
 use ciao_common::types::{EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub struct Known {
     /// The ids of all endpoints of its networks of driver ciao-net; `None`: not listed.
     #[serde(default)]
     pub endpoints: Option<BTreeSet<EndpointId>>,
+    /// Its networks of driver ciao-net, of which lost records are made again.
+    #[serde(default)]
+    pub details: Vec<ListedNetwork>,
 }
 
 impl Driver {

@@ -9,6 +9,7 @@
 mod foreign;
 mod known;
 mod missing;
+mod rebuild;
 mod stale;
 mod watch;
 
@@ -142,6 +143,9 @@ impl Driver {
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
         rows.step("lost records", self.fabric.lost.look());
+        if let Some(known) = docker {
+            self.rebuild(rows, &known.details);
+        }
         if !dry {
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
             rows.step("networks without a tenant", self.settle_pairings());

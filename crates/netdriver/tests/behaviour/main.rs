@@ -15,6 +15,7 @@ mod lost;
 mod networks;
 mod pairing;
 mod ports;
+mod rebuild;
 mod reconcile;
 mod refusals;
 mod remotes;

@@ -142,6 +142,14 @@ impl Driver {
     }
 }
 
+/// Records a network whose record was lost, on a pool that is there.
+pub(crate) fn record_again(tx: &Tx<'_>, call: &CreateNetwork, pool: &UplinkPool) -> Result<Network> {
+    match record(tx, &NetworkRequest::parse(call)?, pool)? {
+        Recorded::Done(network, _) => Ok(*network),
+        Recorded::Contested(subnet) => bail!("several pools of {subnet} may be its own"),
+    }
+}
+
 /// What became of recording a network.
 enum Recorded {
     /// It is recorded; `true`: just now.

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A network as Docker's own API lists it (`GET /networks/ID`), for records that are made again.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::go::{self, GENERIC};
+use super::network::{CreateNetwork, INTERNAL, IpamData};
+use crate::types::{EndpointId, NetworkId, Subnet};
+
+/// A network.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedNetwork {
+    /// Its id.
+    pub id: NetworkId,
+    /// `local` or `swarm`.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub scope: String,
+    /// `--internal`.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub internal: bool,
+    /// The user's options.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub options: BTreeMap<String, String>,
+    /// Its subnets.
+    #[serde(rename = "IPAM")]
+    pub ipam: ListedIpam,
+    /// The endpoints of running containers, by container.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub containers: BTreeMap<String, ListedEndpoint>,
+}
+
+/// Its IPAM driver and subnets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedIpam {
+    /// The driver.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub driver: String,
+    /// The user's options for it.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub options: BTreeMap<String, String>,
+    /// The subnets.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub config: Vec<ListedSubnet>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedSubnet {
+    /// The subnet.
+    pub subnet: Subnet,
+    /// Where dynamic addresses come from, if not the whole subnet.
+    #[serde(rename = "IPRange", default, deserialize_with = "go::optional", serialize_with = "go::or_empty")]
+    pub ip_range: Option<Subnet>,
+    /// The gateway, bare or with prefix; older engines list it only if the user gave it.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub gateway: String,
+    /// Reserved addresses, by name.
+    #[serde(default, deserialize_with = "go::nullable")]
+    pub auxiliary_addresses: BTreeMap<String, IpAddr>,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListedEndpoint {
+    /// Its id.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: EndpointId,
+    /// Its IPv4 address with prefix.
+    #[serde(rename = "IPv4Address", default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    pub ipv4_address: Option<IpNetwork>,
+    /// Its IPv6 address with prefix.
+    #[serde(rename = "IPv6Address", default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    pub ipv6_address: Option<IpNetwork>,
+    /// Whether its container publishes ports, on whichever network: added to Docker's list.
+    #[serde(default)]
+    pub publishes: bool,
+}
+
+impl ListedSubnet {
+    /// The gateway, without a prefix.
+    #[must_use]
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.gateway.split('/').next()?.parse().ok()
+    }
+
+    /// What `CreateNetwork` says of it.
+    ///
+    /// # Errors
+    /// An address of the other family.
+    pub fn data(&self, address_space: String, gateway: Option<IpAddr>) -> anyhow::Result<IpamData> {
+        let cidr = |address: IpAddr| IpNetwork::new(address, self.subnet.prefix());
+        let aux = self.auxiliary_addresses.iter().map(|(name, address)| Ok((name.clone(), cidr(*address)?)));
+        let aux_addresses = aux.collect::<anyhow::Result<_>>()?;
+        Ok(IpamData { address_space, pool: self.subnet, gateway: gateway.map(cidr).transpose()?, aux_addresses })
+    }
+}
+
+impl ListedEndpoint {
+    /// Its addresses, IPv4 and IPv6.
+    #[must_use]
+    pub fn addresses(&self) -> [Option<IpAddr>; 2] {
+        [self.ipv4_address, self.ipv6_address].map(|cidr| cidr.map(|cidr| cidr.ip()))
+    }
+}
+
+impl ListedNetwork {
+    /// The call that created it; `data` are its subnets.
+    ///
+    /// # Errors
+    /// None that is known: the options are text.
+    pub fn creation(&self, data: Vec<IpamData>) -> anyhow::Result<CreateNetwork> {
+        let options = json!({ GENERIC: self.options, INTERNAL: self.internal });
+        let (ipv4_data, ipv6_data) = data.into_iter().partition(|data| data.pool.network().is_ipv4());
+        let (network_id, options) = (self.id.clone(), serde_json::from_value(options)?);
+        Ok(CreateNetwork { network_id, options, ipv4_data, ipv6_data })
+    }
+}
