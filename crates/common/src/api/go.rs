@@ -75,6 +75,16 @@ where
     fields.map_or_else(|| Ok(T::default()), |fields| serde_json::from_value(fields.into()).map_err(D::Error::custom))
 }
 
+/// A list of objects; `null` is an empty one. Arrays are refused as by [`object`].
+pub fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let list = Option::<Vec<Map<String, Value>>>::deserialize(deserializer)?.unwrap_or_default();
+    list.into_iter().map(|fields| serde_json::from_value(fields.into()).map_err(D::Error::custom)).collect()
+}
+
 /// Serializes an absent value as `""`.
 pub fn or_empty<S: Serializer, T: Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {

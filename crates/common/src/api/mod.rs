@@ -57,3 +57,46 @@ pub fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::network::{CreateEndpoint, CreateNetwork};
+    use super::parse;
+
+    #[test]
+    fn an_array_is_refused_where_an_object_is_expected() {
+        let subnet = json!({ "AddressSpace": "local", "Pool": "10.0.0.0/24", "AuxAddresses": null });
+        let create = |key: &str, data: Value| {
+            let body = json!({ "NetworkID": "n", key: data }).to_string();
+            parse::<CreateNetwork>(body.as_bytes()).map(|create| create.ipv4_data.len() + create.ipv6_data.len())
+        };
+        for key in ["IPv4Data", "IPv6Data"] {
+            assert_eq!(create(key, json!([subnet])).unwrap(), 1);
+            assert_eq!((create(key, json!(null)).unwrap(), create(key, json!([])).unwrap()), (0, 0));
+            let with = |field: &str, value: Value| {
+                let mut subnet = subnet.clone();
+                subnet[field] = value;
+                json!([subnet])
+            };
+            for wrong in [
+                json!([[]]),
+                json!([["local", "10.0.0.0/24"]]),
+                json!([subnet, ["local", "10.0.1.0/24", "", {}]]),
+                json!([null]),
+                with("AuxAddresses", json!([])),
+                with("Pool", json!([])),
+                with("Gateway", json!([])),
+                with("AddressSpace", json!([])),
+            ] {
+                let error = create(key, wrong.clone()).expect_err(&wrong.to_string()).to_string();
+                assert!(error.contains("invalid type: ") && !error.contains(" line "), "{wrong}: {error}");
+            }
+        }
+        for key in ["Interface", "Options"] {
+            let body = json!({ "NetworkID": "n", "EndpointID": "e", key: [] }).to_string();
+            assert!(parse::<CreateEndpoint>(body.as_bytes()).is_err(), "{key}");
+        }
+    }
+}

@@ -76,10 +76,10 @@ pub struct CreateNetwork {
     #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
     pub options: Options,
     /// IPv4 subnets; none with `--ipv4=false`.
-    #[serde(rename = "IPv4Data", default, deserialize_with = "go::nullable")]
+    #[serde(rename = "IPv4Data", default, deserialize_with = "go::objects")]
     pub ipv4_data: Vec<IpamData>,
     /// IPv6 subnets.
-    #[serde(rename = "IPv6Data", default, deserialize_with = "go::nullable")]
+    #[serde(rename = "IPv6Data", default, deserialize_with = "go::objects")]
     pub ipv6_data: Vec<IpamData>,
 }
 

@@ -8,7 +8,7 @@ mod choice;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::go::Options;
+use ciao_common::api::go::{self, Options};
 use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
 use ciao_common::store::{Egress, Endpoint, Network};
 use ciao_common::types::NetworkId;
@@ -96,7 +96,5 @@ impl Driver {
 /// The published ports among an endpoint's options.
 pub(crate) fn bindings(options: &Options) -> Result<Vec<PortBinding>> {
     let Some(value) = options.value(PORT_MAP) else { return Ok(Vec::new()) };
-    let bindings: Option<Vec<PortBinding>> =
-        serde_json::from_value(value.clone()).with_context(|| format!("read the published ports {value}"))?;
-    Ok(bindings.unwrap_or_default())
+    go::objects(value.clone()).with_context(|| format!("read the published ports {value}"))
 }
