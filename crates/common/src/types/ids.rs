@@ -8,14 +8,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, ensure};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// Defines a string newtype that is checked by `check` when it is parsed or deserialized.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
         pub struct $name(String);
 
         impl $name {
@@ -32,21 +31,6 @@ macro_rules! id {
             fn from_str(text: &str) -> Result<Self, Error> {
                 check(text, $what, $max)?;
                 Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = Error;
-
-            fn try_from(text: String) -> Result<Self, Error> {
-                check(&text, $what, $max)?;
-                Ok(Self(text))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
             }
         }
 

@@ -5,12 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, ensure};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// A link's name: 1 to 15 bytes (`IFNAMSIZ` less the NUL), no blank, slash or colon, not `.` or `..`
 /// (the kernel's `dev_valid_name`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct LinkName(String);
 
 impl LinkName {
@@ -38,20 +37,6 @@ impl FromStr for LinkName {
             "link name {text:?} must not contain blanks, '/' or ':', nor be '.' or '..'"
         );
         Ok(Self(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for LinkName {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<LinkName> for String {
-    fn from(name: LinkName) -> String {
-        name.0
     }
 }
 

@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, ensure};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// A unicast Ethernet address. Parsed from six pairs of hexadecimal digits with colons or dashes; shown in lower
 /// case with colons, as Docker does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
@@ -79,20 +78,6 @@ impl FromStr for MacAddr {
             "MAC address {text} is multicast or zero: a container needs one with an even first byte, such as 02:…"
         );
         Ok(Self(octets))
-    }
-}
-
-impl TryFrom<String> for MacAddr {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> String {
-        mac.to_string()
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Error, Result, ensure};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use super::{AddressSpace, Subnet, TenantId, random_hex};
 
@@ -22,8 +22,7 @@ const LONGEST: usize = 255;
 const LOST: &str = "lost-";
 
 /// The id of a pool of ciao-ipam.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct PoolId(String);
 
 /// The description in a PoolID.
@@ -125,20 +124,6 @@ impl FromStr for PoolId {
             "pool id {text:?} may contain only letters, digits and '_.-/:,=', and must start with a letter or digit"
         );
         Ok(Self(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for PoolId {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<PoolId> for String {
-    fn from(id: PoolId) -> String {
-        id.0
     }
 }
 

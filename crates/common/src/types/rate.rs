@@ -5,12 +5,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, ensure};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// Bits per second in the notation of `tc`: `500kbit`, `100mbit`, `2gbit`. At least 64kbit, so that frames of maximum
 /// size still pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct Rate(u64);
 
 const UNITS: [(&str, u64); 4] = [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
@@ -42,20 +41,6 @@ impl FromStr for Rate {
             .with_context(|| format!("{text:?} is not a valid rate: give one such as 500kbit, 100mbit, 2gbit"))?;
         ensure!((64_000..=1_000_000_000_000).contains(&bits), "rate {text} is not between 64kbit and 1000gbit");
         Ok(Self(bits))
-    }
-}
-
-impl TryFrom<String> for Rate {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<Rate> for String {
-    fn from(rate: Rate) -> String {
-        rate.to_string()
     }
 }
 

@@ -7,14 +7,13 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, bail, ensure};
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use super::address::{Family, number};
 use super::range::AddressRange;
 
 /// A subnet whose host bits are zero: `10.5.0.0/16`, never `10.5.0.1/16`. Parsing masks them, as the engine does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct Subnet(IpNetwork);
 
 impl Subnet {
@@ -146,20 +145,6 @@ pub(crate) fn parse_cidr(text: &str) -> Result<IpNetwork, Error> {
     let prefix: u8 = prefix.parse().unwrap_or(u8::MAX);
     IpNetwork::new(address, prefix)
         .with_context(|| format!("{text:?} is not a CIDR: the prefix is longer than the address"))
-}
-
-impl TryFrom<String> for Subnet {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
-
-impl From<Subnet> for String {
-    fn from(subnet: Subnet) -> String {
-        subnet.to_string()
-    }
 }
 
 impl fmt::Display for Subnet {

@@ -75,7 +75,7 @@ mod tests {
             vnic("ab00000000", "red", Some("01")),
             vnic("cd00000000", "red", None),
         ];
-        choose(vnics, text).map(|vnic| vnic.id.into())
+        choose(vnics, text).map(|vnic| vnic.id.to_string())
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Driver {
             let vnics = tx.vnics_on_bridge(network.namespace.as_deref(), &network.bridge)?;
             let launchers = vnics.iter().any(|other| other.owner == Owner::Launcher && same_subnet(other, &vnic));
             let remove = !launchers && tx.endpoints_of_network(&network.id)?.is_empty();
-            Ok(Some(RemovableNetwork { id: network.id.into(), remove }))
+            Ok(Some(RemovableNetwork { id: network.id.to_string(), remove }))
         })?;
         Ok(Deletion::Deleted(DeletionReply { deleted: true, network }))
     }
@@ -143,7 +143,7 @@ fn reply(tx: &Tx<'_>, vnic: Vnic) -> Result<VnicReply> {
         subnet6: vnic.v6.map(|(subnet, _)| subnet),
         allowed_addresses: vnic.allowed,
         rate: vnic.rate,
-        endpoint: endpoint.map(|endpoint| endpoint.id.into()),
+        endpoint: endpoint.map(|endpoint| endpoint.id.to_string()),
         network,
     })
 }
@@ -154,7 +154,7 @@ fn docker_network(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<DockerNetwork>> {
         return Ok(None);
     };
     let name = vnic.network_name.clone().unwrap_or_else(|| names::docker_network(tenant, subnet));
-    let id = network_of(tx, vnic)?.map(|network| String::from(network.id));
+    let id = network_of(tx, vnic)?.map(|network| network.id.to_string());
     let bridge = if vnic.namespace.is_some() { "bridge" } else { "host_bridge" };
     let mut options = json!({ "tenant": tenant, bridge: vnic.bridge });
     if let Some(mtu) = vnic.mtu {

@@ -36,7 +36,7 @@ fn space(b: &Bench) -> String {
 /// The tenant of a pool's set.
 fn owner(b: &Bench, pool: &str) -> Option<String> {
     let pool = b.store.read(|tx| tx.pool_by_id(&pool.parse().unwrap())).unwrap();
-    pool.unwrap().set.tenant.map(String::from)
+    pool.unwrap().set.tenant.map(|tenant| tenant.to_string())
 }
 
 fn pool_of(b: &Bench, name: &str) -> String {

@@ -123,18 +123,16 @@ impl Driver {
     pub fn endpoint_oper_info(&self, request: EndpointRef) -> Result<EndpointInfo> {
         let (_, vnic) = self.store.read(|tx| lookup(tx, &request.endpoint_id))?;
         let mut info = EndpointInfo::default();
-        let mut add = |key: &str, value: Option<String>| {
-            if let Some(value) = value {
-                info.value.insert(key.to_owned(), value);
-            }
-        };
-        add("tenant", vnic.tenant.map(String::from));
-        add("instance", vnic.instance.map(String::from));
-        add("vnic", Some(vnic.id.into()));
-        add("bridge", Some(vnic.bridge.into()));
-        add("namespace", vnic.namespace);
-        add("mac", Some(vnic.mac.to_string()));
-        add("host_link", Some(vnic.host_link.into()));
+        let known = [
+            ("tenant", vnic.tenant.map(|tenant| tenant.to_string())),
+            ("instance", vnic.instance.map(|instance| instance.to_string())),
+            ("vnic", Some(vnic.id.to_string())),
+            ("bridge", Some(vnic.bridge.to_string())),
+            ("namespace", vnic.namespace),
+            ("mac", Some(vnic.mac.to_string())),
+            ("host_link", Some(vnic.host_link.to_string())),
+        ];
+        info.value.extend(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
         Ok(info)
     }
 }
