@@ -88,7 +88,7 @@ pub(super) fn give_hosts(driver: &Driver, body: &[u8]) -> Result<Reply, Failure>
     let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::bad_request)?;
     check_hosts(&hosts).map_err(Failure::bad_request)?;
     check_generation(generation)?;
-    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.repairer.sync_tunnels())
+    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.sync_tunnels())
 }
 
 pub(super) fn hosts(driver: &Driver) -> Result<Reply, Failure> {
@@ -194,7 +194,7 @@ fn record(
     let given = driver.store.write(move |tx| change(tx, &whose))?;
     answer(given, || {
         let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
-        networks.iter().try_for_each(|network| driver.fabric.repairer.sync_tunnel(&network.id))
+        networks.iter().try_for_each(|network| driver.fabric.sync_tunnel(&network.id))
     })
 }
 

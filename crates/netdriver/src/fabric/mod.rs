@@ -9,12 +9,12 @@ pub(crate) mod fault;
 mod host_firewall;
 mod host_rules;
 mod host_settings;
-mod inspector;
+pub(crate) mod inspect;
 mod locks;
 mod lost;
 mod networks;
 mod ports;
-mod repairer;
+mod repair;
 mod tasks;
 mod tenant_rules;
 mod tunnels;
@@ -34,18 +34,15 @@ use bridges::Bridges;
 use host_firewall::HostFirewall;
 use host_rules::{HostPolicy, HostRules};
 use host_settings::HostSettings;
-use inspector::Inspector;
 use locks::Locks;
 use lost::Lost;
 use networks::Networks;
 use ports::PublishedPorts;
-use repairer::Repairer;
 use tenant_rules::TenantRules;
 use tunnels::Tunnels;
 use uplinks::Uplinks;
 use vnics::Vnics;
 
-pub(crate) use inspector::Space;
 pub(crate) use veth::veth;
 
 /// What each tenant may have of what all tenants and the host share. 0: no limit.
@@ -67,8 +64,9 @@ impl Default for Shares {
 
 /// Namespaces, bridges, links and rules of all records.
 pub(crate) struct Fabric {
+    store: Arc<Store>,
     pub(crate) kernel: Arc<dyn Kernel>,
-    pub(crate) networks: Arc<Networks>,
+    pub(crate) networks: Networks,
     pub(crate) bridges: Arc<Bridges>,
     pub(crate) vnics: Arc<Vnics>,
     pub(crate) uplinks: Arc<Uplinks>,
@@ -76,8 +74,6 @@ pub(crate) struct Fabric {
     pub(crate) ports: PublishedPorts,
     pub(crate) tenant_rules: Arc<TenantRules>,
     pub(crate) host_rules: Arc<HostRules>,
-    pub(crate) inspector: Inspector,
-    pub(crate) repairer: Repairer,
     pub(crate) lost: Arc<Lost>,
     locks: Arc<Locks>,
 }
@@ -117,7 +113,7 @@ impl Fabric {
             locks.clone(),
         )?;
         let uplinks = Arc::new(Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool));
-        let networks = Arc::new(Networks {
+        let networks = Networks {
             kernel: kernel.clone(),
             bridges: bridges.clone(),
             uplinks: uplinks.clone(),
@@ -126,7 +122,7 @@ impl Fabric {
             host_rules: host_rules.clone(),
             firewall,
             settings,
-        });
+        };
         let ports = PublishedPorts::new(
             store.clone(),
             kernel.clone(),
@@ -135,41 +131,7 @@ impl Fabric {
             pool,
             shares.published_ports,
         );
-        let inspector = Inspector {
-            store: store.clone(),
-            kernel: kernel.clone(),
-            uplinks: uplinks.clone(),
-            tunnels: tunnels.clone(),
-            tenant_rules: tenant_rules.clone(),
-            host_rules: host_rules.clone(),
-        };
-        let repairer = Repairer {
-            store,
-            kernel: kernel.clone(),
-            locks: locks.clone(),
-            networks: networks.clone(),
-            bridges: bridges.clone(),
-            vnics: vnics.clone(),
-            uplinks: uplinks.clone(),
-            tunnels: tunnels.clone(),
-            tenant_rules: tenant_rules.clone(),
-            host_rules: host_rules.clone(),
-        };
-        Ok(Self {
-            kernel,
-            networks,
-            bridges,
-            vnics,
-            uplinks,
-            tunnels,
-            ports,
-            tenant_rules,
-            host_rules,
-            inspector,
-            repairer,
-            lost,
-            locks,
-        })
+        Ok(Self { store, kernel, networks, bridges, vnics, uplinks, tunnels, ports, tenant_rules, host_rules, lost, locks })
     }
 
     /// Until the guard is dropped, nobody else changes links of the namespace; other namespaces are not affected.

@@ -9,8 +9,8 @@ use ciao_common::store::{Owner, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
 use super::{Depth, Forgotten, Known, Repairs};
-use crate::fabric::Space;
 use crate::fabric::fault::{Fault, Subject};
+use crate::fabric::inspect::Space;
 use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
-        match self.fabric.inspector.host_faults(host, closely) {
+        match self.fabric.host_faults(host, closely) {
             Ok(faults) => restore(repairs, &faults),
             Err(error) => repairs.step("rules of the host", Err(error)),
         }
@@ -95,7 +95,7 @@ impl Driver {
         host: &Seen,
         closely: bool,
     ) -> Result<Space> {
-        let mut space = self.fabric.inspector.space(namespace)?;
+        let mut space = self.fabric.space(namespace)?;
         if repairs.dry {
             let Forgotten { networks, vnics, .. } = &repairs.forgotten;
             space.networks.retain(|network| !networks.contains(&network.id));
@@ -104,7 +104,7 @@ impl Driver {
                 return Ok(space);
             }
         }
-        let mut faults = self.fabric.inspector.faults(&space, host, closely)?;
+        let mut faults = self.fabric.faults(&space, host, closely)?;
         faults.retain(|fault| !matches!(fault.subject, Subject::ContainerLink(_)));
         for fault in &mut faults {
             if let Subject::Pair(vnic) = &fault.subject
@@ -119,11 +119,11 @@ impl Driver {
 
     /// Running containers without network, because their links were deleted.
     fn restart_containers(&self, repairs: &mut Repairs<'_>, space: &Space, host: &Seen) -> Result<()> {
-        let faults = self.fabric.inspector.faults(space, host, false)?;
+        let faults = self.fabric.faults(space, host, false)?;
         for fault in faults.iter().filter(|fault| matches!(fault.subject, Subject::ContainerLink(_))) {
             let Subject::ContainerLink(vnic) = &fault.subject else { continue };
             if self.has_lost_its_link(repairs, &vnic.id)? {
-                repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repairer.repair(fault));
+                repairs.repair(fault.action, &fault.subject, &fault.why, |driver| driver.fabric.repair(fault));
             }
         }
         Ok(())
@@ -160,7 +160,7 @@ impl Driver {
         repairs.repair("create", Subject::Pair(vnic.clone()), why, |driver| {
             let namespace = Namespace::of(vnic.namespace.as_deref());
             driver.fabric.kernel.delete_link(&namespace, &vnic.host_link)?;
-            driver.fabric.repairer.repair(&Fault::new("create", Subject::Pair(vnic.clone()), ""))
+            driver.fabric.repair(&Fault::new("create", Subject::Pair(vnic.clone()), ""))
         });
     }
 
@@ -184,7 +184,7 @@ fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
     for fault in faults {
         let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match blocked_by {
             Some(first) => Err(anyhow!("not attempted: {first} is not repaired")),
-            None => driver.fabric.repairer.repair(fault),
+            None => driver.fabric.repair(fault),
         });
         if !ok && fault.blocks_others() && blocked_by.is_none() {
             blocked_by = Some(&fault.subject);

@@ -2,38 +2,15 @@
 //! How each fault is repaired.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use ciao_common::store::{Egress, Network, Store};
+use ciao_common::store::{Egress, Network};
 use ciao_common::types::NetworkId;
 
-use super::bridges::Bridges;
+use super::Fabric;
 use super::fault::{Fault, Subject};
-use super::host_rules::HostRules;
-use super::locks::Locks;
-use super::networks::Networks;
-use super::tenant_rules::TenantRules;
-use super::tunnels::Tunnels;
-use super::uplinks::Uplinks;
-use super::vnics::Vnics;
-use crate::kernel::Kernel;
 
-/// Repairs what is missing.
-pub(crate) struct Repairer {
-    pub(super) store: Arc<Store>,
-    pub(super) kernel: Arc<dyn Kernel>,
-    pub(super) locks: Arc<Locks>,
-    pub(super) networks: Arc<Networks>,
-    pub(super) bridges: Arc<Bridges>,
-    pub(super) vnics: Arc<Vnics>,
-    pub(super) uplinks: Arc<Uplinks>,
-    pub(super) tunnels: Arc<Tunnels>,
-    pub(super) tenant_rules: Arc<TenantRules>,
-    pub(super) host_rules: Arc<HostRules>,
-}
-
-impl Repairer {
+impl Fabric {
     /// Repairs a fault, unless its record was deleted or something else repaired it meanwhile. `true`: repaired here.
     pub(crate) fn repair(&self, fault: &Fault) -> Result<bool> {
         match &fault.subject {
@@ -41,7 +18,7 @@ impl Repairer {
             Subject::Namespace(name) | Subject::Setting(name, _) => self.repair_namespace(name),
             Subject::Rules(name) => self.repair_rules(name),
             Subject::SharedAddresses(name) => {
-                let _lock = self.locks.lock_namespace(Some(name));
+                let _lock = self.lock(Some(name));
                 self.tenant_rules.share(name).map(|()| true)
             }
             Subject::TunnelRules => self.tunnels.sync_rules().map(|()| true),
@@ -51,14 +28,14 @@ impl Repairer {
             Subject::Gateway(network, address) => self.repair_gateway(network, *address),
             Subject::Forwarding(_, network) | Subject::Uplink(_, network) => self.repair_uplink(network),
             Subject::Port(vnic) => {
-                let _lock = self.locks.lock_namespace(vnic.namespace.as_deref());
+                let _lock = self.lock(vnic.namespace.as_deref());
                 match self.store.read(|tx| tx.vnic(&vnic.id))? {
                     Some(vnic) => self.vnics.attach(&vnic).map(|()| true),
                     None => Ok(false),
                 }
             }
             Subject::Pair(vnic) => {
-                let _lock = self.locks.lock_namespace(vnic.namespace.as_deref());
+                let _lock = self.lock(vnic.namespace.as_deref());
                 self.store.read(|tx| tx.vnic(&vnic.id))?.map_or(Ok(false), |vnic| self.vnics.ensure(&vnic))
             }
             Subject::ContainerLink(vnic) => {
@@ -69,7 +46,7 @@ impl Repairer {
     }
 
     fn repair_namespace(&self, name: &str) -> Result<bool> {
-        let _lock = self.locks.lock_namespace(Some(name));
+        let _lock = self.lock(Some(name));
         if !self.store.read(|tx| tx.is_namespace_used(name))? {
             return Ok(false);
         }
@@ -77,7 +54,7 @@ impl Repairer {
     }
 
     fn repair_rules(&self, name: &str) -> Result<bool> {
-        let _lock = self.locks.lock_namespace(Some(name));
+        let _lock = self.lock(Some(name));
         if !self.store.read(|tx| tx.is_namespace_used(name))? {
             return Ok(false);
         }
@@ -85,7 +62,7 @@ impl Repairer {
     }
 
     fn repair_bridge(&self, network: &Network) -> Result<bool> {
-        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        let _lock = self.lock(network.namespace.as_deref());
         let Some(network) = self.store.read(|tx| tx.network(&network.id))? else { return Ok(false) };
         self.networks.ensure(&network)?;
         if let Some(namespace) = &network.namespace {
@@ -109,7 +86,7 @@ impl Repairer {
     }
 
     fn repair_tunnel(&self, network: &Network) -> Result<bool> {
-        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        let _lock = self.lock(network.namespace.as_deref());
         // With its bridge it may be repaired already.
         match self.store.read(|tx| tx.network(&network.id))? {
             Some(network) if self.tunnels.difference(&network)?.is_some() => {
@@ -120,7 +97,7 @@ impl Repairer {
     }
 
     fn repair_gateway(&self, network: &Network, address: IpAddr) -> Result<bool> {
-        let _lock = self.locks.lock_namespace(network.namespace.as_deref());
+        let _lock = self.lock(network.namespace.as_deref());
         let network = self.store.read(|tx| tx.network(&network.id))?;
         let Some((network, namespace)) =
             network.as_ref().and_then(|found| found.namespace.as_ref().map(|name| (found, name)))
@@ -135,7 +112,7 @@ impl Repairer {
 
     fn repair_uplink(&self, network: &Network) -> Result<bool> {
         let Some(namespace) = &network.namespace else { return Ok(false) };
-        let _lock = self.locks.lock_namespace(Some(namespace));
+        let _lock = self.lock(Some(namespace));
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
         let mut routed = networks.iter().filter(|network| network.egress == Egress::Nat).peekable();
         let is_needed = routed.peek().is_some();

@@ -3,20 +3,16 @@
 //!
 //! The order is that of repair: a namespace before its rules, rules before links that are up.
 
-use std::sync::Arc;
-
 use anyhow::Result;
-use ciao_common::store::{Egress, Network, Owner, Store, Uplink, Vnic};
+use ciao_common::store::{Egress, Network, Owner, Uplink, Vnic};
 use ciao_common::types::LinkName;
 
+use super::Fabric;
 use super::fault::{Fault, Subject};
-use super::host_rules::HostRules;
-use super::tenant_rules::TenantRules;
-use super::tunnels::Tunnels;
-use super::uplinks::{Uplinks, has_v6};
+use super::uplinks::has_v6;
 use crate::alias;
+use crate::kernel::Namespace;
 use crate::kernel::state::{Seen, SeenLink};
-use crate::kernel::{Kernel, Namespace};
 use crate::names;
 use crate::rules::Restrictions;
 
@@ -32,17 +28,7 @@ pub(crate) struct Space {
 const ABSENT: SeenLink =
     SeenLink { is_up: false, is_bridge: false, mac: None, bridge: None, learns: None, alias: None, sandbox: None };
 
-/// Finds what is missing.
-pub(crate) struct Inspector {
-    pub(super) store: Arc<Store>,
-    pub(super) kernel: Arc<dyn Kernel>,
-    pub(super) uplinks: Arc<Uplinks>,
-    pub(super) tunnels: Arc<Tunnels>,
-    pub(super) tenant_rules: Arc<TenantRules>,
-    pub(super) host_rules: Arc<HostRules>,
-}
-
-impl Inspector {
+impl Fabric {
     /// What is recorded of a namespace now.
     pub(crate) fn space(&self, namespace: Option<&str>) -> Result<Space> {
         let (networks, vnics, uplink) = self.store.read(|tx| match namespace {
