@@ -2,12 +2,13 @@
 //! The container that `launch` makes: the options of `docker run` that it takes, with their names and meaning, and the
 //! body of Docker's `POST /containers/create`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::types::{InstanceId, MacAddr, TenantId, VnicId};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::run_values::{Binding, Bytes, Cpus, Restart, Volume};
 
@@ -128,6 +129,21 @@ impl Container<'_> {
     /// The current folder, which a relative source of a volume needs, is not known.
     pub(super) fn body(&self, mac_of_endpoint: bool) -> Result<Value> {
         let options = self.options;
+        let mut ports = BTreeMap::<_, Vec<_>>::new();
+        for (container, host_ip, host_port) in options.publish.iter().flat_map(Binding::ports) {
+            ports.entry(container).or_default().push(json!({ "HostIp": host_ip, "HostPort": host_port }));
+        }
+        let (mut binds, mut anonymous) = (Vec::new(), Map::new());
+        for volume in &options.volume {
+            match volume.bind().context("find the current folder")? {
+                Some(bind) => binds.push(bind),
+                None => drop(anonymous.insert(volume.target().to_owned(), json!({}))),
+            }
+        }
+        let mut labels = json!({ TENANT: self.tenant, INSTANCE: self.instance, VNIC: self.vnic });
+        for (name, value) in &options.label {
+            labels[name] = json!(value);
+        }
         let mut addresses = json!({});
         for address in &self.addresses {
             addresses[if address.is_ipv4() { "IPv4Address" } else { "IPv6Address" }] = json!(address);
@@ -135,53 +151,29 @@ impl Container<'_> {
         // Peers resolve the instance's name, whatever the container is called.
         let mut endpoint =
             json!({ "IPAMConfig": addresses, "DriverOpts": { "vnic": self.vnic }, "Aliases": [self.instance] });
-        let mut labels = json!({ TENANT: self.tenant, INSTANCE: self.instance, VNIC: self.vnic });
-        for (name, value) in &options.label {
-            labels[name] = json!(value);
-        }
-        let mut host = json!({ "NetworkMode": self.network, "RestartPolicy": options.restart.json() });
-        let mut body = json!({ "Image": self.image, "Labels": labels });
-        for port in &options.publish {
-            let port = port.ports();
-            for (container, host_ip, host_port) in port {
-                body["ExposedPorts"][&container] = json!({});
-                let bindings = &mut host["PortBindings"][container];
-                if bindings.is_null() {
-                    *bindings = json!([]);
-                }
-                if let Some(list) = bindings.as_array_mut() {
-                    list.push(json!({ "HostIp": host_ip, "HostPort": host_port }));
-                }
-            }
-        }
-        for volume in &options.volume {
-            match volume.bind().context("find the current folder")? {
-                Some(bind) => match host["Binds"].as_array_mut() {
-                    Some(binds) => binds.push(json!(bind)),
-                    None => host["Binds"] = json!([bind]),
-                },
-                None => body["Volumes"][volume.target()] = json!({}),
-            }
-        }
-        let environment = options.env.iter().filter_map(|variable| variable_of(variable));
-        let optional = [
-            ("Env", list(environment.collect())),
-            ("Hostname", json!(options.hostname)),
-            ("Entrypoint", options.entrypoint.as_ref().map_or(Value::Null, |program| json!([program]))),
-            ("WorkingDir", json!(options.workdir)),
-            ("User", json!(options.user)),
-            ("Cmd", list(self.command.to_vec())),
-        ];
-        let of_host = [
-            ("Memory", json!(options.memory.map(|bytes| bytes.0))),
-            ("NanoCpus", json!(options.cpus.map(|cpus| cpus.0))),
-            ("Dns", list(options.dns.iter().map(IpAddr::to_string).collect())),
-        ];
-        optional.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| body[key] = value);
-        of_host.into_iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| host[key] = value);
+        let mut body = given(json!({
+            "Image": self.image,
+            "Cmd": self.command,
+            "Entrypoint": options.entrypoint.as_ref().map(|program| [program]),
+            "Env": options.env.iter().filter_map(|variable| variable_of(variable)).collect::<Vec<_>>(),
+            "Hostname": options.hostname,
+            "WorkingDir": options.workdir,
+            "User": options.user,
+            "Labels": labels,
+            "Volumes": anonymous,
+            "ExposedPorts": ports.keys().map(|port| (port.clone(), json!({}))).collect::<Map<_, _>>(),
+            "HostConfig": given(json!({
+                "NetworkMode": self.network,
+                "RestartPolicy": options.restart.json(),
+                "PortBindings": ports,
+                "Binds": binds,
+                "Memory": options.memory.map(|bytes| bytes.0),
+                "NanoCpus": options.cpus.map(|cpus| cpus.0),
+                "Dns": options.dns,
+            })),
+        }));
         let with_mac = if mac_of_endpoint { &mut endpoint } else { &mut body };
         with_mac["MacAddress"] = json!(self.mac);
-        body["HostConfig"] = host;
         body["NetworkingConfig"] = json!({ "EndpointsConfig": { self.network: endpoint } });
         Ok(body)
     }
@@ -195,9 +187,11 @@ fn variable_of(text: &str) -> Option<String> {
     std::env::var(text).ok().map(|value| format!("{text}={value}"))
 }
 
-/// A list, or null for an empty one.
-fn list(values: Vec<String>) -> Value {
-    if values.is_empty() { Value::Null } else { json!(values) }
+/// The fields that have a value: what is null or empty is left to the image and to Docker.
+fn given(mut fields: Value) -> Value {
+    let is_empty = |value: &Value| *value == Value::Null || *value == json!([]) || *value == json!({});
+    fields.as_object_mut().into_iter().for_each(|fields| fields.retain(|_, value| !is_empty(value)));
+    fields
 }
 
 #[cfg(test)]
