@@ -69,6 +69,14 @@ pub struct Route {
     pub next_hop: Option<IpAddr>,
 }
 
+impl Network {
+    /// Whether a subnet of it is an IPv6 one.
+    #[must_use]
+    pub fn has_v6(&self) -> bool {
+        self.subnets.iter().any(|subnet| subnet.subnet.network().is_ipv6())
+    }
+}
+
 fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
     Ok(Network {
         id: get(row, "id")?,

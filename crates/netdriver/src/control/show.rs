@@ -98,12 +98,7 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
         subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
         gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
         egress: network.egress.to_string(),
-        egress6: if network.subnets.iter().any(|s| s.subnet.network().is_ipv6()) {
-            network.egress6
-        } else {
-            Egress6::None
-        }
-        .to_string(),
+        egress6: if network.has_v6() { network.egress6 } else { Egress6::None }.to_string(),
         egress_allow: network.egress_allow.clone(),
         egress_deny: driver.config.egress.deny.clone(),
         port_security: network.secured,

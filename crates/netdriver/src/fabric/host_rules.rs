@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use ciao_common::store::{Egress, Store};
 use ciao_common::types::Family;
 
@@ -99,13 +99,8 @@ impl HostRules {
     /// Changes elements. Where one is not as expected, all are written again from the records.
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = self.writing();
-        self.kernel.change_elements(&Namespace::Host, elements, change).map(drop).or_else(|error| {
-            if self.lost.is_any() {
-                return Err(error);
-            }
-            log::info!("rules of the host differ from the database ({error:#}): reloaded");
-            self.write()
-        })
+        let changed = self.kernel.change_elements(&Namespace::Host, elements, change);
+        changed.map(drop).or_else(|error| self.write_after(error))
     }
 
     /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done yet, or
@@ -155,13 +150,17 @@ impl HostRules {
 
     fn set_egress(&self, egress: &HostEgress) -> Result<()> {
         let _lock = self.writing();
-        self.kernel.run_nft(&Namespace::Host, &rules::egress_script(egress)).or_else(|error| {
-            if self.lost.is_any() {
-                return Err(error);
-            }
-            log::info!("rules of the host differ from the database ({error:#}): reloaded");
-            self.write()
-        })
+        let changed = self.kernel.run_nft(&Namespace::Host, &rules::egress_script(egress));
+        changed.or_else(|error| self.write_after(error))
+    }
+
+    /// Writes all rules, because a change of them failed: they were not as recorded.
+    fn write_after(&self, error: Error) -> Result<()> {
+        if self.lost.is_any() {
+            return Err(error);
+        }
+        log::info!("rules of the host differ from the database ({error:#}): reloaded");
+        self.write()
     }
 
     /// Writes all of them again, with what the records have now; later, while some are missing.
@@ -236,9 +235,8 @@ impl HostRules {
         }
         self.settings.ensure_advertisements()?;
         self.state().loaded = false;
-        let leaving = networks.iter().filter(|network| network.egress == Egress::Nat);
-        let v6 = leaving.flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6());
-        self.ensure(v6)
+        let mut leaving = networks.iter().filter(|network| network.egress == Egress::Nat);
+        self.ensure(leaving.any(|network| network.has_v6()))
     }
 
     /// [`Self::restore`], if a rule of the host, a link or a resolver has changed since the last call, or the host does not

@@ -9,7 +9,6 @@ use ciao_common::types::LinkName;
 
 use super::Fabric;
 use super::fault::{Fault, Subject};
-use super::uplinks::has_v6;
 use crate::alias;
 use crate::kernel::Namespace;
 use crate::kernel::state::{Seen, SeenLink};
@@ -61,8 +60,7 @@ impl Fabric {
         let routed = networks.iter().filter(|network| network.egress == Egress::Nat && network.namespace.is_some());
         for setting in &host.wrong_settings {
             let is_of_v6 = setting.starts_with("net.ipv6.");
-            let mut needing = routed.clone().filter(|network| !is_of_v6 || has_v6(std::slice::from_ref(network)));
-            if let Some(network) = needing.next() {
+            if let Some(network) = routed.clone().find(|network| !is_of_v6 || network.has_v6()) {
                 found.push(Fault::new("restore", Subject::Forwarding(setting, network.clone()), "disabled"));
             }
         }
@@ -122,7 +120,7 @@ impl Fabric {
             let uplink = Uplink { namespace: namespace.clone(), number: 0, host_link: names::INNER_LINK.parse()? };
             return Ok(Some(Fault::new("create", Subject::Uplink(uplink, network.clone()), "missing")));
         };
-        let pair = self.uplinks.pair(uplink, has_v6(&space.networks))?;
+        let pair = self.uplinks.pair(uplink, space.networks.iter().any(Network::has_v6))?;
         let ends = [(&pair.host_link, host), (&pair.inner_link, seen)];
         let fault =
             |action, why: &str| Ok(Some(Fault::new(action, Subject::Uplink(uplink.clone(), network.clone()), why)));

@@ -45,7 +45,7 @@ impl Uplinks {
     pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
         let uplink = self.record(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
-        let v6 = has_v6(&networks);
+        let v6 = networks.iter().any(Network::has_v6);
         let pair = self.pair(&uplink, v6)?;
         self.host_rules.ensure(v6)?;
         self.kernel.ensure_uplink(&pair)?;
@@ -135,9 +135,4 @@ impl Uplinks {
         self.store.write(move |tx| tx.delete_uplink(&uplink.namespace))?;
         self.host_rules.tidy()
     }
-}
-
-/// Whether a network of a namespace has IPv6, and so the uplink.
-pub(crate) fn has_v6(networks: &[Network]) -> bool {
-    networks.iter().flat_map(|network| &network.subnets).any(|subnet| subnet.subnet.network().is_ipv6())
 }

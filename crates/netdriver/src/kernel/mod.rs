@@ -50,20 +50,3 @@ pub trait Kernel:
     + 'static
 {
 }
-
-impl<T> Kernel for T where
-    T: Namespaces
-        + Links
-        + Uplinks
-        + Rules
-        + Firewall
-        + HostGuard
-        + HostSettings
-        + Inspection
-        + Ports
-        + Tunnels
-        + Send
-        + Sync
-        + 'static
-{
-}

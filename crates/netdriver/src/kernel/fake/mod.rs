@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 use anyhow::Result;
 use ciao_common::types::LinkName;
 
-use crate::kernel::{Namespace, Namespaces};
+use crate::kernel::{Kernel, Namespace, Namespaces};
 use crate::names;
 use faults::{Changing, Faults};
 pub use state::{FakeLink, State};
@@ -133,3 +133,5 @@ impl Namespaces for Fake {
         Ok(self.reading()?.namespaces.iter().filter(ours).cloned().collect())
     }
 }
+
+impl Kernel for Fake {}

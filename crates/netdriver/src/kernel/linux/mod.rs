@@ -31,7 +31,7 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::kernel::{Namespace, Namespaces, Ports, Rules};
+use crate::kernel::{Kernel, Namespace, Namespaces, Ports, Rules};
 use crate::names;
 use netlink::Netlink;
 
@@ -126,3 +126,5 @@ impl Namespaces for Linux {
 }
 
 impl Ports for Linux {}
+
+impl Kernel for Linux {}
