@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Code shared by ciao's two drivers, in five modules.
+//! Code shared by ciao's two drivers, in six modules.
 //!
+//! - [`sync`]: mutexes after a panic;
 //! - [`types`]: identifiers, MAC addresses, link names, subnets and address ranges with checked values;
 //! - [`api`]: Docker's plugin protocol as Rust types, with the quirks of the engine's JSON;
 //! - [`store`]: the SQLite database of both daemons;
@@ -14,4 +15,5 @@ pub mod api;
 pub mod cli;
 pub mod serve;
 pub mod store;
+pub mod sync;
 pub mod types;

@@ -5,10 +5,10 @@
 //! The change that releases a lease checks it again.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
 
 use anyhow::Result;
 use ciao_common::store::{AddressKind, PoolSet, Tx};
+use ciao_common::sync::lock;
 
 use crate::lease::{AT_ONCE, free, is_reserved, reclaim_lease, reclaim_reservation};
 use crate::{Ipam, START};
@@ -34,7 +34,7 @@ impl Ipam {
     /// Records orphaned leases.
     fn mark_abandoned(&self) -> Result<()> {
         let before = self.store.ago(self.config.grace);
-        let mut after = self.scanned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut after = lock(&self.scanned);
         for _ in 0..PAGES {
             let page = self.store.read(|tx| tx.newly_abandoned(*after, before, AT_ONCE))?;
             let Some((set, address, _)) = page.last() else {

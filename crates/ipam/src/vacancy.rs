@@ -5,10 +5,11 @@
 //! after a change by another process: if nothing is found, the search is repeated from the beginning.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use anyhow::{Result, bail};
 use ciao_common::store::Tx;
+use ciao_common::sync::lock;
 use ciao_common::types::{AddressRange, Family, Scope, Subnet, TenantId};
 
 use crate::options::DefaultPool;
@@ -24,16 +25,12 @@ type PoolOwner = (Scope, Option<TenantId>);
 pub(crate) struct Hints(Mutex<BTreeMap<PoolOwner, BTreeMap<DefaultPool, u128>>>);
 
 impl Hints {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PoolOwner, BTreeMap<DefaultPool, u128>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn get(&self, owner: &PoolOwner, pool: DefaultPool) -> u128 {
-        self.lock().get(owner).and_then(|hints| hints.get(&pool)).copied().unwrap_or(0)
+        lock(&self.0).get(owner).and_then(|hints| hints.get(&pool)).copied().unwrap_or(0)
     }
 
     fn set(&self, owner: PoolOwner, pool: DefaultPool, lowest: u128) {
-        let mut hints = self.lock();
+        let mut hints = lock(&self.0);
         if hints.len() >= MOST {
             hints.clear();
         }
@@ -42,7 +39,7 @@ impl Hints {
 
     /// To be called when a pool was deleted: its subnet is free for its tenant, and for requests without tenant.
     pub(crate) fn lower(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) {
-        let mut hints = self.lock();
+        let mut hints = lock(&self.0);
         for owner in [tenant.cloned(), None] {
             for (pool, lowest) in hints.get_mut(&(scope, owner)).into_iter().flatten() {
                 if pool.base().overlaps(subnet) {

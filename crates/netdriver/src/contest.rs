@@ -3,11 +3,12 @@
 //! no common id: all but one are refused, and when their pools are released, the last one is known.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use ciao_common::sync::lock;
 use ciao_common::types::Subnet;
 
 /// How long the first one waits for the others' pools to be released. Shorter than the engine's patience with a call.
@@ -40,7 +41,7 @@ impl Contests {
         let contest = match contest {
             Some(contest) => contest,
             None => {
-                let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(subnet);
+                let first = lock(&self.0).insert(subnet);
                 ensure!(first, refusal());
                 Contest { contests: self, subnet, since: Instant::now() }
             }
@@ -53,6 +54,6 @@ impl Contests {
 
 impl Drop for Contest<'_> {
     fn drop(&mut self) {
-        self.contests.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.subnet);
+        lock(&self.contests.0).remove(&self.subnet);
     }
 }

@@ -6,10 +6,11 @@
 //! as the endpoint does, and as that same link is there. Otherwise `Join` reads records and links.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use ciao_common::api::network::{Join, JoinReply, PORT_MAP};
 use ciao_common::store::{Egress, Network, Vnic};
+use ciao_common::sync::lock;
 use ciao_common::types::{EndpointId, NetworkId};
 
 use crate::kernel::Kernel;
@@ -38,7 +39,7 @@ impl Ready {
         reply: JoinReply,
     ) {
         let Some((index, _)) = kernel.peek(&vnic.container_link).filter(|(_, mac)| *mac == vnic.mac) else { return };
-        self.lock().insert(
+        lock(&self.0).insert(
             endpoint.clone(),
             PreparedJoin { network: network.id.clone(), index, reply, closed: network.egress == Egress::None },
         );
@@ -46,7 +47,7 @@ impl Ready {
 
     /// The answer to a call, if it is known and still holds.
     pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &Join) -> Option<JoinReply> {
-        let answers = self.lock();
+        let answers = lock(&self.0);
         let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
         if answer.closed && join.options.value(PORT_MAP).is_some() {
             // `join` logs the ports that are not published.
@@ -57,10 +58,6 @@ impl Ready {
 
     /// Removes the answer of a deleted endpoint.
     pub(crate) fn forget(&self, endpoint: &EndpointId) {
-        self.lock().remove(endpoint);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, PreparedJoin>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).remove(endpoint);
     }
 }

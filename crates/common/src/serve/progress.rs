@@ -2,8 +2,10 @@
 //! What the server has in flight: requests, buffered bodies, and refusals of which not all are logged.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use crate::sync::lock;
 
 /// Bytes of request bodies buffered at a time, over all connections.
 pub(super) const BUFFER_LIMIT: usize = 8 << 20;
@@ -58,7 +60,7 @@ impl Progress {
 
     /// Logs a refusal, unless there were too many. Their number is logged with a later one.
     pub(super) fn log_refusal(&self, path: &str, reason: &str) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = lock(&self.refusals);
         let window = refusals.get_or_insert_with(|| Refusals { since: Instant::now(), logged: 0, omitted: 0 });
         if window.since.elapsed() >= WINDOW {
             if window.omitted > 0 {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rusqlite::Connection;
 
 use super::connection;
+use crate::sync::lock;
 
 /// Maximum number of connections. More than cores help little.
 const MOST: usize = 4;
@@ -35,7 +36,7 @@ impl Readers {
 
     /// An idle connection, a new one, or the next one returned.
     pub(super) fn take(&self) -> Result<PooledConnection<'_>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         loop {
             if let Some(conn) = state.idle.pop() {
                 return Ok(PooledConnection { readers: self, conn: Some(conn) });
@@ -53,7 +54,7 @@ impl Readers {
         match connection::open_for_reading(&self.path) {
             Ok(conn) => Ok(PooledConnection { readers: self, conn: Some(conn) }),
             Err(error) => {
-                self.state.lock().unwrap_or_else(PoisonError::into_inner).opened -= 1;
+                lock(&self.state).opened -= 1;
                 self.returned.notify_one();
                 Err(error).context("open database for reading")
             }
@@ -77,7 +78,7 @@ impl Deref for PooledConnection<'_> {
 
 impl Drop for PooledConnection<'_> {
     fn drop(&mut self) {
-        self.readers.state.lock().unwrap_or_else(PoisonError::into_inner).idle.extend(self.conn.take());
+        lock(&self.readers.state).idle.extend(self.conn.take());
         self.readers.returned.notify_one();
     }
 }

@@ -3,10 +3,11 @@
 //! the host.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use ciao_common::store::Store;
+use ciao_common::sync::lock;
 use ciao_common::types::LinkName;
 
 use super::host_settings::HostSettings;
@@ -35,7 +36,7 @@ impl HostFirewall {
 
     /// Accepts what the records need, and frames on `bridge`, whose record may not be written yet; nothing else of ciao's.
     pub(crate) fn sync(&self, bridge: Option<&LinkName>) -> Result<()> {
-        let mut known = self.final_rule.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.final_rule);
         let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();
         let (bridges, uplinks) = self.store.read(|tx| Ok((tx.host_bridges()?, tx.uplinks()?)))?;
         openings.extend(bridges.into_iter().map(FirewallOpening::Bridge));

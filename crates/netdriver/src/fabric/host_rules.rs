@@ -6,10 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Error, Result};
 use ciao_common::store::{Egress, Store};
+use ciao_common::sync::lock;
 use ciao_common::types::Family;
 
 use super::host_firewall::HostFirewall;
@@ -83,14 +84,6 @@ impl HostRules {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn writing(&self) -> MutexGuard<'_, ()> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether they are in the kernel.
     pub(crate) fn exist(&self) -> Result<bool> {
         self.kernel.has_rules(&Namespace::Host)
@@ -98,7 +91,7 @@ impl HostRules {
 
     /// Changes elements. Where one is not as expected, all are written again from the records.
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
-        let _lock = self.writing();
+        let _lock = lock(&self.writing);
         let changed = self.kernel.change_elements(&Namespace::Host, elements, change);
         changed.map(drop).or_else(|error| self.write_after(error))
     }
@@ -109,7 +102,7 @@ impl HostRules {
         self.settings.ensure_forwarding(v6)?;
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         state.v6 |= v6;
         if state.loaded && generation.is_some() && state.generation == generation {
             return Ok(());
@@ -149,7 +142,7 @@ impl HostRules {
     }
 
     fn set_egress(&self, egress: &HostEgress) -> Result<()> {
-        let _lock = self.writing();
+        let _lock = lock(&self.writing);
         let changed = self.kernel.run_nft(&Namespace::Host, &rules::egress_script(egress));
         changed.or_else(|error| self.write_after(error))
     }
@@ -169,11 +162,11 @@ impl HostRules {
             return Ok(());
         }
         self.load()?;
-        self.guard(&mut self.state())
+        self.guard(&mut lock(&self.state))
     }
 
     fn load(&self) -> Result<()> {
-        let _lock = self.writing();
+        let _lock = lock(&self.writing);
         self.write()
     }
 
@@ -207,8 +200,8 @@ impl HostRules {
             return Ok(None);
         }
         // Before the lock: its holder may need the state.
-        let known = self.state().generation;
-        let _lock = self.writing();
+        let known = lock(&self.state).generation;
+        let _lock = lock(&self.writing);
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
         if !closely && generation.is_some() && generation == known {
             return Ok(None);
@@ -234,7 +227,7 @@ impl HostRules {
             return self.firewall.sync(None);
         }
         self.settings.ensure_advertisements()?;
-        self.state().loaded = false;
+        lock(&self.state).loaded = false;
         let mut leaving = networks.iter().filter(|network| network.egress == Egress::Nat);
         self.ensure(leaving.any(|network| network.has_v6()))
     }
@@ -244,18 +237,18 @@ impl HostRules {
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if generation.is_some() && self.state().generation == generation && self.is_unchanged()? {
+        if generation.is_some() && lock(&self.state).generation == generation && self.is_unchanged()? {
             return Ok(());
         }
         self.restore()?;
-        self.state().generation = generation;
+        lock(&self.state).generation = generation;
         Ok(())
     }
 
     /// Whether traffic leaves the host as when the rules were loaded.
     fn is_unchanged(&self) -> Result<bool> {
         let (known, v6) = {
-            let state = self.state();
+            let state = lock(&self.state);
             (state.egress.clone(), state.v6)
         };
         let Some(known) = known else { return Ok(true) };
@@ -276,12 +269,12 @@ impl HostRules {
     /// Whether the rules were written with other resolvers than there are now. No report of the kernel's says so.
     pub(crate) fn has_other_resolvers(&self) -> bool {
         let resolvers = self.resolvers();
-        self.state().egress.as_ref().is_some_and(|egress| egress.resolvers != resolvers)
+        lock(&self.state).egress.as_ref().is_some_and(|egress| egress.resolvers != resolvers)
     }
 
     /// Deletes the rules when no tenant needs them.
     pub(crate) fn tidy(&self) -> Result<()> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if !self.store.read(|tx| tx.uplinks())?.is_empty() || self.lost.is_any() {
             return Ok(());
         }

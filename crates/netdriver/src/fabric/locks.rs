@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A lock for each namespace or endpoint, by its name.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use ciao_common::sync::lock;
 
 /// This many locks for all names: two may share one.
 const LOCKS: usize = 64;
@@ -19,8 +21,7 @@ impl Locks {
     /// Until the guard is dropped, nobody else has the name's lock.
     pub(super) fn lock(&self, name: &str) -> MutexGuard<'_, ()> {
         let sum = name.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        // A poisoned lock guards nothing that could be half done: the kernel and the store are read again.
-        self.0[sum % self.0.len()].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0[sum % self.0.len()])
     }
 
     /// As [`Self::lock`], with a namespace's name; `None`: the host's.

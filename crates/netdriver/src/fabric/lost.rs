@@ -6,10 +6,11 @@
 //! is made beside them, until a backup is restored, `reconcile` makes them again, or an administrator gives them up.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, bail};
 use ciao_common::store::Store;
+use ciao_common::sync::lock;
 use ciao_common::types::LinkName;
 
 use crate::kernel::{Kernel, Namespace};
@@ -33,23 +34,19 @@ impl Lost {
         Self { store, kernel, found: Mutex::default(), given_up: Mutex::default() }
     }
 
-    fn found(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether records are missing anywhere.
     pub(crate) fn is_any(&self) -> bool {
-        !self.found().is_empty()
+        !lock(&self.found).is_empty()
     }
 
     /// Whether a namespace has links without records, still.
     pub(crate) fn has(&self, namespace: &str) -> Result<bool> {
-        if !self.found().contains(namespace) {
+        if !lock(&self.found).contains(namespace) {
             return Ok(false);
         }
         let lasts = !self.links_in(namespace)?.is_empty();
         if !lasts {
-            self.found().remove(namespace);
+            lock(&self.found).remove(namespace);
         }
         Ok(lasts)
     }
@@ -62,7 +59,7 @@ impl Lost {
                 found.insert(namespace);
             }
         }
-        let mut known = self.found();
+        let mut known = lock(&self.found);
         if !found.is_subset(&known) {
             let list = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
             log::warn!(
@@ -86,7 +83,7 @@ impl Lost {
         let host: BTreeSet<_> = self.kernel.links(&Namespace::Host)?.into_iter().collect();
         self.store.settle()?;
         let (known, is_used) = self.store.read(|tx| Ok((tx.vnic_links()?, tx.is_namespace_used(namespace)?)))?;
-        let given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let given_up = lock(&self.given_up);
         let in_container = |link: &LinkName| names::container_end(link).is_some_and(|end| !host.contains(&end));
         links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
         if !links.is_empty() {
@@ -99,12 +96,12 @@ impl Lost {
 
     /// Takes what is still without record for nobody's, as an administrator has asked.
     pub(crate) fn give_up(&self) -> Result<()> {
-        let namespaces: Vec<_> = self.found().iter().cloned().collect();
+        let namespaces: Vec<_> = lock(&self.found).iter().cloned().collect();
         for namespace in namespaces {
             let links = self.links_in(&namespace)?;
-            self.given_up.lock().unwrap_or_else(PoisonError::into_inner).extend(links);
+            lock(&self.given_up).extend(links);
         }
-        self.found().clear();
+        lock(&self.found).clear();
         Ok(())
     }
 

@@ -131,7 +131,20 @@ impl Fabric {
             pool,
             shares.published_ports,
         );
-        Ok(Self { store, kernel, networks, bridges, vnics, uplinks, tunnels, ports, tenant_rules, host_rules, lost, locks })
+        Ok(Self {
+            store,
+            kernel,
+            networks,
+            bridges,
+            vnics,
+            uplinks,
+            tunnels,
+            ports,
+            tenant_rules,
+            host_rules,
+            lost,
+            locks,
+        })
     }
 
     /// Until the guard is dropped, nobody else changes links of the namespace; other namespaces are not affected.

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::store::{Port, Protocol, Store};
+use ciao_common::sync::lock;
 use ciao_common::types::EndpointId;
 
 use super::host_rules::HostRules;
@@ -56,21 +57,17 @@ impl PublishedPorts {
         self.endpoints.lock(endpoint.as_str())
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<(Protocol, IpAddr, u16), HeldPort>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Holds a port of the host; 0: any free one. Returns its number; `None`: it is in use.
     pub(crate) fn hold(&self, protocol: Protocol, address: IpAddr, number: u16) -> Result<Option<u16>> {
         ensure!(
-            self.held().len() < self.most,
+            lock(&self.held).len() < self.most,
             "port {number}/{protocol} cannot be published: {} ports are published already, one open file each: raise LimitNOFILE of \
              ciao-net.service",
             self.most
         );
         let Some(port) = self.kernel.hold_port(protocol, address, number)? else { return Ok(None) };
         let number = port.number;
-        self.held().insert((protocol, address, number), port);
+        lock(&self.held).insert((protocol, address, number), port);
         Ok(Some(number))
     }
 
@@ -90,7 +87,7 @@ impl PublishedPorts {
 
     /// Lets another program use a port.
     pub(crate) fn release(&self, port: &Port) {
-        self.held().remove(&(port.protocol, port.host_address, port.host_port));
+        lock(&self.held).remove(&(port.protocol, port.host_address, port.host_port));
     }
 
     /// Forwards ports of one endpoint, which are held.

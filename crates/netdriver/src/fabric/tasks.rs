@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done in the background, by one thread: deleting links takes the kernel some 20 ms.
 
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ciao_common::store::Vnic;
+use ciao_common::sync::lock;
 use ciao_common::types::VnicId;
 
 /// A task.
@@ -49,7 +50,7 @@ impl Tasks {
     }
 
     pub(super) fn add(&self, task: Task) {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = lock(&self.0);
         if sender.send(task).is_err() {
             log::warn!("the thread that deletes links has ended: the next start deletes the remaining links");
         }

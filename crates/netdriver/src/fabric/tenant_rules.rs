@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Store, Tx, Vnic};
+use ciao_common::sync::lock;
 use ciao_common::types::LinkName;
 
 use super::locks::Locks;
@@ -44,18 +45,14 @@ type Shared = BTreeSet<(LinkName, IpAddr)>;
 struct Generations(Mutex<BTreeMap<String, u32>>);
 
 impl Generations {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn get(&self, namespace: &str) -> Option<u32> {
-        self.lock().get(namespace).copied()
+        lock(&self.0).get(namespace).copied()
     }
 
     fn set(&self, namespace: &str, generation: Option<u32>) {
         match generation {
-            Some(generation) => self.lock().insert(namespace.to_owned(), generation),
-            None => self.lock().remove(namespace),
+            Some(generation) => lock(&self.0).insert(namespace.to_owned(), generation),
+            None => lock(&self.0).remove(namespace),
         };
     }
 
@@ -115,7 +112,7 @@ impl TenantRules {
             Ok((tx.networks_in_namespace(namespace)?, self.vnics(tx, namespace)?, live, ports))
         })?;
         // What was not written yet is no change of somebody else's.
-        let written = self.shared().get(namespace).cloned();
+        let written = lock(&self.shared).get(namespace).cloned();
         let shared = match written {
             Some(written) => written,
             None if live.len() < 2 => Shared::new(),
@@ -127,16 +124,12 @@ impl TenantRules {
         Ok(ruleset)
     }
 
-    fn shared(&self) -> MutexGuard<'_, BTreeMap<String, Shared>> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn shared_in(&self, namespace: &str) -> Shared {
-        self.shared().get(namespace).cloned().unwrap_or_default()
+        lock(&self.shared).get(namespace).cloned().unwrap_or_default()
     }
 
     fn remember_shared(&self, namespace: &str, now: Shared) {
-        self.shared().insert(namespace.to_owned(), now);
+        lock(&self.shared).insert(namespace.to_owned(), now);
     }
 
     /// Whether a container got or lost one of several VNICs since their rules were written.
@@ -220,7 +213,7 @@ impl TenantRules {
     /// The namespace is deleted.
     pub(super) fn forget(&self, namespace: &str) {
         self.generations.set(namespace, None);
-        self.shared().remove(namespace);
+        lock(&self.shared).remove(namespace);
     }
 }
 

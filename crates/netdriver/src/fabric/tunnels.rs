@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use ciao_common::store::{ClusterHost, Network, Store, Vnic};
+use ciao_common::sync::lock;
 use ciao_common::types::{HostId, LinkName};
 
 use crate::kernel::tunnel::VxlanLink;
@@ -61,7 +62,7 @@ impl Tunnels {
 
     /// Writes the other hosts' addresses into the kernel: a message for each that differs.
     pub(crate) fn sync_hosts(&self) -> Result<()> {
-        let _lock = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = lock(&self.hosts);
         let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
         for number in found.keys().filter(|number| !wanted.contains_key(number)) {
             self.kernel.delete_tunnel_host(*number)?;
@@ -90,7 +91,7 @@ impl Tunnels {
         let wanted = self.ruleset()?;
         // Read first: a change during the comparison is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.rules);
         let now = generation.map(|generation| (wanted.clone(), generation));
         if now.is_some() && *known == now {
             return Ok(None);

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use ciao_common::serve::every::attempt;
 use ciao_common::store::{Store, Vnic};
+use ciao_common::sync::lock;
 use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
 
 use super::bridges::Bridges;
@@ -90,7 +91,7 @@ impl Vnics {
     fn announce(&self, vnic: &Vnic) {
         let Some(namespace) = &vnic.namespace else { return };
         let owner = vnic.tenant.as_ref().map(TenantId::as_str).or(vnic.network.as_ref().map(NetworkId::as_str));
-        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut former = lock(&self.former);
         let changed = vnic.addresses().filter(|address| match former.remove(&(namespace.clone(), *address)) {
             Some(mac) => mac != vnic.mac,
             None => owner.is_none_or(|owner| MacAddr::derived(owner, *address) != vnic.mac),
@@ -111,7 +112,7 @@ impl Vnics {
     }
 
     fn remember(&self, deleted: &[Vnic]) {
-        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut former = lock(&self.former);
         for vnic in deleted {
             if let Some(namespace) = &vnic.namespace {
                 former.extend(vnic.addresses().map(|address| ((namespace.clone(), address), vnic.mac)));
@@ -209,7 +210,7 @@ impl Vnics {
     /// namespace's lock.
     pub(crate) fn delete(&self, only: Option<&[VnicId]>) -> Result<()> {
         // One at a time: a concurrent deletion would be taken for a change by something else.
-        let _turn = self.deleting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.deleting);
         let mut deleting = self.store.read(|tx| tx.vnics_deleting())?;
         deleting.retain(|vnic| only.is_none_or(|ids| ids.contains(&vnic.id)));
         if deleting.is_empty() {

@@ -2,9 +2,10 @@
 //! How the double fails on request, and what it checks after each change: nothing is up without its rules.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Result, bail};
+use ciao_common::sync::lock;
 
 use super::state::{FakeLink, State};
 use crate::kernel::Namespace;
@@ -27,10 +28,6 @@ enum Plan {
 pub(super) struct Faults {
     plan: Mutex<Plan>,
     unguarded: Mutex<Vec<String>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Faults {

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
+use ciao_common::sync::lock;
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -45,11 +45,11 @@ impl Netlink {
 impl Linux {
     /// A link in the host's namespace.
     fn find_on_host(&self, name: &LinkName) -> Result<Option<message::Link>> {
-        let idle = self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&self.host_sockets).pop();
         let mut netlink = idle.map_or_else(Netlink::open, Ok)?;
         // After an error requests and replies may be out of step: the socket is not used again.
         let found = netlink.find(name)?;
-        self.host_sockets.lock().unwrap_or_else(PoisonError::into_inner).push(netlink);
+        lock(&self.host_sockets).push(netlink);
         Ok(found)
     }
 

@@ -6,9 +6,10 @@
 //! new namespace, which lives as long as that takes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use anyhow::Result;
+use ciao_common::sync::lock;
 use nix::sched::{CloneFlags, unshare};
 
 use super::{command, elements};
@@ -23,7 +24,7 @@ pub(in crate::kernel::linux) struct Listings(Mutex<BTreeMap<String, String>>);
 impl Listings {
     /// How a ruleset is listed that nobody changed.
     pub(super) fn expected(&self, tables: &str) -> Result<String> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if let Some(listing) = known.get(tables) {
             return Ok(listing.clone());
         }

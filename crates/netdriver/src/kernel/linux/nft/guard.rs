@@ -10,10 +10,11 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ciao_common::sync::lock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::element::{Change, Element};
@@ -30,7 +31,7 @@ pub(in crate::kernel::linux) struct Guard(Mutex<Option<Owner>>);
 impl Guard {
     /// Makes or replaces the copy, in the calling thread's namespace: chains and sets of `filter`, and `elements` of them.
     pub(super) fn load(&self, filter: &str, elements: &[Element]) -> Result<()> {
-        let mut owner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owner = lock(&self.0);
         if !owner.as_mut().is_some_and(Owner::lives) {
             *owner = Some(Owner::start()?);
         }
@@ -44,12 +45,12 @@ impl Guard {
 
     /// Whether the copy exists.
     pub(super) fn stands(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut().is_some_and(Owner::lives)
+        lock(&self.0).as_mut().is_some_and(Owner::lives)
     }
 
     /// Removes the copy.
     pub(super) fn remove(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0) = None;
     }
 }
 
