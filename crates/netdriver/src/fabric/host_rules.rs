@@ -14,6 +14,7 @@ use ciao_common::sync::lock;
 use ciao_common::types::Family;
 
 use super::host_firewall::HostFirewall;
+use super::host_guard::HostGuard;
 use super::host_settings::HostSettings;
 use super::lost::Lost;
 use crate::kernel::element::{Change, Element, Ruleset};
@@ -51,10 +52,7 @@ struct State {
     loaded: bool,
     /// How traffic leaves the host, as last written.
     egress: Option<HostEgress>,
-    /// What the guard has: the filter and its elements.
-    guard: Option<(String, Vec<Element>)>,
-    /// Why it has not, as logged.
-    guard_failure: Option<String>,
+    guard: HostGuard,
     /// The kernel's count of changes when a watch last found them loaded.
     generation: Option<u32>,
     /// A tenant leaves by IPv6.
@@ -118,26 +116,10 @@ impl HostRules {
         self.guard(&mut state)
     }
 
-    /// Keeps the guard the same as the rules' own filter. Where the kernel has none, the rules are all there is.
     fn guard(&self, state: &mut State) -> Result<()> {
-        if self.lost.is_any() {
-            return Ok(());
+        if !self.lost.is_any() {
+            state.guard.update(&*self.kernel, self.ruleset()?);
         }
-        let ruleset = self.ruleset()?;
-        let filter = rules::guard::filter(&ruleset.tables);
-        let elements = rules::guard::elements(&filter, ruleset.elements);
-        let wanted = Some((filter, elements));
-        if state.guard == wanted && self.kernel.is_host_guarded() {
-            return Ok(());
-        }
-        let guarded = wanted.as_ref().map_or(Ok(()), |(filter, elements)| self.kernel.guard_host(filter, elements));
-        let failure = guarded.err().map(|error| format!("{error:#}"));
-        if let Some(failure) = failure.as_ref().filter(|failure| state.guard_failure.as_ref() != Some(failure)) {
-            log::warn!(
-                "guard the host's rules: {failure}: after a flush of the rules, tenants are isolated again a second later"
-            );
-        }
-        (state.guard, state.guard_failure) = (wanted, failure);
         Ok(())
     }
 

@@ -55,15 +55,9 @@ impl HostSettings {
     }
 
     /// Makes the host forward, IPv6 only where a tenant has it; never as an open router, unless it was one before.
-    /// `true`: something was changed.
-    pub(crate) fn ensure_forwarding(&self, v6: bool) -> Result<bool> {
-        let mut changed = false;
-        for family in [Some(Family::V4), v6.then_some(Family::V6)].into_iter().flatten() {
-            let missing = self.kernel.missing_forwarding(family)?;
-            changed |= !missing.is_empty();
-            self.change(missing, FORWARDING)?;
-        }
-        Ok(changed)
+    pub(crate) fn ensure_forwarding(&self, v6: bool) -> Result<()> {
+        self.change(self.kernel.missing_forwarding(Family::V4)?, FORWARDING)?;
+        if v6 { self.change(self.kernel.missing_forwarding(Family::V6)?, FORWARDING) } else { Ok(()) }
     }
 
     /// Lets links that came after IPv6 forwarding was enabled, or were configured since, accept router advertisements as

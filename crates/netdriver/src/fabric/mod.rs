@@ -7,6 +7,7 @@
 mod bridges;
 pub(crate) mod fault;
 mod host_firewall;
+mod host_guard;
 mod host_rules;
 mod host_settings;
 pub(crate) mod inspect;
