@@ -167,52 +167,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         );
         return Ok(Recorded::Done(Box::new(network), false));
     }
-    let subnets: Vec<Subnet> = request.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
-    let tenant = match (&request.options.tenant, &request.options.bridge) {
-        (Some(tenant), _) => Some(tenant.clone()),
-        (None, Some(bridge)) => launcher_of(tx, bridge, &subnets)?,
-        (None, None) => None,
-    };
-    ensure!(
-        tenant.is_some() || request.options.vnics == VnicPolicy::Auto,
-        "--opt vnics=required needs a tenant whose launcher creates the VNICs: give -o tenant=T"
-    );
-    let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
-    let bridge = request.options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
-    let on_host = request.options.on_host || tx.is_tenant_on_host_bridge(tenant.as_ref(), &bridge)?;
-    let namespace = (!on_host).then_some(ours);
-    ensure!(
-        namespace.is_some() || request.options.icc,
-        "--opt icc=false needs a bridge of ciao-net, and {bridge} is a bridge of the host: give another --opt bridge"
-    );
-    let egress = request.options.egress(namespace.is_some())?;
-    if egress == Egress::Nat {
-        subnets.iter().try_for_each(|subnet| pool.check_disjoint(*subnet))?;
-    }
-    ensure!(
-        request.options.egress_allow.is_empty() || egress == Egress::Nat,
-        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: leave one of them away"
-    );
-    let mut network = Network {
-        id: request.id.clone(),
-        tenant,
-        namespace,
-        bridge,
-        mtu: tunnel_mtu(tx, &request.options)?,
-        egress,
-        vnics: request.options.vnics,
-        dst_prefix: request.options.dst_prefix.clone(),
-        egress6: request.options.egress6,
-        secured: request.options.port_security,
-        icc: request.options.icc,
-        egress_allow: request.options.egress_allow.clone(),
-        options: request.fingerprint.clone(),
-        subnets: Vec::new(),
-        routes: request.options.routes.clone(),
-    };
-    refuse_overlap(tx, &network, &subnets)?;
-    refuse_vni(tx, &network, request.options.vni)?;
-    refuse_routed_twice(tx, &network, &subnets)?;
+    let mut network = planned(tx, request, pool)?;
     let mut pairings = Vec::new();
     for (data, subnet) in &request.subnets {
         match pairing::find(tx, network.tenant.as_ref(), data)? {
@@ -229,6 +184,61 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
         tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni })?;
     }
     Ok(Recorded::Done(Box::new(network), true))
+}
+
+/// A new network as its options define it, without its pools.
+///
+/// # Errors
+/// Options that exclude each other, or a network that is recorded.
+fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Network> {
+    let options = &request.options;
+    let subnets: Vec<Subnet> = request.subnets.iter().map(|(_, subnet)| subnet.subnet).collect();
+    let tenant = match (&options.tenant, &options.bridge) {
+        (Some(tenant), _) => Some(tenant.clone()),
+        (None, Some(bridge)) => launcher_of(tx, bridge, &subnets)?,
+        (None, None) => None,
+    };
+    ensure!(
+        tenant.is_some() || options.vnics == VnicPolicy::Auto,
+        "--opt vnics=required needs a tenant whose launcher creates the VNICs: give -o tenant=T"
+    );
+    let ours = tenant.as_ref().map_or_else(|| names::network_namespace(&request.id), names::tenant_namespace);
+    let bridge = options.bridge.clone().map_or_else(|| names::network_bridge(&request.id), Ok)?;
+    let on_host = options.on_host || tx.is_tenant_on_host_bridge(tenant.as_ref(), &bridge)?;
+    let namespace = (!on_host).then_some(ours);
+    ensure!(
+        namespace.is_some() || options.icc,
+        "--opt icc=false needs a bridge of ciao-net, and {bridge} is a bridge of the host: give another --opt bridge"
+    );
+    let egress = options.egress(namespace.is_some())?;
+    if egress == Egress::Nat {
+        subnets.iter().try_for_each(|subnet| pool.check_disjoint(*subnet))?;
+    }
+    ensure!(
+        options.egress_allow.is_empty() || egress == Egress::Nat,
+        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: leave one of them away"
+    );
+    let network = Network {
+        id: request.id.clone(),
+        tenant,
+        namespace,
+        bridge,
+        mtu: tunnel_mtu(tx, options)?,
+        egress,
+        vnics: options.vnics,
+        dst_prefix: options.dst_prefix.clone(),
+        egress6: options.egress6,
+        secured: options.port_security,
+        icc: options.icc,
+        egress_allow: options.egress_allow.clone(),
+        options: request.fingerprint.clone(),
+        subnets: Vec::new(),
+        routes: options.routes.clone(),
+    };
+    refuse_overlap(tx, &network, &subnets)?;
+    refuse_vni(tx, &network, options.vni)?;
+    refuse_routed_twice(tx, &network, &subnets)?;
+    Ok(network)
 }
 
 /// The tenant whose launcher has VNICs on that bridge with one of those subnets.
