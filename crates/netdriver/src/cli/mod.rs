@@ -63,7 +63,7 @@ enum Command {
     /// List or show addresses of tenants on other hosts
     #[command(subcommand)]
     Remote(remote::Command),
-    /// List networks over several hosts, or test the way to a host
+    /// List networks over several hosts, or test the path to a host
     #[command(subcommand)]
     Tunnel(tunnel::Command),
     /// Reconcile the database with the kernel, as the daemon does at startup

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `tunnel`: networks over several hosts, and whether the way between hosts carries their packets.
+//! `tunnel`: networks over several hosts, and the path MTU between hosts.
 
 use anyhow::{Result, bail};
 use ciao_common::cli::table::{self, List};
@@ -42,8 +42,8 @@ pub(super) fn run(command: Command) -> Result<()> {
                     bail!("host {host} does not answer: is its address right, and does its firewall accept ICMP echo?")
                 }
                 Some(carried) if Some(carried) < mtu.as_u64() => bail!(
-                    "the way to host {host} carries {carried} bytes, and the list of hosts says {mtu}: correct the link \
-                     that carries less, or the list, and create the networks again"
+                    "the path to host {host} carries {carried} bytes, and its MTU in the list of hosts is {mtu}: correct \
+                     the link with the smaller MTU, or the list, and create the networks again"
                 ),
                 Some(_) => Ok(()),
             }

@@ -19,7 +19,7 @@ use crate::Driver;
 /// `PUT`: the whole list of hosts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Hosts {
+struct HostsRequest {
     generation: u64,
     hosts: Vec<GivenHost>,
 }
@@ -35,7 +35,7 @@ struct GivenHost {
 /// `PUT`: all remotes of a tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Whole {
+struct RemotesRequest {
     generation: u64,
     remotes: Vec<Remote>,
 }
@@ -43,7 +43,7 @@ struct Whole {
 /// `PATCH`: the remotes that change.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct ChangeRequest {
     base: u64,
     generation: u64,
     #[serde(default)]
@@ -55,7 +55,7 @@ struct Change {
 /// `DELETE`: the generation of the empty list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {
+struct DeleteRequest {
     generation: u64,
 }
 
@@ -84,7 +84,7 @@ struct TenantReply {
 const MTU: u32 = 1500;
 
 pub(super) fn give_hosts(driver: &Driver, body: &[u8]) -> Result<Reply, Failure> {
-    let Hosts { generation, hosts } = parse(body)?;
+    let HostsRequest { generation, hosts } = parse(body)?;
     let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::bad_request)?;
     check_hosts(&hosts).map_err(Failure::bad_request)?;
     check_generation(generation)?;
@@ -100,13 +100,13 @@ pub(super) fn hosts(driver: &Driver) -> Result<Reply, Failure> {
 }
 
 pub(super) fn give(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let Whole { generation, remotes } = parse(body)?;
+    let RemotesRequest { generation, remotes } = parse(body)?;
     check_remotes(&remotes).map_err(Failure::bad_request)?;
     record(driver, tenant, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &remotes))
 }
 
 pub(super) fn change(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let Change { base, generation, set, delete } = parse(body)?;
+    let ChangeRequest { base, generation, set, delete } = parse(body)?;
     check_remotes(&set).map_err(Failure::bad_request)?;
     if generation <= base {
         return Err(Failure(400, format!("generation {generation} does not follow base {base}: give a higher one")));
@@ -115,7 +115,7 @@ pub(super) fn change(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply
 }
 
 pub(super) fn delete(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let Nothing { generation } = parse(body)?;
+    let DeleteRequest { generation } = parse(body)?;
     record(driver, tenant, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
 }
 
@@ -190,8 +190,8 @@ fn record(
 ) -> Result<Reply, Failure> {
     check_generation(generation)?;
     let tenant: TenantId = tenant.parse().map_err(Failure::bad_request)?;
-    let whose = tenant.clone();
-    let given = driver.store.write(move |tx| change(tx, &whose))?;
+    let owner = tenant.clone();
+    let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
         let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
         networks.iter().try_for_each(|network| driver.fabric.sync_tunnel(&network.id))

@@ -108,7 +108,8 @@ pub(super) fn tunnel_mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option
     let most = smallest.map_or(UNDERLAY_MTU, |host| host.mtu.bytes()).saturating_sub(overhead);
     match options.mtu {
         Some(mtu) if mtu.bytes() > most => bail!(
-            "MTU {mtu} does not fit: {} carries {} bytes, of which the tunnel takes {overhead}: give              com.docker.network.driver.mtu={most} or less",
+            "MTU {mtu} does not fit: {} carries {} bytes, of which the tunnel takes {overhead}: give \
+             com.docker.network.driver.mtu={most} or less",
             smallest.map_or_else(|| "a link between hosts".to_owned(), |host| format!("host {}", host.id)),
             most + overhead
         ),

@@ -216,7 +216,7 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
     }
     ensure!(
         options.egress_allow.is_empty() || egress == Egress::Nat,
-        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: leave one of them away"
+        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: omit one of them"
     );
     let network = Network {
         id: request.id.clone(),
