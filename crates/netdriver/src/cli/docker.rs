@@ -8,8 +8,9 @@ use ciao_common::cli::client::{Client, Method, Response};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::container::{Container, INSTANCE, Pull, TENANT};
+use super::container::{Container, INSTANCE, TENANT};
 use super::pull::Progress;
+use super::run_options::Pull;
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);

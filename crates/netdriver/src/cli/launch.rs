@@ -12,10 +12,11 @@ use anyhow::{Context, Error, Result, anyhow};
 use ciao_common::types::VnicId;
 use clap::Args;
 
-use super::container::{Container, RunOptions};
+use super::container::Container;
 use super::control::Control;
 use super::docker::{Docker, Engine};
 use super::lock::LaunchLock;
+use super::run_options::RunOptions;
 use super::terminate::delete_vnic;
 
 use crate::launcher::{VnicReply, VnicRequest};

@@ -11,6 +11,7 @@ mod network;
 mod pull;
 mod reconcile;
 mod remote;
+mod run_options;
 mod run_values;
 mod serve;
 mod tenant;
@@ -50,7 +51,7 @@ enum Command {
     #[command(subcommand)]
     Tenant(tenant::Command),
     /// Create a VNIC, its Docker network if needed, and a container on it
-    #[command(override_usage = container::usage())]
+    #[command(override_usage = run_options::usage())]
     Launch(Box<launch::Launch>),
     /// Remove an instance: its container, VNICs, and unused Docker networks
     Terminate(terminate::Terminate),
