@@ -113,23 +113,18 @@ impl NetworkOptions {
         let prefix = &self.dst_prefix;
         let fits = prefix.len() <= 11 && prefix.parse::<LinkName>().is_ok_and(|name| name.is_plain());
         ensure!(fits, "--opt dst_prefix={prefix}: give 1 to 11 letters or digits, such as eth");
-        if self.internal {
-            let outside = self.egress.filter(|egress| *egress != Egress::None);
-            if let Some(egress) = outside {
-                bail!("--opt egress={egress} provides egress, but the network is --internal: omit one of them");
-            }
+        let egress_but = |allowed| self.egress.filter(|egress| *egress != allowed);
+        if let (true, Some(egress)) = (self.internal, egress_but(Egress::None)) {
+            bail!("--opt egress={egress} provides egress, but the network is --internal: omit one of them");
         }
         ensure!(
             self.vni.is_none() || (self.tenant.is_some() && !self.on_host),
             "--opt vni needs a tenant, and a bridge that ciao-net makes: give -o tenant=T, and no host_bridge"
         );
-        if self.cnci.is_some() {
-            let other = self.egress.filter(|egress| *egress != Egress::Gateway);
-            if let Some(egress) = other {
-                bail!(
-                    "--opt egress={egress} and --opt cnci exclude each other: with a CNCI, the CNCI is the default gateway"
-                );
-            }
+        if let (Some(_), Some(egress)) = (self.cnci, egress_but(Egress::Gateway)) {
+            bail!(
+                "--opt egress={egress} and --opt cnci exclude each other: with a CNCI, the CNCI is the default gateway"
+            );
         }
         Ok(())
     }
