@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 
 use ciao_common::types::Subnet;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 /// Every address of every link.
 pub(super) fn get_all() -> RouteNetlinkMessage {
@@ -29,7 +29,7 @@ pub(super) fn read_address(message: &RouteNetlinkMessage) -> Option<(u32, u8, Ip
 /// An address of a link. IPv6: usable at once, as nobody else in the tenant can have the gateway's.
 pub(super) fn new(index: u32, subnet: Subnet, address: IpAddr) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = address.into();
     message.header.prefix_len = subnet.prefix();
     message.header.index = index;
     message.attributes.push(AddressAttribute::Address(address));
@@ -43,16 +43,12 @@ pub(super) fn new(index: u32, subnet: Subnet, address: IpAddr) -> AddressMessage
 /// The default route by a router on a link.
 pub(super) fn default_route(index: u32, router: IpAddr) -> RouteMessage {
     let mut route = RouteMessage::default();
-    let (family, gateway) = match router {
-        IpAddr::V4(v4) => (AddressFamily::Inet, RouteAddress::Inet(v4)),
-        IpAddr::V6(v6) => (AddressFamily::Inet6, RouteAddress::Inet6(v6)),
-    };
-    route.header.address_family = family;
+    route.header.address_family = router.into();
     route.header.table = RouteHeader::RT_TABLE_MAIN;
     route.header.protocol = RouteProtocol::Static;
     route.header.scope = RouteScope::Universe;
     route.header.kind = RouteType::Unicast;
-    route.attributes.push(RouteAttribute::Gateway(gateway));
+    route.attributes.push(RouteAttribute::Gateway(router.into()));
     route.attributes.push(RouteAttribute::Oif(index));
     route
 }
@@ -61,10 +57,7 @@ pub(super) fn default_route(index: u32, router: IpAddr) -> RouteMessage {
 pub(super) fn route_to(index: u32, subnet: Subnet, router: IpAddr) -> RouteMessage {
     let mut route = default_route(index, router);
     route.header.destination_prefix_length = subnet.prefix();
-    route.attributes.push(RouteAttribute::Destination(match subnet.network() {
-        IpAddr::V4(v4) => RouteAddress::Inet(v4),
-        IpAddr::V6(v6) => RouteAddress::Inet6(v6),
-    }));
+    route.attributes.push(RouteAttribute::Destination(subnet.network().into()));
     route
 }
 

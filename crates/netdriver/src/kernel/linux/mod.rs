@@ -4,6 +4,7 @@
 mod address;
 mod announce;
 mod conntrack;
+mod datagram;
 mod egress;
 mod firewall;
 mod forwarding;

@@ -58,12 +58,8 @@ pub(super) fn permanent(link: u32, address: IpAddr, mac: MacAddr) -> NeighbourMe
 /// An address on a link, as far as it takes to remove it.
 pub(super) fn destination(link: u32, address: IpAddr) -> NeighbourMessage {
     let mut entry = NeighbourMessage::default();
-    let (family, destination) = match address {
-        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
-        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
-    };
-    entry.header.family = family;
+    entry.header.family = address.into();
     entry.header.ifindex = link;
-    entry.attributes.push(NeighbourAttribute::Destination(destination));
+    entry.attributes.push(NeighbourAttribute::Destination(address.into()));
     entry
 }

@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
 
+use super::datagram::{HEADER, messages};
+
 const RTM_NEWNEXTHOP: u16 = 104;
 const RTM_DELNEXTHOP: u16 = 105;
 const RTM_GETNEXTHOP: u16 = 106;
@@ -29,8 +31,7 @@ const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// `RTPROT_STATIC`.
 const STATIC: u8 = 4;
-/// `sizeof(struct nlmsghdr)`; below it, of `struct nhmsg`.
-const HEADER: usize = 16;
+/// `sizeof(struct nhmsg)`.
 const BODY: usize = 8;
 /// The first id: far above those that administrators and routing daemons choose.
 const FIRST: u32 = 0x6369_0000;
@@ -51,7 +52,7 @@ pub(super) fn group(number: u32) -> u32 {
 pub(super) fn list() -> Result<BTreeMap<u32, IpAddr>> {
     let (mut addresses, mut groups) = (BTreeMap::new(), Vec::new());
     for reply in exchange(RTM_GETNEXTHOP, NLM_F_DUMP, &message(0, &[])).context("list nexthops")? {
-        let attributes: BTreeMap<u16, &[u8]> = attributes(reply.get(HEADER + BODY..).unwrap_or_default()).collect();
+        let attributes: BTreeMap<u16, &[u8]> = attributes(reply.get(BODY..).unwrap_or_default()).collect();
         let number = |kind| attributes.get(&kind).and_then(|bytes| Some(u32::from_ne_bytes((*bytes).try_into().ok()?)));
         let Some(found) = number(NHA_ID).filter(|found| (FIRST..FIRST + IDS).contains(found)) else { continue };
         match (attributes.get(&NHA_GATEWAY).and_then(|bytes| address(bytes)), (found - FIRST) % 2) {
@@ -126,7 +127,7 @@ fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// Sends a request to the calling thread's namespace and returns the messages of its reply.
+/// Sends a request to the calling thread's namespace and returns the messages of its reply, without their headers.
 fn exchange(kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -139,23 +140,15 @@ fn exchange(kind: u16, flags: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let mut replies = Vec::new();
     loop {
         let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = &datagram[..];
-        while let Some(header) = rest.get(..HEADER) {
-            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let message = rest.get(..length.max(HEADER)).unwrap_or(rest);
-            match u16::from_ne_bytes([header[4], header[5]]) {
+        for (kind, body) in messages(&datagram) {
+            match kind {
                 NLMSG_DONE => return Ok(replies),
                 NLMSG_ERROR => {
-                    let code =
-                        message.get(HEADER..HEADER + 4).map_or([0; 4], |code| [code[0], code[1], code[2], code[3]]);
-                    return match i32::from_ne_bytes(code) {
-                        0 => Ok(replies),
-                        code => Err(io::Error::from_raw_os_error(-code)),
-                    };
+                    let code = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                    return if code == 0 { Ok(replies) } else { Err(io::Error::from_raw_os_error(-code)) };
                 }
-                _ => replies.push(message.to_vec()),
+                _ => replies.push(body.to_vec()),
             }
-            rest = rest.get(length.max(HEADER).next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }

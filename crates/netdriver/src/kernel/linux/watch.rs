@@ -18,6 +18,7 @@ use nix::libc::{NETLINK_LISTEN_ALL_NSID, SOL_NETLINK};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+use super::datagram::messages;
 use super::nsid::{self, Ids};
 use crate::kernel::Namespace;
 use crate::kernel::state::{Changes, Watch};
@@ -31,8 +32,6 @@ const NFTABLES_GROUP: u32 = 7;
 const BACKLOG: usize = 1 << 20;
 /// A report is smaller than NLMSG_GOODSIZE, which grows with the page size.
 const DATAGRAM: usize = 64 << 10;
-/// `sizeof(struct nlmsghdr)`.
-const HEADER: usize = 16;
 /// Ids come and go with every container of the host; they are not read again for each.
 const READ_IDS_EVERY: Duration = Duration::from_secs(1);
 
@@ -98,20 +97,6 @@ fn subject((kind, body): (u16, &[u8])) -> Option<Subject> {
         0x0a0f => Some(Subject::Rules),
         _ => None,
     }
-}
-
-/// The messages of a datagram: their kinds, and what follows their headers.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        let header = rest.get(..HEADER)?;
-        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
-        let body = rest.get(HEADER..length).unwrap_or_default();
-        let next = length.max(HEADER).next_multiple_of(4).min(rest.len());
-        rest = &rest[next..];
-        Some((kind, body))
-    })
 }
 
 impl Reports {
@@ -224,23 +209,8 @@ impl Watch for Reports {
 mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::datagram::tests::message;
     use super::*;
-
-    fn message(kind: u16, length: u32) -> Vec<u8> {
-        let mut bytes = vec![0; (length as usize).max(HEADER).next_multiple_of(4)];
-        bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        bytes
-    }
-
-    #[test]
-    fn every_message_of_a_datagram_is_read_and_a_broken_one_ends_it() {
-        let datagram = [message(16, 18), message(0x0a0f, 20)].concat();
-        let kinds = |datagram: &[u8]| messages(datagram).map(|(kind, _)| kind).collect::<Vec<_>>();
-        assert_eq!(kinds(&datagram), [16, 0x0a0f]);
-        assert_eq!(kinds(&message(25, 0)), [25], "no length is no endless loop");
-        assert_eq!(kinds(&[0; 7]), [0; 0]);
-    }
 
     #[test]
     fn an_unknown_id_is_read_once_and_a_known_one_is_noted() {
