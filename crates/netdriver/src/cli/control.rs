@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The daemon's control socket, as every command that needs the daemon takes it.
+//! The options of commands that need the daemon: its control socket, and the form of its reply.
 
 use std::path::PathBuf;
 
@@ -17,5 +17,21 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn client(&self) -> Result<Client> {
         Client::new("ciao-net", self.control.clone())
+    }
+}
+
+/// Of a command that prints a reply of the daemon.
+#[derive(Args)]
+pub(super) struct Call {
+    #[command(flatten)]
+    control: Control,
+    /// Output as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Call {
+    pub(super) fn client(&self) -> Result<Client> {
+        self.control.client()
     }
 }

@@ -9,6 +9,7 @@ use ciao_common::serve::{claim, daemon};
 use ciao_common::store::Store;
 use clap::{Args, Subcommand};
 
+use super::control::Call;
 use super::remote;
 use crate::kernel::HostSettings;
 use crate::kernel::linux::Linux;
@@ -17,7 +18,7 @@ use crate::uninstall;
 #[derive(Subcommand)]
 pub(super) enum HostCommand {
     /// List the hosts of the cluster
-    List(remote::Hosts),
+    List(Call),
     /// Show the host's settings that were changed since boot
     Show(Show),
     /// Remove ciao's rules and restore the host's settings (stop the daemon first)
@@ -48,7 +49,7 @@ pub(super) struct Restore {
 pub(super) fn run(command: &HostCommand) -> Result<()> {
     let kernel = Linux::new()?;
     match command {
-        HostCommand::List(args) => remote::hosts(args),
+        HostCommand::List(call) => remote::hosts(call),
         HostCommand::Show(args) => {
             let boot = kernel.boot_id()?;
             let rows = Store::open_reading(&args.database.db)?.read(|tx| tx.host_settings(&boot))?;

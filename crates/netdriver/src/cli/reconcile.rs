@@ -6,7 +6,7 @@ use ciao_common::cli::table;
 use clap::Args;
 use serde_json::Value;
 
-use super::control::Control;
+use super::control::Call;
 use super::docker::{self, Docker};
 use crate::reconcile::Repair;
 
@@ -24,18 +24,15 @@ pub(super) struct Reconcile {
     #[command(flatten)]
     engine: Docker,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 pub(super) fn run(args: &Reconcile) -> Result<()> {
     let path = format!("/v1/reconcile?dry_run={}&force={}", args.dry_run, args.force);
     let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
-    let done = args.control.client()?.post(&path, &known)?.success()?;
+    let done = args.call.client()?.post(&path, &known)?.success()?;
     let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's reply")?;
-    table::print_changes(&repairs, args.json)?;
+    table::print_changes(&repairs, args.call.json)?;
     let failed = repairs.iter().filter(|repair| repair.error.is_some()).count();
     ensure!(failed == 0, "{failed} of {} repairs failed: see column \"error\"", repairs.len());
     Ok(())

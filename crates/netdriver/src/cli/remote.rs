@@ -7,7 +7,7 @@ use ciao_common::types::TenantId;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::control::Control;
+use super::control::Call;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -23,19 +23,7 @@ pub(super) struct Show {
     /// Tenant
     tenant: TenantId,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-pub(super) struct Hosts {
-    #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 pub(super) fn run(command: Command) -> Result<()> {
@@ -43,20 +31,20 @@ pub(super) fn run(command: Command) -> Result<()> {
         Command::List(list) => list.run("remote", "address"),
         Command::Show(args) => {
             let path = format!("/v1/tenants/{}/remotes", args.tenant);
-            let mut value = args.control.client()?.get(&path)?.success()?;
-            if !args.json {
+            let mut value = args.call.client()?.get(&path)?.success()?;
+            if !args.call.json {
                 value["remotes"] = json!(value["remotes"].as_array().map_or(0, Vec::len));
             }
-            table::print_one(&value, args.json)
+            table::print_one(&value, args.call.json)
         }
     }
 }
 
 /// The hosts of the cluster.
-pub(super) fn hosts(args: &Hosts) -> Result<()> {
-    let reply = args.control.client()?.get("/v1/hosts")?.success()?;
+pub(super) fn hosts(call: &Call) -> Result<()> {
+    let reply = call.client()?.get("/v1/hosts")?.success()?;
     let own = &reply["own"];
     let row = |host: &Value| json!({ "host": host["id"], "address": host["address"], "mtu": host["mtu"], "this": host["id"] == *own });
     let rows: Vec<_> = reply["hosts"].as_array().into_iter().flatten().map(row).collect();
-    table::print(&rows, args.json)
+    table::print(&rows, call.json)
 }

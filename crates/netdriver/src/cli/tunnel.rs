@@ -6,7 +6,7 @@ use ciao_common::cli::table::{self, List};
 use ciao_common::types::HostId;
 use clap::{Args, Subcommand};
 
-use super::control::Control;
+use super::control::Call;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -24,18 +24,15 @@ pub(super) struct Ping {
     /// ID of the host
     host: HostId,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 pub(super) fn run(command: Command) -> Result<()> {
     match command {
         Command::List(list) => list.run("tunnel", "network"),
         Command::Ping(args) => {
-            let found = args.control.client()?.get(&format!("/v1/hosts/{}/mtu", args.host))?.success()?;
-            table::print_one(&found, args.json)?;
+            let found = args.call.client()?.get(&format!("/v1/hosts/{}/mtu", args.host))?.success()?;
+            table::print_one(&found, args.call.json)?;
             let (mtu, host) = (&found["mtu"], args.host);
             match found["carried"].as_u64() {
                 None => {

@@ -6,7 +6,7 @@ use ciao_common::cli::table::{self, List};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::control::Control;
+use super::control::Call;
 use super::vnic_argument::VnicArgument;
 use crate::launcher::VnicRequest;
 
@@ -37,10 +37,7 @@ pub(super) struct Create {
     #[command(flatten)]
     vnic: VnicRequest,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 #[derive(Args)]
@@ -48,10 +45,7 @@ pub(super) struct Show {
     #[command(flatten)]
     vnic: VnicArgument,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 #[derive(Args)]
@@ -65,10 +59,7 @@ pub(super) struct Set {
     #[arg(long, value_name = "ADDRESS")]
     allow: Vec<String>,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 #[derive(Args)]
@@ -79,32 +70,29 @@ pub(super) struct Delete {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    control: Control,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
+    call: Call,
 }
 
 pub(super) fn run(command: Command) -> Result<()> {
     match command {
         Command::Create(args) => {
-            let created = args.control.client()?.post("/v1/vnics", &args.vnic.checked()?)?.success()?;
-            print(created, args.json)
+            let created = args.call.client()?.post("/v1/vnics", &args.vnic.checked()?)?.success()?;
+            print(created, args.call.json)
         }
         Command::List(list) => list.run("vnic", "id"),
         Command::Show(args) => {
-            let ciao = args.control.client()?;
-            print(ciao.get(&format!("/v1/vnics/{}", args.vnic.id(&ciao)?))?.success()?, args.json)
+            let ciao = args.call.client()?;
+            print(ciao.get(&format!("/v1/vnics/{}", args.vnic.id(&ciao)?))?.success()?, args.call.json)
         }
         Command::Set(args) => {
-            let ciao = args.control.client()?;
+            let ciao = args.call.client()?;
             let path = format!("/v1/vnics/{}", args.vnic.id(&ciao)?);
-            print(ciao.patch(&path, &changes(&args))?.success()?, args.json)
+            print(ciao.patch(&path, &changes(&args))?.success()?, args.call.json)
         }
         Command::Delete(args) => {
-            let ciao = args.control.client()?;
+            let ciao = args.call.client()?;
             let path = format!("/v1/vnics/{}?force={}", args.vnic.id(&ciao)?, args.force);
-            print(ciao.delete(&path)?.success()?, args.json)
+            print(ciao.delete(&path)?.success()?, args.call.json)
         }
     }
 }
