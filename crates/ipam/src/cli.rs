@@ -10,13 +10,16 @@ use anyhow::Result;
 use ciao_common::cli::client::Client;
 use ciao_common::cli::table;
 use ciao_common::cli::table::{Database, List};
+use ciao_common::serve::calls::{Calls, Counted};
 use ciao_common::serve::daemon;
 use ciao_common::serve::every::every;
-use ciao_common::serve::server::{self, Handler};
+use ciao_common::serve::metrics::{Metrics, MetricsAddress};
+use ciao_common::serve::server::{self, Listener};
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
 use crate::control::{Control, RECONCILE};
+use crate::metrics::Report;
 use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
 
@@ -67,6 +70,9 @@ struct Serve {
     /// Seconds until a lease without an endpoint is released
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
     grace: u64,
+    /// Serve metrics, /healthz and /readyz there
+    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT")]
+    metrics: Option<MetricsAddress>,
 }
 
 #[derive(Subcommand)]
@@ -136,12 +142,17 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
     let period = config.grace.min(config.takeover);
     let control = Arc::new(Control::new(Arc::clone(&store)));
-    let plugin = Arc::new(routes::plugin(Ipam::new(store, config)?));
+    let plugin = Arc::new(routes::plugin(Ipam::new(Arc::clone(&store), config)?));
+    let calls = Calls::new("ipam", plugin.paths());
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
-    let mut services: Vec<(_, Arc<dyn Handler>)> = vec![(listener, plugin)];
+    let mut services = vec![(Listener::from(listener), Counted::around(plugin, Arc::clone(&calls)))];
+    if let Some(address) = &args.metrics {
+        let metrics = Metrics::new("ciao-ipam", version, vec![calls], Arc::new(Report(store)));
+        services.push((sockets.metrics(address)?, Arc::new(metrics)));
+    }
     match sockets.next(&args.control) {
-        Ok(listener) => services.push((listener, control)),
+        Ok(listener) => services.push((listener.into(), control)),
         // Under a socket unit of an earlier version, whose service cannot create one.
         Err(error) => log::warn!("no control socket, \"ciao-ipam reconcile\" opens the database itself: {error:#}"),
     }

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod control;
 mod lease;
 mod lost;
+mod metrics;
 pub mod options;
 pub mod pool;
 pub mod reclaim;

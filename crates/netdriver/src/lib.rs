@@ -21,6 +21,7 @@ mod failures;
 pub mod kernel;
 pub mod launcher;
 pub mod names;
+mod passes;
 mod ready;
 pub mod reconcile;
 mod rollback;
@@ -29,6 +30,7 @@ mod uninstall;
 mod uplink_pool;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use ciao_common::store::{Scope, Store};
@@ -47,6 +49,7 @@ pub struct Driver {
     ready: ready::Ready,
     contests: contest::Contests,
     failures: failures::Failures,
+    passes: passes::Passes,
     config: Config,
 }
 
@@ -63,6 +66,8 @@ pub struct Config {
     pub tunnel_port: u16,
     /// What tenants reach beyond the host.
     pub egress: EgressPolicy,
+    /// Interval of reconciliation.
+    pub reconcile_every: Duration,
 }
 
 /// The default of [`Config::tunnel_port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
@@ -78,6 +83,7 @@ impl Default for Config {
             shares: Shares::default(),
             tunnel_port: TUNNEL_PORT,
             egress: EgressPolicy::default(),
+            reconcile_every: Duration::from_secs(60),
         }
     }
 }
@@ -98,6 +104,7 @@ impl Driver {
             ready: ready::Ready::default(),
             contests: contest::Contests::default(),
             failures: failures::Failures::default(),
+            passes: passes::Passes::default(),
             config,
         })
     }

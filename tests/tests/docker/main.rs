@@ -15,6 +15,7 @@ mod host_bridge;
 mod hosts;
 mod launcher;
 mod lists;
+mod metrics;
 mod other_drivers;
 mod refusals;
 mod same_subnet;

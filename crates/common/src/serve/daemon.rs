@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,9 @@ use listenfd::ListenFd;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fstat, umask};
+
+use super::metrics::MetricsAddress;
+use super::server::Listener;
 
 /// Starts the log on stderr, level `info` unless `RUST_LOG` sets another, and restricts new files to owner and group.
 pub fn start(program: &str, version: &str) {
@@ -113,6 +117,22 @@ impl Sockets {
         let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
         self.created.push(path.to_owned());
         log::info!("listening on {}", path.display());
+        Ok(listener)
+    }
+
+    /// Listens for requests of metrics.
+    pub fn metrics(&mut self, address: &MetricsAddress) -> Result<Listener> {
+        let listener = match address {
+            MetricsAddress::Unix(path) => {
+                let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
+                self.created.push(path.clone());
+                Listener::Unix(listener)
+            }
+            MetricsAddress::Tcp(address) => {
+                Listener::Tcp(TcpListener::bind(address).with_context(|| format!("listen on {address}"))?)
+            }
+        };
+        log::info!("serving metrics on {address}");
         Ok(listener)
     }
 }

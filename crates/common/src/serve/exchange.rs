@@ -27,12 +27,14 @@ pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state:
     let (handler, progress) = state.get_ref();
     // Also counted down if the client disconnects, which drops this future.
     let in_flight = Arc::new(InFlight::new(progress));
+    let since = Instant::now();
     let limit = handler.answer_within(request.path());
     let reply = match timeout(limit, reply(&request, payload, handler, progress, &in_flight)).await {
         Ok(reply) => reply,
         Err(_) => handler
             .refuse(503, &format!("no reply within {limit:?}: the disk or the kernel is slow, see the log; try again")),
     };
+    handler.answered(request.method().as_str(), request.path(), reply.status, since.elapsed());
     if reply.status < 400 || reply.body.is_empty() {
         log::debug!("{} {}: {}", request.method(), request.path(), reply.status);
     } else {

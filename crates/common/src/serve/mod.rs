@@ -2,11 +2,13 @@
 //! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of methods,
 //! [`every`] runs periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
 
+pub mod calls;
 pub mod claim;
 pub mod daemon;
 pub mod every;
 mod exchange;
 mod handler;
+pub mod metrics;
 pub mod plugin;
 mod progress;
 pub mod server;

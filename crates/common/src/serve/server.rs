@@ -5,6 +5,7 @@
 //! so no content type is required, no idle connection is closed, and every call gets a reply within [`ANSWER_WITHIN`].
 //! Handlers do not depend on HTTP, and tests call them without a socket.
 
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,13 +31,30 @@ const TICK: Duration = Duration::from_millis(20);
 /// Concurrent blocking calls. They wait for the disk and the kernel's RTNL lock, so more threads would not help.
 const BLOCKING_THREADS: usize = 8;
 
+/// Connections of a TCP port at a time: anybody may reach it, and each needs an open file.
+const TCP_CLIENTS: usize = 64;
+
+/// What a service listens on.
+pub enum Listener {
+    /// A Unix socket.
+    Unix(UnixListener),
+    /// A TCP port.
+    Tcp(TcpListener),
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
 /// Serves each socket with its handler until SIGTERM or SIGINT, then completes the requests in flight. `ready` is called
 /// when all sockets are being served, `stopping` when the shutdown begins.
 ///
 /// # Errors
 /// The runtime or a socket fails.
 pub fn serve(
-    services: Vec<(UnixListener, Arc<dyn Handler>)>,
+    services: Vec<(impl Into<Listener>, Arc<dyn Handler>)>,
     ready: impl FnOnce(),
     stopping: impl FnOnce(),
 ) -> Result<()> {
@@ -73,7 +91,7 @@ pub fn serve(
 }
 
 fn start(
-    listener: UnixListener,
+    listener: impl Into<Listener>,
     handler: Arc<dyn Handler>,
     progress: &Arc<Progress>,
 ) -> Result<actix_web::dev::Server> {
@@ -87,10 +105,12 @@ fn start(
     .worker_max_blocking_threads(BLOCKING_THREADS)
     .keep_alive(KeepAlive::Os)
     .client_request_timeout(head_within)
-    .disable_signals()
-    .listen_uds(listener)
-    .context("serve a socket")?;
-    Ok(server.run())
+    .disable_signals();
+    let server = match listener.into() {
+        Listener::Unix(listener) => server.listen_uds(listener),
+        Listener::Tcp(listener) => server.max_connections(TCP_CLIENTS).listen(listener),
+    };
+    Ok(server.context("serve a socket")?.run())
 }
 
 async fn drain(progress: &Progress) {

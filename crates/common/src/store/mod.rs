@@ -39,6 +39,7 @@ mod remote;
 mod route;
 mod schema;
 mod setting;
+mod stats;
 mod tenant;
 mod term;
 mod tunnel;
@@ -66,6 +67,7 @@ pub use network::{Network, NetworkSubnet, Route};
 pub use pool::Pool;
 pub use pool_set::PoolSet;
 pub use remote::{ClusterHost, Given, ListState, Remote};
+pub use stats::SetUse;
 pub use tenant::TenantRow;
 pub use term::Term;
 pub use tunnel::Tunnel;
@@ -73,7 +75,7 @@ pub use tx::Tx;
 pub use uplink::{Port, Uplink};
 pub use vnic::Vnic;
 pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
-pub use writer::Answer;
+pub use writer::{Answer, Commits};
 
 use clock::Clock;
 use readers::Readers;
@@ -180,6 +182,12 @@ impl Store {
     #[must_use]
     pub fn ago(&self, by: Duration) -> i64 {
         self.clock.ago(by)
+    }
+
+    /// The commits since the store was opened.
+    #[must_use]
+    pub fn commits(&self) -> Commits {
+        self.writer.commits()
     }
 
     /// Path of the file.

@@ -26,6 +26,17 @@ pub struct TenantRow {
 }
 
 impl Tx<'_> {
+    /// How many tenants there are.
+    pub fn tenant_count(&self) -> Result<i64> {
+        let count = self.first(
+            "SELECT count(*) FROM (SELECT tenant FROM network_record UNION SELECT tenant FROM vnic_record WHERE state = 'live'
+                                   UNION SELECT tenant FROM pool_set) WHERE tenant IS NOT NULL",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(count.unwrap_or_default())
+    }
+
     /// Every tenant, or one, with the number of what it has.
     pub fn tenant_rows(&self, only: Option<&TenantId>) -> Result<Vec<TenantRow>> {
         self.all(

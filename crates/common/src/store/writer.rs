@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -27,8 +29,18 @@ const BATCH: usize = 256;
 /// A change that waited longer is not made: its caller has received a timeout and gone on.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Commits since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Commits {
+    /// Transactions.
+    pub commits: u64,
+    /// Changes in them.
+    pub changes: u64,
+}
+
 /// The thread. Dropping it completes the waiting changes.
 pub(super) struct Writer {
+    commits: Arc<[AtomicU64; 2]>,
     requests: Option<Sender<Box<dyn Change>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -119,11 +131,18 @@ where
 impl Writer {
     pub(super) fn start(conn: Connection, clock: Clock, file: OpenFile) -> Result<Self> {
         let (requests, waiting) = channel();
+        let commits = Arc::<[AtomicU64; 2]>::default();
+        let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || serve(&conn, clock, &file, &waiting))
+            .spawn(move || serve(&conn, clock, &file, &waiting, &counted))
             .context("start the store's writer")?;
-        Ok(Self { requests: Some(requests), thread: Some(thread) })
+        Ok(Self { commits, requests: Some(requests), thread: Some(thread) })
+    }
+
+    pub(super) fn commits(&self) -> Commits {
+        let [commits, changes] = self.commits.each_ref().map(|count| count.load(Ordering::Relaxed));
+        Commits { commits, changes }
     }
 
     pub(super) fn begin<T, F>(&self, change: F, only_while_awaited: bool) -> Answer<T>
@@ -156,11 +175,21 @@ impl Drop for Writer {
     }
 }
 
-fn serve(conn: &Connection, clock: Clock, file: &OpenFile, waiting: &Receiver<Box<dyn Change>>) {
+fn serve(
+    conn: &Connection,
+    clock: Clock,
+    file: &OpenFile,
+    waiting: &Receiver<Box<dyn Change>>,
+    counted: &[AtomicU64; 2],
+) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         let usable = file.check().and_then(|()| schema::check_unchanged(conn));
         let committed = usable.and_then(|()| commit(&Tx { conn, clock }, &mut batch, waiting));
+        if let Ok(true) = committed {
+            counted[0].fetch_add(1, Ordering::Relaxed);
+            counted[1].fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
         let failed = committed.err().map(|error| format!("{error:#}"));
         for request in batch {
             request.answer(failed.as_deref());
@@ -172,10 +201,15 @@ fn serve(conn: &Connection, clock: Clock, file: &OpenFile, waiting: &Receiver<Bo
     }
 }
 
-/// Runs `batch` and all other waiting changes in one transaction.
-fn commit(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
+/// Runs `batch` and all other waiting changes in one transaction. `false`: nothing was to be committed.
+fn commit(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<bool> {
     let conn = tx.conn;
-    let done = run_all(tx, batch, waiting).and_then(|kept| if kept { execute(conn, "COMMIT") } else { Ok(()) });
+    let done = run_all(tx, batch, waiting).and_then(|kept| {
+        if kept {
+            execute(conn, "COMMIT")?;
+        }
+        Ok(kept)
+    });
     if done.is_err() && !conn.is_autocommit() {
         // SQLite has rolled back after some errors, not after all.
         drop(execute(conn, "ROLLBACK"));

@@ -22,6 +22,14 @@ pub(super) struct Docker {
     docker_socket: PathBuf,
 }
 
+impl Docker {
+    /// The engine's version.
+    pub(super) fn version(&self) -> Result<String> {
+        let version = Client::new("dockerd", self.docker_socket.clone())?.get("/version")?.success()?;
+        version["Version"].as_str().map(str::to_owned).context("read dockerd's reply: it has no version")
+    }
+}
+
 /// The ids of the engine, its networks, and the endpoints on ours, as the control socket takes them.
 pub(super) fn known(docker: &Docker) -> Result<Value> {
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;

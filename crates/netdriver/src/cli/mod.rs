@@ -14,6 +14,7 @@ mod remote;
 mod run_options;
 mod run_values;
 mod serve;
+mod status;
 mod tenant;
 mod terminate;
 mod tunnel;
@@ -47,6 +48,8 @@ enum Command {
     /// Manage VNICs of launchers
     #[command(subcommand)]
     Vnic(vnic::Command),
+    /// Show versions, counts, and problems with their remedy; exit code 1 if there are problems
+    Status(status::Status),
     /// List, show or delete tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -79,6 +82,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
         Command::Serve(args) => serve::run(&args, version),
         Command::Vnic(command) => vnic::run(command),
+        Command::Status(args) => status::run(&args, version),
         Command::Tenant(command) => tenant::run(command),
         Command::Launch(args) => launch::launch(*args),
         Command::Terminate(args) => terminate::terminate(&args),

@@ -8,15 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ciao_common::cli::table::Database;
+use ciao_common::serve::calls::{Calls, Counted};
 use ciao_common::serve::every::every;
-use ciao_common::serve::server::{self, Handler};
+use ciao_common::serve::metrics::{Metrics, MetricsAddress};
+use ciao_common::serve::server::{self, Handler, Listener};
 use ciao_common::serve::{claim, daemon};
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::Subnet;
 use clap::Args;
 
 use super::lock::LaunchLock;
-use crate::control::Control;
+use crate::control::{Control, METHODS, Report};
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
@@ -62,6 +64,9 @@ pub(super) struct Serve {
     /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
+    /// Serve metrics, /healthz and /readyz there
+    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT")]
+    metrics: Option<MetricsAddress>,
 }
 
 pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
@@ -71,6 +76,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
     let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
+    let metrics = args.metrics.as_ref().map(|address| sockets.metrics(address)).transpose()?;
     // Created here, so that it has this daemon's group.
     LaunchLock::open(&args.control)?;
     let store = Arc::new(Store::open(&args.database.db)?);
@@ -87,16 +93,24 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
                 published_ports: usize::try_from(files.saturating_sub(RESERVED_FILES))?,
             },
             egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
+            reconcile_every: Duration::from_secs(args.reconcile_every),
         },
     )?);
     // Before the first request: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
     // What fails of one tenant is logged, and tried again; the others have their network.
     driver.reconcile(Depth::Full);
     driver.resume().context("hold published ports")?;
-    let services: Vec<(_, Arc<dyn Handler>)> = vec![
-        (plugin, Arc::new(docker::plugin(Arc::clone(&driver)))),
-        (control, Arc::new(Control::new(Arc::clone(&driver)))),
+    let handler = docker::plugin(Arc::clone(&driver));
+    let calls = [Calls::new("network", handler.paths()), Calls::new("control", METHODS)];
+    let [network_calls, control_calls] = calls.each_ref().map(Arc::clone);
+    let mut services: Vec<(Listener, Arc<dyn Handler>)> = vec![
+        (plugin.into(), Counted::around(Arc::new(handler), network_calls)),
+        (control.into(), Counted::around(Arc::new(Control::new(Arc::clone(&driver))), control_calls)),
     ];
+    if let Some(listener) = metrics {
+        let report = Arc::new(Report(Arc::clone(&driver)));
+        services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
+    }
     let mut watcher = Watcher::new(driver, Duration::from_secs(args.reconcile_every));
     // It waits by itself.
     let _timer = every("reconcile", Duration::from_millis(1), move || watcher.step())?;

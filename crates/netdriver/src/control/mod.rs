@@ -4,6 +4,7 @@
 //! Statuses: 400 the request is not valid, 404 no such thing, 409 a conflict with something that exists, 500 disk or
 //! kernel. An error is `{"error": sentence}`.
 
+mod metrics;
 mod networks;
 mod query;
 mod reach;
@@ -11,6 +12,7 @@ mod reconcile;
 mod remotes;
 mod reply;
 mod show;
+mod status;
 mod vnics;
 
 use std::sync::Arc;
@@ -22,8 +24,10 @@ use crate::Driver;
 use query::Query;
 use reply::{Failure, refuse};
 
+pub use metrics::{METHODS, Report};
 pub use reply::ErrorReply;
 pub use show::NetworkReply;
+pub use status::StatusReply;
 
 /// The description of this interface.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -64,6 +68,7 @@ impl Control {
             ("PUT", ["v1", "tenants", tenant, "remotes"]) => remotes::give(driver, tenant, body),
             ("PATCH", ["v1", "tenants", tenant, "remotes"]) => remotes::change(driver, tenant, body),
             ("DELETE", ["v1", "tenants", tenant, "remotes"]) => remotes::delete(driver, tenant, body),
+            ("GET", ["v1", "status"]) => status::show(driver),
             ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, &query),
             (method, _) => Err(Failure(404, format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
         }

@@ -75,8 +75,27 @@ pub trait Watch: Send {
     fn wait(&mut self, patience: Duration) -> Result<Changes>;
 }
 
+/// What a link has carried, bytes and packets each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Received by this end.
+    pub received: (u64, u64),
+    /// Sent by it.
+    pub sent: (u64, u64),
+}
+
 /// What exists, and what changes.
 pub trait Inspection {
+    /// What a link of the host's namespace has carried; `None`: it is gone, or nobody counts.
+    fn traffic(&self, _link: &LinkName) -> Option<Traffic> {
+        None
+    }
+
+    /// Connections that the host tracks, and the most that it tracks.
+    fn tracked(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     /// What exists in a namespace; `None`: the namespace does not.
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>>;
 

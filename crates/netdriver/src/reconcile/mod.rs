@@ -167,6 +167,8 @@ impl Driver {
         if !dry {
             self.tidy_uplinks(rows);
             let failing = |row: &Repair| Some(format!("{} {}: {}", row.action, row.what, row.error.as_ref()?));
+            let failed = repairs.done.iter().filter(|row| row.error.is_some()).count();
+            self.passes.add(repairs.done.len() - failed, failed, self.store.now());
             self.failures.keep(repairs.done.iter().filter_map(failing));
         }
         repairs.done

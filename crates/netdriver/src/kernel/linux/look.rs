@@ -8,14 +8,22 @@ use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, address, message, namespace, neighbour, nsid, watch};
-use crate::kernel::state::{Seen, SeenLink, Watch};
+use super::{Linux, address, counters, message, namespace, neighbour, nsid, watch};
+use crate::kernel::state::{Seen, SeenLink, Traffic, Watch};
 use crate::kernel::{Inspection, Namespace};
 
 /// What the host must do for the tenants' uplinks. IPv6's counts where a tenant has IPv6.
 const HOST_SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 
 impl Inspection for Linux {
+    fn traffic(&self, link: &LinkName) -> Option<Traffic> {
+        counters::traffic(link)
+    }
+
+    fn tracked(&self) -> Option<(u64, u64)> {
+        counters::tracked()
+    }
+
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
         look(self, namespace).with_context(|| format!("inspect network namespace {namespace}"))
     }

@@ -4,6 +4,7 @@
 mod address;
 mod announce;
 mod conntrack;
+mod counters;
 mod datagram;
 mod egress;
 mod firewall;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Calls of a socket, counted by method and outcome with their duration. A call costs a few atomic additions, no lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::server::{Call, Handler, Reply, Request};
+
+/// Upper bounds of the histogram's buckets, in seconds; one more has the rest.
+pub const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// `refused`: a 4xx, `failed`: a 5xx, which is what a plugin answers to Docker whenever it refuses.
+pub const OUTCOMES: [&str; 3] = ["ok", "refused", "failed"];
+
+/// The counters of one method.
+#[derive(Default)]
+pub struct Counts {
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    micros: AtomicU64,
+}
+
+impl Counts {
+    fn add(&self, status: u16, elapsed: Duration) {
+        let outcome = match status {
+            0..400 => 0,
+            400..500 => 1,
+            _ => 2,
+        };
+        let seconds = elapsed.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.outcomes[outcome].fetch_add(1, Ordering::Relaxed);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Calls by outcome, in the order of [`OUTCOMES`].
+    pub fn outcomes(&self) -> [u64; OUTCOMES.len()] {
+        self.outcomes.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Calls in each bucket, not cumulated, and seconds in all.
+    pub fn durations(&self) -> ([u64; BOUNDS.len() + 1], f64) {
+        let buckets = self.buckets.each_ref().map(|count| count.load(Ordering::Relaxed));
+        (buckets, self.micros.load(Ordering::Relaxed) as f64 / 1e6)
+    }
+}
+
+/// The calls of one socket. Its methods are fixed, so that nobody's requests make more series.
+pub struct Calls {
+    /// `network`, `ipam` or `control`.
+    pub service: &'static str,
+    methods: BTreeMap<&'static str, Counts>,
+    other: Counts,
+}
+
+impl Calls {
+    /// A plugin's methods are paths, `/NetworkDriver.Join`; the control socket's are `GET /v1/vnics/{id}`.
+    #[must_use]
+    pub fn new(service: &'static str, methods: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
+        let methods = methods.into_iter().map(|method| (method, Counts::default())).collect();
+        Arc::new(Self { service, methods, other: Counts::default() })
+    }
+
+    /// Counts a call.
+    pub fn add(&self, method: &str, path: &str, status: u16, elapsed: Duration) {
+        self.counts(method, path).add(status, elapsed);
+    }
+
+    fn counts(&self, method: &str, path: &str) -> &Counts {
+        if let Some(counts) = self.methods.get(path) {
+            return counts;
+        }
+        let mut parts = path.trim_matches('/').splitn(3, '/');
+        let (version, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let id = if parts.next().is_some() { "/{id}" } else { "" };
+        self.methods.get(&*format!("{method} /{version}/{resource}{id}")).unwrap_or(&self.other)
+    }
+
+    /// Each method's short name with its counters.
+    pub fn methods(&self) -> impl Iterator<Item = (&'static str, &Counts)> {
+        let short = |name: &'static str| match name.strip_prefix('/').and_then(|path| path.split_once('.')) {
+            Some((_, method)) => method,
+            None => name,
+        };
+        let known = self.methods.iter().map(move |(name, counts)| (short(name), counts));
+        known.chain([("other", &self.other)])
+    }
+}
+
+/// A handler whose calls are counted.
+pub struct Counted {
+    handler: Arc<dyn Handler>,
+    calls: Arc<Calls>,
+}
+
+impl Counted {
+    /// Counts what `handler` answers in `calls`.
+    pub fn around(handler: Arc<dyn Handler>, calls: Arc<Calls>) -> Arc<dyn Handler> {
+        Arc::new(Self { handler, calls })
+    }
+}
+
+impl Handler for Counted {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        self.handler.handle(request)
+    }
+
+    fn begin(&self, request: Request<'_>) -> Call {
+        self.handler.begin(request)
+    }
+
+    fn answer_within(&self, path: &str) -> Duration {
+        self.handler.answer_within(path)
+    }
+
+    fn keeps_connections(&self) -> bool {
+        self.handler.keeps_connections()
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        self.handler.refuse(status, sentence)
+    }
+
+    fn answered(&self, method: &str, path: &str, status: u16, elapsed: Duration) {
+        self.calls.add(method, path, status, elapsed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_method_and_outcome_and_unknown_ones_together() {
+        let calls = Calls::new("control", ["GET /v1/vnics", "GET /v1/vnics/{id}", "/NetworkDriver.Join"]);
+        for (method, path, status) in [
+            ("GET", "/v1/vnics", 200),
+            ("GET", "/v1/vnics/0123456789", 404),
+            ("GET", "/v1/vnics/ab", 200),
+            ("POST", "/NetworkDriver.Join", 500),
+            ("GET", "/etc/passwd", 404),
+            ("BREW", "/v1/vnics", 404),
+        ] {
+            calls.add(method, path, status, Duration::from_millis(3));
+        }
+        let counted: BTreeMap<_, _> = calls.methods().map(|(name, counts)| (name, counts.outcomes())).collect();
+        let wanted = [
+            ("GET /v1/vnics", [1, 0, 0]),
+            ("GET /v1/vnics/{id}", [1, 1, 0]),
+            ("Join", [0, 0, 1]),
+            ("other", [0, 2, 0]),
+        ];
+        assert_eq!(counted, BTreeMap::from(wanted));
+        let (_, join) = calls.methods().find(|(name, _)| *name == "Join").unwrap();
+        let (buckets, seconds) = join.durations();
+        assert_eq!((buckets[3], buckets.iter().sum::<u64>()), (1, 1), "up to 5 ms");
+        assert!((seconds - 0.003).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/metrics` in OpenMetrics' text form, `/healthz` and `/readyz`, on a socket of their own. What is not a counter is read
+//! when it is asked for.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use anyhow::{Context, Error, Result, anyhow};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+
+use super::calls::{BOUNDS, Calls, OUTCOMES};
+use super::server::{Call, Handler, Reply, Request};
+
+const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// `unix:PATH`.
+    Unix(PathBuf),
+    /// `ADDRESS:PORT`.
+    Tcp(SocketAddr),
+}
+
+impl FromStr for MetricsAddress {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(path) => Err(anyhow!("socket {path:?} has no absolute path")),
+            None => {
+                Ok(Self::Tcp(text.parse().with_context(|| {
+                    format!("{text:?} is neither unix:PATH nor ADDRESS:PORT, such as 127.0.0.1:9477")
+                })?))
+            }
+        }
+    }
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Something that is not as it should be, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What was checked.
+    pub check: String,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+    /// Whether calls cannot be answered as they should, so that `/readyz` fails.
+    pub blocks: bool,
+}
+
+/// A labelled value.
+pub type Series = (Vec<(&'static str, String)>, f64);
+
+/// Collects metrics.
+#[derive(Default)]
+pub struct Scrape(Vec<(MetricType, &'static str, &'static str, Vec<Series>)>);
+
+impl Scrape {
+    /// Adds a gauge.
+    pub fn gauge(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
+        self.0.push((MetricType::Gauge, name, help, series.into_iter().collect()));
+    }
+
+    /// Adds a counter, whose name ends in `_total` when it is shown.
+    pub fn counter(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
+        self.0.push((MetricType::Counter, name, help, series.into_iter().collect()));
+    }
+}
+
+/// One value without labels.
+#[must_use]
+pub fn single(value: f64) -> [Series; 1] {
+    [(Vec::new(), value)]
+}
+
+/// What a daemon tells of itself.
+pub trait Source: Send + Sync + 'static {
+    /// Its metrics.
+    ///
+    /// # Errors
+    /// The disk's or the kernel's.
+    fn collect(&self, scrape: &mut Scrape) -> Result<()>;
+
+    /// What is not as it should be.
+    fn problems(&self) -> Vec<Problem>;
+}
+
+/// What answers on the metrics' socket.
+pub struct Metrics {
+    calls: Vec<Arc<Calls>>,
+    source: Arc<dyn Source>,
+    info: Series,
+}
+
+impl Metrics {
+    /// The metrics of a program with those calls.
+    #[must_use]
+    pub fn new(program: &str, version: &str, calls: Vec<Arc<Calls>>, source: Arc<dyn Source>) -> Self {
+        let info = (vec![("program", program.to_owned()), ("version", version.to_owned())], 1.0);
+        Self { calls, source, info }
+    }
+
+    fn render(&self) -> Result<String> {
+        let mut scrape = Scrape::default();
+        scrape.gauge("ciao_build_info", "The program's name and version", [self.info.clone()]);
+        self.source.collect(&mut scrape)?;
+        let problems = self.source.problems();
+        scrape.gauge("ciao_problems", "Checks that found something wrong", single(problems.len() as f64));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Page { scrape, calls: self.calls.clone() }));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).context("write the metrics")?;
+        Ok(page)
+    }
+
+    fn ready(&self) -> Reply {
+        let problems = self.source.problems();
+        let status = if problems.iter().any(|problem| problem.blocks) { 503 } else { 200 };
+        Reply { status, content_type: "application/json", body: serde_json::to_vec(&problems).unwrap_or_default() }
+    }
+}
+
+impl Handler for Metrics {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        match (request.method, request.path) {
+            ("GET", "/metrics") => match self.render() {
+                Ok(page) => Reply { status: 200, content_type: CONTENT_TYPE, body: page.into() },
+                Err(error) => self.refuse(500, &format!("{error:#}")),
+            },
+            ("GET", "/healthz") => Reply { status: 200, content_type: "text/plain", body: "ok\n".into() },
+            ("GET", "/readyz") => self.ready(),
+            ("GET", _) => self.refuse(404, "known are /metrics, /healthz and /readyz"),
+            _ => self.refuse(405, "only GET is known"),
+        }
+    }
+
+    /// Alive is also what waits for the disk.
+    fn begin(&self, request: Request<'_>) -> Call {
+        if request.path == "/healthz" { Call::Done(self.handle(request)) } else { Call::Deferred }
+    }
+
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        Reply { status, content_type: "text/plain", body: format!("{sentence}\n").into() }
+    }
+}
+
+/// One answer, as the library takes it.
+struct Page {
+    scrape: Scrape,
+    calls: Vec<Arc<Calls>>,
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Page")
+    }
+}
+
+impl Collector for Page {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (kind, name, help, series) in &self.scrape.0 {
+            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
+            for (labels, value) in series {
+                let mut one = metric.encode_family(labels)?;
+                match kind {
+                    MetricType::Counter => one.encode_counter::<NoLabelSet, f64, f64>(value, None)?,
+                    _ => one.encode_gauge(value)?,
+                }
+            }
+        }
+        let all = || self.calls.iter().flat_map(|calls| calls.methods().map(|(m, counts)| (calls.service, m, counts)));
+        let mut metric = encoder.encode_descriptor("ciao_calls", "Calls by outcome", None, MetricType::Counter)?;
+        for (service, method, counts) in all() {
+            for (outcome, count) in OUTCOMES.iter().zip(counts.outcomes()) {
+                let labels = [("service", service), ("method", method), ("outcome", outcome)];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
+            }
+        }
+        let help = "Time from a call's head to its reply";
+        let mut metric = encoder.encode_descriptor("ciao_call_duration_seconds", help, None, MetricType::Histogram)?;
+        for (service, method, counts) in all() {
+            let (buckets, seconds) = counts.durations();
+            let bounds = BOUNDS.into_iter().chain([f64::INFINITY]).zip(buckets).collect::<Vec<_>>();
+            let labels = [("service", service), ("method", method)];
+            let count = buckets.iter().sum();
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &bounds, None)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::calls::Counted;
+    use super::*;
+
+    struct Sick;
+
+    impl Source for Sick {
+        fn collect(&self, scrape: &mut Scrape) -> Result<()> {
+            scrape.gauge("ciao_networks", "Networks", single(3.0));
+            scrape.counter("ciao_commits", "Commits", single(7.0));
+            Ok(())
+        }
+
+        fn problems(&self) -> Vec<Problem> {
+            let text = |text: &str| text.to_owned();
+            vec![Problem { check: text("disk"), problem: text("full"), remedy: text("free some"), blocks: true }]
+        }
+    }
+
+    fn get(metrics: &Metrics, path: &str) -> (u16, String) {
+        let reply = metrics.handle(Request { method: "GET", path, query: "", body: &[] });
+        (reply.status, String::from_utf8(reply.body).unwrap())
+    }
+
+    #[test]
+    fn metrics_have_calls_and_what_the_source_has() {
+        let calls = Calls::new("network", ["/NetworkDriver.Join"]);
+        let metrics = Arc::new(Metrics::new("ciao-net", "1.2.3", vec![Arc::clone(&calls)], Arc::new(Sick)));
+        let counted = Counted::around(Arc::clone(&metrics) as Arc<dyn Handler>, calls);
+        counted.answered("POST", "/NetworkDriver.Join", 200, Duration::from_millis(2));
+        let (status, page) = get(&metrics, "/metrics");
+        assert_eq!(status, 200);
+        for line in [
+            "ciao_build_info{program=\"ciao-net\",version=\"1.2.3\"} 1.0",
+            "ciao_networks 3.0",
+            "ciao_commits_total 7.0",
+            "ciao_problems 1.0",
+            "ciao_calls_total{service=\"network\",method=\"Join\",outcome=\"ok\"} 1",
+            "ciao_call_duration_seconds_bucket{le=\"0.0025\",service=\"network\",method=\"Join\"} 1",
+            "ciao_call_duration_seconds_bucket{le=\"+Inf\",service=\"network\",method=\"Join\"} 1",
+            "# EOF",
+        ] {
+            assert!(page.contains(line), "{line} in {page}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_with_a_problem_that_blocks_is_alive_and_not_ready() {
+        let metrics = Metrics::new("ciao-net", "1", Vec::new(), Arc::new(Sick));
+        assert_eq!(get(&metrics, "/healthz").0, 200);
+        let (status, body) = get(&metrics, "/readyz");
+        assert!(status == 503 && body.contains("free some"), "{body}");
+        assert_eq!(get(&metrics, "/").0, 404);
+    }
+
+    #[test]
+    fn an_address_is_a_path_or_a_port() {
+        assert_eq!("unix:/run/x".parse::<MetricsAddress>().unwrap(), MetricsAddress::Unix("/run/x".into()));
+        assert!(matches!("[::1]:9477".parse().unwrap(), MetricsAddress::Tcp(_)));
+        for wrong in ["", "unix:", "unix:x", "9477", "localhost:9477"] {
+            assert!(wrong.parse::<MetricsAddress>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `status`: how ciao stands on this host, with problems and their remedy.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use ciao_common::cli::client::Client;
+use ciao_common::cli::table;
+use ciao_common::serve::metrics::Problem;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::control::Control;
+use super::docker::Docker;
+
+#[derive(Args)]
+pub(super) struct Status {
+    /// Plugin socket of ciao-ipam
+    #[arg(long, value_name = "SOCKET", default_value = "/run/ciao/ciao-ipam.sock")]
+    ipam_socket: PathBuf,
+    #[command(flatten)]
+    control: Control,
+    #[command(flatten)]
+    docker: Docker,
+    /// Output as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Status, version: &str) -> Result<()> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut add = |check: &str, error: &anyhow::Error, remedy: &str| {
+        let (check, problem, remedy) = (check.to_owned(), format!("{error:#}"), remedy.to_owned());
+        problems.push(Problem { check, problem, remedy, blocks: true });
+    };
+    let mut status = json!({ "version": version });
+    match args.docker.version() {
+        Ok(engine) => status["engine"] = json!(engine),
+        Err(error) => add("dockerd", &error, "start dockerd"),
+    }
+    let activated =
+        || Client::new("ciao-ipam", args.ipam_socket.clone())?.post("/Plugin.Activate", &Value::Null)?.success();
+    if let Err(error) = activated() {
+        add("ciao-ipam", &error, "systemctl start ciao-ipam, or start \"ciao-ipam serve\"");
+    }
+    match args.control.client()?.get("/v1/status").and_then(|answer| answer.success()) {
+        Ok(mut answer) => {
+            let own = answer.as_object_mut().and_then(|fields| fields.remove("problems")).unwrap_or_default();
+            problems.extend(serde_json::from_value::<Vec<Problem>>(own).context("read the daemon's reply")?);
+            for (key, value) in answer.as_object().into_iter().flatten() {
+                status[key] = value.clone();
+            }
+        }
+        Err(error) => add("ciao-net", &error, "systemctl start ciao-net, or start \"ciao-net serve\""),
+    }
+    if args.json {
+        status["problems"] = json!(problems);
+        table::print_one(&status, true)?;
+    } else {
+        table::print_one(&status, false)?;
+        let mut out = std::io::stdout();
+        for Problem { check, problem, remedy, .. } in &problems {
+            writeln!(out, "\nproblem: {check}: {problem}\nremedy:  {remedy}").context("write to stdout")?;
+        }
+    }
+    ensure!(problems.is_empty(), "problems found: {}", problems.len());
+    Ok(())
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! ciao-net's metrics, and its checks, which are the same for `/readyz`, `GET /v1/status` and `ciao-net status`.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
+
+use crate::Driver;
+use crate::passes::PassCounts;
+
+/// The methods of the control socket, as calls are counted.
+pub const METHODS: [&str; 17] = [
+    "GET /v1/vnics",
+    "POST /v1/vnics",
+    "GET /v1/vnics/{id}",
+    "PATCH /v1/vnics/{id}",
+    "DELETE /v1/vnics/{id}",
+    "GET /v1/networks/{id}",
+    "GET /v1/hosts",
+    "GET /v1/hosts/{id}",
+    "PUT /v1/hosts",
+    "GET /v1/remotes",
+    "GET /v1/tenants/{id}",
+    "PUT /v1/tenants/{id}",
+    "PATCH /v1/tenants/{id}",
+    "DELETE /v1/tenants/{id}",
+    "POST /v1/reconcile",
+    "GET /v1/status",
+    "GET /v1/openapi.json",
+];
+
+/// Tenants with series of their own; what the others carried is one tenant `(others)`.
+const TENANTS: usize = 1000;
+/// A pass that is so late, in multiples of its period, does not come any more.
+const LATE: u128 = 3;
+
+/// What ciao-net tells of itself.
+pub struct Report(pub Arc<Driver>);
+
+impl Report {
+    /// Traffic of uplinks, the oldest first.
+    fn traffic(&self, scrape: &mut Scrape) -> Result<()> {
+        let mut uplinks = self.0.store.read(|tx| tx.uplinks())?;
+        uplinks.sort_by_key(|uplink| uplink.number);
+        let (mut bytes, mut packets): (Vec<Series>, Vec<Series>) = Default::default();
+        let mut others = [0.0; 4];
+        let add = |series: &mut Vec<Series>, tenant: &str, sent: f64, received: f64| {
+            for (direction, value) in [("sent", sent), ("received", received)] {
+                series.push((vec![("tenant", tenant.to_owned()), ("direction", direction.to_owned())], value));
+            }
+        };
+        for (nth, uplink) in uplinks.iter().enumerate() {
+            let Some(traffic) = self.0.fabric.kernel.traffic(&uplink.host_link) else { continue };
+            // The host's end receives what the tenant sends.
+            let (sent, received) = (traffic.received, traffic.sent);
+            let now = [sent.0, received.0, sent.1, received.1].map(|count| count as f64);
+            if nth < TENANTS {
+                let tenant = uplink.namespace.strip_prefix("ciao-").unwrap_or(&uplink.namespace);
+                add(&mut bytes, tenant, now[0], now[1]);
+                add(&mut packets, tenant, now[2], now[3]);
+            } else {
+                others.iter_mut().zip(now).for_each(|(sum, count)| *sum += count);
+            }
+        }
+        if uplinks.len() > TENANTS {
+            add(&mut bytes, "(others)", others[0], others[1]);
+            add(&mut packets, "(others)", others[2], others[3]);
+        }
+        scrape.counter("ciao_tenant_bytes", "Bytes over a tenant's uplink", bytes);
+        scrape.counter("ciao_tenant_packets", "Packets over a tenant's uplink", packets);
+        Ok(())
+    }
+}
+
+impl Source for Report {
+    fn collect(&self, scrape: &mut Scrape) -> Result<()> {
+        let (store, passes) = (&self.0.store, self.0.passes.counts());
+        let (counts, tenants) = store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
+        let [networks, endpoints, launchers, dockers, ports] = counts.map(|count| count as f64);
+        let label = |key: &'static str, value: &str| vec![(key, value.to_owned())];
+        scrape.gauge("ciao_tenants", "Tenants", single(tenants as f64));
+        scrape.gauge("ciao_networks", "Docker networks", single(networks));
+        scrape.gauge("ciao_endpoints", "Containers' attachments", single(endpoints));
+        scrape.gauge(
+            "ciao_vnics",
+            "VNICs by owner",
+            [(label("owner", "launcher"), launchers), (label("owner", "docker"), dockers)],
+        );
+        scrape.gauge("ciao_ports", "Published ports", single(ports));
+        let commits = store.commits();
+        scrape.counter("ciao_commits", "Transactions of the database", single(commits.commits as f64));
+        scrape.counter("ciao_changes", "Changes in these transactions", single(commits.changes as f64));
+        scrape.counter(
+            "ciao_repairs",
+            "Repairs by reconciliation",
+            [(label("outcome", "done"), passes.repaired as f64), (label("outcome", "failed"), passes.failed as f64)],
+        );
+        scrape.gauge("ciao_repairs_failing", "Repairs that failed in the last pass", single(passes.failing as f64));
+        scrape.gauge(
+            "ciao_reconcile_last_success_timestamp_seconds",
+            "End of the last pass of reconciliation without a failure",
+            single(passes.last_good as f64 / 1e3),
+        );
+        if let Some((count, max)) = self.0.fabric.kernel.tracked() {
+            scrape.gauge("ciao_conntrack_entries", "Connections that the host tracks", single(count as f64));
+            scrape.gauge("ciao_conntrack_limit", "The most that it tracks", single(max as f64));
+        }
+        self.traffic(scrape)
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.0.problems()
+    }
+}
+
+fn problem(check: &str, problem: String, remedy: &str, blocks: bool) -> Problem {
+    Problem { check: check.to_owned(), problem, remedy: remedy.to_owned(), blocks }
+}
+
+impl Driver {
+    /// What is not as it should be.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if let Err(error) = self.store.settle() {
+            problems.push(problem("database", format!("{error:#}"), "free the disk or the database's lock", true));
+        }
+        let PassCounts { failing, last, .. } = self.passes.counts();
+        let (waited, period) = (self.store.now() - last, self.config.reconcile_every.as_millis());
+        if last > 0 && u128::try_from(waited).is_ok_and(|waited| waited > (period * LATE).max(60_000)) {
+            problems.push(problem(
+                "reconcile",
+                format!("no pass has ended for {} seconds", waited / 1000),
+                "see the log of ciao-net",
+                true,
+            ));
+        }
+        if failing > 0 {
+            problems.push(problem(
+                "reconcile",
+                format!("{failing} repairs failed"),
+                "\"ciao-net reconcile\" lists them with their errors",
+                false,
+            ));
+        }
+        if let Some((count, max)) = self.fabric.kernel.tracked()
+            && count.saturating_mul(10) > max.saturating_mul(9)
+        {
+            problems.push(problem(
+                "connections",
+                format!("the host tracks {count} connections of {max}"),
+                "raise net.netfilter.nf_conntrack_max",
+                false,
+            ));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ciao_common::serve::calls::Calls;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::control::OPENAPI;
+
+    #[test]
+    fn every_documented_call_is_counted_under_a_name_of_its_own() {
+        let calls = Calls::new("control", METHODS);
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+                calls.add(&method.to_uppercase(), path, 200, Duration::ZERO);
+            }
+        }
+        for (name, counts) in calls.methods() {
+            assert_eq!(counts.outcomes()[0] > 0, name != "other", "{name}");
+        }
+    }
+}

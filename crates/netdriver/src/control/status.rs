@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/v1/status`: how the daemon stands, on one screen.
+
+use ciao_common::serve::metrics::Problem;
+use ciao_common::serve::server::Reply;
+use serde::{Deserialize, Serialize};
+
+use super::reply::{Failure, json};
+use crate::Driver;
+
+/// How ciao-net stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// Path of the database.
+    pub database: String,
+    /// Tenants.
+    pub tenants: i64,
+    /// Docker networks.
+    pub networks: i64,
+    /// Containers' attachments.
+    pub endpoints: i64,
+    /// VNICs of launchers.
+    pub launcher_vnics: i64,
+    /// VNICs of Docker.
+    pub docker_vnics: i64,
+    /// Published ports.
+    pub ports: i64,
+    /// Seconds since the last pass of reconciliation without a failure; absent: there was none.
+    pub reconciled_seconds_ago: Option<i64>,
+    /// What is not as it should be.
+    pub problems: Vec<Problem>,
+}
+
+pub(super) fn show(driver: &Driver) -> Result<Reply, Failure> {
+    let (counts, tenants) = driver.store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
+    let [networks, endpoints, launcher_vnics, docker_vnics, ports] = counts;
+    let good = driver.passes.counts().last_good;
+    json(
+        200,
+        &StatusReply {
+            database: driver.store.path().display().to_string(),
+            tenants,
+            networks,
+            endpoints,
+            launcher_vnics,
+            docker_vnics,
+            ports,
+            reconciled_seconds_ago: (good > 0).then(|| (driver.store.now() - good) / 1000),
+            problems: driver.problems(),
+        },
+    )
+}
