@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -82,7 +82,7 @@ impl Manager {
     /// The engine starts, becomes the leader, or finds the plugin enabled.
     pub(crate) fn capabilities(&mut self) {
         let mut asked = std::pin::pin!(self.ipam.capabilities());
-        while let Poll::Pending = asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        while asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             std::thread::yield_now();
         }
     }
