@@ -169,3 +169,44 @@ fn a_lost_database_cuts_off_no_container() {
     let found = differences(&host).unwrap();
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// What is recorded, without times.
+const ROWS: &str = "
+    SELECT id, tenant, namespace, bridge, options FROM network_record;
+    SELECT network, subnet, gateway, pool FROM network_subnet;
+    SELECT pool_id, sub_pool, serial, refs FROM pool_record;
+    SELECT address, kind, held FROM address_record ORDER BY key;
+    SELECT id, network, vnic, address FROM endpoint_record ORDER BY id;
+    SELECT id, owner, tenant, network, subnet, address, mac, namespace, bridge, host_link FROM vnic_record ORDER BY id;
+    SELECT namespace, number, host_link FROM uplink_record";
+
+/// The file lost while a container sends: the records are made again as they were, and not a packet is lost.
+#[test]
+fn a_lost_database_is_made_again_while_containers_run() {
+    let host = Host::builder().name("again").start().unwrap();
+    host.sh(NETWORK).unwrap();
+    run(&host, "web");
+    host.sh(&format!("docker run -d --name db --network app --ip 10.5.0.9 {LIVE}")).unwrap();
+    let recorded = || host.sh(&format!("sqlite3 {DATABASE} '{ROWS}'")).unwrap();
+    let before = recorded();
+    host.sh("docker exec -d web sh -c 'ping -i 0.2 -c 60 10.5.0.9 >/tmp/near; echo $? >>/tmp/near'").unwrap();
+    for daemon in [host.ciao_net(), host.ciao_ipam()] {
+        daemon.kill().unwrap();
+    }
+    host.sh(&format!("rm -f {DATABASE} {DATABASE}-wal {DATABASE}-shm")).unwrap();
+    host.ciao_ipam().start().unwrap();
+    host.ciao_net().start().unwrap();
+    println!("{}", host.sh("ciao-net reconcile --docker").unwrap());
+    assert_eq!(recorded(), before);
+    let script = "while [ $(wc -l </tmp/near) -lt 65 ]; do sleep 0.2; done; tail -4 /tmp/near";
+    let counted = host.docker(&["exec", "web", "sh", "-c", script]).unwrap();
+    assert!(counted.contains("60 packets received, 0% packet loss"), "{counted}");
+    run(&host, "next");
+    host.docker(&["restart", "db"]).unwrap();
+    host.sh("docker exec next ping -c 1 -W 5 10.5.0.9").unwrap();
+    host.sh("docker rm -f web db next; docker network rm app").unwrap();
+    host.sh(NETWORK).unwrap();
+    host.sh("docker network rm app").unwrap();
+    let found = differences(&host).unwrap();
+    assert!(found.is_empty(), "{found:#?}");
+}
