@@ -21,7 +21,7 @@ demo: build
 	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
 
 ## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same build.
-test: lint target/tools/bin/cargo-deb
+test: lint
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test $(ALL) --no-fail-fast
 
 ## The tests that need no engine.
@@ -42,7 +42,8 @@ test-engines: build
 				$(CARGO) test --locked -p ciao-tests --test faults -- --ignored --show-output' || exit 1; \
 	done
 
-## The package and `make install` under systemd, on bare root filesystems of two Debian suites.
+## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two Debian
+## suites.
 test-package: build programs target/tools/bin/cargo-deb
 	CIAO_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p ciao-tests --test package -- --include-ignored --show-output
 
