@@ -5,7 +5,7 @@
 //! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
 //! is made beside them, until a backup is restored, `reconcile` makes them again, or an administrator gives them up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, bail};
@@ -44,7 +44,7 @@ impl Lost {
         if !lock(&self.found).contains(namespace) {
             return Ok(false);
         }
-        let lasts = !self.links_in(namespace)?.is_empty();
+        let lasts = !self.links_in(vec![namespace.to_owned()])?.is_empty();
         if !lasts {
             lock(&self.found).remove(namespace);
         }
@@ -53,12 +53,7 @@ impl Lost {
 
     /// Looks at every namespace.
     pub(crate) fn look(&self) -> Result<()> {
-        let mut found = BTreeSet::new();
-        for namespace in self.kernel.namespaces()? {
-            if !self.links_in(&namespace)?.is_empty() {
-                found.insert(namespace);
-            }
-        }
+        let found: BTreeSet<_> = self.links_in(self.kernel.namespaces()?)?.into_keys().collect();
         let mut known = lock(&self.found);
         if !found.is_subset(&known) {
             let list = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -72,35 +67,47 @@ impl Lost {
         Ok(())
     }
 
-    /// The ends on bridges of a namespace's VNICs whose records were lost.
-    pub(crate) fn links_in(&self, namespace: &str) -> Result<Vec<LinkName>> {
+    /// The ends on bridges of VNICs whose records were lost, in those of these namespaces that have any.
+    fn links_in(&self, namespaces: Vec<String>) -> Result<BTreeMap<String, Vec<LinkName>>> {
         // The kernel is read first: what is recorded in between is known then.
-        let mut links = self.kernel.links(&Namespace::Named(namespace.to_owned()))?;
-        links.retain(names::is_host_link);
-        if links.is_empty() {
-            return Ok(links);
+        let mut found = BTreeMap::new();
+        for namespace in namespaces {
+            let mut links = self.kernel.links(&Namespace::Named(namespace.clone()))?;
+            links.retain(names::is_host_link);
+            if !links.is_empty() {
+                found.insert(namespace, links);
+            }
+        }
+        if found.is_empty() {
+            return Ok(found);
         }
         let host: BTreeSet<_> = self.kernel.links(&Namespace::Host)?.into_iter().collect();
         self.store.settle()?;
-        let (known, is_used) = self.store.read(|tx| Ok((tx.vnic_links()?, tx.is_namespace_used(namespace)?)))?;
-        let given_up = lock(&self.given_up);
+        let (known, used) = self.store.read(|tx| {
+            let used = |namespace: &String| Ok((namespace.clone(), tx.is_namespace_used(namespace)?));
+            let used = found.keys().map(used).collect::<Result<BTreeMap<_, _>>>()?;
+            Ok((tx.vnic_links()?.into_iter().collect::<BTreeSet<_>>(), used))
+        })?;
+        let given_up = lock(&self.given_up).clone();
         let in_container = |link: &LinkName| names::container_end(link).is_some_and(|end| !host.contains(&end));
-        links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
-        if !links.is_empty() {
-            // One that was just being deleted is gone by now.
-            let still = self.kernel.links(&Namespace::Named(namespace.to_owned()))?;
-            links.retain(|link| still.contains(link));
+        for (namespace, links) in &mut found {
+            let is_used = used[namespace];
+            links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
+            if !links.is_empty() {
+                // One that was being deleted has disappeared meanwhile.
+                let still = self.kernel.links(&Namespace::Named(namespace.clone()))?;
+                links.retain(|link| still.contains(link));
+            }
         }
-        Ok(links)
+        found.retain(|_, links| !links.is_empty());
+        Ok(found)
     }
 
     /// Takes what is still without record for nobody's, as an administrator has asked.
     pub(crate) fn give_up(&self) -> Result<()> {
-        let namespaces: Vec<_> = lock(&self.found).iter().cloned().collect();
-        for namespace in namespaces {
-            let links = self.links_in(&namespace)?;
-            lock(&self.given_up).extend(links);
-        }
+        let namespaces = lock(&self.found).iter().cloned().collect();
+        let links = self.links_in(namespaces)?;
+        lock(&self.given_up).extend(links.into_values().flatten());
         lock(&self.found).clear();
         Ok(())
     }
