@@ -2,8 +2,9 @@
 //! Records that were lost with the database, made again while containers run: from Docker's list, and from what the
 //! aliases of links say. What cannot be known again is a row with an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
@@ -19,7 +20,7 @@ use crate::{Driver, alias, names};
 const WHY: &str = "its record was lost";
 
 /// What links say.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Found {
     /// Of bridges.
     aliases: Vec<String>,
@@ -38,11 +39,13 @@ impl Driver {
     fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) -> Result<()> {
         let (networks, endpoints, links) =
             self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?, tx.vnic_links()?)))?;
-        let is_recorded = |id: &NetworkId| networks.iter().any(|network| network.id == *id);
-        if !self.fabric.lost.is_any() && listed.iter().all(|network| is_recorded(&network.id)) {
+        let networks: BTreeSet<_> = networks.into_iter().map(|network| network.id).collect();
+        if !self.fabric.lost.is_any() && listed.iter().all(|network| networks.contains(&network.id)) {
             return Ok(());
         }
-        let found = self.find()?;
+        let endpoints: BTreeSet<_> = endpoints.into_iter().map(|endpoint| endpoint.id).collect();
+        let links: BTreeSet<_> = links.into_iter().collect();
+        let found = Arc::new(self.find()?);
         // A network may get its tenant from them.
         let launchers = found.vnics.iter().filter(|vnic| vnic.owner == Owner::Launcher);
         for vnic in launchers.filter(|vnic| !links.contains(&vnic.host_link)) {
@@ -50,15 +53,15 @@ impl Driver {
         }
         for network in listed {
             let what = format!("network {}", network.id.short());
-            let again = |driver: &Driver| driver.rebuild_network(network.clone(), found.clone());
-            if !is_recorded(&network.id) && !repairs.repair("record", what, WHY, again) {
+            let again = |driver: &Driver| driver.rebuild_network(network.clone(), Arc::clone(&found));
+            if !networks.contains(&network.id) && !repairs.repair("record", what, WHY, again) {
                 continue;
             }
-            let lost = |listed: &&ListedEndpoint| !endpoints.iter().any(|endpoint| endpoint.id == listed.endpoint_id);
+            let lost = |listed: &&ListedEndpoint| !endpoints.contains(&listed.endpoint_id);
             for endpoint in network.containers.values().filter(lost) {
                 let (what, of) = (format!("endpoint {}", endpoint.endpoint_id.short()), network.id.clone());
                 repairs.repair("record", what, WHY, |driver| {
-                    driver.rebuild_endpoint(of, endpoint.clone(), found.vnics.clone())
+                    driver.rebuild_endpoint(of, endpoint.clone(), Arc::clone(&found))
                 });
             }
         }
@@ -106,7 +109,7 @@ impl Driver {
     }
 
     /// A network, its pools, and the addresses in use there, those of endpoints that cannot be recorded too.
-    fn rebuild_network(&self, listed: ListedNetwork, found: Found) -> Result<bool> {
+    fn rebuild_network(&self, listed: ListedNetwork, found: Arc<Found>) -> Result<bool> {
         let uplinks = self.fabric.uplinks.pool();
         self.store.write(move |tx| {
             if tx.network(&listed.id)?.is_some() {
@@ -154,7 +157,7 @@ impl Driver {
     }
 
     /// An endpoint, with its VNIC.
-    fn rebuild_endpoint(&self, network: NetworkId, listed: ListedEndpoint, vnics: Vec<Vnic>) -> Result<bool> {
+    fn rebuild_endpoint(&self, network: NetworkId, listed: ListedEndpoint, found: Arc<Found>) -> Result<bool> {
         let publishes = listed.publishes;
         let egress = self.store.write(move |tx| {
             if tx.endpoint(&listed.endpoint_id)?.is_some() {
@@ -162,11 +165,11 @@ impl Driver {
             }
             let network = tx.network(&network)?.context("its network is not recorded")?;
             let [address, address6] = listed.addresses();
-            let is_its = |vnic: &Vnic| {
+            let is_its = |vnic: &&Vnic| {
                 let [v4, v6] = [vnic.v4, vnic.v6].map(|place| place.map(|(_, address)| address));
                 vnic.namespace == network.namespace && vnic.bridge == network.bridge && [v4, v6] == [address, address6]
             };
-            let vnic = vnics.into_iter().find(is_its).with_context(|| {
+            let vnic = found.vnics.iter().find(is_its).with_context(|| {
                 format!("no link on bridge {} has an alias with its addresses: restart its container", network.bridge)
             })?;
             if tx.vnic(&vnic.id)?.is_none() {
@@ -174,7 +177,7 @@ impl Driver {
                 tx.insert_vnic(&Vnic { network: of, ..vnic.clone() })?;
             }
             let (created, attached) = (tx.now(), Some(tx.now()));
-            let (id, vnic, of) = (listed.endpoint_id.clone(), vnic.id, network.id.clone());
+            let (id, vnic, of) = (listed.endpoint_id.clone(), vnic.id.clone(), network.id.clone());
             tx.insert_endpoint(&Endpoint { id, network: of, vnic, address, address6, created, attached })?;
             [address, address6].into_iter().flatten().try_for_each(|address| lease(tx, &network, address))?;
             Ok(Some(network.egress))
