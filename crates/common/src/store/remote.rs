@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -66,9 +66,21 @@ fn host(row: &Row<'_>) -> rusqlite::Result<ClusterHost> {
     })
 }
 
-/// The digest of rows, in any order: a controller can keep it up to date row by row.
-fn digest(rows: impl Iterator<Item = String>) -> String {
-    format!("{:016x}", rows.fold(0_u64, |sum, row| sum.wrapping_add(fnv1a(row.as_bytes()))))
+fn remote(row: &Row<'_>) -> rusqlite::Result<Remote> {
+    Ok((get(row, "address")?, get(row, "mac")?, get(row, "host")?))
+}
+
+fn host_hash(host: &ClusterHost) -> u64 {
+    fnv1a(format!("{} {} {}", host.id, host.address, host.mtu).as_bytes())
+}
+
+fn remote_hash((address, mac, host): &Remote) -> u64 {
+    fnv1a(format!("{address} {mac} {host}").as_bytes())
+}
+
+/// The digest of rows with these hashes, in any order: it can be kept up to date row by row.
+fn digest(hashes: impl Iterator<Item = u64>) -> String {
+    format!("{:016x}", hashes.fold(0_u64, u64::wrapping_add))
 }
 
 impl Tx<'_> {
@@ -79,8 +91,7 @@ impl Tx<'_> {
 
     /// Replaces the list of hosts; `hosts` have no numbers. One that stays keeps its own.
     pub fn give_hosts(&self, generation: u64, hosts: &[ClusterHost]) -> Result<Given> {
-        let rows = hosts.iter().map(|host| format!("{} {} {}", host.id, host.address, host.mtu));
-        let given = ListState { generation, digest: digest(rows) };
+        let given = ListState { generation, digest: digest(hosts.iter().map(host_hash)) };
         if let Some(refused) = self.refusal(HOSTS, &given)? {
             return Ok(refused);
         }
@@ -102,38 +113,42 @@ impl Tx<'_> {
 
     /// Where a tenant's addresses are, in their order.
     pub fn remotes(&self, tenant: &TenantId) -> Result<Vec<Remote>> {
-        self.all("SELECT address, mac, host FROM remote_record WHERE tenant = ?1 ORDER BY key", [Text(tenant)], |row| {
-            Ok((get(row, "address")?, get(row, "mac")?, get(row, "host")?))
-        })
+        let sql = "SELECT address, mac, host FROM remote_record WHERE tenant = ?1 ORDER BY key";
+        self.all(sql, [Text(tenant)], remote)
+    }
+
+    /// What the controller gives for an address of a tenant.
+    fn remote(&self, tenant: &TenantId, address: IpAddr) -> Result<Option<Remote>> {
+        let sql = "SELECT address, mac, host FROM remote_record WHERE tenant = ?1 AND key = ?2";
+        self.first(sql, params![Text(tenant), Key::of(address)], remote)
     }
 
     /// The host that an address of a tenant is on, as the controller gives it.
     pub fn host_of(&self, tenant: &TenantId, address: IpAddr) -> Result<Option<HostId>> {
-        self.first(
-            "SELECT host FROM remote_record WHERE tenant = ?1 AND key = ?2",
-            params![Text(tenant), Key::of(address)],
-            |row| get(row, "host"),
-        )
+        Ok(self.remote(tenant, address)?.map(|(_, _, host)| host))
     }
 
     /// Replaces a tenant's remotes.
     pub fn give_remotes(&self, tenant: &TenantId, generation: u64, remotes: &[Remote]) -> Result<Given> {
-        let rows = remotes.iter().map(|(address, mac, host)| format!("{address} {mac} {host}"));
-        let given = ListState { generation, digest: digest(rows) };
+        let given = ListState { generation, digest: digest(remotes.iter().map(remote_hash)) };
         if let Some(refused) = self.refusal(tenant.as_str(), &given)? {
             return Ok(refused);
         }
         self.change("DELETE FROM remote_record WHERE tenant = ?1", [Text(tenant)])?;
-        for (address, mac, host) in remotes {
-            self.change(
-                "INSERT INTO remote_record (tenant, key, address, mac, host) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![Text(tenant), Key::of(*address), Text(address), Text(mac), Text(host)],
-            )?;
-        }
+        remotes.iter().try_for_each(|remote| self.insert_remote(tenant, remote))?;
         self.record_list(tenant.as_str(), given)
     }
 
-    /// Changes some of a tenant's remotes, if those of generation `base` are recorded.
+    fn insert_remote(&self, tenant: &TenantId, (address, mac, host): &Remote) -> Result<()> {
+        self.change(
+            "INSERT INTO remote_record (tenant, key, address, mac, host) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![Text(tenant), Key::of(*address), Text(address), Text(mac), Text(host)],
+        )?;
+        Ok(())
+    }
+
+    /// Changes some of a tenant's remotes, if those of generation `base` are recorded. The cost grows with the change, not
+    /// with the list.
     pub fn change_remotes(
         &self,
         tenant: &TenantId,
@@ -142,14 +157,26 @@ impl Tx<'_> {
         delete: &[IpAddr],
     ) -> Result<Given> {
         let known = self.list_state(tenant.as_str())?;
-        if known.as_ref().is_none_or(|known| known.generation != base && known.generation != generation) {
+        let Some(before) = known.as_ref().filter(|known| [base, generation].contains(&known.generation)) else {
             return Ok(Given::Refused(known));
+        };
+        let mut changes: BTreeMap<IpAddr, Option<Remote>> = delete.iter().map(|address| (*address, None)).collect();
+        changes.extend(set.into_iter().map(|remote| (remote.0, Some(remote))));
+        let mut sum = u64::from_str_radix(&before.digest, 16).context("read the digest of the recorded list")?;
+        for (address, change) in &changes {
+            sum = sum.wrapping_sub(self.remote(tenant, *address)?.as_ref().map_or(0, remote_hash));
+            sum = sum.wrapping_add(change.as_ref().map_or(0, remote_hash));
         }
-        let mut remotes: BTreeMap<IpAddr, _> =
-            self.remotes(tenant)?.into_iter().map(|remote| (remote.0, remote)).collect();
-        remotes.retain(|address, _| !delete.contains(address));
-        remotes.extend(set.into_iter().map(|remote| (remote.0, remote)));
-        self.give_remotes(tenant, generation, &remotes.into_values().collect::<Vec<_>>())
+        let given = ListState { generation, digest: format!("{sum:016x}") };
+        if let Some(refused) = self.refusal(tenant.as_str(), &given)? {
+            return Ok(refused);
+        }
+        for (address, change) in &changes {
+            let delete = "DELETE FROM remote_record WHERE tenant = ?1 AND key = ?2";
+            self.change(delete, params![Text(tenant), Key::of(*address)])?;
+            change.iter().try_for_each(|remote| self.insert_remote(tenant, remote))?;
+        }
+        self.record_list(tenant.as_str(), given)
     }
 
     /// The generation and digest of the list of hosts; `None`: none was given.
