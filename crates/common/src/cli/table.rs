@@ -52,7 +52,7 @@ impl List {
         let rows = Store::open_reading(&self.database.db)?.read(|tx| read(tx, self.tenant.as_ref()))?;
         if self.quiet {
             let ids = rows.iter().map(|row| Ok(cell(&serde_json::to_value(row)?[id]))).collect::<Result<Vec<_>>>()?;
-            return ids.iter().try_for_each(|id| writeln!(std::io::stdout(), "{id}")).context("write to stdout");
+            return ids.iter().try_for_each(|id| print_text(id));
         }
         print(&rows, self.json)
     }
@@ -71,18 +71,18 @@ pub fn print_changes<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
 fn print_rows<T: Serialize>(rows: &[T], json: bool, empty: &str) -> Result<()> {
     let values = serde_json::to_value(rows).context("serialize rows")?;
     let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values).unwrap_or(empty.to_owned()) };
-    write(&text)
+    print_text(&text)
 }
 
 /// Prints one value, one field per line or as JSON.
 pub fn print_one<T: Serialize>(value: &T, json: bool) -> Result<()> {
     let value = serde_json::to_value(value).context("serialize a value")?;
     let text = if json { serde_json::to_string_pretty(&value)? } else { fields(&value) };
-    write(&text)
+    print_text(&text)
 }
 
-/// Writes to stdout. A reader that is gone, such as `head`, is no error.
-fn write(text: &str) -> Result<()> {
+/// Prints text and a line end. A reader that is gone, such as `head`, is no error.
+pub fn print_text(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("write to stdout"),
         _ => Ok(()),

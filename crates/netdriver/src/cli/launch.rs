@@ -4,11 +4,12 @@
 //! VNIC, `docker network create` if its reply says so, `docker run` fully specified; what was made is removed again when
 //! a later step fails.
 
-use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow};
+use ciao_common::cli::client::Client;
+use ciao_common::cli::table;
 use ciao_common::types::VnicId;
 use clap::Args;
 
@@ -18,9 +19,7 @@ use super::docker::{Docker, Engine};
 use super::lock::LaunchLock;
 use super::run_options::RunOptions;
 use super::terminate::delete_vnic;
-
 use crate::launcher::{VnicReply, VnicRequest};
-use ciao_common::cli::client::Client;
 
 /// How long a network may exist in Docker by name and not yet be recorded, because it is being created.
 const CREATED_WITHIN: Duration = Duration::from_secs(3);
@@ -58,7 +57,7 @@ pub(super) fn launch(args: Launch) -> Result<()> {
         Err(error) if is_new => Err(with_rollback(error, undo(&ciao, &docker, &lock, &vnic.id, made.as_deref()))),
         run => run,
     };
-    writeln!(std::io::stdout(), "{}", run?).context("write to stdout")
+    table::print_text(&run?)
 }
 
 /// A VNIC's network in Docker.

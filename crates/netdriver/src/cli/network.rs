@@ -5,7 +5,7 @@ use anyhow::Result;
 use ciao_common::cli::table::{self, List};
 use clap::{Args, Subcommand};
 
-use super::control::Control;
+use super::control::Call;
 use super::docker::{Docker, encoded, network_id};
 
 #[derive(Subcommand)]
@@ -23,12 +23,9 @@ pub(super) struct Show {
     #[arg(value_name = "NETWORK")]
     network: String,
     #[command(flatten)]
-    control: Control,
+    call: Call,
     #[command(flatten)]
     docker: Docker,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -43,8 +40,8 @@ pub(super) fn network(command: NetworkCommand) -> Result<()> {
         NetworkCommand::List(list) => list.run("network", "network"),
         NetworkCommand::Show(args) => {
             let id = network_id(&args.docker, &args.network)?;
-            let network = args.control.client()?.get(&format!("/v1/networks/{}", encoded(&id)))?.success()?;
-            table::print_one(&network, args.json)
+            let network = args.call.client()?.get(&format!("/v1/networks/{}", encoded(&id)))?.success()?;
+            table::print_one(&network, args.call.json)
         }
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: how ciao stands on this host, with problems and their remedy.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +10,7 @@ use ciao_common::serve::metrics::Problem;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::control::Control;
+use super::control::Call;
 use super::docker::Docker;
 
 #[derive(Args)]
@@ -20,12 +19,9 @@ pub(super) struct Status {
     #[arg(long, value_name = "SOCKET", default_value = "/run/ciao/ciao-ipam.sock")]
     ipam_socket: PathBuf,
     #[command(flatten)]
-    control: Control,
+    call: Call,
     #[command(flatten)]
     docker: Docker,
-    /// Output as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(args: &Status, version: &str) -> Result<()> {
@@ -44,7 +40,7 @@ pub(super) fn run(args: &Status, version: &str) -> Result<()> {
     if let Err(error) = activated() {
         add("ciao-ipam", &error, "systemctl start ciao-ipam, or start \"ciao-ipam serve\"");
     }
-    match args.control.client()?.get("/v1/status").and_then(|answer| answer.success()) {
+    match args.call.client()?.get("/v1/status").and_then(|answer| answer.success()) {
         Ok(mut answer) => {
             let own = answer.as_object_mut().and_then(|fields| fields.remove("problems")).unwrap_or_default();
             problems.extend(serde_json::from_value::<Vec<Problem>>(own).context("read the daemon's reply")?);
@@ -54,14 +50,13 @@ pub(super) fn run(args: &Status, version: &str) -> Result<()> {
         }
         Err(error) => add("ciao-net", &error, "systemctl start ciao-net, or start \"ciao-net serve\""),
     }
-    if args.json {
+    if args.call.json {
         status["problems"] = json!(problems);
         table::print_one(&status, true)?;
     } else {
         table::print_one(&status, false)?;
-        let mut out = std::io::stdout();
         for Problem { check, problem, remedy, .. } in &problems {
-            writeln!(out, "\nproblem: {check}: {problem}\nremedy:  {remedy}").context("write to stdout")?;
+            table::print_text(&format!("\nproblem: {check}: {problem}\nremedy:  {remedy}"))?;
         }
     }
     ensure!(problems.is_empty(), "problems found: {}", problems.len());

@@ -2,7 +2,6 @@
 //! `tenant`: tenants, and the removal of all that one has.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table::{self, Database, List};
@@ -83,7 +82,7 @@ fn show(args: &Show) -> Result<()> {
     }
     table::print_one(&summary, false)?;
     for (name, rows) in lists.into_iter().filter(|(_, rows)| !rows.is_empty()) {
-        writeln!(std::io::stdout(), "\n{name}s").context("write to stdout")?;
+        table::print_text(&format!("\n{name}s"))?;
         table::print(&rows, false)?;
     }
     Ok(())
@@ -124,6 +123,7 @@ fn delete(args: &Delete) -> Result<()> {
     own.iter().try_for_each(|vnic| delete_vnic(&ciao, &vnic.id).map(drop))?;
     networks.iter().try_for_each(|(id, _)| docker.remove_network(id))?;
     let (containers, vnics, networks) = (containers.len(), own.len(), networks.len());
-    let done = format!("deleted {containers} containers, {vnics} VNICs, {networks} networks of tenant {tenant}");
-    writeln!(std::io::stdout(), "{done}").context("write to stdout")
+    table::print_text(&format!(
+        "deleted {containers} containers, {vnics} VNICs, {networks} networks of tenant {tenant}"
+    ))
 }
