@@ -87,11 +87,10 @@ pub(crate) fn vnic(alias: &str, host_link: &LinkName, namespace: &str, bridge: &
     words(alias).find(|word| *word == ".")?;
     let get = |key: &str| words(alias).find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let place = |text: &str| Some((text.parse().ok()?, text.split('/').next()?.parse().ok()?));
-    let tenant = namespace.strip_prefix(names::NAMESPACE_PREFIXES[0]);
     Some(Vnic {
         id: host_link.as_str().strip_prefix(names::HOST_LINK)?.parse().ok()?,
         owner: get("o")?.parse().ok()?,
-        tenant: tenant.and_then(|tenant| tenant.parse().ok()),
+        tenant: names::tenant_of(namespace).and_then(|tenant| tenant.parse().ok()),
         network: None,
         instance: get("i").and_then(|text| text.parse().ok()),
         v4: get("a").and_then(place),

@@ -24,13 +24,19 @@ pub const INNER_LINK: &str = "up0";
 /// A tenant's network namespace.
 #[must_use]
 pub fn tenant_namespace(tenant: &TenantId) -> String {
-    format!("ciao-{tenant}")
+    format!("{}{tenant}", NAMESPACE_PREFIXES[0])
+}
+
+/// The name of the tenant whose namespace this is; `None`: a network's without tenant.
+#[must_use]
+pub fn tenant_of(namespace: &str) -> Option<&str> {
+    namespace.strip_prefix(NAMESPACE_PREFIXES[0])
 }
 
 /// The network namespace of a network without tenant.
 #[must_use]
 pub fn network_namespace(network: &NetworkId) -> String {
-    format!("ciao.{}", network.short())
+    format!("{}{}", NAMESPACE_PREFIXES[1], network.short())
 }
 
 /// A VNIC's two links, the container's first.

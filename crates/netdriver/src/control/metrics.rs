@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
 
-use crate::Driver;
 use crate::passes::PassCounts;
+use crate::{Driver, names};
 
 /// The methods of the control socket, as calls are counted.
 pub const METHODS: [&str; 17] = [
@@ -56,7 +56,7 @@ impl Report {
             let (sent, received) = (traffic.received, traffic.sent);
             let now = [sent.0, received.0, sent.1, received.1].map(|count| count as f64);
             if nth < TENANTS {
-                let tenant = uplink.namespace.strip_prefix("ciao-").unwrap_or(&uplink.namespace);
+                let tenant = names::tenant_of(&uplink.namespace).unwrap_or(&uplink.namespace);
                 add(&mut bytes, tenant, now[0], now[1]);
                 add(&mut packets, tenant, now[2], now[3]);
             } else {
