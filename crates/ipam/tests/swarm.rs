@@ -14,6 +14,7 @@
 
 #[path = "swarm/allocator.rs"]
 mod allocator;
+mod clock;
 #[path = "swarm/manager.rs"]
 mod manager;
 

@@ -15,6 +15,8 @@ use ciao_common::types::{PoolId, TenantId, VnicId};
 use ciao_ipam::{Config, Ipam};
 use tempfile::TempDir;
 
+use crate::clock;
+
 pub(crate) struct Bench {
     pub(crate) ipam: Ipam,
     pub(crate) store: Arc<Store>,
@@ -45,12 +47,7 @@ impl Bench {
 
     /// Restarts the daemon after this time: steps the store's clock.
     pub(crate) fn later(&mut self, by: Duration) {
-        let step = move |clock: String| {
-            let (boot, time) = clock.split_once(' ').unwrap();
-            let time: i64 = time.parse().unwrap();
-            format!("{boot} {}", time + i64::try_from(by.as_millis()).unwrap())
-        };
-        self.store.write(move |tx| tx.set_setting("clock", &step(tx.setting("clock")?.unwrap()))).unwrap();
+        clock::step(&self.store, by);
         self.store = Arc::new(Store::open(self.store.path()).unwrap());
         self.ipam = Ipam::new(Arc::clone(&self.store), self.config.clone()).unwrap();
     }

@@ -5,6 +5,8 @@
 
 mod addresses;
 mod bench;
+#[path = "../clock/mod.rs"]
+mod clock;
 mod leases;
 mod lost;
 mod pools;

@@ -16,6 +16,7 @@ use ciao_ipam::{Config, Ipam};
 use tempfile::TempDir;
 
 use crate::allocator::Domain;
+use crate::clock;
 
 /// Time for a leader to request everything again.
 const SETTLED: Duration = Duration::from_secs(600);
@@ -62,12 +63,7 @@ impl Manager {
 
     /// Steps the store's clock and reclaims.
     pub(crate) fn later(&mut self, by: Duration) {
-        let step = move |clock: String| {
-            let (boot, time) = clock.split_once(' ').unwrap();
-            let time: i64 = time.parse().unwrap();
-            format!("{boot} {}", time + i64::try_from(by.as_millis()).unwrap())
-        };
-        self.store.write(move |tx| tx.set_setting("clock", &step(tx.setting("clock")?.unwrap()))).unwrap();
+        clock::step(&self.store, by);
         self.restart();
         self.now += by;
         // A set that was not requested is released once another one is restored.
