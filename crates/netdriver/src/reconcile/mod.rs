@@ -42,7 +42,7 @@ pub enum Depth {
 /// What was done, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// `create`, `restore`, `delete`, `remove` (a record), `check`, or `restart`, which is the administrator\'s.
+    /// `create`, `restore`, `delete`, `remove` or `record` (a record), `check`, or `restart`, which is left to the administrator.
     pub action: String,
     /// What.
     pub what: String,
