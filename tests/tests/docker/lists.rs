@@ -50,6 +50,19 @@ fn everything_can_be_listed_while_it_runs() {
     assert_eq!(host.sh("ciao-net reconcile --dry-run").unwrap(), "nothing to do", "records and kernel agree");
     assert_eq!(host.sh("ciao-net reconcile --json").unwrap(), "[]");
 
+    let tree = host.sh("ciao-net topology").unwrap();
+    for part in [
+        "no tenant, namespace ciao.",
+        "network own, 10.5.0.0/24",
+        "container other",
+        "container red.web",
+        "instance web",
+    ] {
+        assert!(tree.contains(part), "{part} is missing in: {tree}");
+    }
+    assert!(!host.sh("ciao-net topology --tenant red --dot").unwrap().contains("other"));
+    assert!(host.sh("ciao-net doctor").unwrap().lines().any(|line| line.contains("kernel")));
+
     let id = sql(&host, "SELECT id FROM vnic WHERE instance = 'web'");
     let shown = printed_json(&host, &format!("ciao-net vnic show {id} --json"));
     assert_eq!(shown["address"], "10.5.0.7");

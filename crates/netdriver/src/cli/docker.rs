@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Docker's API, used by the command line and never by the daemon: dockerd holds locks while it waits for a plugin.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,9 +33,8 @@ impl Docker {
 
 /// The ids of the engine, its networks, and the endpoints on ours, as the control socket takes them.
 pub(super) fn known(docker: &Docker) -> Result<Value> {
+    let networks = Engine::connect(docker)?.networks()?;
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
-    let networks = docker.get("/networks")?.success()?;
-    let networks = networks.as_array().context("read dockerd's reply: its networks are not a list")?;
     let (mut endpoints, mut details) = (Vec::new(), Vec::new());
     for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
         let id = network["Id"].as_str().context("read dockerd's reply: a network has no id")?;
@@ -104,10 +104,28 @@ impl Engine {
         format!("/v{}.{}{rest}", self.version.0, self.version.1)
     }
 
+    /// All networks, as Docker's list has them.
+    fn networks(&self) -> Result<Vec<Value>> {
+        let networks = self.client.get(&self.path("/networks"))?.success()?;
+        networks.as_array().cloned().context("read dockerd's reply: its networks are not a list")
+    }
+
+    /// The names of networks, and of running containers by their endpoints; by the first 12 digits of an ID.
+    pub(super) fn names(&self) -> Result<BTreeMap<String, String>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().trim_start_matches('/').to_owned();
+        let short = |id: &Value| text(id).chars().take(12).collect::<String>();
+        let networks = self.networks()?.into_iter().map(|network| (short(&network["Id"]), text(&network["Name"])));
+        let mut names: BTreeMap<_, _> = networks.collect();
+        for container in self.containers()? {
+            let at = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
+            names.extend(at.map(|(_, at)| (short(&at["EndpointID"]), text(&container["Names"][0]))));
+        }
+        Ok(names)
+    }
+
     /// The networks of ciao-net that belong to a tenant: their ids and names.
     pub(super) fn networks_of(&self, tenant: &str) -> Result<Vec<(String, String)>> {
-        let networks = self.client.get(&self.path("/networks"))?.success()?;
-        let networks = networks.as_array().context("read dockerd's reply: its networks are not a list")?;
+        let networks = self.networks()?;
         let meant = networks.iter().filter(|network| {
             let options = [&network["Options"]["tenant"], &network["IPAM"]["Options"]["tenant"]];
             network["Driver"].as_str().is_some_and(is_ours) && options.contains(&&json!(tenant))

@@ -4,6 +4,7 @@
 mod container;
 mod control;
 mod docker;
+mod doctor;
 mod host;
 mod launch;
 mod lock;
@@ -17,6 +18,7 @@ mod serve;
 mod status;
 mod tenant;
 mod terminate;
+mod topology;
 mod tunnel;
 mod vnic;
 mod vnic_argument;
@@ -50,6 +52,10 @@ enum Command {
     Vnic(vnic::Command),
     /// Show versions, counts, and problems with their remedy; exit code 1 if there are problems
     Status(status::Status),
+    /// Check what ciao-net needs of this host; exit code 1 if something is missing
+    Doctor(doctor::Doctor),
+    /// Show what is connected to what: tenants, bridges, VNICs, containers, ports
+    Topology(topology::Topology),
     /// List, show or delete tenants
     #[command(subcommand)]
     Tenant(tenant::Command),
@@ -83,6 +89,8 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
         Command::Serve(args) => serve::run(&args, version),
         Command::Vnic(command) => vnic::run(command),
         Command::Status(args) => status::run(&args, version),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Topology(args) => topology::run(&args),
         Command::Tenant(command) => tenant::run(command),
         Command::Launch(args) => launch::launch(*args),
         Command::Terminate(args) => terminate::terminate(&args),

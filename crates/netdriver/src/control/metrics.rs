@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
 
+use crate::kernel::state::Check;
 use crate::passes::PassCounts;
 use crate::{Driver, names};
 
@@ -153,6 +154,11 @@ impl Driver {
                 false,
             ));
         }
+        let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {
+            let Check { check, found, remedy, blocks } = found;
+            Some(problem(check, found, &remedy?, blocks))
+        });
+        problems.extend(of_host);
         problems
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr};
+use serde::Serialize;
 
 use super::namespace::Namespace;
 
@@ -84,8 +85,27 @@ pub struct Traffic {
     pub sent: (u64, u64),
 }
 
+/// Something that ciao needs of the host, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What is checked.
+    pub check: &'static str,
+    /// What was found.
+    pub found: String,
+    /// What to do; none: it is as it should be.
+    pub remedy: Option<String>,
+    /// Whether nothing works without it.
+    #[serde(skip)]
+    pub blocks: bool,
+}
+
 /// What exists, and what changes.
 pub trait Inspection {
+    /// What ciao needs of the host.
+    fn prerequisites(&self) -> Vec<Check> {
+        Vec::new()
+    }
+
     /// What a link of the host's namespace has carried; `None`: it is gone, or nobody counts.
     fn traffic(&self, _link: &LinkName) -> Option<Traffic> {
         None

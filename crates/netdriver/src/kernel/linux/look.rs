@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, address, counters, message, namespace, neighbour, nsid, watch};
-use crate::kernel::state::{Seen, SeenLink, Traffic, Watch};
+use super::{Linux, address, counters, message, namespace, neighbour, nsid, prerequisites, watch};
+use crate::kernel::state::{Check, Seen, SeenLink, Traffic, Watch};
 use crate::kernel::{Inspection, Namespace};
 
 /// What the host must do for the tenants' uplinks. IPv6's counts where a tenant has IPv6.
@@ -22,6 +23,10 @@ impl Inspection for Linux {
 
     fn tracked(&self) -> Option<(u64, u64)> {
         counters::tracked()
+    }
+
+    fn prerequisites(&self) -> Vec<Check> {
+        prerequisites::checks(Path::new("/"))
     }
 
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {

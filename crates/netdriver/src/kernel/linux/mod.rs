@@ -20,6 +20,7 @@ mod nft;
 mod nsid;
 mod ping;
 mod port;
+mod prerequisites;
 mod rate;
 mod resolvers;
 mod tunnel_entries;
