@@ -126,8 +126,13 @@ impl Options {
     /// The user's options of a network without a value.
     #[must_use]
     pub fn empty_generic(&self) -> Vec<&str> {
-        let user = self.0.get(GENERIC).and_then(Value::as_object).into_iter().flatten();
-        user.filter(|(_, value)| *value == "").map(|(key, _)| key.as_str()).collect()
+        self.0.get(GENERIC).and_then(Value::as_object).map(empty).unwrap_or_default()
+    }
+
+    /// The options without a value.
+    #[must_use]
+    pub fn empty(&self) -> Vec<&str> {
+        empty(&self.0)
     }
 
     /// All options that have a text.
@@ -147,6 +152,10 @@ impl<const N: usize> From<[(&str, &str); N]> for Options {
     fn from(pairs: [(&str, &str); N]) -> Self {
         pairs.as_slice().into()
     }
+}
+
+fn empty(map: &Map<String, Value>) -> Vec<&str> {
+    map.iter().filter(|(_, value)| **value == "").map(|(key, _)| key.as_str()).collect()
 }
 
 fn texts(map: &Map<String, Value>) -> BTreeMap<String, String> {

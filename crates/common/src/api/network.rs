@@ -17,6 +17,9 @@ pub const MTU: &str = "com.docker.network.driver.mtu";
 /// Key of an endpoint's options for its published ports.
 pub const PORT_MAP: &str = "com.docker.network.portmap";
 
+/// Key of an endpoint's options for the name of its interface in the container; Compose's `interface_name`.
+pub const INTERFACE: &str = "com.docker.network.endpoint.ifname";
+
 /// Reply of `NetworkDriver.GetCapabilities`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -184,6 +187,9 @@ pub struct InterfaceName {
     pub src_name: LinkName,
     /// Prefix of its name in the container; the engine appends a number.
     pub dst_prefix: String,
+    /// Its whole name there, which engines before 29.8 ignore (moby#52866).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dst_name: Option<LinkName>,
 }
 
 /// A route in the sandbox.

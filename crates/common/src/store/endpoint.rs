@@ -8,7 +8,7 @@ use rusqlite::{Row, params};
 
 use super::Tx;
 use super::value::{Key, Text, get, get_optional, text};
-use crate::types::{EndpointId, NetworkId, VnicId};
+use crate::types::{EndpointId, LinkName, NetworkId, VnicId};
 
 /// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +23,15 @@ pub struct Endpoint {
     pub address: Option<IpAddr>,
     /// IPv6 address.
     pub address6: Option<IpAddr>,
+    /// The container's name of its interface; `None`: the network's prefix and a number.
+    pub interface: Option<LinkName>,
     /// Milliseconds since 1970.
     pub created: i64,
     /// Since when a container was seen to have its link; `None`: it is still under way, as far as is known.
     pub attached: Option<i64>,
 }
 
-const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, created, attached FROM endpoint_record";
+const ENDPOINT: &str = "SELECT id, network, vnic, address, address6, interface, created, attached FROM endpoint_record";
 
 fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
     Ok(Endpoint {
@@ -38,6 +40,7 @@ fn endpoint(row: &Row<'_>) -> rusqlite::Result<Endpoint> {
         vnic: get(row, "vnic")?,
         address: get_optional(row, "address")?,
         address6: get_optional(row, "address6")?,
+        interface: get_optional(row, "interface")?,
         created: row.get("created")?,
         attached: row.get("attached")?,
     })
@@ -87,14 +90,15 @@ impl Tx<'_> {
     /// Another endpoint has the VNIC or an address.
     pub fn insert_endpoint(&self, endpoint: &Endpoint) -> Result<()> {
         self.change(
-            "INSERT INTO endpoint_record (id, network, vnic, address, address6, created, attached)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO endpoint_record (id, network, vnic, address, address6, interface, created, attached)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 Text(&endpoint.id),
                 Text(&endpoint.network),
                 Text(&endpoint.vnic),
                 text(endpoint.address),
                 text(endpoint.address6),
+                text(endpoint.interface.as_ref()),
                 endpoint.created,
                 endpoint.attached
             ],

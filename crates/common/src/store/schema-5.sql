@@ -33,3 +33,6 @@ CREATE TABLE generation_record (
     digest     TEXT NOT NULL,        -- of the list, whatever its order
     changed    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Its name in the container; NULL: the network's prefix and a number.
+ALTER TABLE endpoint_record ADD COLUMN interface TEXT;

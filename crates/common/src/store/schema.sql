@@ -162,7 +162,8 @@ CREATE TABLE endpoint_record (
     address  TEXT,
     address6 TEXT,
     created  INTEGER NOT NULL,
-    attached INTEGER                 -- when its link was first seen in a container; NULL: not yet
+    attached INTEGER,                -- when its link was first seen in a container; NULL: not yet
+    interface TEXT                   -- its name in the container; NULL: the network's prefix and a number
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX endpoint_by_address ON endpoint_record (network, address);
 CREATE UNIQUE INDEX endpoint_by_address6 ON endpoint_record (network, address6);

@@ -5,8 +5,10 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
+use ciao_common::types::LinkName;
 
 use crate::attachment::lookup;
+use crate::docker::options::prefix_of;
 use crate::docker::ports;
 use crate::kernel::LinkLocation;
 use crate::{Driver, fabric};
@@ -49,7 +51,7 @@ impl Driver {
                 );
             }
         }
-        Ok(reply(&network, &vnic))
+        Ok(reply(&network, &vnic, endpoint.interface))
     }
 
     /// What [`Self::join`] answers, where that is known without a look at the records.
@@ -83,8 +85,8 @@ impl Driver {
     }
 }
 
-/// The reply to `Join` for a network's VNIC.
-pub(crate) fn reply(network: &Network, vnic: &Vnic) -> JoinReply {
+/// The reply to `Join` for a network's VNIC, with the interface's name in the container if the user gave one.
+pub(crate) fn reply(network: &Network, vnic: &Vnic, dst_name: Option<LinkName>) -> JoinReply {
     let gateways_are_used = matches!(network.egress, Egress::Nat | Egress::Gateway);
     let gateway = |v4: bool| {
         let mut gateways = network.subnets.iter().filter_map(|subnet| subnet.gateway);
@@ -92,7 +94,11 @@ pub(crate) fn reply(network: &Network, vnic: &Vnic) -> JoinReply {
     };
     let (gateway, gateway_ipv6) = (gateway(true), gateway(false));
     JoinReply {
-        interface_name: InterfaceName { src_name: vnic.container_link.clone(), dst_prefix: network.dst_prefix.clone() },
+        interface_name: InterfaceName {
+            src_name: vnic.container_link.clone(),
+            dst_prefix: dst_name.as_ref().map_or(network.dst_prefix.as_str(), prefix_of).to_owned(),
+            dst_name,
+        },
         // Without gateway and without this field the engine adds an interface on docker_gwbridge.
         disable_gateway_service: network.egress != Egress::Docker && gateway.is_none() && gateway_ipv6.is_none(),
         gateway,

@@ -178,7 +178,16 @@ impl Driver {
             }
             let (created, attached) = (tx.now(), Some(tx.now()));
             let (id, vnic, of) = (listed.endpoint_id.clone(), vnic.id.clone(), network.id.clone());
-            tx.insert_endpoint(&Endpoint { id, network: of, vnic, address, address6, created, attached })?;
+            tx.insert_endpoint(&Endpoint {
+                id,
+                network: of,
+                vnic,
+                address,
+                address6,
+                interface: None,
+                created,
+                attached,
+            })?;
             [address, address6].into_iter().flatten().try_for_each(|address| lease(tx, &network, address))?;
             Ok(Some(network.egress))
         })?;

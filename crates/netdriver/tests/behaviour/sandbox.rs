@@ -31,6 +31,26 @@ fn join_answers_link_prefix_and_gateways_of_both_families() {
 }
 
 #[test]
+fn an_interface_has_the_name_that_the_user_gave() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[]));
+    let named = |endpoint_name: &str, interface: &str| {
+        let mut request = endpoint(endpoint_name, "n1", "192.168.111.2/24", "");
+        request["Options"]["com.docker.network.endpoint.ifname"] = json!(interface);
+        request
+    };
+    let error = b.call("CreateEndpoint", &named("e1", "eth0")).unwrap_err();
+    assert!(error.contains("interface name eth0 is not possible: the engine numbers"), "{error}");
+    b.ok("CreateEndpoint", &named("e1", "wan0"));
+    let has_name = |reply: &Value| {
+        let name = &reply["InterfaceName"];
+        assert_eq!((&name["DstPrefix"], &name["DstName"]), (&json!("wan"), &json!("wan0")), "before and since 29.8");
+    };
+    has_name(&b.ok("Join", &names_of("n1", "e1")));
+    has_name(&b.restarted().ok("Join", &names_of("n1", "e1")));
+}
+
+#[test]
 fn join_answers_static_routes() {
     let (_, reply) = joined(&[SUBNET], &[("routes", "10.0.0.0/8=192.168.111.254,10.9.0.0/16")], "192.168.111.2/24");
     let expected = json!([

@@ -249,6 +249,35 @@ tests! {
         server.join().unwrap();
     }
 
+    fn a_gateway_s_own_address_leads_to_published_ports_from_the_same_network_too(_kernel) {
+        let bench = Bench::new();
+        two_tenants(&bench);
+        bench.run_dual("red", 3, "10.1.0.3/16", "fd00:1::3/64");
+        let client = Place("box3");
+        let asked = |gateway: &str| {
+            let gateway: SocketAddr = gateway.parse().unwrap();
+            client.within(|| {
+                let mut text = String::new();
+                let mut stream = TcpStream::connect_timeout(&gateway, Duration::from_secs(3)).ok()?;
+                stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                stream.read_to_string(&mut text).map(|_| text).ok()
+            })
+        };
+        assert_eq!(asked("10.1.0.1:8080"), None, "before it is published");
+        bench.publish("red", 2, 8080);
+        let listener = BOX2.within(|| TcpListener::bind("[::]:80").unwrap());
+        let server = std::thread::spawn(move || {
+            for stream in listener.incoming().take(2) {
+                drop(std::io::Write::write_all(&mut stream.unwrap(), b"red"));
+            }
+        });
+        for gateway in ["10.1.0.1:8080", "[fd00:1::1]:8080"] {
+            assert_eq!(asked(gateway).as_deref(), Some("red"), "{gateway}");
+        }
+        server.join().unwrap();
+        assert_eq!(asked("10.1.0.1:8081"), None, "the gateway itself serves nothing");
+    }
+
     fn a_port_with_connections_in_time_wait_is_held_exclusively(kernel) {
         let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
         let mut client = TcpStream::connect("127.0.0.1:8080").unwrap();

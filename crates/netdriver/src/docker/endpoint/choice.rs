@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ciao_common::store::{Endpoint, Network, Owner, Tx, Vnic, VnicPolicy};
 use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 
-use crate::docker::options::EndpointOptions;
+use crate::docker::options::{EndpointOptions, prefix_of};
 use crate::docker::pairing;
 use crate::rules::Restrictions;
 use crate::{claims, names};
@@ -65,6 +65,14 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
     let network = tx.network(&request.network)?.with_context(|| {
         format!("network {} is unknown: it was deleted, or created by another ciao-net", request.network.short())
     })?;
+    let interface = request.options.interface.clone();
+    if let Some(name) = interface.as_ref().filter(|name| prefix_of(name) == network.dst_prefix) {
+        bail!(
+            "interface name {name} is not possible: the engine numbers the interfaces called {}N itself: give one that \
+             begins otherwise, such as wan0",
+            network.dst_prefix
+        );
+    }
     if let Some(endpoint) = tx.endpoint(&request.id)? {
         let same =
             endpoint.network == request.network && endpoint.address == request.v4 && endpoint.address6 == request.v6;
@@ -100,6 +108,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
         vnic: found.vnic.id.clone(),
         address: request.v4,
         address6: request.v6,
+        interface,
         created: tx.now(),
         attached: None,
     })?;

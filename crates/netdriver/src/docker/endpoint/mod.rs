@@ -46,7 +46,7 @@ impl Driver {
         for _ in 0..TRIES {
             match self.record_and_make(&request)? {
                 Outcome::Recorded(recorded) => {
-                    let reply = sandbox::reply(&recorded.network, &recorded.vnic);
+                    let reply = sandbox::reply(&recorded.network, &recorded.vnic, request.options.interface.clone());
                     self.ready.keep(&*self.fabric.kernel, &request.id, &recorded.network, &recorded.vnic, reply);
                     let answer = Interface { mac_address: Some(recorded.vnic.mac), ..Interface::default() };
                     return Ok(EndpointReply { interface: given.is_none().then_some(answer) });

@@ -3,9 +3,10 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ciao_common::api::go::Options;
-use ciao_common::types::{InstanceId, Rate, VnicId, parse_address};
+use ciao_common::api::network::INTERFACE;
+use ciao_common::types::{InstanceId, LinkName, Rate, VnicId, parse_address};
 
 use super::{parsed, refuse_unknown};
 use crate::claims::check_address;
@@ -24,14 +25,24 @@ pub struct EndpointOptions {
     pub allowed_addresses: Vec<IpAddr>,
     /// `rate`: rate limit per direction, such as `100mbit`.
     pub rate: Option<Rate>,
+    /// The interface's name in the container.
+    pub interface: Option<LinkName>,
 }
 
 impl EndpointOptions {
     /// Reads `CreateEndpoint`'s options, the engine's own keys passed over.
     ///
     /// # Errors
-    /// An unknown option; an invalid value.
+    /// An unknown option; an empty or invalid value.
     pub fn parse(options: &Options) -> Result<Self> {
+        // The engine's own may be empty.
+        let mut empty = options.empty();
+        empty.retain(|key| !key.starts_with("com.docker.") || *key == INTERFACE);
+        ensure!(
+            empty.is_empty(),
+            "driver-opt {}= is empty: give a value, or omit the option",
+            empty.join("=, driver-opt ")
+        );
         let texts = options.texts();
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
         refuse_unknown(user, &KNOWN, "driver-opt")?;
@@ -41,10 +52,52 @@ impl EndpointOptions {
             instance: parsed(value("instance"), "instance")?,
             vnic: parsed(value("vnic"), "vnic")?,
             rate: parsed(value("rate"), "rate")?,
+            interface: value(INTERFACE).map(parse_interface).transpose()?,
             allowed_addresses: allowed
                 .map(|text| check_address(parse_address(text)?))
                 .collect::<Result<_>>()
                 .context("driver-opt allowed_addresses")?,
         })
+    }
+}
+
+/// A name that an engine makes of a prefix and 0: one before 29.8 takes no other ([`prefix_of`]).
+fn parse_interface(text: &str) -> Result<LinkName> {
+    let name = text.parse::<LinkName>().with_context(|| format!("interface name {text}"))?;
+    ensure!(
+        name.is_plain() && !prefix_of(&name).is_empty() && text.ends_with('0'),
+        "interface name {text} is not possible: give one of letters and digits that ends in 0, such as wan0, since engines \
+         before 29.8 number the interfaces of a plugin's networks themselves"
+    );
+    Ok(name)
+}
+
+/// An interface's name without the 0.
+pub(crate) fn prefix_of(name: &LinkName) -> &str {
+    name.as_str().strip_suffix('0').unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(key: &str, value: &str) -> String {
+        format!("{:#}", EndpointOptions::parse(&Options::from([(key, value)])).unwrap_err())
+    }
+
+    #[test]
+    fn an_interface_name_is_one_that_every_engine_gives() {
+        let options = EndpointOptions::parse(&Options::from([(INTERFACE, "wan0")])).unwrap();
+        assert_eq!(options.interface.as_ref().map(prefix_of), Some("wan"));
+        for name in ["wan1", "lan", "0", "a/0", "w:0", "a+0", "sixteen-bytes-x0"] {
+            assert!(error(INTERFACE, name).contains(&format!("interface name {name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_is_an_error_that_names_the_option() {
+        for key in ["instance", "vnic", "allowed_addresses", "rate", INTERFACE] {
+            assert!(error(key, "").contains(&format!("driver-opt {key}= is empty")), "{}", error(key, ""));
+        }
     }
 }

@@ -7,6 +7,7 @@ mod network;
 use anyhow::{Context, Result, ensure};
 
 pub use endpoint::EndpointOptions;
+pub(crate) use endpoint::prefix_of;
 pub use network::NetworkOptions;
 
 fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str], flag: &str) -> Result<()> {
