@@ -56,7 +56,7 @@ pub struct Element {
 /// All of ciao's rules in a namespace: its tables, whose chains and sets are fixed, and what is in the sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
-    /// In nft's language; it replaces tables of these names.
+    /// In nft's language.
     pub tables: String,
     /// Of every set.
     pub elements: Vec<Element>,

@@ -25,13 +25,14 @@ impl Driver {
         let host = self.look_at_host()?;
         self.restore_host(repairs, &host, closely);
         let all_known = self.are_all_known_recorded(docker)?;
-        for namespace in self.recorded_namespaces()? {
+        let namespaces: Vec<_> = self.recorded_namespaces()?.into_iter().collect();
+        repairs.each(&namespaces, |repairs, namespace| {
             let restored = self.restore_in(repairs, namespace.as_deref(), &host, closely).and_then(|space| {
                 self.restart_containers(repairs, &space, &host)?;
                 if all_known { self.reclaim_stuck(repairs, &space) } else { Ok(()) }
             });
             repairs.step(describe(namespace.as_deref()), restored);
-        }
+        });
         Ok(())
     }
 

@@ -13,10 +13,14 @@ mod rebuild;
 mod stale;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
+use ciao_common::sync::lock;
 use ciao_common::store::{Endpoint, Owner, Vnic};
 use ciao_common::types::{EndpointId, NetworkId, VnicId};
 use serde::{Deserialize, Serialize};
@@ -27,6 +31,9 @@ pub use watch::Watcher;
 
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
+
+/// How many namespaces are compared at a time: most of that is nft's work, and waiting for the kernel.
+const AT_ONCE: usize = 4;
 
 /// How far a reconcile goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +70,7 @@ struct Repairs<'a> {
 }
 
 /// Records that are forgotten.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Forgotten {
     networks: BTreeSet<NetworkId>,
     endpoints: BTreeSet<EndpointId>,
@@ -81,6 +88,27 @@ impl Forgotten {
 impl<'a> Repairs<'a> {
     fn new(driver: &'a Driver, dry: bool) -> Self {
         Self { driver, dry, done: Vec::new(), forgotten: Forgotten::default() }
+    }
+
+    /// Does the same for each of `all`, several at a time. Their repairs follow each other in the order of `all`.
+    fn each<T: Sync>(&mut self, all: &[T], act: impl Fn(&mut Self, &T) + Sync) {
+        let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+        let work = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(one) = all.get(index) else { return };
+                let forgotten = self.forgotten.clone();
+                let mut repairs = Self { driver: self.driver, dry: self.dry, done: Vec::new(), forgotten };
+                act(&mut repairs, one);
+                lock(&rows).insert(index, repairs.done);
+            }
+        };
+        thread::scope(|scope| {
+            (1..AT_ONCE.min(all.len())).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.done.extend(rows.into_values().flatten());
     }
 
     /// Makes one repair, unless nothing is left to do: then `act` returns `false`. Returns whether it succeeded.

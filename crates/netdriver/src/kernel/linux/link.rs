@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::sync::lock;
 use ciao_common::types::{LinkName, MacAddr, Mtu, Subnet};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -45,12 +44,7 @@ impl Netlink {
 impl Linux {
     /// A link in the host's namespace.
     fn find_on_host(&self, name: &LinkName) -> Result<Option<message::Link>> {
-        let idle = lock(&self.host_sockets).pop();
-        let mut netlink = idle.map_or_else(Netlink::open, Ok)?;
-        // After an error requests and replies may be out of step: the socket is not used again.
-        let found = netlink.find(name)?;
-        lock(&self.host_sockets).push(netlink);
-        Ok(found)
+        self.required(None)?.find(name)
     }
 
     /// Moves links into one group and deletes the group: the kernel waits for an RCU grace period once for all of them,
@@ -137,15 +131,18 @@ impl Links for Linux {
     }
 
     fn create_veth(&self, veth: &Veth) -> Result<()> {
-        self.within(veth.namespace.name(), || port::create(veth, self.host.as_fd()))
+        let mut netlink = self.required(veth.namespace.name())?;
+        self.within(veth.namespace.name(), || port::create(&mut netlink, veth, self.host.as_fd()))
     }
 
     fn attach(&self, veth: &Veth) -> Result<()> {
-        self.within(veth.namespace.name(), || port::attach(veth))
+        let mut netlink = self.required(veth.namespace.name())?;
+        self.within(veth.namespace.name(), || port::attach(&mut netlink, veth))
     }
 
     fn set_rate(&self, veth: &Veth) -> Result<()> {
-        self.within(veth.namespace.name(), || port::set_rate(veth))
+        let mut netlink = self.required(veth.namespace.name())?;
+        self.within(veth.namespace.name(), || port::set_rate(&mut netlink, veth))
     }
 
     fn announce(&self, namespace: &str, bridge: &LinkName, entries: &[(IpAddr, MacAddr)]) -> Result<()> {
@@ -153,7 +150,8 @@ impl Links for Linux {
     }
 
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
-        self.within(Some(namespace), || port::forget_neighbours(bridge, addresses))
+        let mut netlink = self.required(Some(namespace))?;
+        self.within(Some(namespace), || port::forget_neighbours(&mut netlink, bridge, addresses))
     }
 
     fn addresses(&self, namespace: &str) -> Result<Vec<(LinkName, Subnet, IpAddr)>> {
@@ -198,7 +196,7 @@ impl Links for Linux {
 
     fn delete_veths(&self, veths: &[Veth]) -> Result<()> {
         let ends: Vec<_> = veths.iter().map(|veth| &veth.container_link).collect();
-        let found = self.delete_together(&mut Netlink::open()?, &ends)?;
+        let found = self.delete_together(&mut *self.required(None)?, &ends)?;
         // The container's end may still be inside a container: then deleting the other end removes it.
         let inside = veths.iter().zip(found).filter(|(_, found)| !found);
         inside.map(|(veth, _)| self.delete_link(&veth.namespace, &veth.host_link)).fold(Ok(()), Result::and)

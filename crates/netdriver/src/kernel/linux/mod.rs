@@ -23,27 +23,30 @@ mod port;
 mod prerequisites;
 mod rate;
 mod resolvers;
+mod sockets;
 mod tunnel_entries;
 mod uplink;
 mod vxlan;
 mod watch;
 
 use std::fs::File;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use anyhow::{Context, Result, ensure};
+use netlink_packet_netfilter::NetfilterMessage;
+use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::kernel::{Kernel, Namespace, Namespaces, Ports, Rules};
 use crate::names;
-use netlink::Netlink;
+use netlink::{Message, Netlink};
+use sockets::{Kept, Sockets};
 
 /// The running kernel.
 pub struct Linux {
     host: File,
     batch: AtomicU32,
-    /// Idle sockets in the host's namespace, which every `Join` uses.
-    host_sockets: Mutex<Vec<Netlink>>,
+    sockets: Arc<Sockets>,
     listings: nft::Listings,
     guard: nft::Guard,
 }
@@ -54,29 +57,47 @@ impl Linux {
         Ok(Self {
             host: namespace::of_host()?,
             batch: AtomicU32::new(0),
-            host_sockets: Mutex::default(),
+            sockets: Sockets::new(sockets::QUIET)?,
             listings: nft::Listings::default(),
             guard: nft::Guard::default(),
         })
     }
 
-    /// A netlink socket in a namespace (`None`: the host's); `None`: the namespace does not exist.
-    fn netlink(&self, namespace: Option<&str>) -> Result<Option<Netlink>> {
-        let Some(name) = namespace else { return Netlink::open().map(Some) };
-        namespace::open(name)?.map(|file| namespace::enter(&file, &self.host, Netlink::open)).transpose()
+    /// A socket in a namespace (`None`: the host's); `None`: the namespace does not exist.
+    fn socket<M: Message>(&self, namespace: Option<&str>) -> Result<Option<Kept<M>>> {
+        let Some(name) = namespace else {
+            return self.sockets.take(namespace::place(&self.host.metadata()?), Netlink::open).map(Some);
+        };
+        let Some(file) = namespace::open(name)? else { return Ok(None) };
+        let place = namespace::place(&file.metadata()?);
+        self.sockets.take(place, || namespace::enter(&file, &self.host, Netlink::open)).map(Some)
+    }
+
+    /// A netlink socket in a namespace; `None`: it does not exist.
+    fn netlink(&self, namespace: Option<&str>) -> Result<Option<Kept<RouteNetlinkMessage>>> {
+        self.socket(namespace)
     }
 
     /// A netlink socket in a namespace that must exist.
-    fn required(&self, namespace: Option<&str>) -> Result<Netlink> {
-        self.within(namespace, Netlink::open)
+    fn required(&self, namespace: Option<&str>) -> Result<Kept<RouteNetlinkMessage>> {
+        self.socket(namespace)?.with_context(|| missing(namespace))
+    }
+
+    /// A netfilter socket in a namespace that must exist.
+    fn netfilter(&self, namespace: &Namespace) -> Result<Kept<NetfilterMessage>> {
+        self.socket(namespace.name())?.with_context(|| missing(namespace.name()))
     }
 
     /// Runs `action` with the calling thread in a namespace that must exist.
     fn within<T>(&self, namespace: Option<&str>, action: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(name) = namespace else { return action() };
-        let file = namespace::open(name)?.with_context(|| format!("network namespace {name} does not exist"))?;
+        let file = namespace::open(name)?.with_context(|| missing(namespace))?;
         namespace::enter(&file, &self.host, action)
     }
+}
+
+fn missing(namespace: Option<&str>) -> String {
+    format!("network namespace {} does not exist", namespace.unwrap_or("of the host"))
 }
 
 impl Linux {
@@ -111,13 +132,18 @@ impl Namespaces for Linux {
     }
 
     fn delete_namespace(&self, name: &str) -> Result<()> {
-        match namespace::open(name)? {
-            Some(file) if !self.is_ours(name, &file)? => {
-                log::warn!("network namespace {name} was not created by ciao-net: left unchanged");
-                Ok(())
-            }
-            _ => namespace::delete(name),
+        let file = namespace::open(name)?;
+        if let Some(file) = &file
+            && !self.is_ours(name, file)?
+        {
+            log::warn!("network namespace {name} was not created by ciao-net: left unchanged");
+            return Ok(());
         }
+        namespace::delete(name)?;
+        if let Some(file) = file {
+            self.sockets.close(namespace::place(&file.metadata()?));
+        }
+        Ok(())
     }
 
     fn namespaces(&self) -> Result<Vec<String>> {

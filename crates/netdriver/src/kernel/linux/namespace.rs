@@ -4,8 +4,9 @@
 //! A namespace is a bind mount of a thread's `/proc/thread-self/ns/net`. Entering one moves the calling thread alone;
 //! leaving it again is not optional, because the thread belongs to a pool.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -16,6 +17,7 @@ use nix::sys::statfs::{FsType, statfs};
 
 use super::message::{self, Link};
 use super::netlink::Netlink;
+use super::sockets::Place;
 
 const FOLDER: &str = "/run/netns";
 /// `NSFS_MAGIC` of linux/magic.h: the file is a namespace and not the empty file that a crash left.
@@ -37,6 +39,11 @@ pub(super) fn open(name: &str) -> Result<Option<File>> {
         return Ok(None);
     }
     File::open(&path).map(Some).with_context(|| format!("open network namespace {name}"))
+}
+
+/// Which namespace a file is.
+pub(super) fn place(file: &Metadata) -> Place {
+    (file.dev(), file.ino())
 }
 
 fn is_namespace(path: &Path) -> bool {

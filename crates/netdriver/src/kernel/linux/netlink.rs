@@ -45,6 +45,8 @@ pub(super) struct Netlink<M = RouteNetlinkMessage> {
     sequence: u32,
     /// What was received last. The kernel makes no datagram larger than [`DATAGRAM`].
     buffer: Vec<u8>,
+    /// A request was sent whose last reply was not read.
+    is_waiting: bool,
     messages: PhantomData<M>,
 }
 
@@ -72,7 +74,17 @@ impl<M: Message> Netlink<M> {
         socket.bind_auto().context("bind a netlink socket")?;
         let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
         setsockopt(&socket, ReceiveTimeout, &patience).context("set a netlink socket's timeout")?;
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), messages: PhantomData })
+        Ok(Self::resumed(socket, 0))
+    }
+
+    /// A socket that had sent `sequence` requests when it became idle.
+    pub(super) fn resumed(socket: Socket, sequence: u32) -> Self {
+        Self { socket, sequence, buffer: Vec::with_capacity(DATAGRAM), is_waiting: false, messages: PhantomData }
+    }
+
+    /// The socket, for [`Self::resumed`]; `None`: after an error requests and replies may be out of step.
+    pub(super) fn into_idle(self) -> Option<(Socket, u32)> {
+        (!self.is_waiting).then_some((self.socket, self.sequence))
     }
 
     /// Sends a request with `flags` besides `REQUEST` and `ACK`. The kernel's refusal is a value; an error is that
@@ -144,6 +156,7 @@ impl<M: Message> Netlink<M> {
                 let Some(number) = message.header.sequence_number.checked_sub(first) else { continue };
                 match message.payload {
                     NetlinkPayload::Error(error) => {
+                        self.is_waiting = false;
                         return Ok(refusal(error.code).map_err(|errno| (number as usize, errno)));
                     }
                     _ => bail!("read the kernel's reply: it is neither an acknowledgement nor an error"),
@@ -155,6 +168,7 @@ impl<M: Message> Netlink<M> {
     /// Sends requests in one datagram.
     fn send(&mut self, requests: impl IntoIterator<Item = (M, u16)>) -> Result<()> {
         let mut bytes = Vec::new();
+        self.is_waiting = true;
         for (message, flags) in requests {
             self.sequence += 1;
             let mut header = NetlinkHeader::default();
@@ -177,6 +191,7 @@ impl<M: Message> Netlink<M> {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0).context("receive from the kernel")?;
             if let Some(done) = read(&self.buffer, self.sequence, &mut each, &mut end)? {
+                self.is_waiting = false;
                 return Ok(done.map(|()| end));
             }
         }

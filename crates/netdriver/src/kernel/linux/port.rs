@@ -20,9 +20,8 @@ use super::netlink::Netlink;
 use super::{message, neighbour, rate};
 use crate::kernel::{Namespace, Veth};
 
-/// Creates a VNIC's pair in the calling thread's namespace, which is the bridge's, or nothing.
-pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
-    let mut netlink = Netlink::open()?;
+/// Creates a VNIC's pair in the calling thread's namespace, which is the bridge's and the socket's, or nothing.
+pub(super) fn create(netlink: &mut Netlink, veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
     // An index costs a microsecond; the bridge's whole description, 40.
     let bridge = index(&veth.bridge)
         .with_context(|| format!("bridge {} in network namespace {} does not exist", veth.bridge, veth.namespace))?;
@@ -30,7 +29,7 @@ pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
     netlink
         .execute(message, NLM_F_CREATE | NLM_F_EXCL)
         .with_context(|| format!("create link {} on bridge {}", veth.container_link, veth.bridge))?;
-    let configured = configure(&mut netlink, veth, bridge).and_then(|()| limit(&mut netlink, veth));
+    let configured = configure(netlink, veth, bridge).and_then(|()| limit(netlink, veth));
     if configured.is_err() {
         netlink.execute_unless(message::delete(&veth.host_link), 0, Errno::ENODEV)?;
     }
@@ -38,13 +37,12 @@ pub(super) fn create(veth: &Veth, host: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Makes the host end of a VNIC a port of its bridge again. One of them missing: nothing to do.
-pub(super) fn attach(veth: &Veth) -> Result<()> {
-    let mut netlink = Netlink::open()?;
+pub(super) fn attach(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     let Some(bridge) = index(&veth.bridge) else { return Ok(()) };
     let attached = netlink
         .execute_unless(message::set_controller(&veth.host_link, bridge), 0, Errno::ENODEV)
         .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))?;
-    if attached { configure(&mut netlink, veth, bridge) } else { Ok(()) }
+    if attached { configure(netlink, veth, bridge) } else { Ok(()) }
 }
 
 /// Writes a VNIC's settings and static entries. Bridges of the host are not ciao-net's to configure.
@@ -77,20 +75,18 @@ fn limit(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
 }
 
 /// Limits what an existing VNIC receives to its rate, or no longer; a VNIC that is gone has no limit.
-pub(super) fn set_rate(veth: &Veth) -> Result<()> {
+pub(super) fn set_rate(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     let Some(port) = index(&veth.host_link) else { return Ok(()) };
-    let mut netlink = Netlink::open()?;
     if veth.rate.is_some() {
-        return limit(&mut netlink, veth);
+        return limit(netlink, veth);
     }
     let removed = netlink.execute_unless(rate::no_filter(port), 0, Errno::ENOENT);
     removed.map(drop).with_context(|| format!("lift the limit of link {}", veth.container_link))
 }
 
 /// Removes permanent neighbours of a bridge in the calling thread's namespace.
-pub(super) fn forget_neighbours(bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
+pub(super) fn forget_neighbours(netlink: &mut Netlink, bridge: &LinkName, addresses: &[IpAddr]) -> Result<()> {
     let Some(bridge) = index(bridge) else { return Ok(()) };
-    let mut netlink = Netlink::open()?;
     for address in addresses {
         let entry = RouteNetlinkMessage::DelNeighbour(neighbour::destination(bridge, *address));
         netlink.execute_unless(entry, 0, Errno::ENOENT).with_context(|| format!("remove neighbour {address}"))?;

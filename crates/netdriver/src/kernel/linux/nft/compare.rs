@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 use ciao_common::sync::lock;
+use netlink_packet_netfilter::NetfilterMessage;
 use nix::sched::{CloneFlags, unshare};
 
 use super::{command, elements};
@@ -54,21 +55,24 @@ fn without_counts(listing: &str) -> String {
     listing.lines().map(|line| line.split("# count").next().unwrap_or_default().trim_end().to_owned() + "\n").collect()
 }
 
-/// What differs first in the calling thread's namespace; `None`: nothing.
-pub(super) fn difference(expected: &str, ruleset: &Ruleset) -> Result<Option<String>> {
+/// What differs first in the calling thread's namespace, which is the socket's; `None`: nothing.
+pub(super) fn difference(
+    socket: &mut Netlink<NetfilterMessage>,
+    expected: &str,
+    ruleset: &Ruleset,
+) -> Result<Option<String>> {
     let found = list(&ruleset.tables)?;
     if found != expected {
         return Ok(Some(
             if found.is_empty() { "its tables are missing" } else { "its tables were changed" }.to_owned(),
         ));
     }
-    let mut socket = Netlink::open()?;
     let mut expected = BTreeMap::<_, BTreeSet<_>>::new();
     for element in &ruleset.elements {
         expected.entry((element.table, element.set)).or_default().insert(elements::content(element));
     }
     for (table, set) in sets_of(&ruleset.tables) {
-        let found: BTreeSet<_> = elements::dump(&mut socket, table, set)?.into_iter().collect();
+        let found: BTreeSet<_> = elements::dump(socket, table, set)?.into_iter().collect();
         let expected = expected.remove(&(table, set)).unwrap_or_default();
         let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
         if missing + foreign > 0 {
@@ -85,7 +89,14 @@ fn family(table: Table) -> &'static str {
     }
 }
 
-fn tables_of(tables: &str) -> impl Iterator<Item = Table> {
+/// The lines that delete a table, whether it is there or not.
+pub(super) fn delete(table: Table) -> String {
+    let family = family(table);
+    format!("table {family} ciao\ndelete table {family} ciao\n")
+}
+
+/// The tables that a ruleset defines.
+pub(super) fn tables_of(tables: &str) -> impl Iterator<Item = Table> {
     tables.lines().filter_map(|line| match line {
         "table bridge ciao {" => Some(Table::Bridge),
         "table inet ciao {" => Some(Table::Inet),

@@ -8,10 +8,12 @@ use anyhow::{Context, Result, bail};
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
-    SetElementList, SetElementMessage,
+    SetElementList, SetElementMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
+
+use nix::errno::Errno;
 
 use crate::kernel::element::{Change, Element, Part, Table};
 use crate::kernel::linux::netlink::Netlink;
@@ -81,6 +83,17 @@ pub(super) fn generation(socket: &mut Netlink<NetfilterMessage>) -> Result<u32> 
         _ => None,
     });
     number.context("read the kernel's reply: it is no generation of rules")
+}
+
+/// Whether ciao's table of that family exists.
+pub(super) fn has_table(socket: &mut Netlink<NetfilterMessage>, table: Table) -> Result<bool> {
+    let attributes = vec![TableAttribute::Name("ciao".to_owned())];
+    let question = NfTablesMessage::GetTable(TableMessage { attributes });
+    match socket.request(inner(family(table), 0, question.into()), 0)? {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(std::io::Error::from(errno)).context("look up a table of rules"),
+    }
 }
 
 /// Key and value of an element, as the kernel holds them. A range is known by its first address: no two overlap.
