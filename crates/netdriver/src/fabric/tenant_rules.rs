@@ -191,7 +191,7 @@ impl TenantRules {
         if !closely && generation.is_some() && generation == self.generations.get(namespace) {
             return Ok(None);
         }
-        if self.kernel.has_rules(&named(namespace))? && self.lost.has(namespace)? {
+        if self.lost.has(namespace)? && self.kernel.has_rules(&named(namespace))? {
             return Ok(None);
         }
         let ruleset = self.ruleset(namespace)?;

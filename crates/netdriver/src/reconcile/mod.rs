@@ -20,8 +20,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::sync::lock;
 use ciao_common::store::{Endpoint, Owner, Vnic};
+use ciao_common::sync::lock;
 use ciao_common::types::{EndpointId, NetworkId, VnicId};
 use serde::{Deserialize, Serialize};
 
