@@ -89,7 +89,8 @@ impl Fabric {
         egress: EgressPolicy,
     ) -> Result<Self> {
         let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
-        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows));
+        let deny = egress.deny.clone();
+        let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows, deny));
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
         let host_rules = Arc::new(HostRules::new(

@@ -54,11 +54,11 @@ impl Networks {
     /// Adds the rules by which a network's traffic passes as its options define.
     fn add_rules(&self, network: &Network) -> Result<()> {
         let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
-        if network.secured && network.icc {
+        if network.secured && network.icc && network.egress_allow.is_empty() {
             let elements = rules::network_elements(network);
             self.tenant_rules.change(namespace, &elements, Change::Add).context("add a network's rules")?;
         } else {
-            // The restrictions of VNICs on its bridge change too.
+            // The restrictions of VNICs on its bridge, and of the tenant's other networks, change too.
             self.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &network.bridge)?;
         }
@@ -79,8 +79,9 @@ impl Networks {
             return self.firewall.sync(None);
         };
         self.tunnels.remove(namespace, deleted)?;
-        self.remove_rules(namespace, deleted)?;
+        // The host's exceptions to --egress-deny go before the namespace's, which close them to other networks.
         self.uplinks.unroute(namespace, deleted)?;
+        self.remove_rules(namespace, deleted)?;
         self.uplinks.tidy(namespace)?;
         if self.bridges.tidy(namespace, &deleted.bridge)? {
             return Ok(());
@@ -93,7 +94,7 @@ impl Networks {
             return Ok(());
         }
         let networks = self.bridges.networks(namespace, &deleted.bridge)?;
-        if networks.is_empty() && deleted.secured && deleted.icc {
+        if networks.is_empty() && deleted.secured && deleted.icc && deleted.egress_allow.is_empty() {
             self.tenant_rules.change(namespace, &rules::network_elements(deleted), Change::Delete)
         } else {
             self.tenant_rules.load(namespace)?;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use ciao_common::store::{Store, Tx, Vnic};
 use ciao_common::sync::lock;
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, Subnet};
 
 use super::locks::Locks;
 use super::lost::Lost;
@@ -35,6 +35,8 @@ pub(crate) struct TenantRules {
     lost: Arc<Lost>,
     /// How many flows to other hosts each may have.
     flows: u32,
+    /// What no network reaches unless its `egress_allow` has it.
+    deny: Vec<Subnet>,
 }
 
 /// VNICs' host links, and addresses of other VNICs of the same container.
@@ -66,7 +68,13 @@ impl Generations {
 }
 
 impl TenantRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, flows: u32) -> Self {
+    pub(super) fn new(
+        store: Arc<Store>,
+        kernel: Arc<dyn Kernel>,
+        lost: Arc<Lost>,
+        flows: u32,
+        deny: Vec<Subnet>,
+    ) -> Self {
         Self {
             store,
             kernel,
@@ -75,6 +83,7 @@ impl TenantRules {
             generations: Generations::default(),
             shared: Mutex::default(),
             flows,
+            deny,
         }
     }
 
@@ -118,7 +127,14 @@ impl TenantRules {
             None if live.len() < 2 => Shared::new(),
             None => shared_sources(&live, &self.kernel.look(&named(namespace))?.unwrap_or_default().links),
         };
-        let tenant = Tenant { networks: &networks, vnics: &vnics, ports: &ports, shared: &shared, flows: self.flows };
+        let tenant = Tenant {
+            networks: &networks,
+            vnics: &vnics,
+            ports: &ports,
+            shared: &shared,
+            flows: self.flows,
+            deny: &self.deny,
+        };
         let ruleset = tenant.ruleset();
         self.remember_shared(namespace, shared);
         Ok(ruleset)

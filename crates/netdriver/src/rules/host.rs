@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ciao_common::store::{Egress, Network, Port, Uplink};
 use ciao_common::types::{LinkName, Subnet};
 
+use super::egress::listed;
 use super::elements::{host_elements, outer_port};
 use crate::kernel::element::{Change, Element, Part, Ruleset, Table, script};
 
@@ -54,37 +55,14 @@ pub(crate) fn host_ruleset(
     for uplink in uplinks {
         let networks = || networks.iter().filter(|network| network.namespace.as_ref() == Some(&uplink.namespace));
         elements.extend(networks().flat_map(|network| host_elements(network, &uplink.host_link)));
-        let leaving = networks().filter(|network| network.egress == Egress::Nat);
-        for subnet in disjoint(leaving.flat_map(|network| &network.egress_allow)) {
-            let key = [Part::Link(uplink.host_link.clone()), Part::Subnet(subnet)];
-            elements.push(element(["egress_allow4", "egress_allow6"], subnet.network(), key));
-        }
+        let allowed =
+            networks().filter(|network| network.egress == Egress::Nat).flat_map(|network| &network.egress_allow);
+        elements.extend(listed(["egress_allow4", "egress_allow6"], Some(&uplink.host_link), allowed));
     }
     elements.extend(ports.iter().map(|(port, uplink)| outer_port(port, *uplink)));
-    let denied = disjoint(deny).into_iter();
-    elements.extend(
-        denied.map(|subnet| element(["egress_deny4", "egress_deny6"], subnet.network(), [Part::Subnet(subnet)])),
-    );
+    elements.extend(listed(["egress_deny4", "egress_deny6"], None, deny));
     elements.extend(egress_elements(egress));
     Ruleset { tables: RULESET.replace("#nat_ranges#", &nat_ranges(nat_ports)), elements }
-}
-
-/// An element of one of two sets, IPv4's and IPv6's.
-fn element<const N: usize>([v4, v6]: [&'static str; 2], address: IpAddr, key: [Part; N]) -> Element {
-    Element::new(Table::Inet, if address.is_ipv4() { v4 } else { v6 }, key)
-}
-
-/// The same addresses in subnets that do not overlap, as a set has them.
-fn disjoint<'a>(subnets: impl IntoIterator<Item = &'a Subnet>) -> Vec<Subnet> {
-    let mut sorted: Vec<_> = subnets.into_iter().copied().collect();
-    sorted.sort_unstable_by_key(|subnet| (subnet.prefix(), *subnet));
-    let mut found = Vec::<Subnet>::new();
-    for subnet in sorted {
-        if !found.iter().any(|larger| larger.covers(subnet)) {
-            found.push(subnet);
-        }
-    }
-    found
 }
 
 /// A chain for each range: the tenants' traffic leaves with the host's address and a source port out of it. `0`: with any.
@@ -102,7 +80,10 @@ fn nat_ranges(ports: u32) -> String {
 
 fn egress_elements(egress: &HostEgress) -> Vec<Element> {
     let links = egress.links.iter().map(|link| Element::new(Table::Inet, "egress_links", [Part::Link(link.clone())]));
-    let resolver = |address: &IpAddr| element(["resolvers4", "resolvers6"], *address, [Part::Address(*address)]);
+    let resolver = |address: &IpAddr| {
+        let set = if address.is_ipv4() { "resolvers4" } else { "resolvers6" };
+        Element::new(Table::Inet, set, [Part::Address(*address)])
+    };
     let resolvers = egress.resolvers.iter().map(resolver);
     links.chain(resolvers).collect()
 }
@@ -147,14 +128,5 @@ mod tests {
                 assert!(apart && first >= FIRST_NAT_PORT && last < 32768, "{ports}: {ranges:?}");
             }
         }
-    }
-
-    #[test]
-    fn overlapping_subnets_become_disjoint_ones() {
-        let subnets = ["10.1.0.0/16", "fd00::/8", "10.0.0.0/8", "192.168.1.0/24", "10.0.0.0/8", "fd00:1::/32"];
-        let subnets = subnets.map(|text| text.parse().unwrap());
-        let found: Vec<_> = disjoint(&subnets).iter().map(Subnet::to_string).collect();
-        assert_eq!(found, ["10.0.0.0/8", "fd00::/8", "192.168.1.0/24"]);
-        assert!(disjoint(&[]).is_empty());
     }
 }

@@ -6,6 +6,7 @@
 //! transaction of a few elements, at the same cost with two thousand VNICs as with two; a whole ruleset is only
 //! written when a namespace is made or its rules are missing.
 
+mod egress;
 mod elements;
 pub(crate) mod guard;
 mod host;

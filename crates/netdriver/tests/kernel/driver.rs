@@ -45,8 +45,12 @@ impl Bench {
 
     /// With such shares of what tenants have in common.
     pub(crate) fn with_shares(shares: Shares) -> Self {
+        Self::with(Config { shares, ..Config::default() })
+    }
+
+    pub(crate) fn with(config: Config) -> Self {
         let Self { store, folder, .. } = Self::new();
-        Self::configured(store, folder, Config { shares, ..Config::default() })
+        Self::configured(store, folder, config)
     }
 
     pub(crate) fn ok(&self, method: &str, body: &Value) -> Value {

@@ -9,6 +9,7 @@
 mod apart;
 mod cluster;
 mod driver;
+mod egress;
 mod host;
 mod hostile;
 mod learning;
