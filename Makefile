@@ -39,7 +39,7 @@ test-engines: build
 	for engine in bookworm trixie forky; do \
 		CIAO_BIN_DIR=$(CURDIR)/target/release CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 CIAO_NETWORKS=100 \
 			RUST_TEST_THREADS=$(TEST_THREADS) sh -c '$(CARGO) test --locked -p ciao-tests -- --show-output && \
-				$(CARGO) test --locked -p ciao-tests --test faults -- --ignored --show-output' || exit 1; \
+				$(CARGO) test --locked -p ciao-tests --test faults --test host -- --ignored --show-output' || exit 1; \
 	done
 
 ## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two Debian

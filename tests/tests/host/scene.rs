@@ -79,7 +79,10 @@ impl Scene {
         host.sh("for namespace in $(ip netns list | sed 's/ .*//' | grep '^ciao'); do ip netns delete $namespace; done
             ! [ -e /sys/class/net/docker0 ] || ip link delete docker0
             nft flush ruleset
-            iptables -P FORWARD ACCEPT; ip6tables -P FORWARD ACCEPT
+            for tool in iptables ip6tables; do
+                for table in filter nat; do $tool -t $table -F; $tool -t $table -X; done
+                $tool -P FORWARD ACCEPT
+            done
             echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding
             while ls /sys/class/net | grep -q '^cu'; do sleep 0.05; done")
             .unwrap();

@@ -248,10 +248,13 @@ impl HostRules {
         found
     }
 
-    /// Whether the rules were written with other resolvers than there are now. No report of the kernel's says so.
-    pub(crate) fn has_other_resolvers(&self) -> bool {
+    /// Whether something may have changed that no report of the kernel's names: the resolvers that the rules were written
+    /// with, or rules of the older iptables.
+    pub(crate) fn may_have_changed(&self) -> bool {
         let resolvers = self.resolvers();
-        lock(&self.state).egress.as_ref().is_some_and(|egress| egress.resolvers != resolvers)
+        let Some(written) = lock(&self.state).egress.clone() else { return false };
+        let is_counted = || self.kernel.rules_generation(&Namespace::Host).map(|generation| generation.is_some());
+        written.resolvers != resolvers || !is_counted().unwrap_or(true)
     }
 
     /// Deletes the rules when no tenant needs them.

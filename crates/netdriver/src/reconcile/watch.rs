@@ -41,7 +41,7 @@ impl Watcher {
     /// Waits a while for something to do, and does it.
     pub fn step(&mut self) -> Result<()> {
         let mut changes = self.wait()?;
-        if self.driver.fabric.host_rules.has_other_resolvers() {
+        if self.driver.fabric.host_rules.may_have_changed() {
             changes.links.insert(Namespace::Host);
         }
         let restored = self.driver.restore_changed_rules(&changes.rules);
