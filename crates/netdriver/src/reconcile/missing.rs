@@ -36,40 +36,52 @@ impl Driver {
         Ok(())
     }
 
-    /// Restores what is missing where links, addresses, routes or forwarding changed.
-    pub(super) fn restore_changed(&self, namespaces: &BTreeSet<Namespace>) -> Result<()> {
+    /// Restores what is missing where links, addresses, routes or forwarding changed. Returns where that failed.
+    pub(super) fn restore_changed(&self, namespaces: &BTreeSet<Namespace>) -> BTreeSet<Namespace> {
         let mut repairs = Repairs::new(self, false);
-        let host = self.look_at_host()?;
+        let (host, uplinks) = match self.look_at_host().and_then(|host| Ok((host, self.store.read(|tx| tx.uplinks())?)))
+        {
+            Ok(found) => found,
+            Err(error) => {
+                repairs.step(describe(None), Err(error));
+                return namespaces.clone();
+            }
+        };
         let mut inside: BTreeSet<_> = namespaces.iter().filter_map(Namespace::name).map(str::to_owned).collect();
+        let mut failed = BTreeSet::new();
         if namespaces.contains(&Namespace::Host) {
             self.restore_host(&mut repairs, &host, false);
             let is_down = |link: &LinkName| !host.links.get(link).is_some_and(|link| link.is_up);
-            let uplinks = self.store.read(|tx| tx.uplinks())?;
             inside
                 .extend(uplinks.into_iter().filter(|uplink| is_down(&uplink.host_link)).map(|uplink| uplink.namespace));
             // VNICs on bridges of the host itself.
             let restored = self.restore_in(&mut repairs, None, &host, false).map(drop);
             repairs.step(describe(None), restored);
+            failed.extend(repairs.has_failed().then_some(Namespace::Host));
         }
-        for namespace in inside {
+        for name in inside {
+            let mut repairs = Repairs::new(self, false);
             // One that goes is reported too.
-            if self.store.read(|tx| tx.is_namespace_used(&namespace))? {
-                let restored = self.restore_in(&mut repairs, Some(&namespace), &host, false).map(drop);
-                repairs.step(describe(Some(&namespace)), restored);
-            }
+            let is_used = self.store.read(|tx| tx.is_namespace_used(&name));
+            let restored = is_used.and_then(|is_used| {
+                if is_used { self.restore_in(&mut repairs, Some(&name), &host, false).map(drop) } else { Ok(()) }
+            });
+            repairs.step(describe(Some(&name)), restored);
+            failed.extend(repairs.has_failed().then_some(Namespace::Named(name)));
         }
-        Ok(())
+        failed
     }
 
-    /// Restores tenants' rules that somebody else changed.
-    pub(super) fn restore_changed_rules(&self, namespaces: &BTreeSet<Namespace>) -> Result<()> {
-        for namespace in namespaces.iter().filter_map(Namespace::name) {
-            let is_used = self.store.read(|tx| tx.is_namespace_used(namespace))?;
-            if is_used && self.fabric.tenant_rules.difference(namespace, false)?.is_some() {
-                self.restore_changed(&[Namespace::Named(namespace.to_owned())].into())?;
-            }
-        }
-        Ok(())
+    /// Restores tenants' rules that somebody else changed. Returns where that failed.
+    pub(super) fn restore_changed_rules(&self, namespaces: &BTreeSet<Namespace>) -> BTreeSet<Namespace> {
+        let differs = |name: &str| -> Result<bool> {
+            let is_used = self.store.read(|tx| tx.is_namespace_used(name))?;
+            Ok(is_used && self.fabric.tenant_rules.difference(name, false)?.is_some())
+        };
+        // Where they cannot be compared, the repair finds it again and says so.
+        let is_changed = |namespace: &&Namespace| namespace.name().is_some_and(|name| differs(name).unwrap_or(true));
+        let changed: BTreeSet<_> = namespaces.iter().filter(is_changed).cloned().collect();
+        if changed.is_empty() { changed } else { self.restore_changed(&changed) }
     }
 
     fn look_at_host(&self) -> Result<Seen> {

@@ -154,6 +154,10 @@ impl<'a> Repairs<'a> {
         self.add(action, what, why, Some(error));
     }
 
+    fn has_failed(&self) -> bool {
+        self.done.iter().any(|row| row.error.is_some())
+    }
+
     fn add(&mut self, action: &str, what: String, why: &str, error: Option<String>) {
         self.done.push(Repair { action: action.to_owned(), what, why: why.to_owned(), error });
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel reports as deleted is restored within seconds; all is compared with the records on a timer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::kernel::state::{Changes, Watch};
 
 /// How often links that change all the time are checked. A tenant's rules do not wait.
 const LINKS_EVERY: Duration = Duration::from_secs(1);
-/// How often all is checked where the kernel does not report changes.
+/// How often all is checked where the kernel does not report changes, and how soon a repair that failed is tried again.
 const WITHOUT_REPORTS: Duration = Duration::from_secs(4);
 
 /// The reports, and when what is due.
@@ -22,6 +23,8 @@ pub struct Watcher {
     reports: Option<Box<dyn Watch>>,
     /// Reported, and not looked at yet.
     waiting: Changes,
+    /// Where a repair failed.
+    failed: BTreeSet<Namespace>,
     looked: Instant,
     period: Duration,
     due: Instant,
@@ -35,7 +38,8 @@ impl Watcher {
         let reports = reports
             .inspect_err(|error| log::warn!("{error:#}: changes are detected by polling, within {WITHOUT_REPORTS:?}"));
         let now = Instant::now();
-        Self { driver, reports: reports.ok(), waiting: Changes::default(), looked: now, period, due: now + period }
+        let (waiting, failed) = (Changes::default(), BTreeSet::new());
+        Self { driver, reports: reports.ok(), waiting, failed, looked: now, period, due: now + period }
     }
 
     /// Waits a while for something to do, and does it.
@@ -44,22 +48,23 @@ impl Watcher {
         if self.driver.fabric.host_rules.may_have_changed() {
             changes.links.insert(Namespace::Host);
         }
-        let restored = self.driver.restore_changed_rules(&changes.rules);
+        self.failed.extend(self.driver.restore_changed_rules(&changes.rules));
         self.waiting.merge(changes);
         self.waiting.rules.retain(|namespace| *namespace == Namespace::Host);
         if Instant::now() >= self.due {
-            self.waiting = Changes::default();
+            (self.waiting, self.failed) = Default::default();
             self.driver.reconcile(Depth::Changed);
             self.due = Instant::now() + self.period;
         } else if self.waits().is_some_and(|waits| self.looked.elapsed() >= waits) {
+            self.waiting.links.append(&mut self.failed);
             let waiting = std::mem::take(&mut self.waiting);
             self.looked = Instant::now();
-            self.restore(&waiting)?;
+            return self.restore(&waiting);
         }
-        restored
+        Ok(())
     }
 
-    fn restore(&self, changes: &Changes) -> Result<()> {
+    fn restore(&mut self, changes: &Changes) -> Result<()> {
         if changes.lost {
             self.driver.reconcile(Depth::Changed);
             return Ok(());
@@ -68,15 +73,17 @@ impl Watcher {
             self.driver.note_host_routes()?;
         }
         let namespaces = changes.links.union(&changes.rules).cloned().collect();
-        let restored = self.driver.restore_changed(&namespaces);
-        if namespaces.contains(&Namespace::Host) { self.driver.watch_firewall().and(restored) } else { restored }
+        self.failed = self.driver.restore_changed(&namespaces);
+        if namespaces.contains(&Namespace::Host) { self.driver.watch_firewall() } else { Ok(()) }
     }
 
     /// How long after the last look there is another one; `None`: nothing changed.
     fn waits(&self) -> Option<Duration> {
         match &self.waiting {
             Changes { lost: true, .. } => Some(WITHOUT_REPORTS),
-            Changes { links, rules, routes: false, .. } if links.is_empty() && rules.is_empty() => None,
+            Changes { links, rules, routes: false, .. } if links.is_empty() && rules.is_empty() => {
+                (!self.failed.is_empty()).then_some(WITHOUT_REPORTS)
+            }
             _ => Some(LINKS_EVERY),
         }
     }

@@ -13,6 +13,9 @@ use nix::mount::{MsFlags, mount};
 
 pub(crate) const RED: &str = "ciao-red";
 
+/// How long a test waits for what takes a second or two where nothing else runs.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Says to the process of a test that it is in its namespaces.
 pub(crate) const APART: &str = "CIAO_TEST_APART";
 
@@ -66,7 +69,7 @@ pub(crate) fn run(command: &str) -> String {
 /// Whether an address answers a namespace within some seconds.
 pub(crate) fn answers(from: &str, address: &str) -> bool {
     let ping = format!("ip netns exec {from} busybox ping -c 1 -W 1 {address}");
-    (0..4).any(|_| attempt(&ping).status.success())
+    soon(|| attempt(&ping).status.success())
 }
 
 /// Whether a single packet is answered, for what must not be.
@@ -122,7 +125,7 @@ pub(crate) fn gateway(kernel: &Linux, namespace: &str, cidr: &str) {
 
 pub(crate) fn soon(what: impl Fn() -> bool) -> bool {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(5) {
+    while start.elapsed() < PATIENCE {
         if what() {
             return true;
         }

@@ -7,11 +7,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ciao_common::serve::server::{self, Handler, Request};
 use ciao_netdriver::control::Control;
-use ciao_netdriver::reconcile::{Depth, Watcher};
+use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -220,8 +219,7 @@ fn serve() {
     let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
     let handler: Arc<dyn Handler> = control.clone();
     std::thread::spawn(move || server::serve(vec![(listener, handler)], || {}, || {}).unwrap());
-    let mut watcher = Watcher::new(Arc::clone(&bench.driver), Duration::from_secs(3600));
-    std::thread::spawn(move || while watcher.step().is_ok() {});
+    bench.watch();
     for line in std::io::stdin().lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
         let text = |key: &str| request[key].as_str().unwrap_or_default();

@@ -3,12 +3,14 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ciao_common::serve::every::every;
 use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Rules};
-use ciao_netdriver::reconcile::Depth;
+use ciao_netdriver::reconcile::{Depth, Watcher};
 use ciao_netdriver::{Config, Driver, Shares};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -51,6 +53,12 @@ impl Bench {
     pub(crate) fn with(config: Config) -> Self {
         let Self { store, folder, .. } = Self::new();
         Self::configured(store, folder, config)
+    }
+
+    /// Restores what changes, as the daemon does, until the test's process ends. Nothing is on a timer.
+    pub(crate) fn watch(&self) {
+        let mut watcher = Watcher::new(Arc::clone(&self.driver), Duration::from_secs(3600));
+        std::mem::forget(every("reconcile", Duration::from_millis(1), move || watcher.step()).unwrap());
     }
 
     pub(crate) fn ok(&self, method: &str, body: &Value) -> Value {

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use ciao_netdriver::reconcile::Watcher;
 use serde_json::json;
 
 use crate::apart::{attempt, run, tests};
@@ -149,8 +148,7 @@ tests! {
     fn another_tenant_s_traffic_during_an_attack(_kernel) {
         lan();
         let bench = Bench::new();
-        let mut watcher = Watcher::new(bench.driver.clone(), Duration::from_secs(3600));
-        std::thread::spawn(move || while watcher.step().is_ok() {});
+        bench.watch();
         two_tenants(&bench);
         echo();
         let port = AtomicU16::new(ECHOES.start);

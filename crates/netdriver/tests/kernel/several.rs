@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container with several VNICs of one tenant.
 
-use std::time::Duration;
-
-use ciao_netdriver::reconcile::{Depth, Watcher};
+use ciao_netdriver::reconcile::Depth;
 use serde_json::json;
 
 use crate::apart::{answers, answers_once, run, soon, tests};
@@ -71,8 +69,7 @@ const SHARED: usize = 2 * 2;
 tests! {
     fn a_container_on_two_networks_of_its_tenant_answers_at_both_addresses(_kernel) {
         let bench = Bench::new();
-        let mut watcher = Watcher::new(bench.driver.clone(), Duration::from_secs(3600));
-        std::thread::spawn(move || while watcher.step().is_ok() {});
+        bench.watch();
         scene(&bench);
         // Asked by way of network two, it answers on network one, where it reaches the client without a router.
         for address in ["10.1.0.2", "10.2.0.2", "fd00:1::2", "fd00:2::2"] {
