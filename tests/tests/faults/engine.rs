@@ -127,11 +127,13 @@ fn dockerd_starts_without_ciao_net() {
 }
 
 #[test]
+#[ignore = "takes longer: make test-engines"]
 fn dockerd_starts_without_both_plugins() {
     dockerd_starts_without("both-plugins", &[], |host| vec![host.ciao_net(), host.ciao_ipam()]);
 }
 
 #[test]
+#[ignore = "takes longer: make test-engines"]
 fn dockerd_with_live_restore_starts_without_both_plugins() {
     dockerd_starts_without("live-both", &["--live-restore"], |host| vec![host.ciao_net(), host.ciao_ipam()]);
 }
