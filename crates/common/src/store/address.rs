@@ -100,9 +100,8 @@ impl Tx<'_> {
 
     /// The leases of a pool, as numbers.
     pub fn leases_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
-        self.all("SELECT key FROM address_record WHERE pool = ?1 AND kind = 'lease'", [pool.id], |row| {
-            Ok(row.get::<_, Key>(0)?.number())
-        })
+        let sql = "SELECT key FROM address_record WHERE set_id = ?1 AND pool = ?2 AND kind = 'lease'";
+        self.all(sql, [pool.set.id, pool.id], |row| Ok(row.get::<_, Key>(0)?.number()))
     }
 
     /// The tenant whose launcher may have reserved addresses of this set: the set's, or that of its network.

@@ -36,3 +36,6 @@ CREATE TABLE generation_record (
 
 -- Its name in the container; NULL: the network's prefix and a number.
 ALTER TABLE endpoint_record ADD COLUMN interface TEXT;
+
+-- It cost each lease a page of the log, and only the deletion of a pool used it, which visits its leases anyway.
+DROP INDEX address_by_pool;

@@ -66,7 +66,6 @@ CREATE TABLE address_record (
     CHECK ((pool IS NULL) = (held = 0)),
     CHECK (kind = 'gateway' OR held <= 1)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX address_by_pool ON address_record (pool);
 CREATE INDEX address_gateway ON address_record (set_id) WHERE kind = 'gateway';
 CREATE INDEX address_kept ON address_record (set_id) WHERE kind = 'reserved';
 -- Leases in use have no entry here, so unused ones are found without a scan.

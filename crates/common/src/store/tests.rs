@@ -41,6 +41,35 @@ fn a_failing_change_undoes_only_itself() {
 }
 
 #[test]
+fn a_lease_writes_two_pages_and_so_does_its_release() {
+    let (folder, store) = store();
+    let pool = store
+        .write(|tx| {
+            let set = tx.insert_pool_set(Scope::Local, None, subnet("10.0.0.0/24"))?;
+            tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)
+        })
+        .unwrap();
+    // A page of the log has a header of 24 bytes.
+    let pages = || std::fs::metadata(folder.path().join("ciao.db-wal")).unwrap().len() / (4096 + 24);
+    let before = pages();
+    let (lease, leased) = (address("10.0.0.7"), pool.clone());
+    store
+        .write(move |tx| {
+            assert!(tx.take(&leased.set, lease)?);
+            tx.grant(&leased, lease, AddressKind::Lease)
+        })
+        .unwrap();
+    assert_eq!(pages() - before, 2, "the address and the free range");
+    store
+        .write(move |tx| {
+            tx.delete_address(&pool.set, lease)?;
+            tx.give(&pool.set, lease)
+        })
+        .unwrap();
+    assert_eq!(pages() - before, 4);
+}
+
+#[test]
 fn a_panicking_change_is_an_error_and_the_store_goes_on() {
     let (_folder, store) = store();
     let failed: Result<()> = store.write(|_| panic!("expected by the test"));

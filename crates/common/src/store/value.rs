@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{OptionalExtension, Params, Row};
+use rusqlite::{OptionalExtension, Params, Row, RowIndex};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,7 +59,7 @@ pub(super) fn text<T: Display>(value: Option<T>) -> Option<Text<T>> {
 }
 
 /// The value of a text column.
-pub(super) fn get<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn get<T>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T>
 where
     T: FromStr,
     T::Err: Display,
@@ -68,7 +68,7 @@ where
 }
 
 /// The value of a text column that may be NULL.
-pub(super) fn get_optional<T>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>>
+pub(super) fn get_optional<T>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Option<T>>
 where
     T: FromStr,
     T::Err: Display,

@@ -4,7 +4,7 @@
 CREATE VIEW pool AS
 SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
        (SELECT group_concat(substr(n.network, 1, 12), ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
-       (SELECT count(*) FROM address_record a WHERE a.pool = p.id) AS leases,
+       (SELECT count(*) FROM address_record a WHERE a.set_id = s.id AND a.pool = p.id) AS leases,
        p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
 FROM pool_record p JOIN pool_set s ON s.id = p.set_id
 ORDER BY s.tenant, s.first, p.sub_pool;
