@@ -110,7 +110,11 @@ fn every_lease_that_was_answered_is_in_a_copy_of_the_disk_and_waiting_requests_s
     }
     for (image, answered) in snapshots {
         let copy = Disk::mount(image);
-        assert_eq!(fs::read(copy.mounted.join("unwritten")).unwrap_or_default(), b"", "the copy has more than the disk");
+        assert_eq!(
+            fs::read(copy.mounted.join("unwritten")).unwrap_or_default(),
+            b"",
+            "the copy has more than the disk"
+        );
         let store = Store::open(&copy.database()).unwrap();
         store
             .read(|tx| {
