@@ -22,5 +22,7 @@ limit c 0 unlimited
 umask 022
 
 # /usr/bin comes first: the engine's own docker command, not a newer one in /usr/local/bin which the engine may refuse.
+# GLIBC_TUNABLES: as in the units of ciao's daemons.
 exec nsenter --target "$pid" --mount --net --pid --uts --ipc --cgroup --root --wd -- \
-    env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin "$@"
+    env -i HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin \
+    GLIBC_TUNABLES=glibc.malloc.trim_threshold=524288 "$@"

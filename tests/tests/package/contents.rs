@@ -104,6 +104,7 @@ fn each_unit_takes_its_options_from_its_own_file() {
         let read = |path: &str| fs::read_to_string(workspace().join("deploy").join(path)).unwrap();
         let unit = read(&format!("{name}.service"));
         assert!(unit.contains(&format!("EnvironmentFile=-/etc/default/{name}\n")), "{unit}");
+        assert!(unit.contains("Environment=GLIBC_TUNABLES=glibc.malloc.trim_threshold="), "{unit}");
         assert!(unit.contains(&format!("ExecStart=@PREFIX@/bin/{name} serve ${variable}\n")), "{unit}");
         let defaults = read(&format!("default/{name}"));
         assert!(defaults.contains(&format!("\n{variable}=\"\"\n")), "{defaults}");
