@@ -82,7 +82,6 @@ impl Lost {
             return Ok(found);
         }
         let host: BTreeSet<_> = self.kernel.links(&Namespace::Host)?.into_iter().collect();
-        self.store.settle()?;
         let (known, used) = self.store.read(|tx| {
             let used = |namespace: &String| Ok((namespace.clone(), tx.is_namespace_used(namespace)?));
             let used = found.keys().map(used).collect::<Result<BTreeMap<_, _>>>()?;

@@ -112,9 +112,8 @@ impl TenantRules {
         Ok(vnics)
     }
 
-    /// As recorded. A new VNIC's elements may be in the kernel before its record is in the store.
+    /// As recorded.
     fn ruleset(&self, namespace: &str) -> Result<Ruleset> {
-        self.store.settle()?;
         let (networks, vnics, live, ports) = self.store.read(|tx| {
             let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
             let live = tx.vnics_in_namespace(namespace)?;

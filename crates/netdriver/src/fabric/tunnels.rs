@@ -129,8 +129,6 @@ impl Tunnels {
     pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
         let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
-        // A VNIC's links may be there before its record.
-        self.store.settle()?;
         let (remotes, vnics) =
             self.store.read(|tx| Ok((tx.remotes(tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
         let Cluster { own: Some(host), others } = self.cluster()? else { return Ok(None) };

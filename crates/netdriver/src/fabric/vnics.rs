@@ -123,14 +123,6 @@ impl Vnics {
         }
     }
 
-    /// Reverts [`Self::create`]: its record could not be written.
-    pub(crate) fn revert(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
-        self.kernel.delete_veths(&[veth(vnic)])?;
-        let Some(namespace) = &vnic.namespace else { return Ok(()) };
-        self.forget_neighbours(namespace, &vnic.bridge, vnic.addresses().collect())?;
-        self.tenant_rules.change(namespace, &rules::vnic_elements(vnic, restrictions), Change::Delete)
-    }
-
     /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is replaced. The caller
     /// has the namespace's lock. `true`: made.
     pub(crate) fn ensure(&self, vnic: &Vnic) -> Result<bool> {
@@ -248,9 +240,8 @@ impl Vnics {
 
     /// Removes the neighbours of a bridge that were deleted VNICs'. An address may belong to another VNIC now.
     fn forget_neighbours(&self, namespace: &str, bridge: &LinkName, mut addresses: Vec<IpAddr>) -> Result<()> {
-        // Whoever makes that other VNIC's links has the lock, and its record may not be written yet.
+        // Whoever makes that other VNIC's links has the lock.
         let _lock = self.locks.lock(namespace);
-        self.store.settle()?;
         let live = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), bridge))?;
         let kept: BTreeSet<_> = live.iter().flat_map(Vnic::addresses).collect();
         addresses.retain(|address| !kept.contains(address));

@@ -13,11 +13,9 @@ use crate::{Driver, names};
 impl Driver {
     /// Links and namespaces of ours without a record.
     pub(super) fn delete_foreign(&self, repairs: &mut Repairs<'_>) -> Result<()> {
-        // The kernel is read first: what is recorded in between, or was made while its record was still being written, is
-        // in the second reading.
+        // The kernel is read first: what is recorded and made in between is in the second reading.
         let links = self.fabric.kernel.links(&Namespace::Host)?;
         let namespaces = self.fabric.kernel.namespaces()?;
-        self.store.settle()?;
         let mut known: BTreeSet<LinkName> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         // Containers may need the uplinks, and a backup may have the VNICs.

@@ -32,7 +32,6 @@ pub(super) enum Outcome {
 }
 
 /// An endpoint's network and VNIC.
-#[derive(Clone)]
 pub(super) struct Recorded {
     pub(super) network: Network,
     pub(super) vnic: Vnic,
@@ -60,8 +59,8 @@ pub(super) enum Conflict {
     Mac,
 }
 
-/// Records an endpoint with its VNIC, or finds it recorded. `decided` is called before it is written.
-pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnce(Recorded)) -> Result<Outcome> {
+/// Records an endpoint with its VNIC, or finds it recorded.
+pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest) -> Result<Outcome> {
     let network = tx.network(&request.network)?.with_context(|| {
         format!("network {} is unknown: it was deleted, or created by another ciao-net", request.network.short())
     })?;
@@ -79,9 +78,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
         let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| same && request.mac.is_none_or(|mac| mac == vnic.mac));
         let vnic = vnic.with_context(|| format!("endpoint {} exists with different parameters", request.id.short()))?;
         let links = if vnic.owner == Owner::Docker { Links::Docker } else { Links::Launcher };
-        let found = recorded(tx, network, vnic, links)?;
-        decided(found.clone());
-        return Ok(Outcome::Recorded(Box::new(found)));
+        return Ok(Outcome::Recorded(Box::new(recorded(tx, network, vnic, links)?)));
     }
     let (vnic, is_new) = match find_vnic(tx, &network, request)? {
         Some(vnic) => (vnic, false),
@@ -98,7 +95,6 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest, decided: impl FnOnc
         pairing::settle(tx, &network, address)?;
     }
     let found = recorded(tx, network, vnic, if is_new { Links::New } else { Links::Launcher })?;
-    decided(found.clone());
     if is_new {
         tx.insert_vnic(&found.vnic)?;
     }

@@ -3,8 +3,6 @@
 
 mod choice;
 
-use std::sync::mpsc::channel;
-
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
@@ -57,23 +55,12 @@ impl Driver {
         bail!("endpoint {} conflicts with a concurrent request for its VNIC: try again", request.id.short())
     }
 
-    /// Records an endpoint and, while the disk writes that, makes the links of its VNIC. If one of both fails, the other
-    /// is undone; what a crash leaves of it, the next start finds.
+    /// Records an endpoint, then makes the links of its VNIC; what a crash leaves of it, the next start finds.
     fn record_and_make(&self, request: &EndpointRequest) -> Result<Outcome> {
-        let (sender, decided) = channel();
         let asked = request.clone();
-        // The receiver waits for the commit too.
-        let commit = self.store.begin(move |tx| record(tx, &asked, |recorded| drop(sender.send(recorded))));
-        let Ok(recorded) = decided.recv() else { return commit.wait() };
-        let made = self.make_links(&recorded);
-        let outcome = match commit.wait() {
-            Ok(outcome) => outcome,
-            Err(error) if made.is_ok() && recorded.links == Links::New => {
-                return Err(rolled_back(error, self.fabric.vnics.revert(&recorded.vnic, recorded.restrictions)));
-            }
-            Err(error) => return Err(error),
-        };
-        let Err(error) = made else { return Ok(outcome) };
+        let outcome = self.store.write(move |tx| record(tx, &asked))?;
+        let Outcome::Recorded(recorded) = &outcome else { return Ok(outcome) };
+        let Err(error) = self.make_links(recorded) else { return Ok(outcome) };
         Err(rolled_back(error, self.detach(request.id.clone()).map(drop)))
     }
 
