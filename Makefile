@@ -11,8 +11,8 @@ export CIAO_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 # What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
 ALL = --locked --workspace --exclude ciao-bench
-# Tests with an engine mostly wait, so more of them run than there are processors.
-TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
+# Tests with an engine wait a third of their time, so more of them run than there are processors.
+TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
 .PHONY: demo test check lint test-engines test-kernels test-package fuzz bench build programs package plugin install uninstall deps
 
@@ -39,7 +39,7 @@ test-engines: build
 	for engine in bookworm trixie forky; do \
 		CIAO_BIN_DIR=$(CURDIR)/target/release CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 CIAO_NETWORKS=100 \
 			RUST_TEST_THREADS=$(TEST_THREADS) sh -c '$(CARGO) test --locked -p ciao-tests -- --show-output && \
-				$(CARGO) test --locked -p ciao-tests --test faults --test host -- --ignored --show-output' || exit 1; \
+				$(CARGO) test --locked -p ciao-tests --test docker --test faults --test host --test outside -- --ignored --show-output' || exit 1; \
 	done
 
 ## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two Debian

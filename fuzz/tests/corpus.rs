@@ -25,16 +25,17 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Runs in a thread with a network namespace of its own.
-fn alone(act: impl FnOnce() + Send) {
-    let ended = thread::scope(|scope| {
-        let act = || {
-            be_alone();
-            act();
-        };
-        scope.spawn(act).join()
+/// Each target in a thread and a network namespace of its own.
+fn each(act: impl Fn(&str, fn(&[u8])) + Sync) {
+    thread::scope(|scope| {
+        for (name, target) in TARGETS {
+            let act = &act;
+            scope.spawn(move || {
+                be_alone();
+                act(name, target);
+            });
+        }
     });
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 /// An input that a failure shows as text.
@@ -90,28 +91,24 @@ fn changed(mut input: Vec<u8>, changes: &[Change]) -> Vec<u8> {
 
 #[test]
 fn every_target_keeps_its_promises_on_its_corpus() {
-    for (name, target) in TARGETS {
-        alone(|| {
-            for input in corpus(name) {
-                target(&input);
-            }
-        });
-    }
+    each(|name, target| {
+        for input in corpus(name) {
+            target(&input);
+        }
+    });
 }
 
 #[test]
 fn every_target_keeps_its_promises_on_changes_of_its_corpus() {
-    for (name, target) in TARGETS {
+    each(|name, target| {
         let inputs =
             (select(corpus(name)), vec(change(), 1..6)).prop_map(|(input, changes)| Input(changed(input, &changes)));
         let config = ProptestConfig { cases: CHANGED, failure_persistence: None, ..ProptestConfig::default() };
         let mut runner = TestRunner::new_with_rng(config, TestRunner::deterministic().rng().clone());
-        alone(|| {
-            let ended = runner.run(&inputs, |input| {
-                target(&input.0);
-                Ok(())
-            });
-            assert!(ended.is_ok(), "{name}: {}", ended.unwrap_err());
+        let ended = runner.run(&inputs, |input| {
+            target(&input.0);
+            Ok(())
         });
-    }
+        assert!(ended.is_ok(), "{name}: {}", ended.unwrap_err());
+    });
 }

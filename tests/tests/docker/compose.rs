@@ -54,6 +54,7 @@ fn compose_brings_a_tenants_project_up_and_down() {
 }
 
 #[test]
+#[ignore = "takes longer: make test-engines"]
 fn compose_uses_a_tenants_network_that_exists() {
     let (host, compose) = open("external");
     let mtu = "com.docker.network.driver.mtu=1400";

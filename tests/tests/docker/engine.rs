@@ -50,6 +50,7 @@ fn containers_come_back_with_their_addresses_when_dockerd_is_restarted() {
 }
 
 #[test]
+#[ignore = "takes longer: make test-engines"]
 fn containers_come_back_with_their_addresses_when_dockerd_was_killed() {
     let host = shared();
     populate(&host);
