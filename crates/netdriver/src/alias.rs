@@ -4,10 +4,11 @@
 //!
 //! An alias has 254 bytes at most: what does not fit is left out, whole words from the end.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ciao_common::store::{Network, Vnic};
-use ciao_common::types::{LinkName, NetworkId, PoolId, Subnet};
+use ciao_common::types::{LinkName, PoolId, Subnet};
 
 use crate::names;
 
@@ -49,14 +50,13 @@ pub(crate) fn of_bridge<'a>(networks: impl IntoIterator<Item = &'a Network>) -> 
     join(words)
 }
 
-/// What a bridge's alias says of a network: gateway and PoolID of each subnet.
-pub(crate) fn network(alias: &str, id: &NetworkId) -> Vec<(Option<IpAddr>, Option<PoolId>)> {
-    let of_network = words(alias).filter_map(|word| {
+/// What a bridge's alias says: gateway and PoolID of each subnet, with the short id of its network.
+pub(crate) fn subnets(alias: &str) -> impl Iterator<Item = (String, (Option<IpAddr>, Option<PoolId>))> {
+    words(alias).filter_map(|word| {
         let mut parts = word.split('@');
         let (short, gateway, pool) = (parts.next()?, parts.next()?, parts.next()?);
-        (short == id.short()).then(|| (gateway.parse().ok(), pool.parse().ok()))
-    });
-    of_network.collect()
+        Some((short.to_owned(), (gateway.parse().ok(), pool.parse().ok())))
+    })
 }
 
 /// A VNIC's, in short words for what is not as usual; the last one, a dot, shows that all of it is there.
@@ -69,6 +69,8 @@ pub(crate) fn of_vnic(vnic: &Vnic) -> String {
         word("m", Some(vnic.mac.to_string())),
         word("a", vnic.v4.map(cidr)),
         word("b", vnic.v6.map(cidr)),
+        // Of others, the namespace says it.
+        word("t", vnic.tenant.as_ref().filter(|_| vnic.namespace.is_none()).map(ToString::to_string)),
         word("n", vnic.network.as_ref().map(|network| network.short().to_owned())),
         word("r", vnic.rate.map(|rate| rate.to_string())),
         word("u", vnic.mtu.map(|mtu| mtu.to_string())),
@@ -81,31 +83,44 @@ pub(crate) fn of_vnic(vnic: &Vnic) -> String {
     join(words.into_iter().flatten())
 }
 
-/// The VNIC that the alias of its link describes, but for the network of one of Docker's; `None`: no alias of ciao's, or
-/// not all of it.
-pub(crate) fn vnic(alias: &str, host_link: &LinkName, namespace: &str, bridge: &LinkName) -> Option<Vnic> {
-    words(alias).find(|word| *word == ".")?;
-    let get = |key: &str| words(alias).find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+/// The VNIC that the alias of its link describes, but for the network of one of Docker's; `None`: no alias of ciao's, not
+/// all of it, or a word of it cannot be read: its rules would be others than those that were made for it.
+pub(crate) fn vnic(alias: &str, host_link: &LinkName, namespace: Option<&str>, bridge: &LinkName) -> Option<Vnic> {
+    let mut words: Vec<_> = words(alias).collect();
+    words.pop().filter(|word| *word == ".")?;
+    let mut words: BTreeMap<_, _> = words.into_iter().map(|word| word.split_once('=')).collect::<Option<_>>()?;
     let place = |text: &str| Some((text.parse().ok()?, text.split('/').next()?.parse().ok()?));
-    Some(Vnic {
+    let tenant = read(words.remove("t"), |text| text.parse().ok())?;
+    words.remove("n");
+    let vnic = Vnic {
         id: host_link.as_str().strip_prefix(names::HOST_LINK)?.parse().ok()?,
-        owner: get("o")?.parse().ok()?,
-        tenant: names::tenant_of(namespace).and_then(|tenant| tenant.parse().ok()),
+        owner: words.remove("o")?.parse().ok()?,
+        tenant: match namespace {
+            Some(namespace) => read(names::tenant_of(namespace), |text| text.parse().ok())?,
+            None => tenant,
+        },
         network: None,
-        instance: get("i").and_then(|text| text.parse().ok()),
-        v4: get("a").and_then(place),
-        v6: get("b").and_then(place),
-        mac: get("m")?.parse().ok()?,
-        gateway: get("g").and_then(|text| text.parse().ok()),
-        mtu: get("u").and_then(|text| text.parse().ok()),
-        namespace: Some(namespace.to_owned()),
+        instance: read(words.remove("i"), |text| text.parse().ok())?,
+        v4: read(words.remove("a"), place)?,
+        v6: read(words.remove("b"), place)?,
+        mac: words.remove("m")?.parse().ok()?,
+        gateway: read(words.remove("g"), |text| text.parse().ok())?,
+        mtu: read(words.remove("u"), |text| text.parse().ok())?,
+        namespace: namespace.map(str::to_owned),
         bridge: bridge.clone(),
-        allowed: get("x").into_iter().flat_map(|text| text.split(',')).filter_map(|text| text.parse().ok()).collect(),
-        rate: get("r").and_then(|text| text.parse().ok()),
-        network_name: get("w").map(str::to_owned),
+        allowed: read(words.remove("x"), |text| text.split(',').map(|one| one.parse().ok()).collect())?
+            .unwrap_or_default(),
+        rate: read(words.remove("r"), |text| text.parse().ok())?,
+        network_name: words.remove("w").map(str::to_owned),
         container_link: names::container_end(host_link)?,
         host_link: host_link.clone(),
-    })
+    };
+    words.is_empty().then_some(vnic)
+}
+
+/// The value of a word that may be omitted; `None`: it cannot be read.
+fn read<T>(word: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    word.map_or(Some(None), |text| parse(text).map(Some))
 }
 
 #[cfg(test)]
@@ -143,7 +158,7 @@ mod tests {
             "ciao1 o=launcher m=02:00:00:00:00:02 a=10.5.0.2/24 b=fd00::2/64 r=100mbit u=1400 g=10.5.0.254 i=web-1 \
              w=red-net x=10.5.0.100,fd00::100 ."
         );
-        let parse = |alias: &str| vnic(alias, &launchers().host_link, "ciao-red", &launchers().bridge);
+        let parse = |alias: &str| vnic(alias, &launchers().host_link, Some("ciao-red"), &launchers().bridge);
         assert_eq!(parse(&of_vnic(&launchers())), Some(launchers()));
         for foreign in ["", "to the router", "ciao2 o=docker m=02:00:00:00:00:02 .", "o=docker m=02:00:00:00:00:02 ."] {
             assert_eq!(parse(foreign), None, "{foreign}");
@@ -151,5 +166,35 @@ mod tests {
         let long = of_vnic(&Vnic { allowed: vec!["fd00::1111:2222:3333:4444".parse().unwrap(); 12], ..launchers() });
         assert!(long.len() <= LONGEST && long.ends_with("w=red-net"), "{long}");
         assert_eq!(parse(&long), None);
+    }
+    #[test]
+    fn on_a_bridge_of_the_host_the_alias_names_the_tenant() {
+        let vnic_on_host = Vnic { namespace: None, ..launchers() };
+        let alias = of_vnic(&vnic_on_host);
+        assert!(alias.contains(" t=red "), "{alias}");
+        assert_eq!(vnic(&alias, &vnic_on_host.host_link, None, &vnic_on_host.bridge), Some(vnic_on_host));
+    }
+
+    #[test]
+    fn an_alias_of_which_a_word_cannot_be_read_describes_nothing() {
+        let whole = of_vnic(&launchers());
+        for (word, wrong) in [
+            ("o=launcher", "o=nobody"),
+            ("m=02:00:00:00:00:02", "m=02:00"),
+            ("a=10.5.0.2/24", "a=10.5.0.2"),
+            ("b=fd00::2/64", "b=fd00::2/200"),
+            ("r=100mbit", "r=fast"),
+            ("u=1400", "u=1"),
+            ("g=10.5.0.254", "g=10.5.0.256"),
+            ("i=web-1", "i=-"),
+            ("x=10.5.0.100,fd00::100", "x=10.5.0.100,fd00::100,"),
+            ("x=10.5.0.100,fd00::100", "x=10.5.0.1000,fd00::100"),
+            (" w=red-net", " w=red-net new=1"),
+            (" w=red-net", " w"),
+        ] {
+            assert!(whole.contains(word), "{word}");
+            let text = whole.replace(word, wrong);
+            assert_eq!(vnic(&text, &launchers().host_link, Some("ciao-red"), &launchers().bridge), None, "{text}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Docker's API, used by the command line and never by the daemon: dockerd holds locks while it waits for a plugin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
+use ciao_common::api::listing::ListedNetwork;
 use ciao_common::cli::client::{Client, Method, Response};
 use clap::Args;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use super::container::{Container, INSTANCE, TENANT};
 use super::pull::Progress;
 use super::run_options::Pull;
+use crate::reconcile::{Known, Recorded};
 
 /// From this version on an endpoint has a MAC address of its own; before, the container has one (moby#45905).
 const MAC_OF_ENDPOINT: (u32, u32) = (1, 44);
@@ -31,36 +33,38 @@ impl Docker {
     }
 }
 
-/// The ids of the engine, its networks, and the endpoints on ours, as the control socket takes them.
-pub(super) fn known(docker: &Docker) -> Result<Value> {
+/// The ids of the engine, its networks, and the endpoints on ours; with details of what is not recorded.
+pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     let networks = Engine::connect(docker)?.networks()?;
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
-    let (mut endpoints, mut details) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut details) = (BTreeSet::new(), Vec::new());
     for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
         let id = network["Id"].as_str().context("read dockerd's reply: a network has no id")?;
         let reply = docker.get(&format!("/networks/{id}"))?;
         // It may be deleted since.
-        if reply.status != 404 {
-            let mut found = reply.success()?;
-            for (container, endpoint) in found["Containers"].as_object_mut().into_iter().flatten() {
-                let answer = docker.get(&format!("/containers/{container}/json"))?;
-                let bindings = if answer.status == 404 {
-                    Value::Null
-                } else {
-                    answer.success()?["HostConfig"]["PortBindings"].clone()
-                };
-                endpoint["publishes"] = json!(bindings.as_object().is_some_and(|ports| !ports.is_empty()));
+        if reply.status == 404 {
+            continue;
+        }
+        let listed = serde_json::from_value::<ListedNetwork>(reply.success()?);
+        let mut listed = listed.with_context(|| format!("read dockerd's reply about network {id}"))?;
+        let mut is_lost = !recorded.networks.contains(&listed.id);
+        for (container, endpoint) in &mut listed.containers {
+            endpoints.insert(endpoint.endpoint_id.clone());
+            if !recorded.endpoints.contains(&endpoint.endpoint_id) {
+                is_lost = true;
+                let found = docker.get(&format!("/containers/{container}/json"))?.body;
+                let bindings = found["HostConfig"]["PortBindings"].as_object();
+                endpoint.publishes = bindings.is_some_and(|ports| !ports.is_empty());
             }
-            let containers = found["Containers"].as_object().into_iter().flatten();
-            endpoints.extend(containers.map(|(_, at)| at["EndpointID"].clone()));
-            let kept = ["Id", "Scope", "Internal", "Options", "IPAM", "Containers"]
-                .map(|key| (key.to_owned(), found[key].clone()));
-            details.push(Value::from_iter(kept));
+        }
+        if is_lost {
+            details.push(listed);
         }
     }
-    let ids: Vec<_> = networks.iter().map(|network| &network["Id"]).collect();
-    let info = docker.get("/info")?.success()?;
-    Ok(json!({ "engine": info["ID"], "networks": ids, "endpoints": endpoints, "details": details }))
+    let ids = networks.iter().map(|network| Ok(serde_json::from_value(network["Id"].clone())?));
+    let networks = ids.collect::<Result<_>>().context("read the ids of dockerd's networks")?;
+    let engine = docker.get("/info")?.success()?["ID"].as_str().map(str::to_owned);
+    Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false })
 }
 
 /// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may have a

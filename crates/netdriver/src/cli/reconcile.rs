@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::control::Call;
 use super::docker::{self, Docker};
+use crate::control;
 use crate::reconcile::Repair;
 
 #[derive(Args)]
@@ -28,10 +29,20 @@ pub(super) struct Reconcile {
 }
 
 pub(super) fn run(args: &Reconcile) -> Result<()> {
+    let client = args.call.client()?;
     let path = format!("/v1/reconcile?dry_run={}&force={}", args.dry_run, args.force);
-    let known = if args.docker { docker::known(&args.engine)? } else { Value::Null };
-    let done = args.call.client()?.post(&path, &known)?.success()?;
-    let repairs: Vec<Repair> = serde_json::from_value(done).context("read the daemon's reply")?;
+    let bodies = if args.docker {
+        let recorded = client.get("/v1/records")?.success()?;
+        let recorded = serde_json::from_value(recorded).context("read the daemon's reply")?;
+        control::requests(docker::known(&args.engine, &recorded)?)?
+    } else {
+        vec![Value::Null]
+    };
+    let mut repairs = Vec::<Repair>::new();
+    for body in bodies {
+        let done = client.post(&path, &body)?.success()?;
+        repairs.extend(serde_json::from_value::<Vec<_>>(done).context("read the daemon's reply")?);
+    }
     table::print_changes(&repairs, args.call.json)?;
     let failed = repairs.iter().filter(|repair| repair.error.is_some()).count();
     ensure!(failed == 0, "{failed} of {} repairs failed: see column \"error\"", repairs.len());

@@ -11,7 +11,7 @@ use crate::passes::PassCounts;
 use crate::{Driver, names};
 
 /// The methods of the control socket, as calls are counted.
-pub const METHODS: [&str; 17] = [
+pub const METHODS: [&str; 18] = [
     "GET /v1/vnics",
     "POST /v1/vnics",
     "GET /v1/vnics/{id}",
@@ -26,6 +26,7 @@ pub const METHODS: [&str; 17] = [
     "PUT /v1/tenants/{id}",
     "PATCH /v1/tenants/{id}",
     "DELETE /v1/tenants/{id}",
+    "GET /v1/records",
     "POST /v1/reconcile",
     "GET /v1/status",
     "GET /v1/openapi.json",

@@ -25,6 +25,7 @@ use query::Query;
 use reply::{Failure, refuse};
 
 pub use metrics::{METHODS, Report};
+pub use reconcile::requests;
 pub use reply::ErrorReply;
 pub use show::NetworkReply;
 pub use status::StatusReply;
@@ -69,6 +70,7 @@ impl Control {
             ("PATCH", ["v1", "tenants", tenant, "remotes"]) => remotes::change(driver, tenant, body),
             ("DELETE", ["v1", "tenants", tenant, "remotes"]) => remotes::delete(driver, tenant, body),
             ("GET", ["v1", "status"]) => status::show(driver),
+            ("GET", ["v1", "records"]) => reconcile::recorded(driver),
             ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, &query),
             (method, _) => Err(Failure(404, format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
         }

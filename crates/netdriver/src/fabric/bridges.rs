@@ -108,7 +108,8 @@ impl Bridges {
         if !self.kernel.is_own_bridge(namespace, bridge)? {
             return Ok(());
         }
-        self.kernel.set_alias(namespace, bridge, &alias::of_bridge(&self.networks(namespace, bridge)?))
+        let alias = alias::of_bridge(&self.networks(namespace, bridge)?);
+        self.kernel.set_alias(&Namespace::Named(namespace.to_owned()), bridge, &alias)
     }
 
     /// Adds a network's gateways to its bridge.

@@ -12,7 +12,8 @@ use ciao_common::types::LinkName;
 
 use super::host_settings::HostSettings;
 use super::lost::Lost;
-use crate::kernel::{FirewallOpening, Kernel};
+use crate::kernel::{FirewallOpening, Kernel, Namespace};
+use crate::names;
 
 /// ciao's part of the host's firewall.
 pub(crate) struct HostFirewall {
@@ -34,13 +35,21 @@ impl HostFirewall {
         Self { store, kernel, settings, lost, final_rule: Mutex::default() }
     }
 
-    /// Accepts what the records need, and frames on `bridge`, whose record may not be written yet; nothing else of ciao's.
+    /// Accepts what the records need, or what is there while some are lost, and frames on `bridge`, whose record may not be
+    /// written yet; nothing else of ciao's.
     pub(crate) fn sync(&self, bridge: Option<&LinkName>) -> Result<()> {
         let mut known = lock(&self.final_rule);
         let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();
         let (bridges, uplinks) = self.store.read(|tx| Ok((tx.host_bridges()?, tx.uplinks()?)))?;
         openings.extend(bridges.into_iter().map(FirewallOpening::Bridge));
-        if !uplinks.is_empty() || self.lost.is_any() {
+        let mut has_uplinks = !uplinks.is_empty();
+        if self.lost.is_any() {
+            let host = self.kernel.look(&Namespace::Host)?.unwrap_or_default();
+            has_uplinks |= host.links.keys().any(|link| link.as_str().starts_with(names::UPLINK));
+            let ports = host.links.into_iter().filter(|(name, _)| names::is_host_link(name));
+            openings.extend(ports.filter_map(|(_, port)| port.bridge).map(FirewallOpening::Bridge));
+        }
+        if has_uplinks {
             openings.insert(FirewallOpening::Uplinks);
         }
         let found = self.kernel.open_firewall(&openings, &self.settings.closed_families()?)?;

@@ -186,13 +186,13 @@ fn vnic_fault(vnic: &Vnic, restrictions: Restrictions, seen: &Seen, host: &Seen)
     if !end.is_up {
         return fault("down");
     }
+    if end.alias.as_deref() != Some(&alias::of_vnic(vnic)) {
+        return fault("its alias was changed");
+    }
     // The tables of a host bridge are its administrator's.
     vnic.namespace.as_ref()?;
     if end.learns.is_some_and(|learns| learns == restrictions.secured) {
         return fault("MAC learning of its bridge port was changed");
-    }
-    if end.alias.as_deref() != Some(&alias::of_vnic(vnic)) {
-        return fault("its alias was changed");
     }
     if !seen.static_macs.contains(&(vnic.host_link.clone(), vnic.mac)) {
         return fault("its forwarding database entry is missing");

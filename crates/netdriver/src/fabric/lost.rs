@@ -2,6 +2,7 @@
 //! Records that were lost: the database was deleted, or is an older one than what runs.
 //!
 //! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show it.
+//! On bridges of the host it is those that a container has.
 //! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
 //! is made beside them, until a backup is restored, `reconcile` makes them again, or an administrator gives them up.
 
@@ -24,7 +25,7 @@ const REMEDY: &str = "run \"ciao-net reconcile --docker\", which makes the recor
 pub(crate) struct Lost {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
-    found: Mutex<BTreeSet<String>>,
+    found: Mutex<BTreeSet<Namespace>>,
     /// Links that an administrator has given up.
     given_up: Mutex<BTreeSet<LinkName>>,
 }
@@ -41,22 +42,25 @@ impl Lost {
 
     /// Whether a namespace has links without records, still.
     pub(crate) fn has(&self, namespace: &str) -> Result<bool> {
-        if !lock(&self.found).contains(namespace) {
+        let namespace = Namespace::Named(namespace.to_owned());
+        if !lock(&self.found).contains(&namespace) {
             return Ok(false);
         }
-        let lasts = !self.links_in(vec![namespace.to_owned()])?.is_empty();
+        let lasts = !self.links_in(vec![namespace.clone()])?.is_empty();
         if !lasts {
-            lock(&self.found).remove(namespace);
+            lock(&self.found).remove(&namespace);
         }
         Ok(lasts)
     }
 
     /// Looks at every namespace.
     pub(crate) fn look(&self) -> Result<()> {
-        let found: BTreeSet<_> = self.links_in(self.kernel.namespaces()?)?.into_keys().collect();
+        let mut namespaces = vec![Namespace::Host];
+        namespaces.extend(self.kernel.namespaces()?.into_iter().map(Namespace::Named));
+        let found: BTreeSet<_> = self.links_in(namespaces)?.into_keys().collect();
         let mut known = lock(&self.found);
         if !found.is_subset(&known) {
-            let list = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let list = found.iter().map(Namespace::to_string).collect::<Vec<_>>().join(", ");
             log::warn!(
                 "the database was lost or is an older one: VNICs in {} network namespaces have no record ({list}). They \
                  are left as they are, and no network or VNIC is created beside them: {REMEDY}",
@@ -68,11 +72,11 @@ impl Lost {
     }
 
     /// The ends on bridges of VNICs whose records were lost, in those of these namespaces that have any.
-    fn links_in(&self, namespaces: Vec<String>) -> Result<BTreeMap<String, Vec<LinkName>>> {
+    fn links_in(&self, namespaces: Vec<Namespace>) -> Result<BTreeMap<Namespace, Vec<LinkName>>> {
         // The kernel is read first: what is recorded in between is known then.
         let mut found = BTreeMap::new();
         for namespace in namespaces {
-            let mut links = self.kernel.links(&Namespace::Named(namespace.clone()))?;
+            let mut links = self.kernel.links(&namespace)?;
             links.retain(names::is_host_link);
             if !links.is_empty() {
                 found.insert(namespace, links);
@@ -83,7 +87,9 @@ impl Lost {
         }
         let host: BTreeSet<_> = self.kernel.links(&Namespace::Host)?.into_iter().collect();
         let (known, used) = self.store.read(|tx| {
-            let used = |namespace: &String| Ok((namespace.clone(), tx.is_namespace_used(namespace)?));
+            let used = |namespace: &Namespace| {
+                Ok((namespace.clone(), namespace.name().map_or(Ok(true), |name| tx.is_namespace_used(name))?))
+            };
             let used = found.keys().map(used).collect::<Result<BTreeMap<_, _>>>()?;
             Ok((tx.vnic_links()?.into_iter().collect::<BTreeSet<_>>(), used))
         })?;
@@ -94,7 +100,7 @@ impl Lost {
             links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
             if !links.is_empty() {
                 // One that was being deleted has disappeared meanwhile.
-                let still = self.kernel.links(&Namespace::Named(namespace.clone()))?;
+                let still = self.kernel.links(namespace)?;
                 links.retain(|link| still.contains(link));
             }
         }

@@ -71,9 +71,9 @@ impl PublishedPorts {
         Ok(Some(number))
     }
 
-    /// Holds the recorded ports, after a start. One that another program took meanwhile is logged.
-    pub(crate) fn hold_recorded(&self) -> Result<()> {
-        for port in self.store.read(|tx| tx.ports())? {
+    /// Holds recorded ports, after a start. One that another program took meanwhile is logged.
+    pub(crate) fn hold_recorded(&self, ports: &[Port]) {
+        for port in ports {
             match self.hold(port.protocol, port.host_address, port.host_port) {
                 Ok(Some(_)) => {}
                 Ok(None) => {
@@ -82,7 +82,6 @@ impl PublishedPorts {
                 Err(error) => log::warn!("published port {}/{}: {error:#}", port.host_port, port.protocol),
             }
         }
-        Ok(())
     }
 
     /// Lets another program use a port.

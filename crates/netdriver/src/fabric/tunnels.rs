@@ -53,8 +53,17 @@ impl Tunnels {
         Ok(Cluster { own: own.into_iter().next(), others: others.into_iter().map(|h| (h.id.clone(), h)).collect() })
     }
 
+    /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the database, what
+    /// exists of tunnels stays as it is.
+    pub(crate) fn are_hosts_known(&self) -> Result<bool> {
+        Ok(self.store.read(|tx| tx.hosts_state())?.is_some())
+    }
+
     /// How the kernel's list of other hosts differs from the records; `None`: not at all.
     pub(crate) fn hosts_difference(&self) -> Result<Option<String>> {
+        if !self.are_hosts_known()? {
+            return Ok(None);
+        }
         let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
         Ok((wanted != found)
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
@@ -62,6 +71,9 @@ impl Tunnels {
 
     /// Writes the other hosts' addresses into the kernel: a message for each that differs.
     pub(crate) fn sync_hosts(&self) -> Result<()> {
+        if !self.are_hosts_known()? {
+            return Ok(());
+        }
         let _lock = lock(&self.hosts);
         let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
         for number in found.keys().filter(|number| !wanted.contains_key(number)) {
@@ -88,6 +100,9 @@ impl Tunnels {
     /// How the host's rules of tunnels differ from the list of hosts; `None`: not at all. As long as no rule of the host
     /// changed, they are not compared again.
     pub(crate) fn rules_difference(&self) -> Result<Option<String>> {
+        if !self.are_hosts_known()? {
+            return Ok(None);
+        }
         let wanted = self.ruleset()?;
         // Read first: a change during the comparison is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;

@@ -171,9 +171,7 @@ impl Vnics {
             }
         }
         let veth = veth(after);
-        if let Some(namespace) = &after.namespace {
-            self.kernel.set_alias(namespace, &veth.host_link, &veth.alias)?;
-        }
+        self.kernel.set_alias(&veth.namespace, &veth.host_link, &veth.alias)?;
         if before.rate == after.rate { Ok(()) } else { self.kernel.set_rate(&veth) }
     }
 

@@ -30,7 +30,7 @@ pub struct Veth {
     pub mtu: Option<Mtu>,
     /// How fast frames go to the container.
     pub rate: Option<Rate>,
-    /// The alias of the end on the bridge. Links on bridges of the host get none.
+    /// The alias of the end on the bridge.
     pub alias: String,
 }
 
@@ -91,8 +91,8 @@ pub trait Links {
     /// Limits what a VNIC receives to its rate, or no longer.
     fn set_rate(&self, veth: &Veth) -> Result<()>;
 
-    /// Gives a link of a named namespace an alias. Absent: nothing to do.
-    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()>;
+    /// Gives a link an alias. Absent: nothing to do.
+    fn set_alias(&self, namespace: &Namespace, link: &LinkName, alias: &str) -> Result<()>;
 
     /// Sets a link of a named namespace up.
     fn set_up(&self, namespace: &str, link: &LinkName) -> Result<()>;

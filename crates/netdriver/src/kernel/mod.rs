@@ -28,7 +28,7 @@ pub use host_setting::{HostChange, HostSetting, HostSettings};
 pub use links::{HostLink, LinkLocation, Links, Veth};
 pub use namespace::{Namespace, Namespaces};
 pub use port::{HeldPort, Ports};
-pub use rules::{Flows, Rules};
+pub use rules::{Flows, ForwardedPort, Rules};
 pub use state::Inspection;
 use tunnel::Tunnels;
 pub use uplink::{UplinkPair, Uplinks};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
+use ciao_common::store::Protocol;
 
 use super::element::{Change, Element, Ruleset};
 use super::namespace::Namespace;
@@ -32,11 +33,29 @@ pub trait Rules {
     /// which count no changes.
     fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>>;
 
+    /// The published ports in ciao's rules of a namespace. No rules: none.
+    fn forwarded_ports(&self, namespace: &Namespace) -> Result<Vec<ForwardedPort>>;
+
     /// All rules of a namespace, as nft lists them.
     fn list_rules(&self, namespace: &Namespace) -> Result<String>;
 
     /// Removes tracked connections in a namespace. None: nothing to do.
     fn forget_flows(&self, namespace: &Namespace, flows: &Flows) -> Result<()>;
+}
+
+/// A published port in the rules: in a tenant's namespace it leads to a container, on the host to a tenant's uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardedPort {
+    /// Of the host; `None`: all of the family of `to`.
+    pub at: Option<IpAddr>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The host's port.
+    pub number: u16,
+    /// Where it leads.
+    pub to: IpAddr,
+    /// The container's port.
+    pub port: Option<u16>,
 }
 
 /// Tracked connections.

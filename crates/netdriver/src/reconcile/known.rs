@@ -29,6 +29,18 @@ pub struct Known {
     /// Its networks of driver ciao-net, of which lost records are made again.
     #[serde(default)]
     pub details: Vec<ListedNetwork>,
+    /// Further parts follow: nothing is done but records made again.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// What is recorded of Docker's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The ids of its networks.
+    pub networks: BTreeSet<NetworkId>,
+    /// Those of its endpoints.
+    pub endpoints: BTreeSet<EndpointId>,
 }
 
 impl Driver {
@@ -53,10 +65,20 @@ impl Driver {
         if let (Some(engine), true) = (known.engine.clone(), depth != Depth::DryRun) {
             self.store.write(move |tx| tx.set_setting(ENGINE, &engine))?;
         }
+        if known.more {
+            return Ok(self.reconcile_records(depth, &known));
+        }
         if force && depth != Depth::DryRun {
             self.fabric.lost.give_up()?;
         }
         Ok(self.reconcile_all(depth, Some(&known)))
+    }
+
+    /// What is recorded of Docker's.
+    pub(crate) fn recorded(&self) -> Result<Recorded> {
+        let (networks, endpoints) = self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?)))?;
+        let networks = networks.into_iter().map(|network| network.id).collect();
+        Ok(Recorded { networks, endpoints: endpoints.into_iter().map(|endpoint| endpoint.id).collect() })
     }
 
     /// Why a list may not be that of the engine whose networks are recorded.

@@ -7,6 +7,7 @@
 //! call may be under way, and never what a container is on.
 
 mod foreign;
+mod found;
 mod known;
 mod missing;
 mod rebuild;
@@ -26,7 +27,7 @@ use ciao_common::types::{EndpointId, NetworkId, VnicId};
 use serde::{Deserialize, Serialize};
 
 use crate::Driver;
-pub use known::Known;
+pub use known::{Known, Recorded};
 pub use watch::Watcher;
 
 /// After this time an endpoint has joined, or its call has failed.
@@ -174,10 +175,7 @@ impl Driver {
         let dry = depth == Depth::DryRun;
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
-        rows.step("lost records", self.fabric.lost.look());
-        if let Some(known) = docker {
-            self.rebuild(rows, &known.details);
-        }
+        self.rebuild(rows, docker.map_or(&[], |known| &known.details));
         if !dry {
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
             rows.step("networks without a tenant", self.settle_pairings());
@@ -203,6 +201,13 @@ impl Driver {
             self.passes.add(repairs.done.len() - failed, failed, self.store.now());
             self.failures.keep(repairs.done.iter().filter_map(failing));
         }
+        repairs.done
+    }
+
+    /// Makes lost records again and does nothing else.
+    fn reconcile_records(&self, depth: Depth, docker: &Known) -> Vec<Repair> {
+        let mut repairs = Repairs::new(self, depth == Depth::DryRun);
+        self.rebuild(&mut repairs, &docker.details);
         repairs.done
     }
 
@@ -235,6 +240,7 @@ impl Driver {
 
     /// Holds the recorded ports again, after a start.
     pub fn resume(&self) -> Result<()> {
-        self.fabric.ports.hold_recorded()
+        self.fabric.ports.hold_recorded(&self.store.read(|tx| tx.ports())?);
+        Ok(())
     }
 }

@@ -2,56 +2,49 @@
 //! Records that were lost with the database, made again while containers run: from Docker's list, and from what the
 //! aliases of links say. What cannot be known again is a row with an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
-use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Pool, Tx, Uplink, Vnic};
-use ciao_common::types::{AddressSpace, LinkName, NetworkId, PoolId, Scope};
+use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Pool, Tx, Vnic};
+use ciao_common::types::{AddressSpace, NetworkId, PoolId, Scope};
 
-use super::Repairs;
+use super::found::{Found, FoundSubnet};
+use super::{Recorded, Repairs};
+use crate::Driver;
 use crate::docker::network::record_again;
-use crate::kernel::Namespace;
-use crate::kernel::state::Seen;
-use crate::{Driver, alias, names};
 
 const WHY: &str = "its record was lost";
 
-/// What links say.
-#[derive(Default)]
-struct Found {
-    /// Of bridges.
-    aliases: Vec<String>,
-    vnics: Vec<Vnic>,
-    /// By namespace.
-    uplinks: BTreeMap<String, Uplink>,
-}
-
 impl Driver {
-    /// Makes the records of networks and endpoints that Docker lists again, and of launchers' VNICs, where they are missing.
+    /// Looks for lost records, and makes those of networks and endpoints that Docker lists again, and of launchers' VNICs.
     pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) {
-        let rebuilt = self.rebuild_listed(repairs, listed);
-        repairs.step("records of Docker's networks", rebuilt);
+        repairs.step("lost records", self.fabric.lost.look());
+        if !listed.is_empty() {
+            let rebuilt = self.rebuild_listed(repairs, listed);
+            repairs.step("records of Docker's networks", rebuilt);
+        }
     }
 
     fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) -> Result<()> {
-        let (networks, endpoints, links) =
-            self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?, tx.vnic_links()?)))?;
-        let networks: BTreeSet<_> = networks.into_iter().map(|network| network.id).collect();
+        let Recorded { networks, endpoints } = self.recorded()?;
         if !self.fabric.lost.is_any() && listed.iter().all(|network| networks.contains(&network.id)) {
             return Ok(());
         }
-        let endpoints: BTreeSet<_> = endpoints.into_iter().map(|endpoint| endpoint.id).collect();
-        let links: BTreeSet<_> = links.into_iter().collect();
+        let links: BTreeSet<_> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         let found = Arc::new(self.find()?);
         // A network may get its tenant from them.
-        let launchers = found.vnics.iter().filter(|vnic| vnic.owner == Owner::Launcher);
+        let launchers = found.vnics().filter(|vnic| vnic.owner == Owner::Launcher);
         for vnic in launchers.filter(|vnic| !links.contains(&vnic.host_link)) {
             repairs.repair("record", format!("VNIC {}", vnic.id), WHY, |driver| driver.rebuild_vnic(vnic.clone()));
         }
-        for network in listed {
+        // A swarm's manager lists networks of other nodes too.
+        let is_here = |network: &&ListedNetwork| {
+            network.scope != "swarm" || !network.containers.is_empty() || found.subnets(&network.id).is_some()
+        };
+        for network in listed.iter().filter(is_here) {
             let what = format!("network {}", network.id.short());
             let again = |driver: &Driver| driver.rebuild_network(network.clone(), Arc::clone(&found));
             if !networks.contains(&network.id) && !repairs.repair("record", what, WHY, again) {
@@ -68,36 +61,6 @@ impl Driver {
         self.fabric.lost.look()
     }
 
-    /// Reads all links of ours.
-    fn find(&self) -> Result<Found> {
-        let mut found = Found::default();
-        let host = self.fabric.kernel.look(&Namespace::Host)?.unwrap_or_default();
-        for namespace in self.fabric.kernel.namespaces()? {
-            let Some(seen) = self.fabric.kernel.look(&Namespace::Named(namespace.clone()))? else { continue };
-            for (name, link) in &seen.links {
-                let text = link.alias.as_deref().unwrap_or_default();
-                match &link.bridge {
-                    Some(bridge) => found.vnics.extend(alias::vnic(text, name, &namespace, bridge)),
-                    None if link.is_bridge => found.aliases.push(text.to_owned()),
-                    None => {}
-                }
-            }
-            if let Some(uplink) = self.find_uplink(&namespace, &seen, &host) {
-                found.uplinks.insert(namespace, uplink);
-            }
-        }
-        Ok(found)
-    }
-
-    fn find_uplink(&self, namespace: &str, seen: &Seen, host: &Seen) -> Option<Uplink> {
-        let pool = self.fabric.uplinks.pool();
-        let mut inner = seen.addresses.iter().filter(|(link, _)| link.as_str() == names::INNER_LINK);
-        let (number, outer) = inner.find_map(|(_, address)| pool.pair_of(*address))?;
-        let is_outer = |(link, address): &&(LinkName, IpAddr)| *address == outer && names::is_ours(link);
-        let (host_link, _) = host.addresses.iter().find(is_outer)?;
-        Some(Uplink { namespace: namespace.to_owned(), number, host_link: host_link.clone() })
-    }
-
     fn rebuild_vnic(&self, vnic: Vnic) -> Result<bool> {
         self.store.write(move |tx| {
             let is_lost = tx.vnic(&vnic.id)?.is_none();
@@ -111,18 +74,21 @@ impl Driver {
     /// A network, its pools, and the addresses in use there, those of endpoints that cannot be recorded too.
     fn rebuild_network(&self, listed: ListedNetwork, found: Arc<Found>) -> Result<bool> {
         let uplinks = self.fabric.uplinks.pool();
+        if listed.options.contains_key("vni") && !self.fabric.tunnels.are_hosts_known()? {
+            let is_alone = self.fabric.kernel.tunnel_hosts()?.is_empty();
+            ensure!(
+                is_alone,
+                "it reaches over several hosts: let the controller give its lists again first, then run this again"
+            );
+        }
         self.store.write(move |tx| {
             if tx.network(&listed.id)?.is_some() {
                 return Ok(false);
             }
-            if listed.scope == "swarm" {
-                bail!("it is a swarm's: leave the swarm's network on this node, and the next task makes it again");
-            }
-            let mut described = found.aliases.iter().map(|text| alias::network(text, &listed.id));
-            let described = described.find(|subnets| !subnets.is_empty()).unwrap_or_default();
+            let described = found.subnets(&listed.id).unwrap_or_default();
             let mut data = Vec::new();
             for subnet in &listed.ipam.config {
-                let is_meant = |(gateway, pool): &&(Option<IpAddr>, Option<PoolId>)| {
+                let is_meant = |(gateway, pool): &&FoundSubnet| {
                     let pool = pool.as_ref().and_then(PoolId::description).map(|pool| pool.subnet);
                     pool == Some(subnet.subnet) || gateway.is_some_and(|gateway| subnet.subnet.contains(gateway))
                 };
@@ -156,26 +122,25 @@ impl Driver {
         })
     }
 
-    /// An endpoint, with its VNIC.
+    /// An endpoint, with its VNIC and published ports.
     fn rebuild_endpoint(&self, network: NetworkId, listed: ListedEndpoint, found: Arc<Found>) -> Result<bool> {
         let publishes = listed.publishes;
-        let egress = self.store.write(move |tx| {
+        let recorded = self.store.write(move |tx| {
             if tx.endpoint(&listed.endpoint_id)?.is_some() {
                 return Ok(None);
             }
             let network = tx.network(&network)?.context("its network is not recorded")?;
             let [address, address6] = listed.addresses();
-            let is_its = |vnic: &&Vnic| {
-                let [v4, v6] = [vnic.v4, vnic.v6].map(|place| place.map(|(_, address)| address));
-                vnic.namespace == network.namespace && vnic.bridge == network.bridge && [v4, v6] == [address, address6]
-            };
-            let vnic = found.vnics.iter().find(is_its).with_context(|| {
+            let vnic = found.vnic(network.namespace.as_deref(), &network.bridge, [address, address6]);
+            let vnic = vnic.with_context(|| {
                 format!("no link on bridge {} has an alias with its addresses: restart its container", network.bridge)
             })?;
             if tx.vnic(&vnic.id)?.is_none() {
                 let of = Some(network.id.clone()).filter(|_| vnic.owner == Owner::Docker);
                 tx.insert_vnic(&Vnic { network: of, ..vnic.clone() })?;
             }
+            let ports = found.ports(vnic, &listed.endpoint_id);
+            let is_silent = publishes && network.egress == Egress::Nat && !found.is_published(vnic);
             let (created, attached) = (tx.now(), Some(tx.now()));
             let (id, vnic, of) = (listed.endpoint_id.clone(), vnic.id.clone(), network.id.clone());
             tx.insert_endpoint(&Endpoint {
@@ -189,13 +154,13 @@ impl Driver {
                 attached,
             })?;
             [address, address6].into_iter().flatten().try_for_each(|address| lease(tx, &network, address))?;
-            Ok(Some(network.egress))
+            ports.iter().try_for_each(|port| tx.insert_port(port))?;
+            Ok(Some((ports, is_silent)))
         })?;
-        ensure!(
-            !publishes || egress != Some(Egress::Nat),
-            "it is recorded, but not the ports that its container publishes: restart the container"
-        );
-        Ok(egress.is_some())
+        let Some((ports, is_silent)) = recorded else { return Ok(false) };
+        self.fabric.ports.hold_recorded(&ports);
+        ensure!(!is_silent, "it is recorded, but no rule publishes ports of its container: restart the container");
+        Ok(true)
     }
 }
 

@@ -16,7 +16,7 @@ use ciao_netdriver::control::Control;
 use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
 use ciao_netdriver::reconcile::Depth;
-use ciao_netdriver::{Config, Driver};
+use ciao_netdriver::{Config, Driver, Shares};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -44,9 +44,19 @@ impl Bench {
         Self::on(store, Arc::new(Fake::default()), folder)
     }
 
+    /// With such shares of what tenants have in common.
+    pub(crate) fn with_shares(shares: Shares) -> Self {
+        let Self { kernel, store, folder, .. } = Self::new();
+        Self::configured(store, kernel, folder, Config { shares, ..Config::default() })
+    }
+
     fn on(store: Arc<Store>, kernel: Arc<Fake>, folder: TempDir) -> Self {
+        Self::configured(store, kernel, folder, Config::default())
+    }
+
+    fn configured(store: Arc<Store>, kernel: Arc<Fake>, folder: TempDir, config: Config) -> Self {
         let seen: Arc<Fake> = Arc::clone(&kernel);
-        let driver = Arc::new(Driver::new(Arc::clone(&store), seen, Config::default()).unwrap());
+        let driver = Arc::new(Driver::new(Arc::clone(&store), seen, config).unwrap());
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
         Self {
             plugin: ciao_netdriver::docker::plugin(Arc::clone(&driver)),

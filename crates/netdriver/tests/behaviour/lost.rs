@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A database that was lost, or an older one than what runs: nothing that a container is on is touched.
 
+use std::collections::BTreeMap;
+
 use ciao_netdriver::reconcile::Depth;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bench::Bench;
 use crate::requests::{endpoint, id, network, vnic};
@@ -77,4 +79,53 @@ fn an_older_database_cuts_off_nothing_that_came_after_it() {
     b.stop("red", "red1");
     b.run("red3", "red", "192.168.111.4/24", "");
     assert!(b.call("Join", &json!({ "NetworkID": id("more"), "EndpointID": id("x"), "SandboxKey": "" })).is_err());
+}
+
+#[test]
+fn tunnels_stay_until_the_controller_and_docker_have_told_of_them_again() {
+    let b = Bench::new();
+    b.kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
+    let give = |b: &Bench, path: &str, list: &Value| {
+        let mut body = list.clone();
+        body["generation"] = json!(1);
+        let (status, reply) = b.launcher("PUT", path, body.to_string().as_bytes());
+        assert_eq!(status, 200, "{reply}");
+    };
+    let host = |n: u8| json!({ "id": format!("h{n}"), "address": format!("192.0.2.{n}") });
+    let hosts = json!({ "hosts": [host(1), host(2)] });
+    let remotes = json!({ "remotes": [["192.168.111.9", "02:00:00:00:00:09", "h2"]] });
+    give(&b, "/v1/hosts", &hosts);
+    give(&b, "/v1/tenants/red/remotes", &remotes);
+    let options = [("tenant", "red"), ("bridge", "br0"), ("vni", "101")];
+    b.ok("CreateNetwork", &network("red", &[SUBNET], &options));
+    b.run("red1", "red", "192.168.111.2/24", "");
+    let state = b.kernel.state();
+    assert!(!state.tunnel_hosts.is_empty() && !state.tunnel_rules.is_empty());
+    let b = b.without_database();
+    let unchanged = |b: &Bench| {
+        for depth in [Depth::Full, Depth::Changed] {
+            assert_eq!(b.reconcile_to(depth), [""; 0]);
+            assert_eq!(b.kernel.state(), state, "{depth:?}");
+        }
+    };
+    unchanged(&b);
+    let options: BTreeMap<_, _> = options.into_iter().collect();
+    let known = json!({ "engine": "E", "networks": [id("red")], "details": [{
+        "Id": id("red"), "Scope": "local", "Options": options,
+        "Containers": { "c": { "EndpointID": id("red1"), "IPv4Address": "192.168.111.2/24" } },
+        "IPAM": { "Driver": "default", "Config": [{ "Subnet": SUBNET, "Gateway": "192.168.111.1" }] },
+    }] });
+    let rebuild = |b: &Bench| b.launcher("POST", "/v1/reconcile", known.to_string().as_bytes()).1;
+    // The MTU too follows from the list of hosts.
+    let refused = rebuild(&b);
+    assert!(refused[0]["error"].as_str().unwrap().contains("let the controller give its lists"), "{refused}");
+    unchanged(&b);
+    give(&b, "/v1/tenants/red/remotes", &remotes);
+    give(&b, "/v1/hosts", &hosts);
+    unchanged(&b);
+    let rows = rebuild(&b);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["error"].is_null()), "{rows}");
+    assert_eq!(rows.as_array().unwrap().len(), 2, "{rows}");
+    unchanged(&b);
+    assert_eq!(b.store.read(|tx| tx.tunnels()).unwrap().len(), 1);
 }

@@ -3,6 +3,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
+use ciao_netdriver::Shares;
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
@@ -271,4 +272,24 @@ fn a_failing_firewall_leaves_no_port_published() {
     let missing = endpoint("e9", "red", "192.168.111.9/24", "");
     b.ok("CreateEndpoint", &missing);
     b.assert_consistent();
+}
+
+#[test]
+fn ports_beyond_the_limit_of_open_files_are_refused_with_the_cause_and_all_else_goes_on() {
+    let b = Bench::with_shares(Shares { published_ports: 2, ..Shares::default() });
+    for tenant in ["red", "blue"] {
+        b.ok("CreateNetwork", &network(tenant, &[SUBNET], &[("tenant", tenant)]));
+        b.run(&format!("{tenant}1"), tenant, "192.168.111.2/24", "");
+    }
+    let any = binding(6, (0, 0), "");
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[any.clone(), any.clone()]));
+    let rows = b.rows();
+    let error =
+        b.call("ProgramExternalConnectivity", &publish("blue", "blue1", std::slice::from_ref(&any))).unwrap_err();
+    assert!(error.contains("2 ports are published already") && error.contains("raise LimitNOFILE"), "{error}");
+    assert_eq!(b.rows(), rows);
+    b.ok("CreateNetwork", &network("n3", &["10.3.0.0/24"], &[]));
+    b.run("e3", "n3", "10.3.0.2/24", "");
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[any]));
 }

@@ -2,12 +2,16 @@
 //! A lost database: the records are made again from Docker's list and links' aliases, while containers run.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 
+use ciao_common::serve::server::BODY_LIMIT;
 use ciao_common::store::Endpoint;
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::FakeLink;
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
-use crate::requests::{id, names_of, network_in, vnic};
+use crate::requests::{id, names_of, network, network_in, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 const OWN: &str = "10.0.0.0/24";
@@ -20,7 +24,7 @@ fn listed(name: &str, subnet: &str, tenant: Option<&str>, endpoints: &[(&str, &s
         options.insert("bridge", "br0");
     }
     let container = |(name, address): &(&str, &str)| {
-        let at = json!({ "Name": name, "EndpointID": id(name), "MacAddress": "", "IPv4Address": address, "IPv6Address": "" });
+        let at = json!({ "Name": name, "publishes": *name == "red1", "EndpointID": id(name), "MacAddress": "", "IPv4Address": address, "IPv6Address": "" });
         (format!("container-{name}"), at)
     };
     let containers: BTreeMap<_, _> = endpoints.iter().map(container).collect();
@@ -57,6 +61,11 @@ fn busy() -> (Bench, String) {
         });
     assert_eq!(b.lease(&pools[0], ""), "192.168.111.2/24");
     b.run("red1", "red", "192.168.111.2/24", "");
+    // Of any number, at all addresses and at one.
+    let binding = |protocol, port, at| json!({ "Proto": protocol, "Port": port, "HostIP": at });
+    let mut published = names_of("red", "red1");
+    published["Options"] = json!({ "com.docker.network.portmap": [binding(6, 80, ""), binding(17, 53, "127.0.0.1")] });
+    b.ok("ProgramExternalConnectivity", &published);
     assert_eq!(b.lease(&pools[0], "192.168.111.9"), "192.168.111.9/24");
     b.run("red9", "red", "192.168.111.9/24", "");
     assert_eq!(b.lease(&pools[1], ""), "10.0.0.2/24");
@@ -81,7 +90,7 @@ fn records(b: &Bench) -> String {
             vnics.sort_by(|one, other| one.id.cmp(&other.id));
             let mut endpoints: Vec<_> = tx.endpoints()?.into_iter().map(timeless).collect();
             endpoints.sort_by(|one, other| one.id.cmp(&other.id));
-            Ok(format!("{networks:#?}\n{vnics:#?}\n{endpoints:#?}\n{:#?}", tx.uplinks()?))
+            Ok(format!("{networks:#?}\n{vnics:#?}\n{endpoints:#?}\n{:#?}\n{:#?}", tx.uplinks()?, tx.ports()?))
         })
         .unwrap()
 }
@@ -115,6 +124,9 @@ fn records_are_made_again_as_they_were_and_running_containers_do_not_notice() {
     assert_eq!(b.leases(), leases);
     assert_eq!(b.kernel.state(), state);
     assert_eq!(rebuild(&b, &list(), false), []);
+    let ports = b.store.read(|tx| tx.ports()).unwrap();
+    let taken = ports.iter().filter(|port| TcpListener::bind((port.host_address, port.host_port)).is_err());
+    assert_eq!((ports.len(), taken.count()), (2, 1), "they are held again");
     // All goes on.
     assert_eq!(b.lease(&pool, ""), "192.168.111.3/24");
     b.run("red3", "red", "192.168.111.3/24", "");
@@ -141,4 +153,116 @@ fn what_no_link_says_any_more_is_a_row_with_an_error() {
     assert_eq!(failed, expected, "{rows:?}");
     // ciao-ipam knows Docker's PoolID again, and grants no address that a container has.
     assert_eq!(b.lease(&pool, ""), "192.168.111.3/24");
+}
+
+#[test]
+fn ports_that_no_rule_publishes_any_more_are_a_row_with_an_error() {
+    let (b, _) = busy();
+    b.kernel.change(|state| {
+        for rules in state.rules.values_mut() {
+            rules.retain(|line| !line.contains(" ports"));
+        }
+    });
+    let b = b.without_database();
+    let rows = rebuild(&b, &list(), false);
+    let failed: Vec<_> = rows.into_iter().filter(|(_, error)| error.is_some()).collect();
+    let error = "it is recorded, but no rule publishes ports of its container: restart the container";
+    assert_eq!(failed, [(format!("record endpoint {}", &id("red1")[..12]), Some(error.to_owned()))]);
+    assert_eq!(b.store.read(|tx| tx.ports()).unwrap(), []);
+}
+
+#[test]
+fn on_a_bridge_of_the_host_a_running_container_is_kept_and_recorded_again() {
+    let b = Bench::new();
+    let bridge = (Namespace::Host, "lan0".parse().unwrap());
+    b.kernel.change(|state| drop(state.links.insert(bridge, FakeLink::Bridge([].into()))));
+    let mut request = vnic("acme", "i2", SUBNET, "192.168.111.2", "02:00:00:00:00:02");
+    request["host_bridge"] = json!("lan0");
+    b.vnic(&request);
+    let pool = b.pool(SUBNET, "acme");
+    let options = [("tenant", "acme"), ("host_bridge", "lan0")];
+    b.ok("CreateNetwork", &network_in("local", "red", &[SUBNET], &options));
+    for (name, address) in [("red2", "192.168.111.2"), ("red3", "192.168.111.3")] {
+        b.lease(&pool, address);
+        b.run(name, "red", &format!("{address}/24"), "");
+    }
+    let (state, leases) = (b.kernel.state(), b.leases());
+    let attached = |b: &Bench| {
+        let rows = b.store.read(|tx| Ok((tx.vnics(None)?, tx.endpoints()?))).unwrap();
+        (rows.0, rows.1.into_iter().map(|endpoint| (endpoint.id, endpoint.vnic)).collect::<BTreeMap<_, _>>())
+    };
+    let before = attached(&b);
+    let b = b.without_database();
+    assert_eq!((b.reconcile(), b.reconcile()), (vec![], vec![]));
+    assert_eq!(b.kernel.state(), state);
+    let refused = b.call("CreateNetwork", &network("new", &["10.9.0.0/24"], &[])).unwrap_err();
+    assert!(refused.contains("ciao-net reconcile --docker"), "{refused}");
+    let mut list = listed("red", SUBNET, Some("acme"), &[("red2", "192.168.111.2/24"), ("red3", "192.168.111.3/24")]);
+    list["Options"] = json!({ "tenant": "acme", "host_bridge": "lan0" });
+    list["IPAM"]["Config"][0]["Gateway"] = json!("192.168.111.1");
+    let rows = rebuild(&b, &[list], false);
+    assert!(rows.len() == 4 && rows.iter().all(|(_, error)| error.is_none()), "{rows:?}");
+    assert_eq!((attached(&b), b.leases(), b.kernel.state()), (before, leases, state));
+    assert_eq!(b.lease(&pool, ""), "192.168.111.4/24", "Docker's PoolID is known again");
+}
+
+#[test]
+fn a_swarm_s_network_is_recorded_again_where_it_is() {
+    let b = Bench::new();
+    let space = b.ipam("GetDefaultAddressSpaces", &json!({}))["LocalDefaultAddressSpace"].as_str().unwrap().to_owned();
+    let request = json!({
+        "AddressSpace": space, "Pool": SUBNET, "SubPool": "", "Options": { "com.docker.network.ipam.serial": "true" },
+    });
+    let pool = b.ipam("RequestPool", &request)["PoolID"].as_str().unwrap().to_owned();
+    let gateway = json!({ "RequestAddressType": "com.docker.network.gateway" });
+    b.ipam("RequestAddress", &json!({ "PoolID": pool, "Address": "192.168.111.1", "Options": gateway }));
+    b.ok("CreateNetwork", &network_in(&space, "red", &[SUBNET], &[("tenant", "red"), ("bridge", "br0")]));
+    b.lease(&pool, "192.168.111.5");
+    b.run("red1", "red", "192.168.111.5/24", "");
+    let (before, leases, state) = (records(&b), b.leases(), b.kernel.state());
+    let b = b.without_database();
+    let mut here = listed("red", SUBNET, Some("red"), &[("red1", "192.168.111.5/24")]);
+    let mut elsewhere = listed("idle", "10.3.0.0/24", Some("blue"), &[]);
+    for network in [&mut here, &mut elsewhere] {
+        network["Scope"] = json!("swarm");
+        network["IPAM"]["Options"] = json!({});
+    }
+    here["Containers"]["container-red1"]["publishes"] = json!(false);
+    let rows = rebuild(&b, &[here.clone(), elsewhere.clone()], false);
+    assert!(rows.len() == 2 && rows.iter().all(|(_, error)| error.is_none()), "{rows:?}");
+    assert_eq!((records(&b), b.leases(), b.kernel.state()), (before, leases, state));
+    assert_eq!(rebuild(&b, &[here, elsewhere], false), []);
+}
+
+#[test]
+fn three_thousand_lost_networks_fit_the_limit_of_a_request() {
+    // A disk takes a few milliseconds for each.
+    let b = Bench::new().on_database(tempfile::tempdir_in("/dev/shm").unwrap());
+    let details: Vec<_> = (0..3000)
+        .map(|n: u16| {
+            let (tenant, subnet) = (format!("t{}", n % 300), format!("10.{}.{}.0/24", n >> 8, n & 255));
+            let mut network = listed(&format!("{n}-"), &subnet, Some(&tenant), &[]);
+            network["Options"]["com.docker.network.driver.mtu"] = json!("1450");
+            network
+        })
+        .collect();
+    let networks: Vec<_> = details.iter().map(|network| network["Id"].clone()).collect();
+    let known = json!({ "engine": "E", "networks": networks, "endpoints": [], "details": details });
+    let whole = known.to_string().len();
+    let requests = ciao_netdriver::control::requests(serde_json::from_value(known).unwrap()).unwrap();
+    assert!(whole > BODY_LIMIT && requests.len() > 2, "{whole} bytes in {} requests", requests.len());
+    assert!(requests.iter().all(|body| body.to_string().len() < BODY_LIMIT));
+    let mut rows = 0;
+    // The last one has the ids alone, and makes what the records need.
+    for body in &requests[..requests.len() - 1] {
+        let body = body.to_string();
+        let (status, done) = b.launcher("POST", "/v1/reconcile", body.as_bytes());
+        assert_eq!(status, 200, "{done}");
+        let done = done.as_array().unwrap();
+        assert!(done.iter().all(|row| row["error"].is_null()), "{done:?}");
+        rows += done.iter().filter(|row| row["action"] == "record").count();
+    }
+    assert_eq!(rows, 3000);
+    let (status, recorded) = b.launcher("GET", "/v1/records", b"");
+    assert_eq!((status, recorded["networks"].as_array().unwrap().len()), (200, 3000));
 }

@@ -111,6 +111,11 @@ impl Bench {
         self.attach(tenant, n, &json!({ "Address": address, "AddressIPv6": address6 }), &[address, address6]);
     }
 
+    /// The same, with an IPv6 address alone.
+    pub(crate) fn run_v6(&self, tenant: &str, n: u8, address6: &str) {
+        self.attach_only(tenant, n, &json!({ "AddressIPv6": address6 }), &[address6]);
+    }
+
     /// The same, with a MAC address of the user's choice.
     pub(crate) fn run_as(&self, tenant: &str, n: u8, address: &str, mac: Option<&str>) {
         let interface = json!({ "Address": address, "MacAddress": mac.unwrap_or_default() });
@@ -118,13 +123,17 @@ impl Bench {
     }
 
     fn attach(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
+        self.attach_only(tenant, n, interface, addresses);
+        run(&format!("ip -n box{n} route add default via 10.1.0.1"));
+    }
+
+    fn attach_only(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         let mut body = ids.clone();
         body["Interface"] = interface.clone();
         self.ok("CreateEndpoint", &body);
         let link = self.ok("Join", &ids)["InterfaceName"]["SrcName"].as_str().unwrap().parse().unwrap();
         into_container(&link, &format!("box{n}"), addresses);
-        run(&format!("ip -n box{n} route add default via 10.1.0.1"));
     }
 
     pub(crate) fn stop(&self, tenant: &str, n: u8) {
@@ -221,5 +230,33 @@ tests! {
         assert!(!run("nft list map inet ciao ports4").contains("8080"), "the host");
         assert!(!run("ip netns exec ciao-red nft list map inet ciao ports4").contains("8080"), "the tenant");
         bench.publish("blue", 4, 8080);
+    }
+
+    fn published_ports_are_read_from_the_rules_after_the_loss_of_their_records(_kernel) {
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        bench.run("red", 2, "10.1.0.2/24");
+        bench.publish("red", 2, 8080);
+        let binding = |protocol: u8, at: &str| json!({ "Proto": protocol, "Port": 53, "HostIP": at, "HostPort": 5353 });
+        bench.run("red", 3, "10.1.0.3/24");
+        let options = json!({ "com.docker.network.portmap": [binding(17, "127.0.0.1"), binding(6, "")] });
+        let ids = json!({ "NetworkID": id("red"), "EndpointID": id("e3"), "Options": options });
+        bench.ok("ProgramExternalConnectivity", &ids);
+        let ports = |bench: &Bench| bench.store.read(|tx| tx.ports()).unwrap();
+        let rules = || run("nft list table inet ciao") + &run("ip netns exec ciao-red nft list ruleset");
+        let (before, listing) = (ports(&bench), rules());
+        assert_eq!(before.len(), 3);
+        drop(bench);
+        let bench = Bench::new();
+        let container = |n: u8| json!({ "EndpointID": id(&format!("e{n}")), "IPv4Address": format!("10.1.0.{n}/24"), "publishes": true });
+        let known = json!({ "engine": "E", "networks": [id("red")], "details": [{
+            "Id": id("red"), "Options": { "tenant": "red", "bridge": "br0", "egress": "nat" },
+            "IPAM": { "Config": [{ "Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1" }] },
+            "Containers": { "c2": container(2), "c3": container(3) },
+        }] });
+        let rows = bench.driver.reconcile_with(Depth::Full, serde_json::from_value(known).unwrap(), false).unwrap();
+        assert!(rows.len() == 3 && rows.iter().all(|row| row.error.is_none()), "{rows:?}");
+        assert_eq!(ports(&bench), before);
+        assert_eq!(rules(), listing);
     }
 }

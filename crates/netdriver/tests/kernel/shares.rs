@@ -297,4 +297,58 @@ tests! {
         drop((held, udp));
         TcpListener::bind("127.0.0.1:8080").unwrap();
     }
+
+    fn without_port_security_a_routed_tenant_leaves_with_no_address_of_another_one(_kernel) {
+        lan();
+        let bench = Bench::new();
+        for (n, tenant) in [(2, "red"), (4, "blue")] {
+            let data = json!([{ "AddressSpace": "LocalDefault", "Pool": format!("fd00:{n}::/64"), "Gateway": format!("fd00:{n}::1/64") }]);
+            let generic = json!({ "tenant": tenant, "bridge": "br0", "egress6": "route", "port_security": "off" });
+            let options = json!({ "com.docker.network.generic": generic });
+            bench.ok("CreateNetwork", &json!({ "NetworkID": id(tenant), "Options": options, "IPv6Data": data }));
+            bench.run_v6(tenant, n, &format!("fd00:{n}::2/64"));
+            run(&format!("ip -n box{n} route add default via fd00:{n}::1"));
+        }
+        run("ip -n lan route add fd00::/8 via 2001:db8::1");
+        let [_, receiver] = receivers();
+        let to: SocketAddr = "[2001:db8::2]:53".parse().unwrap();
+        run("ip -n box2 addr add fd00:4::9/128 dev eth0 nodad");
+        let seen = |from: &str| {
+            let socket = BOX2.udp(from);
+            (0..10).find_map(|_| {
+                drop(socket.send_to(b"x", to));
+                receiver.recv_from(&mut [0; 8]).ok().map(|(_, source)| source.ip().to_string())
+            })
+        };
+        assert_eq!(seen("[fd00:2::2]:4000").as_deref(), Some("fd00:2::2"), "its own is routed");
+        let forged = seen("[fd00:4::9]:4000");
+        assert!(forged.as_deref().is_none_or(|source| source == "2001:db8::1"), "{forged:?}");
+    }
+
+    #[ignore = "a minute, by hand: 60,000 files"]
+    fn sixty_thousand_ports_are_published_and_all_else_goes_on(_kernel) {
+        use nix::sys::resource::{Resource, setrlimit};
+        setrlimit(Resource::RLIMIT_NOFILE, 70_000, 70_000).unwrap();
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        let mut slowest = Duration::ZERO;
+        for n in 2..62_u8 {
+            let (network, endpoint) = (id("red"), id(&format!("e{n}")));
+            let interface = json!({ "Address": format!("10.1.0.{n}/24") });
+            bench.ok("CreateEndpoint", &json!({ "NetworkID": network, "EndpointID": endpoint, "Interface": interface }));
+            let binding = |port: u16| json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": port });
+            let bindings: Vec<_> = (0..1000).map(|port| binding(u16::from(n) * 1000 + port)).collect();
+            let options = json!({ "com.docker.network.portmap": bindings });
+            let since = std::time::Instant::now();
+            let ids = json!({ "NetworkID": network, "EndpointID": endpoint, "Options": options });
+            bench.ok("ProgramExternalConnectivity", &ids);
+            slowest = slowest.max(since.elapsed());
+        }
+        let count = bench.store.read(|tx| tx.ports()).unwrap().len();
+        println!("{count} ports, the slowest call of 1,000 {slowest:?}");
+        assert_eq!(count, 60_000);
+        bench.network("blue", "nat");
+        bench.run("blue", 254, "10.1.0.2/24");
+        bench.publish("blue", 254, 80);
+    }
 }

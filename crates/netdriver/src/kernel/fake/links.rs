@@ -129,9 +129,9 @@ impl Links for Fake {
         Ok(())
     }
 
-    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()> {
+    fn set_alias(&self, namespace: &Namespace, link: &LinkName, alias: &str) -> Result<()> {
         let mut state = self.changing()?;
-        let place = (Namespace::Named(namespace.to_owned()), link.clone());
+        let place = (namespace.clone(), link.clone());
         if state.links.contains_key(&place) {
             state.aliases.insert(place, alias.to_owned());
         }

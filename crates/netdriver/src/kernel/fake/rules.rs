@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::Fake;
 use crate::kernel::element::{Change, Element, Ruleset};
-use crate::kernel::{Flows, Namespace, Rules};
+use crate::kernel::{Flows, ForwardedPort, Namespace, Rules};
 
 impl Rules for Fake {
     fn run_nft(&self, namespace: &Namespace, script: &str) -> Result<()> {
@@ -70,6 +70,12 @@ impl Rules for Fake {
         Ok(Some(self.generation(namespace)))
     }
 
+    fn forwarded_ports(&self, namespace: &Namespace) -> Result<Vec<ForwardedPort>> {
+        let state = self.reading()?;
+        let lines = state.rules.get(namespace).into_iter().flatten();
+        Ok(lines.filter_map(|line| forwarded(line)).collect())
+    }
+
     fn list_rules(&self, _namespace: &Namespace) -> Result<String> {
         Ok(String::new())
     }
@@ -81,4 +87,16 @@ impl Rules for Fake {
 
 fn lines(elements: &[Element]) -> impl Iterator<Item = String> {
     elements.iter().map(|element| element.line(Change::Add))
+}
+
+/// A published port from its line: `add element inet ciao ports4 { tcp . 8080 : 10.0.0.2 . 80 }`.
+fn forwarded(line: &str) -> Option<ForwardedPort> {
+    let words: Vec<_> = line.strip_prefix("add element inet ciao ports")?.split_ascii_whitespace().collect();
+    let middle = words.iter().position(|word| *word == ":")?;
+    let (key, value) = (&words[2..middle], &words[middle + 1..]);
+    let (at, key) = if key.len() > 3 { (Some(key[0].parse().ok()?), &key[2..]) } else { (None, key) };
+    let [protocol, _, number] = key else { return None };
+    let port = value.get(2).filter(|_| value.len() > 3).map(|port| port.parse()).transpose().ok()?;
+    let (protocol, number, to) = (protocol.parse().ok()?, number.parse().ok()?, value.first()?.parse().ok()?);
+    Some(ForwardedPort { at, protocol, number, to, port })
 }

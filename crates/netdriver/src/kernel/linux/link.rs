@@ -165,8 +165,8 @@ impl Links for Linux {
         Ok(named.filter(|(_, _, address)| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
     }
 
-    fn set_alias(&self, namespace: &str, link: &LinkName, alias: &str) -> Result<()> {
-        let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(()) };
+    fn set_alias(&self, namespace: &Namespace, link: &LinkName, alias: &str) -> Result<()> {
+        let Some(mut netlink) = self.netlink(namespace.name())? else { return Ok(()) };
         let Some(found) = netlink.find(link)? else { return Ok(()) };
         if found.alias.as_deref() == Some(alias) {
             return Ok(());

@@ -45,20 +45,17 @@ pub(super) fn attach(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     if attached { configure(netlink, veth, bridge) } else { Ok(()) }
 }
 
-/// Writes a VNIC's settings and static entries. Bridges of the host are not ciao-net's to configure.
+/// Writes a VNIC's alias, settings and static entries. On bridges of the host the alias alone: they are not ciao-net's to
+/// configure.
 fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
-    if veth.namespace == Namespace::Host {
-        return Ok(());
-    }
     let port = index(&veth.host_link).with_context(|| format!("link {} does not exist", veth.host_link))?;
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
-    let mut requests = vec![
-        (message::port_settings(port, veth.learns), 0),
-        (message::set_alias(port, &veth.alias), 0),
-        (RouteNetlinkMessage::NewNeighbour(neighbour::forwarding(port, veth.mac)), replace),
-    ];
-    for address in &veth.addresses {
-        requests.push((RouteNetlinkMessage::NewNeighbour(neighbour::permanent(bridge, *address, veth.mac)), replace));
+    let mut requests = vec![(message::set_alias(port, &veth.alias), 0)];
+    if veth.namespace != Namespace::Host {
+        requests.push((message::port_settings(port, veth.learns), 0));
+        requests.push((RouteNetlinkMessage::NewNeighbour(neighbour::forwarding(port, veth.mac)), replace));
+        let entries = veth.addresses.iter().map(|address| neighbour::permanent(bridge, *address, veth.mac));
+        requests.extend(entries.map(|entry| (RouteNetlinkMessage::NewNeighbour(entry), replace)));
     }
     netlink
         .execute_all(requests, None)

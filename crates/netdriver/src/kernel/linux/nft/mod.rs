@@ -4,6 +4,7 @@
 mod command;
 mod compare;
 mod elements;
+mod forwarded;
 mod guard;
 
 use anyhow::Result;
@@ -11,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::{Linux, conntrack, firewall, namespace};
 use crate::kernel::element::{self, Change, Element, Ruleset, Table};
-use crate::kernel::{Flows, HostGuard, Namespace, Rules};
+use crate::kernel::{Flows, ForwardedPort, HostGuard, Namespace, Rules};
 pub(super) use compare::Listings;
 pub(super) use guard::Guard;
 
@@ -88,6 +89,13 @@ impl Rules for Linux {
             return Ok(None);
         }
         elements::generation(&mut *self.netfilter(namespace)?).map(Some)
+    }
+
+    fn forwarded_ports(&self, namespace: &Namespace) -> Result<Vec<ForwardedPort>> {
+        if !self.has_rules(namespace)? {
+            return Ok(Vec::new());
+        }
+        forwarded::list(&mut *self.netfilter(namespace)?, namespace)
     }
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the kernel says of networks, VNICs, uplinks and published ports whose records were lost.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+use ciao_common::store::{Port, Protocol, Uplink, Vnic};
+use ciao_common::types::{EndpointId, LinkName, NetworkId, PoolId};
+
+use crate::kernel::state::Seen;
+use crate::kernel::{ForwardedPort, Namespace};
+use crate::{Driver, alias, names};
+
+/// Namespace, bridge and addresses of a VNIC.
+type Place = (Option<String>, LinkName, [Option<IpAddr>; 2]);
+
+/// Gateway and PoolID of a network's subnet.
+pub(super) type FoundSubnet = (Option<IpAddr>, Option<PoolId>);
+
+/// What the kernel says.
+#[derive(Default)]
+pub(super) struct Found {
+    /// By the short id of the network.
+    subnets: BTreeMap<String, Vec<FoundSubnet>>,
+    vnics: BTreeMap<Place, Vnic>,
+    /// The namespace of the container that has the other end, by the end on the bridge.
+    sandboxes: BTreeMap<LinkName, i32>,
+    /// By namespace.
+    pub(super) uplinks: BTreeMap<String, Uplink>,
+    /// With the host's address, by namespace and address of the container.
+    ports: BTreeMap<(String, IpAddr), Vec<(ForwardedPort, IpAddr)>>,
+}
+
+impl Found {
+    /// The subnets of a network; `None`: it is on no bridge of ours.
+    pub(super) fn subnets(&self, network: &NetworkId) -> Option<&[FoundSubnet]> {
+        self.subnets.get(network.short()).map(Vec::as_slice)
+    }
+
+    pub(super) fn vnics(&self) -> impl Iterator<Item = &Vnic> {
+        self.vnics.values()
+    }
+
+    /// The VNIC with these addresses on a bridge.
+    pub(super) fn vnic(
+        &self,
+        namespace: Option<&str>,
+        bridge: &LinkName,
+        addresses: [Option<IpAddr>; 2],
+    ) -> Option<&Vnic> {
+        self.vnics.get(&(namespace.map(str::to_owned), bridge.clone(), addresses))
+    }
+
+    /// The published ports that lead to a VNIC, as those of an endpoint.
+    pub(super) fn ports(&self, vnic: &Vnic, endpoint: &EndpointId) -> Vec<Port> {
+        let Some(namespace) = &vnic.namespace else { return Vec::new() };
+        let found = vnic.addresses().filter_map(|address| self.ports.get(&(namespace.clone(), address))).flatten();
+        let port = |(port, at): &(ForwardedPort, IpAddr)| {
+            Some(Port {
+                protocol: port.protocol,
+                host_address: *at,
+                host_port: port.number,
+                endpoint: endpoint.clone(),
+                namespace: namespace.clone(),
+                address: port.to,
+                container_port: port.port?,
+            })
+        };
+        found.filter_map(port).collect()
+    }
+
+    /// Whether published ports lead to a VNIC, or to another one of the same container and tenant.
+    pub(super) fn is_published(&self, vnic: &Vnic) -> bool {
+        let sandbox = self.sandboxes.get(&vnic.host_link);
+        let is_same = |other: &&Vnic| {
+            let beside = sandbox.is_some() && self.sandboxes.get(&other.host_link) == sandbox;
+            other.namespace == vnic.namespace && (beside || other.id == vnic.id)
+        };
+        let mut of_container = self.vnics.values().filter(is_same);
+        of_container.any(|vnic| {
+            let mut places = vnic.addresses().filter_map(|address| Some((vnic.namespace.clone()?, address)));
+            places.any(|place| self.ports.contains_key(&place))
+        })
+    }
+
+    fn add_links(&mut self, namespace: &Namespace, seen: &Seen) {
+        for (name, link) in &seen.links {
+            let text = link.alias.as_deref().unwrap_or_default();
+            match &link.bridge {
+                Some(bridge) => {
+                    let Some(vnic) = alias::vnic(text, name, namespace.name(), bridge) else { continue };
+                    self.sandboxes.extend(link.sandbox.map(|sandbox| (name.clone(), sandbox)));
+                    let addresses = [vnic.v4, vnic.v6].map(|place| place.map(|(_, address)| address));
+                    self.vnics.insert((vnic.namespace.clone(), bridge.clone(), addresses), vnic);
+                }
+                None if link.is_bridge && *namespace != Namespace::Host => {
+                    for (short, subnet) in alias::subnets(text) {
+                        self.subnets.entry(short).or_default().push(subnet);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// Reads all links of ours, and the published ports in the rules.
+    pub(super) fn find(&self) -> Result<Found> {
+        let (kernel, pool) = (&self.fabric.kernel, self.fabric.uplinks.pool());
+        let mut found = Found::default();
+        let host = kernel.look(&Namespace::Host)?.unwrap_or_default();
+        found.add_links(&Namespace::Host, &host);
+        let mut outer = BTreeMap::<(Protocol, u16, IpAddr), Vec<IpAddr>>::new();
+        for port in kernel.forwarded_ports(&Namespace::Host)? {
+            let all: IpAddr =
+                if port.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            outer.entry((port.protocol, port.number, port.to)).or_default().push(port.at.unwrap_or(all));
+        }
+        for name in kernel.namespaces()? {
+            let namespace = Namespace::Named(name.clone());
+            let Some(seen) = kernel.look(&namespace)? else { continue };
+            found.add_links(&namespace, &seen);
+            let Some(uplink) = self.find_uplink(&name, &seen, &host) else { continue };
+            for port in kernel.forwarded_ports(&namespace)? {
+                let inner = pool.inner_address(uplink.number, port.to.is_ipv6());
+                let hosts = outer.get(&(port.protocol, port.number, inner)).into_iter().flatten();
+                let leading = hosts.map(|at| (port.clone(), *at));
+                found.ports.entry((name.clone(), port.to)).or_default().extend(leading);
+            }
+            found.uplinks.insert(name, uplink);
+        }
+        Ok(found)
+    }
+
+    fn find_uplink(&self, namespace: &str, seen: &Seen, host: &Seen) -> Option<Uplink> {
+        let pool = self.fabric.uplinks.pool();
+        let mut inner = seen.addresses.iter().filter(|(link, _)| link.as_str() == names::INNER_LINK);
+        let (number, outer) = inner.find_map(|(_, address)| pool.pair_of(*address))?;
+        let is_outer = |(link, address): &&(LinkName, IpAddr)| *address == outer && names::is_ours(link);
+        let (host_link, _) = host.addresses.iter().find(is_outer)?;
+        Some(Uplink { namespace: namespace.to_owned(), number, host_link: host_link.clone() })
+    }
+}
