@@ -42,6 +42,7 @@ test) for_tests ;;
 bench)
 	for_tests
 	need /usr/lib/cni/host-local containernetworking-plugins
+	need valgrind valgrind
 	;;
 *)
 	echo "usage: deps.sh build|test|bench" >&2

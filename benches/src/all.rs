@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::report::{Bar, Goal, Section};
-use crate::{cni, data, docker, picture, scale, service};
+use crate::{cni, data, docker, instructions, picture, scale, service};
 
 /// How much of everything.
 #[derive(Clone, Debug)]
@@ -131,6 +131,8 @@ pub fn run(folder: &Path, size: &Size) -> Result<()> {
     sections.push(data::run(size.data)?);
     said("scale");
     sections.push(scale::run(&size.scale)?);
+    said("instructions");
+    sections.push(instructions::run(folder)?);
     let bars: Vec<Bar> = sections.iter().flat_map(|section| section.bars.iter().cloned()).collect();
     picture::draw(&bars, &folder.join("results.svg"))?;
     let path = folder.join("RESULTS.md");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{all, cni, data, docker, scale, service};
+use crate::{all, cni, data, docker, instructions, scale, service};
 
 /// Measures ciao beside its floors and beside Docker's own drivers.
 #[derive(Parser)]
@@ -46,6 +46,15 @@ enum Command {
     },
     /// A host with many networks, pools with many leases, and a file after much churn.
     Scale(scale::Size),
+    /// Instructions of a lease, a Join and an endpoint, beside those recorded in the folder for this compiler.
+    Instructions {
+        /// Where instructions.tsv is.
+        #[arg(long, default_value = "benches")]
+        folder: PathBuf,
+    },
+    /// What is counted for that.
+    #[command(hide = true)]
+    Work { kind: String, rounds: usize },
     /// Everything, written into a folder as RESULTS.md and results.svg.
     All(All),
 }
@@ -89,6 +98,8 @@ pub fn run(cli: Cli) -> Result<()> {
             data::run(data::Size { rounds: size.rounds, time: Duration::from_millis(size.milliseconds) })?
         }
         Command::Scale(size) => scale::run(&size)?,
+        Command::Instructions { folder } => instructions::run(&folder)?,
+        Command::Work { kind, rounds } => return instructions::work(&kind, rounds),
         Command::All(All { folder, short, quick }) => {
             let size = match (short, quick) {
                 (true, _) => all::Size::short(),

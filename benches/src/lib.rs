@@ -6,6 +6,7 @@
 //! - [`cni`]: CNI's plugins for the same jobs;
 //! - [`data`]: what packets meet;
 //! - [`scale`]: many networks, many leases, much churn;
+//! - [`instructions`]: what calls cost, to a few percent on a busy machine too;
 //! - [`all`]: all of them, and what becomes of it: a page and a picture;
 //! - [`cli`]: the command `bench`.
 //!
@@ -22,6 +23,7 @@ pub mod docker;
 pub mod floor;
 pub mod host;
 pub mod http;
+pub mod instructions;
 pub mod load;
 pub mod numbers;
 pub mod picture;

@@ -12,7 +12,7 @@ fn everything_is_measured_written_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &Size::quick()).unwrap();
     let page = fs::read_to_string(folder.path().join("RESULTS.md")).unwrap();
-    for heading in ["Goals", "Service", "Docker", "CNI", "Data path", "Scale", "What was tried"] {
+    for heading in ["Goals", "Service", "Docker", "CNI", "Data path", "Scale", "Instructions", "What was tried"] {
         let heading = format!("## {heading}");
         assert!(page.contains(&heading), "{heading} is missing in:\n{page}");
     }
