@@ -54,7 +54,7 @@ pub(super) struct Netlink<M = RouteNetlinkMessage> {
 const DATAGRAM: usize = 64 << 10;
 
 /// How often a list that changes meanwhile is requested. One of a thousand links takes a few milliseconds.
-const DUMPS: usize = 20;
+const DUMPS: usize = 100;
 
 /// How a reply ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
