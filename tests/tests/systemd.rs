@@ -47,6 +47,17 @@ impl Notices {
     }
 }
 
+/// What a unit starts its daemon with, without the variable of `/etc/default`, and the sockets of its socket unit.
+fn unit(name: &str) -> (Vec<String>, Vec<String>) {
+    let read = |kind: &str| fs::read_to_string(workspace().join(format!("deploy/{name}.{kind}"))).unwrap();
+    let values = |text: &str, key: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix(key)).map(str::to_owned).collect()
+    };
+    let start = values(&read("service"), "ExecStart=@PREFIX@/bin/").remove(0);
+    let options = start.split(' ').skip(1).filter(|word| !word.starts_with('$')).map(str::to_owned);
+    (options.collect(), values(&read("socket"), "ListenStream="))
+}
+
 /// A daemon behind sockets that systemd's program holds.
 struct Activated {
     name: &'static str,
@@ -55,13 +66,15 @@ struct Activated {
 }
 
 impl Activated {
-    fn start(host: &Host, name: &'static str, sockets: &[&str]) -> Self {
+    fn start(host: &Host, name: &'static str) -> Self {
+        let (options, sockets) = unit(name);
         let notify = format!("/run/{name}.notify");
         let notices = Notices::open(&host.path(&notify));
         let mut argv = vec!["systemd-socket-activate".to_owned(), format!("--setenv=NOTIFY_SOCKET={notify}")];
         argv.extend(sockets.iter().map(|socket| format!("--listen={socket}")));
         let program = format!("/usr/local/bin/{name}");
-        argv.extend(["sh", "-c", UNIT, "unit", &program, "serve"].map(str::to_owned));
+        argv.extend(["sh", "-c", UNIT, "unit", &program].map(str::to_owned));
+        argv.extend(options);
         let process = host.spawn(&format!("{name}-activated"), &argv).unwrap();
         let since = Instant::now();
         while !sockets.iter().all(|socket| host.path(socket).exists()) {
@@ -129,13 +142,19 @@ fn no_call_fails_while_both_daemons_are_started_again_behind_their_sockets() {
     for daemon in [host.ciao_ipam(), host.ciao_net()] {
         assert!(daemon.stop().unwrap().success());
     }
-    let ipam = Activated::start(&host, "ciao-ipam", &["/run/ciao/ciao-ipam.sock"]);
-    let net = Activated::start(&host, "ciao-net", &["/run/ciao/ciao-net.sock", "/run/ciao/control.sock"]);
+    let ipam = Activated::start(&host, "ciao-ipam");
+    let net = Activated::start(&host, "ciao-net");
     // Nothing runs yet: the first call starts each.
     host.docker(&["network", "create", "-d", "ciao-net", "--ipam-driver", "ciao-ipam", "app"]).unwrap();
     for daemon in [&ipam, &net] {
         assert_eq!(daemon.notices.next(), "READY=1");
-        assert!(daemon.process.log().unwrap().contains("(passed by systemd)"), "{}", daemon.process.log().unwrap());
+        let log = daemon.process.log().unwrap();
+        assert_eq!(log.matches("(passed by systemd)").count(), 3, "plugin, control, metrics: {log}");
+    }
+    for (name, metric) in [("ipam", "ciao_pools 1.0"), ("net", "ciao_networks 1.0")] {
+        let metrics =
+            host.sh(&format!("curl -s --unix-socket /run/ciao/{name}-metrics.sock http://ciao/metrics")).unwrap();
+        assert!(metrics.contains(metric), "{metric} is missing: {metrics}");
     }
     let subnet = json!({ "AddressSpace": "local", "Pool": "10.9.0.0/16" });
     let pool = &ask(&host.path("/run/ciao/ciao-ipam.sock"), "IpamDriver.RequestPool", &subnet).unwrap()["PoolID"];

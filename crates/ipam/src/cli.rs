@@ -71,7 +71,7 @@ struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
     grace: u64,
     /// Serve metrics, /healthz and /readyz there
-    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT")]
+    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
 }
 
@@ -147,14 +147,16 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
     let mut services = vec![(Listener::from(listener), Counted::around(plugin, Arc::clone(&calls)))];
-    if let Some(address) = &args.metrics {
-        let metrics = Metrics::new("ciao-ipam", version, vec![calls], Arc::new(Report(store)));
-        services.push((sockets.metrics(address)?, Arc::new(metrics)));
-    }
     match sockets.next(&args.control) {
         Ok(listener) => services.push((listener.into(), control)),
         // Under a socket unit of an earlier version, whose service cannot create one.
         Err(error) => log::warn!("no control socket, \"ciao-ipam reconcile\" opens the database itself: {error:#}"),
+    }
+    if let Some(address) = &args.metrics
+        && let Some(listener) = sockets.metrics(address)?
+    {
+        let metrics = Metrics::new("ciao-ipam", version, vec![calls], Arc::new(Report(store)));
+        services.push((listener, Arc::new(metrics)));
     }
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)
 }

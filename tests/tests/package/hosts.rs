@@ -46,7 +46,9 @@ fn installed_to_purged(suite: Engine) {
     assert_eq!(starts(&host), once(), "each daemon is started once");
     assert_eq!(
         owners(&host),
-        "/run/ciao/ciao-ipam.sock root:root 660\n/run/ciao/ciao-net.sock root:root 660\n/run/ciao/control.sock root:ciao 660"
+        "/run/ciao/ciao-ipam.sock root:root 660\n/run/ciao/ciao-net.sock root:root 660\n/run/ciao/control.sock root:ciao 660\n\
+         /run/ciao/ipam-control.sock root:root 660\n/run/ciao/ipam-metrics.sock root:root 660\n\
+         /run/ciao/net-metrics.sock root:root 660"
     );
     let limit = host.sh("systemctl show -P LimitNOFILE ciao-net; systemctl show -P LimitNOFILESoft ciao-net").unwrap();
     assert_eq!(limit, "1048576\n1048576");

@@ -106,33 +106,51 @@ impl Sockets {
     /// # Errors
     /// Another process listens there, or the path is not a socket.
     pub fn next(&mut self, path: &Path) -> Result<UnixListener> {
-        if self.taken < self.inherited.len() {
-            let listener = self.inherited.take_unix_listener(self.taken).context("take a socket from systemd")?;
-            self.taken += 1;
-            if let Some(listener) = listener {
-                log::info!("listening on {} (passed by systemd)", path.display());
-                return Ok(listener);
+        let inherited = self.inherit()?;
+        self.or_created(inherited, path)
+    }
+
+    /// Listens for requests of metrics. `None`: systemd passes sockets, but not this one, and its unit keeps the daemon from
+    /// creating it.
+    ///
+    /// # Errors
+    /// Without systemd: as [`Self::next`].
+    pub fn metrics(&mut self, address: &MetricsAddress) -> Result<Option<Listener>> {
+        let path = match address {
+            MetricsAddress::Unix(path) => path,
+            MetricsAddress::Tcp(address) => {
+                let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+                log::info!("listening on {address}");
+                return Ok(Some(Listener::Tcp(listener)));
             }
+        };
+        let at = |listener: &UnixListener| listener.local_addr().ok()?.as_pathname().map(Path::to_owned);
+        let inherited = self.inherit()?.filter(|listener| at(listener).as_ref() == Some(path));
+        match self.or_created(inherited, path) {
+            Err(error) if self.inherited.len() > 0 => {
+                log::warn!("no metrics: {error:#}: add ListenStream={} to the socket unit", path.display());
+                Ok(None)
+            }
+            listener => listener.map(|listener| Some(Listener::Unix(listener))),
+        }
+    }
+
+    fn inherit(&mut self) -> Result<Option<UnixListener>> {
+        if self.taken == self.inherited.len() {
+            return Ok(None);
+        }
+        self.taken += 1;
+        self.inherited.take_unix_listener(self.taken - 1).context("take a socket from systemd")
+    }
+
+    fn or_created(&mut self, inherited: Option<UnixListener>, path: &Path) -> Result<UnixListener> {
+        if let Some(listener) = inherited {
+            log::info!("listening on {} (passed by systemd)", path.display());
+            return Ok(listener);
         }
         let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
         self.created.push(path.to_owned());
         log::info!("listening on {}", path.display());
-        Ok(listener)
-    }
-
-    /// Listens for requests of metrics.
-    pub fn metrics(&mut self, address: &MetricsAddress) -> Result<Listener> {
-        let listener = match address {
-            MetricsAddress::Unix(path) => {
-                let listener = bind(path).with_context(|| format!("listen on {}", path.display()))?;
-                self.created.push(path.clone());
-                Listener::Unix(listener)
-            }
-            MetricsAddress::Tcp(address) => {
-                Listener::Tcp(TcpListener::bind(address).with_context(|| format!("listen on {address}"))?)
-            }
-        };
-        log::info!("serving metrics on {address}");
         Ok(listener)
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
     /// Serve metrics, /healthz and /readyz there
-    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT")]
+    #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
     let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
-    let metrics = args.metrics.as_ref().map(|address| sockets.metrics(address)).transpose()?;
+    let metrics = args.metrics.as_ref().map(|address| sockets.metrics(address)).transpose()?.flatten();
     // Created here, so that it has this daemon's group.
     LaunchLock::open(&args.control)?;
     let store = Arc::new(Store::open(&args.database.db)?);
