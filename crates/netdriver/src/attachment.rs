@@ -20,6 +20,8 @@ const STARTS_WITHIN: Duration = Duration::from_secs(600);
 #[derive(Default)]
 pub(crate) struct Detached {
     endpoint: Option<EndpointId>,
+    /// For the log.
+    described: String,
     /// Its VNIC, if that is Docker's.
     vnic: Option<VnicId>,
     ports: Vec<Port>,
@@ -44,15 +46,26 @@ pub(crate) fn lookup(tx: &Tx<'_>, id: &EndpointId) -> Result<(Endpoint, Vnic)> {
     Ok((endpoint, vnic))
 }
 
+/// Who has which addresses, for the log.
+pub(crate) fn described(endpoint: &EndpointId, vnic: Option<&Vnic>) -> String {
+    let Some(vnic) = vnic else { return format!("endpoint {}", endpoint.short()) };
+    let [tenant, instance] = [vnic.tenant.as_ref().map(|t| t.as_str()), vnic.instance.as_ref().map(|i| i.as_str())]
+        .map(|name| name.unwrap_or("-"));
+    let addresses = vnic.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
+    format!("endpoint {}: tenant {tenant}, instance {instance}, VNIC {}, {addresses}", endpoint.short(), vnic.id)
+}
+
 /// Deletes an endpoint's record; a VNIC of Docker's goes to state `deleting` with it.
 pub(crate) fn detach(tx: &Tx<'_>, endpoint: &Endpoint) -> Result<Detached> {
     let ports = tx.ports_of(&endpoint.id)?;
     tx.delete_endpoint(&endpoint.id)?;
-    let vnic = tx.vnic(&endpoint.vnic)?.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
+    let vnic = tx.vnic(&endpoint.vnic)?;
+    let described = described(&endpoint.id, vnic.as_ref());
+    let vnic = vnic.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id);
     if let Some(id) = &vnic {
         tx.set_vnic_deleting(id)?;
     }
-    Ok(Detached { endpoint: Some(endpoint.id.clone()), vnic, ports })
+    Ok(Detached { endpoint: Some(endpoint.id.clone()), described, vnic, ports })
 }
 
 impl Driver {
@@ -61,6 +74,7 @@ impl Driver {
     pub(crate) fn clean_up(&self, detached: Detached) {
         if let Some(endpoint) = &detached.endpoint {
             self.ready.forget(endpoint);
+            log::info!("detached {}", detached.described);
         }
         if let Err(error) = self.fabric.ports.close(&detached.ports) {
             log::warn!("close published ports: {error:#}");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line: the daemon, the launcher's commands, and lists.
 
+mod capture;
 mod container;
 mod control;
 mod docker;
@@ -70,6 +71,8 @@ enum Command {
     /// List container endpoints on networks of driver ciao-net
     #[command(subcommand)]
     Endpoint(network::EndpointCommand),
+    /// Run tcpdump on the link of a VNIC or instance
+    Capture(capture::Capture),
     /// List or show addresses of tenants on other hosts
     #[command(subcommand)]
     Remote(remote::Command),
@@ -96,6 +99,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
         Command::Terminate(args) => terminate::terminate(&args),
         Command::Network(command) => network::network(command),
         Command::Endpoint(command) => network::endpoint(command),
+        Command::Capture(args) => capture::run(&args),
         Command::Remote(command) => remote::run(command),
         Command::Tunnel(command) => tunnel::run(command),
         Command::Reconcile(args) => reconcile::run(&args),

@@ -8,7 +8,7 @@ use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
 use ciao_common::store::{Endpoint, Vnic};
 
-use crate::attachment::{is_joining, lookup};
+use crate::attachment::{described, is_joining, lookup};
 use crate::docker::options::EndpointOptions;
 use crate::docker::sandbox;
 use crate::kernel::LinkLocation;
@@ -44,6 +44,7 @@ impl Driver {
         for _ in 0..TRIES {
             match self.record_and_make(&request)? {
                 Outcome::Recorded(recorded) => {
+                    log::info!("attached {}", described(&request.id, Some(&recorded.vnic)));
                     let reply = sandbox::reply(&recorded.network, &recorded.vnic, request.options.interface.clone());
                     self.ready.keep(&*self.fabric.kernel, &request.id, &recorded.network, &recorded.vnic, reply);
                     let answer = Interface { mac_address: Some(recorded.vnic.mac), ..Interface::default() };
