@@ -52,8 +52,8 @@ pub(crate) fn restore(store: &Store, kernel: &dyn Kernel, vnics: bool) -> Result
         kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES)?;
         done.push(Restored { what: "nftables table inet ciao".to_owned(), now: REMOVED.to_owned() });
     }
-    if kernel.tunnel_rules_difference("")?.is_some() {
-        kernel.load_tunnel_rules(rules::DELETE_TUNNEL_RULES)?;
+    if kernel.tunnel_rules_difference(None)?.is_some() {
+        kernel.load_tunnel_rules(None)?;
         done.push(Restored { what: "nftables table inet ciao_tunnel".to_owned(), now: REMOVED.to_owned() });
     }
     for (number, address) in kernel.tunnel_hosts()? {

@@ -47,7 +47,7 @@ impl Fabric {
         if let Some(why) = self.host_rules.difference(closely)? {
             found.push(Fault::new("restore", Subject::HostRules, why));
         }
-        if let Some(why) = self.tunnels.rules_difference()? {
+        if let Some(why) = self.tunnels.rules.difference()? {
             found.push(Fault::new("restore", Subject::TunnelRules, why));
         }
         if let Some(why) = self.tunnels.hosts_difference()? {

@@ -5,6 +5,7 @@
 //! leaves records without links, or links that a record still names, and `reconcile` repairs both.
 
 mod bridges;
+mod cluster;
 pub(crate) mod fault;
 mod host_firewall;
 mod host_guard;
@@ -18,6 +19,7 @@ mod ports;
 mod repair;
 mod tasks;
 mod tenant_rules;
+mod tunnel_rules;
 mod tunnels;
 mod uplinks;
 mod veth;

@@ -21,7 +21,7 @@ impl Fabric {
                 let _lock = self.lock(Some(name));
                 self.tenant_rules.share(name).map(|()| true)
             }
-            Subject::TunnelRules => self.tunnels.sync_rules().map(|()| true),
+            Subject::TunnelRules => self.tunnels.rules.sync().map(|()| true),
             Subject::Hosts => self.sync_tunnels().map(|()| true),
             Subject::Tunnel(network) => self.repair_tunnel(network),
             Subject::Bridge(network) => self.repair_bridge(network),
@@ -73,7 +73,7 @@ impl Fabric {
 
     /// Writes the other hosts, and all tunnels to them, as they are recorded now.
     pub(crate) fn sync_tunnels(&self) -> Result<()> {
-        self.tunnels.sync_rules()?;
+        self.tunnels.rules.sync()?;
         self.tunnels.sync_hosts()?;
         let tunnels = self.store.read(|tx| tx.tunnels())?;
         tunnels.iter().try_for_each(|tunnel| self.sync_tunnel(&tunnel.network))
@@ -82,6 +82,7 @@ impl Fabric {
     /// Writes a network's tunnel as it is recorded now, if it has one.
     pub(crate) fn sync_tunnel(&self, network: &NetworkId) -> Result<()> {
         let Some(network) = self.store.read(|tx| tx.network(network))? else { return Ok(()) };
+        self.tunnels.rules.sync_network(&network)?;
         self.repair_tunnel(&network).map(drop)
     }
 

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tunnels to the other hosts of a cluster: what must exist of them for a controller's lists.
 //!
-//! This host is the one of the list that has an address of this machine. Its own rows of a tenant's remotes are ignored,
-//! because its VNICs are in its own records; so every host of a tenant gets the same list.
+//! This host's own rows of a tenant's remotes are ignored, because its VNICs are in its own records; so every host of a
+//! tenant gets the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
-use ciao_common::store::{ClusterHost, Network, Store, Vnic};
+use anyhow::Result;
+use ciao_common::store::{Network, Store, Vnic};
 use ciao_common::sync::lock;
-use ciao_common::types::{HostId, LinkName};
+use ciao_common::types::LinkName;
 
+use super::cluster::Cluster;
+use super::tunnel_rules::TunnelRules;
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{Kernel, Namespace};
-use crate::{names, rules};
+use crate::names;
 
 /// All tunnels.
 pub(crate) struct Tunnels {
@@ -25,32 +27,19 @@ pub(crate) struct Tunnels {
     port: u16,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
-    /// The host's rules that were found or made last, and the generation of its rules then.
-    rules: Mutex<Option<(String, u32)>>,
-}
-
-/// The hosts of the cluster as this one sees them.
-pub(crate) struct Cluster {
-    /// This host; `None`: it is not in the list.
-    pub(crate) own: Option<ClusterHost>,
-    /// The others.
-    pub(crate) others: BTreeMap<HostId, ClusterHost>,
+    /// Who may send to them.
+    pub(crate) rules: TunnelRules,
 }
 
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
-        Self { store, kernel, port, hosts: Mutex::default(), rules: Mutex::default() }
+        let rules = TunnelRules::new(store.clone(), kernel.clone(), port);
+        Self { store, kernel, port, hosts: Mutex::default(), rules }
     }
 
     /// The hosts of the cluster.
     pub(crate) fn cluster(&self) -> Result<Cluster> {
-        let hosts = self.store.read(|tx| tx.cluster_hosts())?;
-        if hosts.is_empty() {
-            return Ok(Cluster { own: None, others: BTreeMap::new() });
-        }
-        let addresses: BTreeSet<_> = self.kernel.host_addresses()?.into_iter().map(|(_, address)| address).collect();
-        let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| addresses.contains(&host.address));
-        Ok(Cluster { own: own.into_iter().next(), others: others.into_iter().map(|h| (h.id.clone(), h)).collect() })
+        Cluster::read(&self.store, &*self.kernel)
     }
 
     /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the database, what
@@ -89,44 +78,7 @@ impl Tunnels {
         Ok(())
     }
 
-    /// The rules by which only other hosts send to tunnels; empty: there are none.
-    fn ruleset(&self) -> Result<String> {
-        let hosts: Vec<_> = self.cluster()?.others.into_values().map(|host| host.address).collect();
-        // A tunnel left over from a list with this host accepts no packets.
-        let is_needed = !hosts.is_empty() || !self.store.read(|tx| tx.tunnels())?.is_empty();
-        Ok(if is_needed { rules::tunnel_rules(self.port, &hosts) } else { String::new() })
-    }
-
-    /// How the host's rules of tunnels differ from the list of hosts; `None`: not at all. As long as no rule of the host
-    /// changed, they are not compared again.
-    pub(crate) fn rules_difference(&self) -> Result<Option<String>> {
-        if !self.are_hosts_known()? {
-            return Ok(None);
-        }
-        let wanted = self.ruleset()?;
-        // Read first: a change during the comparison is noticed by the next one.
-        let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        let mut known = lock(&self.rules);
-        let now = generation.map(|generation| (wanted.clone(), generation));
-        if now.is_some() && *known == now {
-            return Ok(None);
-        }
-        let difference = self.kernel.tunnel_rules_difference(&wanted)?;
-        *known = now.filter(|_| difference.is_none());
-        Ok(difference)
-    }
-
-    /// Makes the host's rules of tunnels those of the list of hosts.
-    pub(crate) fn sync_rules(&self) -> Result<()> {
-        if self.rules_difference()?.is_none() {
-            return Ok(());
-        }
-        let wanted = self.ruleset()?;
-        let script = if wanted.is_empty() { rules::DELETE_TUNNEL_RULES } else { &wanted };
-        self.kernel.load_tunnel_rules(script).context("load the rules of tunnels")
-    }
-
-    /// How many packets they dropped, by reason.
+    /// How many packets to tunnels were dropped, by reason.
     pub(crate) fn drops(&self) -> Result<BTreeMap<String, u64>> {
         self.kernel.tunnel_drops()
     }
@@ -175,7 +127,7 @@ impl Tunnels {
     /// Makes a network's tunnel as recorded. The caller has the namespace's lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
         let Some(link) = self.link(network)? else { return Ok(()) };
-        self.sync_rules()?;
+        self.rules.sync_network(network)?;
         self.sync_hosts()?;
         self.kernel.ensure_tunnel(&link)
     }
@@ -215,6 +167,7 @@ impl Tunnels {
 
     /// Removes the tunnel of a deleted network, before its bridge. The caller has the namespace's lock.
     pub(crate) fn remove(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        self.rules.forget_deleted()?;
         let link = names::tunnel_link(&deleted.id)?;
         let inside = Namespace::Named(namespace.to_owned());
         if !self.kernel.links(&inside)?.contains(&link) {

@@ -10,13 +10,30 @@ use std::net::IpAddr;
 use ciao_common::store::Protocol;
 use ciao_common::types::{LinkName, MacAddr, Rate, Subnet};
 
-/// Which of the two tables named `ciao` an element is in.
+/// Which table an element is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Table {
-    /// Frames of a tenant's bridges.
+    /// `bridge ciao`: frames of a tenant's bridges.
     Bridge,
-    /// IPv4 and IPv6.
+    /// `inet ciao`: IPv4 and IPv6.
     Inet,
+    /// `inet ciao_tunnel`: what reaches the host's tunnels.
+    Tunnel,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bridge, Self::Inet, Self::Tunnel];
+
+    /// Its family and its name.
+    #[must_use]
+    pub fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Bridge => ["bridge", "ciao"],
+            Self::Inet => ["inet", "ciao"],
+            Self::Tunnel => ["inet", "ciao_tunnel"],
+        }
+    }
 }
 
 /// A value of one of nft's types, or of several joined by dots.
@@ -32,8 +49,8 @@ pub enum Part {
     Protocol(Protocol),
     /// `inet_service`.
     Port(u16),
-    /// Sixteen bytes of a packet.
-    Bytes([u8; 16]),
+    /// Bytes of a packet.
+    Bytes(Vec<u8>),
     /// All addresses of a subnet, in a set with the flag `interval` whose key has other parts too.
     Subnet(Subnet),
 }
@@ -86,7 +103,7 @@ impl Element {
     /// The line of nft's language that makes the change.
     #[must_use]
     pub fn line(&self, change: Change) -> String {
-        self.line_in("ciao", change)
+        self.line_in(self.table.names()[1], change)
     }
 
     /// The same in another table of that family, with a set of the same name.
@@ -96,10 +113,7 @@ impl Element {
             Change::Add => "add",
             Change::Delete => "delete",
         };
-        let table = match self.table {
-            Table::Bridge => "bridge",
-            Table::Inet => "inet",
-        };
+        let [family, _] = self.table.names();
         let key = join(&self.key);
         // Value and statement are no part of what an element is known by.
         let (mut value, mut limit) = (String::new(), String::new());
@@ -111,7 +125,7 @@ impl Element {
                 limit = format!(" limit rate over {} bytes/second burst {} bytes", rate.bytes(), rate.burst());
             }
         }
-        format!("{verb} element {table} {name} {} {{ {key}{limit}{value} }}\n", self.set)
+        format!("{verb} element {family} {name} {} {{ {key}{limit}{value} }}\n", self.set)
     }
 }
 
@@ -153,7 +167,10 @@ impl fmt::Display for Part {
             Self::Protocol(protocol) => protocol.fmt(f),
             Self::Port(port) => port.fmt(f),
             Self::Subnet(subnet) => subnet.fmt(f),
-            Self::Bytes(bytes) => write!(f, "0x{:032x}", u128::from_be_bytes(*bytes)),
+            Self::Bytes(bytes) => {
+                f.write_str("0x")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }

@@ -7,6 +7,11 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ciao_common::types::{LinkName, MacAddr, Mtu};
 
+use super::element::{Change, Element, Ruleset};
+
+/// Deletes the rules of tunnels, by nft.
+pub(crate) const DELETE_TUNNEL_RULES: &str = "table inet ciao_tunnel\ndelete table inet ciao_tunnel\n";
+
 /// A VXLAN link on a tenant's bridge, with the entries of other hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VxlanLink {
@@ -49,11 +54,15 @@ pub trait Tunnels {
     /// Makes a link and its entries as they are described; foreign entries are deleted.
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;
 
-    /// Runs a script of nft that makes the rules of tunnels on the host, or deletes them.
-    fn load_tunnel_rules(&self, script: &str) -> Result<()>;
+    /// Replaces the rules of tunnels on the host; `None`: there are to be none. Returns the generation afterwards, as
+    /// [`super::Rules::load_rules`].
+    fn load_tunnel_rules(&self, ruleset: Option<&Ruleset>) -> Result<Option<u32>>;
 
-    /// How the rules of tunnels differ from those that the script makes (empty: none); `None`: not at all.
-    fn tunnel_rules_difference(&self, script: &str) -> Result<Option<String>>;
+    /// How the rules of tunnels differ from that ruleset; `None`: not at all.
+    fn tunnel_rules_difference(&self, ruleset: Option<&Ruleset>) -> Result<Option<String>>;
+
+    /// Changes elements of these rules, as [`super::Rules::change_elements`].
+    fn change_tunnel_elements(&self, elements: &[Element], change: Change) -> Result<Option<u32>>;
 
     /// How many packets were dropped, by the rules' counters. No rules: none.
     fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>>;

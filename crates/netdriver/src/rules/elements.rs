@@ -77,7 +77,7 @@ pub(crate) fn vnic_elements(vnic: &Vnic, restrictions: Restrictions) -> Vec<Elem
     for address in vnic.addresses().chain(vnic.allowed.iter().copied()).chain([link_local]) {
         elements.push(source(&vnic.host_link, address));
         if let IpAddr::V6(v6) = address {
-            elements.push(element("nd_targets", vec![link(), Part::Bytes(v6.octets())]));
+            elements.push(element("nd_targets", vec![link(), Part::Bytes(v6.octets().to_vec())]));
         }
     }
     if vnic.rate.is_some() {

@@ -2,7 +2,8 @@
 //! The nftables rules: two fixed rulesets, and the elements that come and go.
 //!
 //! In a tenant's namespace, table `bridge ciao` restricts each VNIC to its own addresses, and table `inet ciao` decides
-//! what may leave. On the host, table `inet ciao` has the published ports and what tenants may not reach. A change is one
+//! what may leave. On the host, table `inet ciao` has the published ports and what tenants may not reach, and table
+//! `inet ciao_tunnel` what other hosts may send. A change is one
 //! transaction of a few elements, at the same cost with two thousand VNICs as with two; a whole ruleset is only
 //! written when a namespace is made or its rules are missing.
 
@@ -20,4 +21,4 @@ pub(crate) use elements::{
 pub(crate) use host::{DELETE_HOST_RULES, HostEgress, egress_script, host_ruleset};
 pub use host::{EgressPolicy, MOST_NAT_PORTS};
 pub(crate) use tenant::Tenant;
-pub(crate) use tunnel::{DELETE_TUNNEL_RULES, tunnel_rules};
+pub(crate) use tunnel::{NetworkSenders, TunnelSenders};

@@ -1,19 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The ruleset of tunnels between hosts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+use ciao_common::types::MacAddr;
+
+use crate::kernel::element::{Element, Part, Ruleset, Table};
 
 const RULESET: &str = include_str!("tunnel.nft");
 
-/// Deletes it.
-pub(crate) const DELETE_TUNNEL_RULES: &str = "table inet ciao_tunnel\ndelete table inet ciao_tunnel\n";
+/// What may be sent to this host's tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TunnelSenders {
+    /// The UDP port.
+    pub(crate) port: u16,
+    /// The other hosts, all of one family.
+    pub(crate) hosts: BTreeSet<IpAddr>,
+    /// By VNI.
+    pub(crate) networks: BTreeMap<u32, NetworkSenders>,
+}
 
-/// Tunnels at a UDP port, to which only other hosts send.
-pub(crate) fn tunnel_rules(port: u16, hosts: &[IpAddr]) -> String {
-    let elements = |v4: bool| {
-        let of: Vec<_> = hosts.iter().filter(|host| host.is_ipv4() == v4).map(ToString::to_string).collect();
-        if of.is_empty() { String::new() } else { format!("elements = {{ {} }};", of.join(", ")) }
-    };
-    let ruleset = RULESET.replace("#hosts4#", &elements(true)).replace("#hosts6#", &elements(false));
-    ruleset.replace("#port#", &port.to_string())
+/// What may be sent in a VNI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NetworkSenders {
+    /// Whether a host sends with its own IP addresses only.
+    pub(crate) secured: bool,
+    /// The MAC addresses that a host has, this one included.
+    pub(crate) taken: BTreeSet<MacAddr>,
+    /// Host and MAC address.
+    pub(crate) macs: BTreeSet<(IpAddr, MacAddr)>,
+    /// Host and IP address.
+    pub(crate) ips: BTreeSet<(IpAddr, IpAddr)>,
+}
+
+impl TunnelSenders {
+    /// The rules.
+    pub(crate) fn ruleset(&self) -> Ruleset {
+        let is_v4 = self.hosts.first().is_none_or(IpAddr::is_ipv4);
+        let (ip, kind) = if is_v4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
+        let tables = RULESET.replace("#port#", &self.port.to_string()).replace("#ip#", ip).replace("#type#", kind);
+        let hosts = self.hosts.iter().map(|host| element("hosts", vec![Part::Address(*host)]));
+        let networks = self.networks.iter().flat_map(|(vni, network)| network.elements(self.port, *vni));
+        Ruleset { tables, elements: hosts.chain(networks).collect() }
+    }
+}
+
+impl Default for NetworkSenders {
+    /// Nothing.
+    fn default() -> Self {
+        Self { secured: true, taken: BTreeSet::new(), macs: BTreeSet::new(), ips: BTreeSet::new() }
+    }
+}
+
+impl NetworkSenders {
+    /// What this has and another has not.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self {
+            secured: self.secured || !other.secured,
+            taken: self.taken.difference(&other.taken).copied().collect(),
+            macs: self.macs.difference(&other.macs).copied().collect(),
+            ips: self.ips.difference(&other.ips).copied().collect(),
+        }
+    }
+
+    /// In a VNI.
+    pub(crate) fn elements(&self, port: u16, vni: u32) -> Vec<Element> {
+        let vni = bytes(&vni.to_be_bytes()[1..]);
+        let key = |host: IpAddr, part| vec![Part::Address(host), vni.clone(), part];
+        let mac = |mac: &MacAddr| bytes(&mac.octets());
+        let ip = |(host, ip): &(IpAddr, IpAddr)| match ip {
+            IpAddr::V4(v4) => element("ips4", key(*host, bytes(&v4.octets()))),
+            IpAddr::V6(v6) => element("ips6", key(*host, bytes(&v6.octets()))),
+        };
+        let taken = self.taken.iter().map(|taken| element("taken", vec![vni.clone(), mac(taken)]));
+        let macs = self.macs.iter().map(|(host, own)| element("macs", key(*host, mac(own))));
+        let mut elements: Vec<_> = taken.chain(macs).chain(self.ips.iter().map(ip)).collect();
+        if !self.secured {
+            elements.push(element("unfiltered", vec![Part::Port(port), vni.clone()]));
+        }
+        elements
+    }
+}
+
+fn element(set: &'static str, key: Vec<Part>) -> Element {
+    Element::new(Table::Tunnel, set, key)
+}
+
+fn bytes(raw: &[u8]) -> Part {
+    Part::Bytes(raw.to_vec())
 }

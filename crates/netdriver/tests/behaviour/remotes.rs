@@ -89,12 +89,70 @@ fn a_tunnel_leads_to_what_is_on_other_hosts_and_follows_the_lists() {
     assert_eq!(differences, [""; 0]);
     // In no list, this host listens to nobody as long as the link stands.
     ask(&b, "PUT", "/v1/hosts", &json!({ "generation": 4, "hosts": [] }));
-    let rules = b.kernel.state().tunnel_rules;
+    let rules = b.kernel.state().tunnel_rules.into_iter().collect::<String>();
     assert!(rules.contains("strangers drop") && !rules.contains("192.0.2"), "{rules}");
     b.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("red") }));
     assert!(!b.kernel.state().links.values().any(|link| matches!(link, FakeLink::Vxlan(_))));
     b.driver.reconcile(Depth::Changed);
-    assert_eq!(b.kernel.state().tunnel_rules, "", "with the last network");
+    assert!(b.kernel.state().tunnel_rules.is_empty(), "with the last network");
+}
+
+/// What the rules allow other hosts, as `SET HOST VNI ADDRESS` and the like.
+fn allowed(b: &Bench) -> Vec<String> {
+    let lines = b.kernel.state().tunnel_rules.into_iter();
+    let lines = lines.filter_map(|line| Some(line.strip_prefix("add element inet ciao_tunnel ")?.to_owned()));
+    let words = lines.map(|line| line.replace(['{', '}', '.'], " ").split_whitespace().collect::<Vec<_>>().join(" "));
+    words.filter(|line| !line.starts_with("hosts")).collect()
+}
+
+#[test]
+fn a_host_sends_with_the_addresses_that_are_on_it() {
+    let b = bench();
+    b.ok("CreateNetwork", &network("app", &["10.2.0.0/24"], &[("tenant", "red"), ("bridge", "br2"), ("vni", "102")]));
+    b.ok(
+        "CreateNetwork",
+        &network("any", &["10.3.0.0/24"], &[("tenant", "blue"), ("vni", "103"), ("port_security", "off")]),
+    );
+    assert_eq!(allowed(&b), ["unfiltered 14789 0x000067"]);
+    let before = b.kernel.state();
+    let remotes = json!([remote(2, "h1"), remote(3, "h2"), ["fd00::3", "02:00:00:00:00:03", "h2"], remote(5, "h9")]);
+    assert_eq!(ask(&b, "PUT", REMOTES, &json!({ "generation": 1, "remotes": remotes })).0, 200);
+    let in_vni = |vni: &str| {
+        allowed(&b)
+            .into_iter()
+            .filter_map(|line| line.contains(vni).then(|| line.replace(vni, "V")))
+            .collect::<Vec<_>>()
+    };
+    let expected = [
+        "ips4 192 0 2 2 V 0x0a010003",
+        "ips6 192 0 2 2 V 0xfd000000000000000000000000000003",
+        "macs 192 0 2 2 V 0x020000000003",
+        "taken V 0x020000000002",
+        "taken V 0x020000000003",
+        "taken V 0x020000000005",
+    ];
+    assert_eq!(in_vni("0x000065"), expected);
+    assert_eq!(in_vni("0x000066"), expected, "hosts route between subnets of a tenant");
+    assert_eq!(in_vni("0x000067").len(), 1);
+    // It moves, and another address of its MAC stays.
+    let change = json!({ "base": 1, "generation": 2, "set": [remote(3, "h3")] });
+    assert_eq!(ask(&b, "PATCH", REMOTES, &change).0, 200);
+    assert_eq!(in_vni("0x000065")[..2], ["ips4 192 0 2 3 V 0x0a010003", expected[1]]);
+    assert_eq!(in_vni("0x000065")[2..4], [expected[2], "macs 192 0 2 3 V 0x020000000003"]);
+    // What somebody else deletes of them is put back with the next change, or by a reconcile.
+    b.kernel.change(|state| state.tunnel_rules.retain(|line| !line.contains("ips4")));
+    assert_eq!(ask(&b, "PATCH", REMOTES, &json!({ "base": 2, "generation": 3, "set": [remote(3, "h2")] })).0, 200);
+    assert_eq!(in_vni("0x000066"), expected);
+    b.kernel.change(|state| state.tunnel_rules.retain(|line| !line.contains("ips4")));
+    let repaired: Vec<_> = b.driver.reconcile(Depth::Full).into_iter().map(|row| row.what).collect();
+    assert!(repaired.len() == 1 && repaired[0].starts_with("rules of tunnels"), "{repaired:?}");
+    assert_eq!(in_vni("0x000066"), expected);
+    b.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("app") }));
+    assert_eq!((in_vni("0x000066").len(), in_vni("0x000065").len()), (0, expected.len()));
+    ask(&b, "DELETE", REMOTES, &json!({ "generation": 4 }));
+    let after = b.kernel.state().tunnel_rules;
+    assert_eq!(after, before.tunnel_rules);
+    assert_eq!(b.driver.reconcile(Depth::Full), []);
 }
 
 #[test]
@@ -194,7 +252,10 @@ fn a_changed_tunnel_is_listed_and_restored() {
     let wanted = b.kernel.state();
     let link: LinkName = tunnel(&b).link;
     let place = (Namespace::Named("ciao-red".to_owned()), link);
-    assert!(wanted.tunnel_rules.contains("192.0.2.2, 192.0.2.3"), "only hosts send there");
+    for host in [2, 3] {
+        let line = format!("add element inet ciao_tunnel hosts {{ 192.0.2.{host} }}\n");
+        assert!(wanted.tunnel_rules.contains(&line), "only hosts send there");
+    }
     for change in 0..5 {
         b.kernel.change(|state| match (change, state.links.get_mut(&place)) {
             (0, _) => drop(state.links.remove(&place)),

@@ -114,7 +114,7 @@ fn elements() -> Vec<Element> {
         Element::new(Table::Bridge, "macs", [link(), Part::Mac("02:00:c0:a8:6f:02".parse().unwrap())]),
         Element::new(Table::Bridge, "ips4", [link(), Part::Address([10, 0, 0, 2].into())]),
         Element::new(Table::Bridge, "ips6", [link(), Part::Address(v6.into())]),
-        Element::new(Table::Bridge, "nd_targets", [link(), Part::Bytes(v6.octets())]),
+        Element::new(Table::Bridge, "nd_targets", [link(), Part::Bytes(v6.octets().to_vec())]),
         Element::new(Table::Bridge, "unfiltered", [link()]),
         Element::new(Table::Inet, "intra_bridge", [Part::Link(name("br-45678901234b")), Part::Link(name("br0"))]),
         Element::new(Table::Inet, "ports4", tcp.clone())

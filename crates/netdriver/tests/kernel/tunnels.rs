@@ -2,6 +2,7 @@
 //! Tenants' networks over three hosts: all reach each other, nothing is flooded, what moves is followed, what breaks is
 //! repaired.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -29,29 +30,53 @@ fn count() {
 }
 
 fn counted(name: &str) -> u64 {
-    let text = run(&format!("nft list counter bridge count n_{name}"));
-    let (_, number) = text.split_once("packets ").unwrap();
+    packets(&run(&format!("nft list counter bridge count n_{name}")))
+}
+
+/// Of a counter, as nft lists it.
+fn packets(listed: &str) -> u64 {
+    let (_, number) = listed.split_once("packets ").unwrap();
     number.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// A VXLAN datagram to host 1 as a script: in red's VNI, "10.1.0.12 is at 02:00:00:00:00:99" for the container there.
-fn forged(folder: &std::path::Path) -> String {
-    let (vxlan, ethernet) = ("0800000000006500", "02000000 0a01 020000000099 0806".replace(' ', ""));
-    let arp = "0001080006040002 020000000099 0a01000c 020000000a01 0a01000b".replace(' ', "");
-    let hex = (vxlan.to_owned() + &ethernet + &arp).into_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    let (path, frame) = (folder.join("send.sh"), folder.join("frame"));
-    std::fs::write(&frame, hex.chunks(2).map(byte).collect::<Vec<_>>()).unwrap();
-    std::fs::write(
-        &path,
-        format!(
-            "cat {} > /dev/udp/$1/14789
-",
-            frame.display()
-        ),
-    )
-    .unwrap();
+/// Counts in a container what is sent to its UDP port 9.
+const BOX: &str = "table inet seen {
+    counter received { }
+    chain input {
+        type filter hook input priority 0;
+        udp dport 9 counter name received
+    }
+}
+";
+
+/// Sends a VXLAN datagram in red's VNI to a host, whose address is the script's argument, with this frame inside, or as much
+/// of it as is given.
+fn sending(folder: &Path, name: &str, frame: &[u8]) -> String {
+    let (path, bytes) = (folder.join(name).with_extension("sh"), folder.join(name));
+    std::fs::write(&bytes, [&[8, 0, 0, 0, 0, 0, 0x65, 0], frame].concat()).unwrap();
+    std::fs::write(&path, format!("cat {} > /dev/udp/$1/14789\n", bytes.display())).unwrap();
     format!("bash {}", path.display())
+}
+
+/// The MAC address of red's container on host `n`.
+fn red(n: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0xa, n]
+}
+
+/// To red's container on host 1: "10.1.0.12 is at 02:00:00:00:00:99".
+fn poison() -> Vec<u8> {
+    let mac = [2, 0, 0, 0, 0, 0x99];
+    let reply = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
+    [&red(1)[..], &mac, &reply, &mac, &[10, 1, 0, 12], &red(1), &[10, 1, 0, 11]].concat()
+}
+
+/// A datagram of UDP to port 9 of red's container on host 1.
+fn datagram(mac: [u8; 6], source: u8) -> Vec<u8> {
+    let mut header = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 10 + source, 10, 1, 0, 11];
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&red(1)[..], &mac, &[8, 0], &header, &[0, 9, 0, 9, 0, 8, 0, 0]].concat()
 }
 
 /// The example controller, killed when the test ends, however it does.
@@ -67,7 +92,7 @@ impl Drop for Controller {
 tests! {
     fn forged_tunnels_of_strangers_and_containers_are_dropped_and_counted(_kernel) {
         let folder = tempfile::tempdir().unwrap();
-        let send = forged(folder.path());
+        let send = sending(folder.path(), "poison", &poison());
         let cluster = Cluster::connected();
         cluster.all_reach_each_other();
         let [one, two, three] = &cluster.members[..] else { panic!() };
@@ -82,10 +107,19 @@ tests! {
             run("sleep 1.2");
         };
         ready();
-        three.type_in(&format!("{send} 192.0.2.1"));
-        assert!(soon(is_poisoned), "the datagram is right");
+        let unguarded = || {
+            one.attempt("nft delete table inet ciao_tunnel");
+            three.type_in(&format!("{send} 192.0.2.1"));
+            is_poisoned()
+        };
+        assert!(soon(unguarded), "the datagram is right");
         one.type_in("ip -n box10 neigh flush all");
+        assert!(soon(|| one.attempt("nft list table inet ciao_tunnel").status.success()));
         assert_eq!(dropped(one, "strangers"), 0);
+        // A host of the list, which may not speak for another.
+        ready();
+        three.type_in(&format!("{send} 192.0.2.1"));
+        assert!(soon(|| dropped(one, "forged") == 1));
         // A machine that is no host.
         ready();
         run(&format!("{send} 192.0.2.1"));
@@ -107,10 +141,42 @@ tests! {
         two.type_in(&format!("ip netns exec beside {send} 192.0.2.2"));
         assert!(soon(|| dropped(two, "strangers") == 3));
         three.type_in("ip route add 192.0.2.1/32 via 192.0.2.2");
-        three.type_in(&format!("{send} 192.0.2.1"));
+        three.type_in(&format!("{} 192.0.2.1", sending(folder.path(), "own", &datagram(red(3), 3))));
         three.type_in("ip route del 192.0.2.1/32 via 192.0.2.2");
         assert!(soon(|| dropped(two, "forwarded") == 1));
         assert!(!is_poisoned());
+        cluster.all_reach_each_other();
+    }
+
+    fn a_broken_host_speaks_for_nobody_else(_kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::connected();
+        cluster.all_reach_each_other();
+        let [one, _, three] = &cluster.members[..] else { panic!() };
+        std::fs::write(folder.path().join("box.nft"), BOX).unwrap();
+        one.type_in(&format!("ip netns exec box10 nft -f {}", folder.path().join("box.nft").display()));
+        let forged = || one.control("GET", "/v1/hosts", &json!(null)).1["dropped"]["forged"].as_u64().unwrap();
+        let received = || packets(&one.type_in("ip netns exec box10 nft list counter inet seen received"));
+        let router = [2, 0, 0, 0, 0, 0x98];
+        let mut so_far = (forged(), received());
+        // With the MAC and IP address of red's container on host 3, or as what host 3 routes from it.
+        for (name, frame, passes) in [
+            ("own", datagram(red(3), 3), true),
+            ("its_mac", datagram(red(2), 3), false),
+            ("its_address", datagram(red(3), 2), false),
+            ("our_mac", datagram(red(1), 3), false),
+            ("our_address", datagram(red(3), 1), false),
+            ("nobody", datagram(red(3), 77), false),
+            ("routed", datagram(router, 3), true),
+            ("routed_address", datagram(router, 2), false),
+            ("short", Vec::new(), false),
+            ("shorter_than_its_source", datagram(red(3), 2)[..30].to_vec(), false),
+            ("again", datagram(red(3), 3), true),
+        ] {
+            three.type_in(&format!("{} 192.0.2.1", sending(folder.path(), name, &frame)));
+            if passes { so_far.1 += 1 } else { so_far.0 += 1 }
+            assert!(soon(|| (forged(), received()) == so_far), "{name}: {:?}, not {so_far:?}", (forged(), received()));
+        }
         cluster.all_reach_each_other();
     }
 

@@ -41,8 +41,8 @@ pub struct State {
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
     /// Other hosts that tunnels lead to.
     pub tunnel_hosts: BTreeMap<u32, IpAddr>,
-    /// The script that made the rules of tunnels on the host.
-    pub tunnel_rules: String,
+    /// The rules of tunnels on the host: the tables, and a line for each element.
+    pub tunnel_rules: BTreeSet<String>,
     /// The largest packet between hosts; `None`: any.
     pub carried: Option<u32>,
     /// The host's own addresses.

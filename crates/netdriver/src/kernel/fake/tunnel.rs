@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The double's tunnels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use super::Fake;
 use super::state::FakeLink;
 use crate::kernel::Namespace;
+use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::tunnel::{Tunnels, VxlanLink};
 
 impl Tunnels for Fake {
@@ -36,14 +37,27 @@ impl Tunnels for Fake {
         Ok(self.reading()?.carried.is_none_or(|carried| bytes <= carried))
     }
 
-    fn load_tunnel_rules(&self, script: &str) -> Result<()> {
-        let rules = if script.ends_with("delete table inet ciao_tunnel\n") { "" } else { script };
-        rules.clone_into(&mut self.changing()?.tunnel_rules);
-        Ok(())
+    fn load_tunnel_rules(&self, ruleset: Option<&Ruleset>) -> Result<Option<u32>> {
+        self.changing()?.tunnel_rules = ruleset.map(lines_of).unwrap_or_default();
+        self.count(&Namespace::Host);
+        Ok(Some(self.generation(&Namespace::Host)))
     }
 
-    fn tunnel_rules_difference(&self, script: &str) -> Result<Option<String>> {
-        Ok((self.reading()?.tunnel_rules != script).then(|| "changed".to_owned()))
+    fn tunnel_rules_difference(&self, ruleset: Option<&Ruleset>) -> Result<Option<String>> {
+        let wanted = ruleset.map(lines_of).unwrap_or_default();
+        Ok((self.reading()?.tunnel_rules != wanted).then(|| "changed".to_owned()))
+    }
+
+    fn change_tunnel_elements(&self, elements: &[Element], change: Change) -> Result<Option<u32>> {
+        let mut state = self.changing()?;
+        for line in elements.iter().map(|element| element.line(Change::Add)) {
+            match change {
+                Change::Add => drop(state.tunnel_rules.insert(line)),
+                Change::Delete => ensure!(state.tunnel_rules.remove(&line), "there is no {line}"),
+            }
+        }
+        self.count(&Namespace::Host);
+        Ok(Some(self.generation(&Namespace::Host)))
     }
 
     fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>> {
@@ -82,4 +96,10 @@ impl Tunnels for Fake {
             _ => Some("missing".to_owned()),
         })
     }
+}
+
+/// The tables as one line, and one for each element.
+fn lines_of(ruleset: &Ruleset) -> BTreeSet<String> {
+    let elements = ruleset.elements.iter().map(|element| element.line(Change::Add));
+    elements.chain([ruleset.tables.clone()]).collect()
 }

@@ -23,7 +23,8 @@ use nix::errno::Errno;
 use super::netlink::Netlink;
 use super::tunnel_entries::Entries;
 use super::{Linux, message, namespace, nexthop, nft, ping};
-use crate::kernel::tunnel::{Tunnels, VxlanLink};
+use crate::kernel::element::{Change, Element, Ruleset};
+use crate::kernel::tunnel::{DELETE_TUNNEL_RULES, Tunnels, VxlanLink};
 use crate::kernel::{Namespace, Rules};
 
 /// The rules of tunnels, as nft lists them.
@@ -50,18 +51,26 @@ impl Tunnels for Linux {
         ping::echo(from, to, bytes)
     }
 
-    fn load_tunnel_rules(&self, script: &str) -> Result<()> {
-        self.run_nft(&Namespace::Host, script)
+    fn load_tunnel_rules(&self, ruleset: Option<&Ruleset>) -> Result<Option<u32>> {
+        match ruleset {
+            Some(ruleset) => self.load_rules(&Namespace::Host, ruleset),
+            None => self.run_nft(&Namespace::Host, DELETE_TUNNEL_RULES).map(|()| None),
+        }
     }
 
-    fn tunnel_rules_difference(&self, script: &str) -> Result<Option<String>> {
-        let (expected, found) = (nft::listing_of(script, RULES)?, nft::listing(&["-s"], RULES)?);
-        let how = if found.is_empty() { "missing" } else { "changed" };
-        Ok((found != expected).then(|| how.to_owned()))
+    fn tunnel_rules_difference(&self, ruleset: Option<&Ruleset>) -> Result<Option<String>> {
+        match ruleset {
+            Some(ruleset) => self.rules_difference(&Namespace::Host, ruleset),
+            None => Ok((!nft::listing(&["-s", "-t"], RULES)?.is_empty()).then(|| "not deleted".to_owned())),
+        }
+    }
+
+    fn change_tunnel_elements(&self, elements: &[Element], change: Change) -> Result<Option<u32>> {
+        self.change_elements(&Namespace::Host, elements, change)
     }
 
     fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>> {
-        let listed = nft::listing(&[], RULES)?;
+        let listed = nft::listing(&["-t"], RULES)?;
         let words: Vec<_> = listed.split_whitespace().collect();
         let drops = words.windows(5).filter_map(|words| match words {
             ["counter", name, "{", "packets", count] => Some(((*name).to_owned(), count.parse().ok()?)),

@@ -45,7 +45,8 @@ fn list(tables: &str) -> Result<String> {
     let mut listing = String::new();
     for table in tables_of(tables) {
         // Of two tables in one run, nft 1.0.6 finds only the first.
-        listing += &without_counts(&command::list(&["-s", "-t"], &["table", family(table), "ciao"])?);
+        let [family, name] = table.names();
+        listing += &without_counts(&command::list(&["-s", "-t"], &["table", family, name])?);
     }
     Ok(listing)
 }
@@ -82,35 +83,30 @@ pub(super) fn difference(
     Ok(None)
 }
 
-fn family(table: Table) -> &'static str {
-    match table {
-        Table::Bridge => "bridge",
-        Table::Inet => "inet",
-    }
+/// The table that a line begins.
+fn table_at(line: &str) -> Option<Table> {
+    let words: Vec<_> = line.split_ascii_whitespace().collect();
+    let ["table", family, name, "{"] = words[..] else { return None };
+    Table::ALL.into_iter().find(|table| table.names() == [family, name])
 }
 
 /// The lines that delete a table, whether it is there or not.
 pub(super) fn delete(table: Table) -> String {
-    let family = family(table);
-    format!("table {family} ciao\ndelete table {family} ciao\n")
+    let [family, name] = table.names();
+    format!("table {family} {name}\ndelete table {family} {name}\n")
 }
 
 /// The tables that a ruleset defines.
 pub(super) fn tables_of(tables: &str) -> impl Iterator<Item = Table> {
-    tables.lines().filter_map(|line| match line {
-        "table bridge ciao {" => Some(Table::Bridge),
-        "table inet ciao {" => Some(Table::Inet),
-        _ => None,
-    })
+    tables.lines().filter_map(table_at)
 }
 
 /// The names of the sets and maps that a ruleset defines, without those that packets fill.
 fn sets_of(tables: &str) -> Vec<(Table, &str)> {
     let (mut found, mut table) = (Vec::new(), Table::Inet);
     for line in tables.lines() {
+        table = table_at(line).unwrap_or(table);
         match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["table", "bridge", "ciao", "{"] => table = Table::Bridge,
-            ["table", "inet", "ciao", "{"] => table = Table::Inet,
             ["set" | "map", name, "{", ..] if !line.contains("dynamic") => found.push((table, name)),
             _ => {}
         }

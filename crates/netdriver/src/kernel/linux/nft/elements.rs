@@ -57,7 +57,7 @@ fn message(element: &Element, change: Change) -> NetfilterMessage {
         parts.push(SetElementAttribute::Data(DataAttribute::Value(bytes_of(&element.value, End::First))));
     }
     let attributes = vec![
-        SetElementList::Table("ciao".to_owned()),
+        SetElementList::Table(element.table.names()[1].to_owned()),
         SetElementList::Set(element.set.to_owned()),
         SetElementList::Elements(vec![ListAttribute::Element(parts)]),
     ];
@@ -87,7 +87,7 @@ pub(super) fn generation(socket: &mut Netlink<NetfilterMessage>) -> Result<u32> 
 
 /// Whether ciao's table of that family exists.
 pub(super) fn has_table(socket: &mut Netlink<NetfilterMessage>, table: Table) -> Result<bool> {
-    let attributes = vec![TableAttribute::Name("ciao".to_owned())];
+    let attributes = vec![TableAttribute::Name(table.names()[1].to_owned())];
     let question = NfTablesMessage::GetTable(TableMessage { attributes });
     match socket.request(inner(family(table), 0, question.into()), 0)? {
         Ok(_) => Ok(true),
@@ -106,7 +106,7 @@ pub(super) fn content(element: &Element) -> Content {
 
 /// The elements of a set in one of ciao's tables, in the namespace of the socket.
 pub(super) fn dump(socket: &mut Netlink<NetfilterMessage>, table: Table, set: &str) -> Result<Vec<Content>> {
-    let attributes = vec![SetElementList::Table("ciao".to_owned()), SetElementList::Set(set.to_owned())];
+    let attributes = vec![SetElementList::Table(table.names()[1].to_owned()), SetElementList::Set(set.to_owned())];
     let question = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
     socket.dump(inner(family(table), 0, question.into()), contents).with_context(|| format!("list set {set}"))
 }
@@ -142,7 +142,7 @@ fn contents(message: &NetfilterMessage) -> Vec<Content> {
 fn family(table: Table) -> NetfilterProtoFamily {
     match table {
         Table::Bridge => NetfilterProtoFamily::Bridge,
-        Table::Inet => NetfilterProtoFamily::Inet,
+        Table::Inet | Table::Tunnel => NetfilterProtoFamily::Inet,
     }
 }
 

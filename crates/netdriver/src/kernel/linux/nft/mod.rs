@@ -8,9 +8,8 @@ mod forwarded;
 mod guard;
 
 use anyhow::Result;
-use nix::sched::{CloneFlags, unshare};
 
-use super::{Linux, conntrack, firewall, namespace};
+use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset, Table};
 use crate::kernel::{Flows, ForwardedPort, HostGuard, Namespace, Rules};
 pub(super) use compare::Listings;
@@ -19,19 +18,6 @@ pub(super) use guard::Guard;
 /// A listing in the calling thread's namespace, with nft's options.
 pub(super) fn listing(options: &[&str], what: &[&str]) -> Result<String> {
     command::list(options, what)
-}
-
-/// How nft lists what a script makes, in a namespace that lives as long as that takes.
-pub(super) fn listing_of(script: &str, what: &'static [&'static str]) -> Result<String> {
-    if script.is_empty() {
-        return Ok(String::new());
-    }
-    let script = script.to_owned();
-    namespace::in_thread(move || {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        command::finish(command::start()?, &script)?;
-        command::list(&["-s"], what)
-    })
 }
 
 impl Rules for Linux {

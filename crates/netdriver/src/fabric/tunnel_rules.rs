@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The host's rules of tunnels: which host may send what to them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use anyhow::{Context, Result};
+use ciao_common::store::{Network, Store};
+use ciao_common::sync::lock;
+
+use super::cluster::Cluster;
+use crate::kernel::element::Change;
+use crate::kernel::{Kernel, Namespace};
+use crate::rules::{NetworkSenders, TunnelSenders};
+
+/// Elements that are changed at a time; of more, the whole ruleset is loaded.
+const FEW: usize = 500;
+
+/// The rules, and what is known of them.
+pub(crate) struct TunnelRules {
+    store: Arc<Store>,
+    kernel: Arc<dyn Kernel>,
+    port: u16,
+    written: Mutex<Written>,
+}
+
+/// The rules that were written or found last.
+#[derive(Default)]
+struct Written {
+    /// `None`: none, or nothing is known.
+    senders: Option<TunnelSenders>,
+    /// The generation of the host's rules then; `None`: something else may have changed them.
+    generation: Option<u32>,
+}
+
+impl TunnelRules {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
+        Self { store, kernel, port, written: Mutex::default() }
+    }
+
+    /// What the records allow; `None`: there are no tunnels, and no rules.
+    fn wanted(&self) -> Result<Option<TunnelSenders>> {
+        let cluster = Cluster::read(&self.store, &*self.kernel)?;
+        let networks = self.store.read(|tx| {
+            let tunnels = tx.tunnels()?.into_iter();
+            tunnels.map(|tunnel| Ok((tunnel.vni, tx.network(&tunnel.network)?))).collect::<Result<Vec<_>>>()
+        })?;
+        // A tunnel left over from a list with this host accepts no packets.
+        if cluster.others.is_empty() && networks.is_empty() {
+            return Ok(None);
+        }
+        let networks = networks.into_iter().filter_map(|(vni, network)| Some((vni, network?)));
+        let networks = networks.map(|(vni, network)| Ok((vni, self.of_network(&cluster, &network)?)));
+        let hosts = cluster.others.values().map(|host| host.address).collect();
+        Ok(Some(TunnelSenders { port: self.port, hosts, networks: networks.collect::<Result<_>>()? }))
+    }
+
+    /// Addresses of all the tenant's subnets: hosts route between them.
+    fn of_network(&self, cluster: &Cluster, network: &Network) -> Result<NetworkSenders> {
+        let remotes = network.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| tx.remotes(tenant)));
+        let mut senders = NetworkSenders { secured: network.secured, ..NetworkSenders::default() };
+        for (address, mac, host) in remotes? {
+            senders.taken.insert(mac);
+            if let Some(host) = cluster.others.get(&host) {
+                senders.macs.insert((host.address, mac));
+                senders.ips.insert((host.address, address));
+            }
+        }
+        Ok(senders)
+    }
+
+    /// How the rules differ from the records; `None`: not at all. As long as no rule of the host changed, they are not
+    /// compared again.
+    pub(crate) fn difference(&self) -> Result<Option<String>> {
+        let wanted = self.wanted()?;
+        self.compare(wanted.as_ref(), &mut lock(&self.written))
+    }
+
+    fn compare(&self, wanted: Option<&TunnelSenders>, written: &mut Written) -> Result<Option<String>> {
+        // Without any list of hosts, as after the loss of the database, what exists stays as it is.
+        if self.store.read(|tx| tx.hosts_state())?.is_none() {
+            return Ok(None);
+        }
+        // Read first: a change during the comparison is noticed by the next one.
+        let generation = self.kernel.rules_generation(&Namespace::Host)?;
+        if generation.is_some() && written.generation == generation && written.senders.as_ref() == wanted {
+            return Ok(None);
+        }
+        let difference = self.kernel.tunnel_rules_difference(wanted.map(TunnelSenders::ruleset).as_ref())?;
+        if difference.is_none() {
+            *written = Written { senders: wanted.cloned(), generation };
+        }
+        Ok(difference)
+    }
+
+    /// Makes the rules as recorded.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let written = lock(&self.written);
+        self.sync_locked(written)
+    }
+
+    fn sync_locked(&self, mut written: MutexGuard<'_, Written>) -> Result<()> {
+        let wanted = self.wanted()?;
+        if self.compare(wanted.as_ref(), &mut written)?.is_none() {
+            return Ok(());
+        }
+        let ruleset = wanted.as_ref().map(TunnelSenders::ruleset);
+        let generation = self.kernel.load_tunnel_rules(ruleset.as_ref()).context("load the rules of tunnels")?;
+        *written = Written { senders: wanted, generation };
+        Ok(())
+    }
+
+    /// Makes the rules those of a network's records, if the others are as recorded: the cost grows with the change.
+    pub(crate) fn sync_network(&self, network: &Network) -> Result<()> {
+        let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(()) };
+        let cluster = Cluster::read(&self.store, &*self.kernel)?;
+        let wanted = self.of_network(&cluster, network)?;
+        let written = lock(&self.written);
+        match &written.senders {
+            Some(senders) if cluster.others.values().all(|host| senders.hosts.contains(&host.address)) => {
+                self.change(written, BTreeMap::from([(tunnel.vni, wanted)]))
+            }
+            _ => self.sync_locked(written),
+        }
+    }
+
+    /// Removes what was allowed in networks that were deleted.
+    pub(crate) fn forget_deleted(&self) -> Result<()> {
+        let tunnels = self.store.read(|tx| tx.tunnels())?;
+        let written = lock(&self.written);
+        let Some(senders) = &written.senders else { return Ok(()) };
+        if tunnels.is_empty() {
+            return self.sync_locked(written);
+        }
+        let stale = senders.networks.keys().filter(|vni| tunnels.iter().all(|tunnel| tunnel.vni != **vni));
+        let stale = stale.map(|vni| (*vni, NetworkSenders::default())).collect();
+        self.change(written, stale)
+    }
+
+    fn change(&self, mut written: MutexGuard<'_, Written>, wanted: BTreeMap<u32, NetworkSenders>) -> Result<()> {
+        let Some(mut senders) = written.senders.take() else { return self.sync_locked(written) };
+        let (mut added, mut deleted) = (Vec::new(), Vec::new());
+        for (vni, now) in wanted {
+            let before = senders.networks.remove(&vni).unwrap_or_default();
+            added.extend(now.without(&before).elements(self.port, vni));
+            deleted.extend(before.without(&now).elements(self.port, vni));
+            if now != NetworkSenders::default() {
+                senders.networks.insert(vni, now);
+            }
+        }
+        if added.len() + deleted.len() > FEW {
+            return self.sync_locked(written);
+        }
+        for (elements, change) in [(added, Change::Add), (deleted, Change::Delete)] {
+            if elements.is_empty() {
+                continue;
+            }
+            let Ok(after) = self.kernel.change_tunnel_elements(&elements, change) else {
+                // They were not as they were written.
+                return self.sync_locked(written);
+            };
+            let known = written.generation.map(|generation| generation.wrapping_add(1));
+            written.generation = after.filter(|after| Some(*after) == known);
+        }
+        written.senders = Some(senders);
+        Ok(())
+    }
+}
