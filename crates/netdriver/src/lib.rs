@@ -37,7 +37,7 @@ use ciao_common::store::{Scope, Store};
 use ciao_common::types::{MacAddr, Subnet, VnicId};
 
 use fabric::Fabric;
-pub use fabric::Shares;
+pub use fabric::{Shares, TunnelConfig};
 use kernel::Kernel;
 pub use rules::EgressPolicy;
 use uplink_pool::UplinkPool;
@@ -62,15 +62,15 @@ pub struct Config {
     pub uplink_pool: Subnet,
     /// What each tenant may have of what all share.
     pub shares: Shares,
-    /// The UDP port of tunnels, the same on all hosts of a cluster.
-    pub tunnel_port: u16,
+    /// How tunnels reach other hosts.
+    pub tunnel: TunnelConfig,
     /// What tenants reach beyond the host.
     pub egress: EgressPolicy,
     /// Interval of reconciliation.
     pub reconcile_every: Duration,
 }
 
-/// The default of [`Config::tunnel_port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
+/// The default of [`TunnelConfig::port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
 /// of those that the kernel gives to clients.
 pub const TUNNEL_PORT: u16 = 14789;
 
@@ -81,7 +81,7 @@ impl Default for Config {
             scope: Scope::Local,
             uplink_pool,
             shares: Shares::default(),
-            tunnel_port: TUNNEL_PORT,
+            tunnel: TunnelConfig { port: TUNNEL_PORT, link: None },
             egress: EgressPolicy::default(),
             reconcile_every: Duration::from_secs(60),
         }
@@ -97,7 +97,7 @@ impl Driver {
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
         let fabric =
-            Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel_port, config.egress.clone())?;
+            Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel.clone(), config.egress.clone())?;
         Ok(Self {
             store,
             fabric,

@@ -12,7 +12,7 @@ use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::Tx;
-use super::value::{Key, Text, get};
+use super::value::{Key, Text, get, get_optional};
 use crate::types::{HostId, MacAddr, Mtu, TenantId, fnv1a};
 
 /// A host of the cluster.
@@ -192,6 +192,13 @@ impl Tx<'_> {
             [],
             |row| Ok((get(row, "list")?, list_state(row)?, row.get("remotes")?)),
         )
+    }
+
+    /// When each list was given last, in milliseconds since 1970; `None`: that of the hosts.
+    pub fn lists_given(&self) -> Result<Vec<(Option<TenantId>, i64)>> {
+        self.all("SELECT nullif(list, '') AS list, changed FROM generation_record ORDER BY list", [], |row| {
+            Ok((get_optional(row, "list")?, row.get("changed")?))
+        })
     }
 
     fn list_state(&self, list: &str) -> Result<Option<ListState>> {

@@ -12,7 +12,8 @@ CREATE TABLE cluster_host (
 -- A tenant's network over several hosts, by VXLAN.
 CREATE TABLE tunnel_record (
     network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
-    vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215)
+    vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215),
+    encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1))  -- 1: leads to other hosts over an encrypted link only
 ) STRICT, WITHOUT ROWID;
 
 -- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address determines

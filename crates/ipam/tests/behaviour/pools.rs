@@ -50,6 +50,21 @@ fn sub_pools_of_a_tenant_s_subnet_share_one_set_of_addresses() {
 }
 
 #[test]
+fn hosts_with_parts_of_one_subnet_never_grant_an_address_twice() {
+    let ranges = ["10.1.0.64/26", "10.1.0.128/26", "10.1.0.192/26"];
+    let mut granted = std::collections::BTreeSet::new();
+    for range in ranges {
+        let b = Bench::new();
+        let pool = b.pool("10.1.0.0/24", range, &[("tenant", "red")]).unwrap().0;
+        assert_eq!(b.gateway(&pool, "10.1.0.1").unwrap(), "10.1.0.1/24", "the same on each, and in no part");
+        while let Ok(address) = b.ask(&pool, "") {
+            assert!(granted.insert(address.clone()), "{address} is on two hosts");
+        }
+    }
+    assert_eq!(granted.len(), 3 * 64 - 1, "all but the broadcast address");
+}
+
+#[test]
 fn a_pool_that_overlaps_another_of_its_tenant_is_refused_with_both_names() {
     let b = Bench::new();
     b.tenant_pool("acme", "10.5.0.0/16");

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use ciao_common::cli::table::{self, List};
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::control::Call;
 use super::docker::{Docker, encoded, network_id};
@@ -23,9 +24,17 @@ pub(super) struct Show {
     #[arg(value_name = "NETWORK")]
     network: String,
     #[command(flatten)]
-    call: Call,
+    pub(super) call: Call,
     #[command(flatten)]
     docker: Docker,
+}
+
+impl Show {
+    /// The network.
+    pub(super) fn read(&self) -> Result<Value> {
+        let id = network_id(&self.docker, &self.network)?;
+        self.call.client()?.get(&format!("/v1/networks/{}", encoded(&id)))?.success()
+    }
 }
 
 #[derive(Subcommand)]
@@ -38,11 +47,7 @@ pub(super) enum EndpointCommand {
 pub(super) fn network(command: NetworkCommand) -> Result<()> {
     match command {
         NetworkCommand::List(list) => list.run("network", "network"),
-        NetworkCommand::Show(args) => {
-            let id = network_id(&args.docker, &args.network)?;
-            let network = args.call.client()?.get(&format!("/v1/networks/{}", encoded(&id)))?.success()?;
-            table::print_one(&network, args.call.json)
-        }
+        NetworkCommand::Show(args) => table::print_one(&args.read()?, args.call.json),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table::Database;
 use ciao_common::serve::calls::{Calls, Counted};
 use ciao_common::serve::every::every;
@@ -14,7 +14,7 @@ use ciao_common::serve::metrics::{Metrics, MetricsAddress};
 use ciao_common::serve::server::{self, Handler, Listener};
 use ciao_common::serve::{claim, daemon};
 use ciao_common::store::{Scope, Store};
-use ciao_common::types::Subnet;
+use ciao_common::types::{LinkName, Subnet};
 use clap::Args;
 
 use super::lock::LaunchLock;
@@ -22,7 +22,7 @@ use crate::control::{Control, METHODS, Report};
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
-use crate::{Config, Driver, EgressPolicy, Shares, TUNNEL_PORT, docker};
+use crate::{Config, Driver, EgressPolicy, Shares, TUNNEL_PORT, TunnelConfig, docker};
 
 /// Open files that are kept for calls, the database and netlink sockets, whatever is published.
 const RESERVED_FILES: u64 = 256;
@@ -61,12 +61,22 @@ pub(super) struct Serve {
     /// UDP port of tunnels between hosts, the same on all of them
     #[arg(long, value_name = "PORT", default_value_t = TUNNEL_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     tunnel_port: u16,
+    /// Link by which tunnels leave and arrive, such as wg0; default: any
+    #[arg(long, value_name = "LINK", value_parser = tunnel_link)]
+    tunnel: Option<LinkName>,
     /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
     /// Serve metrics, /healthz and /readyz there
     #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
+}
+
+/// A link that the rules can name.
+fn tunnel_link(text: &str) -> Result<LinkName> {
+    let link: LinkName = text.parse()?;
+    ensure!(link.is_plain(), "link {text:?}: give one whose name has neither a quotation mark nor an asterisk");
+    Ok(link)
 }
 
 pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
@@ -86,7 +96,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
         Config {
             scope: args.scope,
             uplink_pool: args.uplink_pool,
-            tunnel_port: args.tunnel_port,
+            tunnel: TunnelConfig { port: args.tunnel_port, link: args.tunnel.clone() },
             shares: Shares {
                 flows: args.flows_per_tenant,
                 nat_ports: args.nat_ports_per_tenant,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
 
+use super::tunnels;
 use crate::kernel::state::Check;
 use crate::passes::PassCounts;
 use crate::{Driver, names};
@@ -108,6 +109,7 @@ impl Source for Report {
             scrape.gauge("ciao_conntrack_entries", "Connections that the host tracks", single(count as f64));
             scrape.gauge("ciao_conntrack_limit", "The most that it tracks", single(max as f64));
         }
+        tunnels::collect(&self.0, scrape, TENANTS)?;
         self.traffic(scrape)
     }
 
@@ -154,6 +156,9 @@ impl Driver {
                 "raise net.netfilter.nf_conntrack_max",
                 false,
             ));
+        }
+        for (what, remedy) in tunnels::problems(self).unwrap_or_default() {
+            problems.push(problem("tunnels", what, &remedy, false));
         }
         let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {
             let Check { check, found, remedy, blocks } = found;

@@ -13,6 +13,7 @@ mod remotes;
 mod reply;
 mod show;
 mod status;
+mod tunnels;
 mod vnics;
 
 use std::sync::Arc;

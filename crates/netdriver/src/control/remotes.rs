@@ -68,7 +68,7 @@ struct HostsReply {
     own: Option<HostId>,
     hosts: Vec<ClusterHost>,
     /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, `forged` ones with addresses that are not
-    /// on the host that sent them, and `forwarded` ones.
+    /// on the host that sent them, `forwarded` ones, and those `diverted` from the link of `serve --tunnel`.
     dropped: BTreeMap<String, u64>,
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One network with all that exists for it, for an administrator.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use ciao_common::store::{Egress6, Network};
-use ciao_common::types::{LinkName, Mtu, NetworkId, Subnet, TenantId};
+use ciao_common::types::{HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Namespace;
@@ -63,20 +64,29 @@ pub struct TunnelReply {
     pub local: Option<IpAddr>,
     /// UDP.
     pub port: Option<u16>,
+    /// Whether it leads to other hosts over an encrypted link only.
+    pub encrypted: bool,
     /// How many addresses on other hosts are reached.
     pub remotes: usize,
+    /// How many MAC addresses on each other host.
+    pub hosts: BTreeMap<HostId, usize>,
 }
 
 fn tunnel(driver: &Driver, network: &Network) -> Result<Option<TunnelReply>> {
     let Some(tunnel) = driver.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
     let link = driver.fabric.tunnels.link(network)?;
+    let others = driver.fabric.tunnels.cluster()?.others;
+    let on = |number: u32| link.iter().flat_map(|link| link.macs.values()).filter(|at| **at == number).count();
+    let hosts = others.into_values().map(|host| (host.id, on(host.number))).collect();
     Ok(Some(TunnelReply {
         vni: tunnel.vni,
         link: names::tunnel_link(&network.id)?,
         mtu: network.mtu,
         local: link.as_ref().map(|link| link.local),
         port: link.as_ref().map(|link| link.port),
+        encrypted: tunnel.encrypted,
         remotes: link.map_or(0, |link| link.neighbours.len()),
+        hosts,
     }))
 }
 

@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hosts of the cluster as this one sees them. This host is the one of the list that has an address of this machine.
+//! The hosts of the cluster as this one sees them. This host is the one of the list that has an address of this machine, or
+//! of its link for tunnels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ciao_common::store::{ClusterHost, Store};
-use ciao_common::types::HostId;
+use ciao_common::types::{HostId, LinkName};
 
 use crate::kernel::Kernel;
+use crate::kernel::tunnel::Underlay;
+
+/// How this host's tunnels reach others.
+#[derive(Clone, Debug)]
+pub struct TunnelConfig {
+    /// The UDP port of tunnels, the same on all hosts of a cluster.
+    pub port: u16,
+    /// The link that they leave and arrive by; `None`: any.
+    pub link: Option<LinkName>,
+}
 
 /// The hosts of the cluster.
 pub(crate) struct Cluster {
@@ -15,16 +26,25 @@ pub(crate) struct Cluster {
     pub(crate) own: Option<ClusterHost>,
     /// The others.
     pub(crate) others: BTreeMap<HostId, ClusterHost>,
+    /// Whether what is sent to them is encrypted on its way.
+    pub(crate) is_encrypted: bool,
 }
 
 impl Cluster {
-    pub(super) fn read(store: &Store, kernel: &dyn Kernel) -> Result<Self> {
+    pub(super) fn read(store: &Store, kernel: &dyn Kernel, config: &TunnelConfig) -> Result<Self> {
         let hosts = store.read(|tx| tx.cluster_hosts())?;
         if hosts.is_empty() {
-            return Ok(Self { own: None, others: BTreeMap::new() });
+            return Ok(Self { own: None, others: BTreeMap::new(), is_encrypted: false });
         }
-        let addresses: BTreeSet<_> = kernel.host_addresses()?.into_iter().map(|(_, address)| address).collect();
+        let Underlay { addresses, is_encrypted } = match &config.link {
+            Some(link) => kernel.underlay(link)?,
+            None => {
+                let addresses = kernel.host_addresses()?.into_iter().map(|(_, address)| address).collect();
+                Underlay { addresses, is_encrypted: false }
+            }
+        };
         let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| addresses.contains(&host.address));
-        Ok(Self { own: own.into_iter().next(), others: others.into_iter().map(|h| (h.id.clone(), h)).collect() })
+        let others = others.into_iter().map(|host| (host.id.clone(), host)).collect();
+        Ok(Self { own: own.into_iter().next(), others, is_encrypted })
     }
 }

@@ -34,6 +34,7 @@ use crate::kernel::Kernel;
 use crate::rules::{self, EgressPolicy};
 use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
+pub use cluster::TunnelConfig;
 use host_firewall::HostFirewall;
 use host_rules::{HostPolicy, HostRules};
 use host_settings::HostSettings;
@@ -87,7 +88,7 @@ impl Fabric {
         kernel: Arc<dyn Kernel>,
         pool: UplinkPool,
         shares: Shares,
-        tunnel_port: u16,
+        tunnel: TunnelConfig,
         egress: EgressPolicy,
     ) -> Result<Self> {
         let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
@@ -105,7 +106,7 @@ impl Fabric {
             HostPolicy { egress, nat_ports: shares.nat_ports },
         ));
         let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
-        let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), tunnel_port));
+        let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), lost.clone(), tunnel));
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(
             store.clone(),

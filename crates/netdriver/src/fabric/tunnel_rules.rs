@@ -8,19 +8,21 @@ use anyhow::{Context, Result};
 use ciao_common::store::{Network, Store};
 use ciao_common::sync::lock;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, TunnelConfig};
+use super::lost::Lost;
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, Namespace};
 use crate::rules::{NetworkSenders, TunnelSenders};
 
-/// Elements that are changed at a time; of more, the whole ruleset is loaded.
+/// Elements that are changed at a time: a message of a netlink socket has a limited size.
 const FEW: usize = 500;
 
 /// The rules, and what is known of them.
 pub(crate) struct TunnelRules {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
-    port: u16,
+    lost: Arc<Lost>,
+    config: TunnelConfig,
     written: Mutex<Written>,
 }
 
@@ -34,13 +36,13 @@ struct Written {
 }
 
 impl TunnelRules {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
-        Self { store, kernel, port, written: Mutex::default() }
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
+        Self { store, kernel, lost, config, written: Mutex::default() }
     }
 
     /// What the records allow; `None`: there are no tunnels, and no rules.
     fn wanted(&self) -> Result<Option<TunnelSenders>> {
-        let cluster = Cluster::read(&self.store, &*self.kernel)?;
+        let cluster = Cluster::read(&self.store, &*self.kernel, &self.config)?;
         let networks = self.store.read(|tx| {
             let tunnels = tx.tunnels()?.into_iter();
             tunnels.map(|tunnel| Ok((tunnel.vni, tx.network(&tunnel.network)?))).collect::<Result<Vec<_>>>()
@@ -52,7 +54,8 @@ impl TunnelRules {
         let networks = networks.into_iter().filter_map(|(vni, network)| Some((vni, network?)));
         let networks = networks.map(|(vni, network)| Ok((vni, self.of_network(&cluster, &network)?)));
         let hosts = cluster.others.values().map(|host| host.address).collect();
-        Ok(Some(TunnelSenders { port: self.port, hosts, networks: networks.collect::<Result<_>>()? }))
+        let TunnelConfig { port, link } = self.config.clone();
+        Ok(Some(TunnelSenders { port, link, hosts, networks: networks.collect::<Result<_>>()? }))
     }
 
     /// Addresses of all the tenant's subnets: hosts route between them.
@@ -77,8 +80,8 @@ impl TunnelRules {
     }
 
     fn compare(&self, wanted: Option<&TunnelSenders>, written: &mut Written) -> Result<Option<String>> {
-        // Without any list of hosts, as after the loss of the database, what exists stays as it is.
-        if self.store.read(|tx| tx.hosts_state())?.is_none() {
+        // After the loss of the database, what exists stays as it is.
+        if self.lost.is_any() || self.store.read(|tx| tx.hosts_state())?.is_none() {
             return Ok(None);
         }
         // Read first: a change during the comparison is noticed by the next one.
@@ -113,7 +116,7 @@ impl TunnelRules {
     /// Makes the rules those of a network's records, if the others are as recorded: the cost grows with the change.
     pub(crate) fn sync_network(&self, network: &Network) -> Result<()> {
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(()) };
-        let cluster = Cluster::read(&self.store, &*self.kernel)?;
+        let cluster = Cluster::read(&self.store, &*self.kernel, &self.config)?;
         let wanted = self.of_network(&cluster, network)?;
         let written = lock(&self.written);
         match &written.senders {
@@ -142,20 +145,15 @@ impl TunnelRules {
         let (mut added, mut deleted) = (Vec::new(), Vec::new());
         for (vni, now) in wanted {
             let before = senders.networks.remove(&vni).unwrap_or_default();
-            added.extend(now.without(&before).elements(self.port, vni));
-            deleted.extend(before.without(&now).elements(self.port, vni));
+            added.extend(now.without(&before).elements(self.config.port, vni));
+            deleted.extend(before.without(&now).elements(self.config.port, vni));
             if now != NetworkSenders::default() {
                 senders.networks.insert(vni, now);
             }
         }
-        if added.len() + deleted.len() > FEW {
-            return self.sync_locked(written);
-        }
-        for (elements, change) in [(added, Change::Add), (deleted, Change::Delete)] {
-            if elements.is_empty() {
-                continue;
-            }
-            let Ok(after) = self.kernel.change_tunnel_elements(&elements, change) else {
+        let added = added.chunks(FEW).map(|few| (few, Change::Add));
+        for (elements, change) in added.chain(deleted.chunks(FEW).map(|few| (few, Change::Delete))) {
+            let Ok(after) = self.kernel.change_tunnel_elements(elements, change) else {
                 // They were not as they were written.
                 return self.sync_locked(written);
             };

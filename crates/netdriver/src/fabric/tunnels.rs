@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ciao_common::store::{Network, Store, Vnic};
 use ciao_common::sync::lock;
 use ciao_common::types::LinkName;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, TunnelConfig};
+use super::lost::Lost;
 use super::tunnel_rules::TunnelRules;
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{Kernel, Namespace};
@@ -23,8 +24,7 @@ use crate::names;
 pub(crate) struct Tunnels {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
-    /// The UDP port of every host.
-    port: u16,
+    config: TunnelConfig,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
     /// Who may send to them.
@@ -32,14 +32,14 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, port: u16) -> Self {
-        let rules = TunnelRules::new(store.clone(), kernel.clone(), port);
-        Self { store, kernel, port, hosts: Mutex::default(), rules }
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
+        let rules = TunnelRules::new(store.clone(), kernel.clone(), lost, config.clone());
+        Self { store, kernel, config, hosts: Mutex::default(), rules }
     }
 
     /// The hosts of the cluster.
     pub(crate) fn cluster(&self) -> Result<Cluster> {
-        Cluster::read(&self.store, &*self.kernel)
+        Cluster::read(&self.store, &*self.kernel, &self.config)
     }
 
     /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the database, what
@@ -78,6 +78,19 @@ impl Tunnels {
         Ok(())
     }
 
+    /// Whether what is sent to other hosts is encrypted; else the reason.
+    pub(crate) fn check_encrypted(&self) -> Result<()> {
+        match &self.config.link {
+            None => bail!(
+                "tunnels leave by any link of this host: give \"ciao-net serve --tunnel\" an encrypted one (WireGuard)"
+            ),
+            Some(link) if !self.kernel.underlay(link)?.is_encrypted => bail!(
+                "tunnels leave by {link}, which does not encrypt: give \"ciao-net serve --tunnel\" a link that does (WireGuard)"
+            ),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// How many packets to tunnels were dropped, by reason.
     pub(crate) fn drops(&self) -> Result<BTreeMap<String, u64>> {
         self.kernel.tunnel_drops()
@@ -98,11 +111,13 @@ impl Tunnels {
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
         let (remotes, vnics) =
             self.store.read(|tx| Ok((tx.remotes(tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
-        let Cluster { own: Some(host), others } = self.cluster()? else { return Ok(None) };
+        let Cluster { own: Some(host), others, is_encrypted } = self.cluster()? else { return Ok(None) };
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let own_macs: BTreeSet<_> = vnics.iter().map(|vnic| vnic.mac).collect();
         let (mut macs, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
-        for (address, mac, at) in remotes {
+        // A link without entries sends nothing.
+        let is_closed = tunnel.encrypted && !is_encrypted;
+        for (address, mac, at) in remotes.into_iter().filter(|_| !is_closed) {
             let is_here = network.subnets.iter().any(|subnet| subnet.subnet.contains(address));
             let other = others.get(&at).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
             if let (true, Some(other)) = (is_here && !own.contains(&address) && !own_macs.contains(&mac), other) {
@@ -116,7 +131,7 @@ impl Tunnels {
             link: names::tunnel_link(&network.id)?,
             vni: tunnel.vni,
             local: host.address,
-            port: self.port,
+            port: self.config.port,
             mtu: network.mtu,
             macs,
             neighbours,

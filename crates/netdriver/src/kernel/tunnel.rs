@@ -37,10 +37,22 @@ pub struct VxlanLink {
     pub own: BTreeSet<IpAddr>,
 }
 
+/// A link of the host that tunnels leave by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Whether it encrypts what it sends.
+    pub is_encrypted: bool,
+}
+
 /// Other hosts, and links to them.
 pub trait Tunnels {
     /// The other hosts' addresses in the kernel, by number.
     fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>>;
+
+    /// A link of the host; without addresses if it does not exist.
+    fn underlay(&self, link: &LinkName) -> Result<Underlay>;
 
     /// Sets another host's address, for every link that leads to it at once.
     fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()>;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ciao_common::types::MacAddr;
+use ciao_common::types::{LinkName, MacAddr};
 
 use crate::kernel::element::{Element, Part, Ruleset, Table};
 
@@ -15,6 +15,8 @@ const RULESET: &str = include_str!("tunnel.nft");
 pub(crate) struct TunnelSenders {
     /// The UDP port.
     pub(crate) port: u16,
+    /// The link that tunnels leave and arrive by; `None`: any.
+    pub(crate) link: Option<LinkName>,
     /// The other hosts, all of one family.
     pub(crate) hosts: BTreeSet<IpAddr>,
     /// By VNI.
@@ -39,7 +41,12 @@ impl TunnelSenders {
     pub(crate) fn ruleset(&self) -> Ruleset {
         let is_v4 = self.hosts.first().is_none_or(IpAddr::is_ipv4);
         let (ip, kind) = if is_v4 { ("ip", "ipv4_addr") } else { ("ip6", "ipv6_addr") };
-        let tables = RULESET.replace("#port#", &self.port.to_string()).replace("#ip#", ip).replace("#type#", kind);
+        let by_another =
+            |rule: &str| self.link.as_ref().map_or_else(String::new, |link| rule.replace("#link#", link.as_str()));
+        let arriving = by_another(r##"iifname != "#link#" counter name strangers drop"##);
+        let leaving = by_another(r##"udp dport #port# oifname != "#link#" counter name diverted drop"##);
+        let tables = RULESET.replace("#arriving#", &arriving).replace("#leaving#", &leaving);
+        let tables = tables.replace("#port#", &self.port.to_string()).replace("#ip#", ip).replace("#type#", kind);
         let hosts = self.hosts.iter().map(|host| element("hosts", vec![Part::Address(*host)]));
         let networks = self.networks.iter().flat_map(|(vni, network)| network.elements(self.port, *vni));
         Ruleset { tables, elements: hosts.chain(networks).collect() }

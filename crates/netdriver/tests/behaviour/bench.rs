@@ -44,6 +44,13 @@ impl Bench {
         Self::on(store, Arc::new(Fake::default()), folder)
     }
 
+    /// The daemon started again with other options.
+    pub(crate) fn restarted_as(self, config: Config) -> Self {
+        let Self { kernel, store, folder, driver, plugin, control, ipam } = self;
+        drop((driver, plugin, control, ipam));
+        Self::configured(store, kernel, folder, config)
+    }
+
     /// With such shares of what tenants have in common.
     pub(crate) fn with_shares(shares: Shares) -> Self {
         let Self { kernel, store, folder, .. } = Self::new();

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists that a controller gives: hosts, and which of them has which address of a tenant.
 
+use std::sync::Arc;
+
+use ciao_common::serve::metrics::Metrics;
+use ciao_common::serve::server::{Handler, Request};
 use ciao_common::types::LinkName;
+use ciao_netdriver::control::Report;
 use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::{FakeLink, consistency};
-use ciao_netdriver::kernel::tunnel::VxlanLink;
+use ciao_netdriver::kernel::tunnel::{Underlay, VxlanLink};
 use ciao_netdriver::reconcile::Depth;
+use ciao_netdriver::{Config, TunnelConfig};
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
@@ -153,6 +159,85 @@ fn a_host_sends_with_the_addresses_that_are_on_it() {
     let after = b.kernel.state().tunnel_rules;
     assert_eq!(after, before.tunnel_rules);
     assert_eq!(b.driver.reconcile(Depth::Full), []);
+}
+
+/// What `ciao-net status` prints of tunnels.
+fn problems(b: &Bench) -> Vec<String> {
+    let (_, status) = ask(b, "GET", "/v1/status", &json!(null));
+    let problems = status["problems"].as_array().unwrap().iter().filter(|problem| problem["check"] == "tunnels");
+    problems.map(|problem| problem["problem"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_encrypted_network_leads_to_no_other_host_over_a_link_that_does_not_encrypt() {
+    let encrypted = |name: &str, subnet: &str, vni: &str| {
+        network(name, &[subnet], &[("tenant", "blue"), ("vni", vni), ("encrypted", "required")])
+    };
+    let b = bench();
+    let refused = |b: &Bench, name: &str| b.call("CreateNetwork", &encrypted(name, "10.4.0.0/24", "104")).unwrap_err();
+    assert!(refused(&b, "one").contains("serve --tunnel"), "{}", refused(&b, "one"));
+    let wg0: LinkName = "wg0".parse().unwrap();
+    let tunnel_config = TunnelConfig { port: 14789, link: Some(wg0.clone()) };
+    let b = b.restarted_as(Config { tunnel: tunnel_config, ..Config::default() });
+    let own = |b: &Bench| ask(b, "GET", "/v1/hosts", &json!(null)).1["own"].clone();
+    let underlay = |b: &Bench, is_encrypted: bool| {
+        let addresses = [[192, 0, 2, 1].into()].into();
+        b.kernel.change(|state| drop(state.underlays.insert(wg0.clone(), Underlay { addresses, is_encrypted })));
+    };
+    assert_eq!(own(&b), json!(null), "the address is not that link's");
+    assert!(problems(&b)[0].contains("this host is in no list"), "{:?}", problems(&b));
+    underlay(&b, false);
+    assert_eq!(own(&b), json!("h1"));
+    assert!(refused(&b, "two").contains("wg0, which does not encrypt"), "{}", refused(&b, "two"));
+    underlay(&b, true);
+    b.ok("CreateNetwork", &encrypted("three", "10.4.0.0/24", "104"));
+    let remotes = json!({ "generation": 1, "remotes": [["10.4.0.3", "02:00:00:00:00:03", "h2"]] });
+    assert_eq!(ask(&b, "PUT", "/v1/tenants/blue/remotes", &remotes).0, 200);
+    let shown = |b: &Bench| {
+        let id = crate::requests::id("three");
+        ask(b, "GET", &format!("/v1/networks/{id}"), &json!(null)).1["tunnel"].clone()
+    };
+    assert_eq!((&shown(&b)["encrypted"], &shown(&b)["hosts"]), (&json!(true), &json!({ "h2": 1, "h3": 0 })));
+    let is_led = |b: &Bench| b.kernel.state().neighbours.keys().any(|(.., address)| address.to_string() == "10.4.0.3");
+    assert!(is_led(&b));
+    // The link is replaced by another of its name.
+    underlay(&b, false);
+    b.driver.reconcile(Depth::Full);
+    assert!(!is_led(&b) && shown(&b)["remotes"] == 0);
+    assert!(problems(&b).iter().any(|problem| problem.contains("reaches no other host")), "{:?}", problems(&b));
+    // What dockerd repeats is no new network.
+    b.ok("CreateNetwork", &encrypted("three", "10.4.0.0/24", "104"));
+    underlay(&b, true);
+    b.driver.reconcile(Depth::Full);
+    assert!(is_led(&b));
+    let rules = b.kernel.state().tunnel_rules.into_iter().collect::<String>();
+    for rule in [
+        "iifname != \"wg0\" counter name strangers drop",
+        "udp dport 14789 oifname != \"wg0\" counter name diverted drop",
+    ] {
+        assert!(rules.contains(rule), "{rules}");
+    }
+}
+
+#[test]
+fn status_and_metrics_show_lists_that_were_not_given() {
+    let b = bench();
+    let missing = "tenant red reaches over several hosts, and no list of its addresses was given";
+    assert_eq!(problems(&b), [missing]);
+    ask(&b, "PUT", REMOTES, &json!({ "generation": 7, "remotes": [remote(3, "h2"), remote(4, "h1")] }));
+    assert_eq!(problems(&b), [""; 0]);
+    let metrics = Metrics::new("ciao-net", "1", Vec::new(), Arc::new(Report(Arc::clone(&b.driver))));
+    let page = metrics.handle(Request { method: "GET", path: "/metrics", query: "", body: b"" });
+    let page = String::from_utf8(page.body).unwrap();
+    for line in [
+        "ciao_tunnel_hosts 2",
+        "ciao_tunnel_remotes{tenant=\"red\"} 2",
+        "ciao_tunnel_generation{tenant=\"red\"} 7",
+        "ciao_tunnel_list_timestamp_seconds{list=\"(hosts)\"} ",
+        "ciao_tunnel_drops_total{reason=\"forged\"} 0",
+    ] {
+        assert!(page.contains(line), "{line}: {page}");
+    }
 }
 
 #[test]

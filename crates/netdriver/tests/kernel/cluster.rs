@@ -14,7 +14,7 @@ use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::apart::{APART, attempt, run, soon, tests};
+use crate::apart::{APART, attempt, name, run, soon, tests};
 use crate::driver::{Bench, id};
 
 /// Says to a process that it is a host.
@@ -80,6 +80,10 @@ impl Member {
 
     pub(crate) fn stop(&self, tenant: &str, n: u8) {
         self.ask(&json!({ "stop": tenant, "n": n }));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What a user of this host types.
@@ -214,7 +218,9 @@ pub(crate) fn network(tenant: &str, vni: u32) -> Value {
 
 /// Serves requests from standard input, as the daemon does, with a watcher.
 fn serve() {
-    let bench = Bench::new();
+    // One of them names the link.
+    let link = std::env::var(HOST).is_ok_and(|n| n == "3").then(|| name("u0"));
+    let bench = Bench::with_tunnel(link);
     let control = Arc::new(Control::new(Arc::clone(&bench.driver)));
     let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
     let handler: Arc<dyn Handler> = control.clone();

@@ -8,10 +8,11 @@ use std::time::Duration;
 use ciao_common::serve::every::every;
 use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
+use ciao_common::types::LinkName;
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Rules};
 use ciao_netdriver::reconcile::{Depth, Watcher};
-use ciao_netdriver::{Config, Driver, Shares};
+use ciao_netdriver::{Config, Driver, Shares, TunnelConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -43,6 +44,13 @@ impl Bench {
         let kernel = Arc::new(Linux::new().unwrap());
         let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, config).unwrap());
         Self { driver, store, folder }
+    }
+
+    /// With tunnels that leave by such a link.
+    pub(crate) fn with_tunnel(link: Option<LinkName>) -> Self {
+        let Self { store, folder, .. } = Self::new();
+        let tunnel = TunnelConfig { link, ..Config::default().tunnel };
+        Self::configured(store, folder, Config { tunnel, ..Config::default() })
     }
 
     /// With such shares of what tenants have in common.

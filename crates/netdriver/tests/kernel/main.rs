@@ -15,6 +15,7 @@ mod hostile;
 mod learning;
 mod restoring;
 mod rules;
+mod scale;
 mod several;
 mod shares;
 mod tunnels;

@@ -180,6 +180,30 @@ tests! {
         cluster.all_reach_each_other();
     }
 
+    fn a_host_whose_tunnels_have_a_link_uses_no_other(_kernel) {
+        let cluster = Cluster::connected();
+        cluster.all_reach_each_other();
+        let [one, _, three] = &cluster.members[..] else { panic!() };
+        let dropped = |by: &str| three.control("GET", "/v1/hosts", &json!(null)).1["dropped"][by].as_u64().unwrap();
+        assert_eq!((dropped("diverted"), dropped("strangers")), (0, 0));
+        // A second link, and a route by it: what is sent to host 1 would leave there.
+        run("ip link add w4 type veth peer name u1");
+        run("ip link set w4 master lan up");
+        run(&format!("ip link set u1 netns {}", three.pid()));
+        three.type_in("ip addr add 192.0.2.4/24 dev u1 noprefixroute");
+        three.type_in("ip link set u1 up");
+        three.type_in("ip route add 192.0.2.1/32 dev u1");
+        assert!(!three.pings("box10", &address(1)) && dropped("diverted") > 0);
+        assert!(!one.pings("box10", &address(3)));
+        three.type_in("ip route del 192.0.2.1/32 dev u1");
+        cluster.all_reach_each_other();
+        // What arrives by the other link, where it would be answered to.
+        three.type_in("ip route add 192.0.2.1/32 dev u1 src 192.0.2.3");
+        let mac = three.type_in("cat /sys/class/net/u1/address");
+        one.type_in(&format!("ip neigh replace 192.0.2.3 lladdr {} dev u0 nud permanent", mac.trim()));
+        assert!(!one.pings("box10", &address(3)) && soon(|| dropped("strangers") > 0));
+    }
+
     fn two_tenants_with_one_subnet_reach_their_own_on_three_hosts_and_nothing_is_flooded(_kernel) {
         let cluster = Cluster::start();
         count();

@@ -6,7 +6,7 @@ mod check;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::network::{CreateNetwork, IpamData, NetworkRef};
 use ciao_common::store::{Egress, Network, NetworkSubnet, Tunnel, Tx, VnicPolicy};
@@ -80,6 +80,10 @@ impl Driver {
         self.fabric.lost.refuse()?;
         if let Some(bridge) = &request.options.bridge {
             self.fabric.bridges.check(bridge, request.options.on_host)?;
+        }
+        let id = request.id.clone();
+        if request.options.encrypted && self.store.read(|tx| tx.network(&id))?.is_none() {
+            self.fabric.tunnels.check_encrypted().context("--opt encrypted=required")?;
         }
         let pool = self.fabric.uplinks.pool();
         let (network, made) = self.record_network(request, pool)?;
@@ -181,7 +185,7 @@ fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Re
     }
     tx.insert_network(&network)?;
     if let Some(vni) = request.options.vni {
-        tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni })?;
+        tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni, encrypted: request.options.encrypted })?;
     }
     Ok(Recorded::Done(Box::new(network), true))
 }

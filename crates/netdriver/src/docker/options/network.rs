@@ -14,7 +14,7 @@ use super::{parsed, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "tenant",
     "bridge",
     "host_bridge",
@@ -28,6 +28,7 @@ const KNOWN: [&str; 14] = [
     "port_security",
     "icc",
     "vni",
+    "encrypted",
     MTU,
 ];
 
@@ -56,6 +57,8 @@ pub struct NetworkOptions {
     pub routes: Vec<Route>,
     /// `vni`: its identifier in the tunnels between hosts. None: it is on one host.
     pub vni: Option<u32>,
+    /// `encrypted=required`: it leads to other hosts over an encrypted link only.
+    pub encrypted: bool,
     /// `port_security=on|off`: anti-spoofing.
     pub port_security: bool,
     /// `icc=true|false`: whether its containers reach each other.
@@ -100,6 +103,7 @@ impl NetworkOptions {
             port_security: switch(value("port_security"), "port_security")?,
             icc: switch(value("icc"), "icc")?,
             vni: value("vni").map(parse_vni).transpose()?,
+            encrypted: value("encrypted").map(parse_encrypted).transpose()?.is_some(),
             mtu: value(MTU).map(str::parse).transpose()?,
             internal,
         };
@@ -120,6 +124,10 @@ impl NetworkOptions {
         ensure!(
             self.vni.is_none() || (self.tenant.is_some() && !self.on_host),
             "--opt vni needs a tenant, and a bridge that ciao-net makes: give -o tenant=T, and no host_bridge"
+        );
+        ensure!(
+            self.vni.is_some() || !self.encrypted,
+            "--opt encrypted is for networks over several hosts: give --opt vni"
         );
         if let (Some(_), Some(egress)) = (self.cnci, egress_but(Egress::Gateway)) {
             bail!(
@@ -151,6 +159,11 @@ impl NetworkOptions {
 fn parse_vni(text: &str) -> Result<u32> {
     let vni = text.parse().ok().filter(|vni| (1..1 << 24).contains(vni));
     vni.with_context(|| format!("--opt vni={text}: give a number from 1 to 16777215, the same on every host"))
+}
+
+fn parse_encrypted(text: &str) -> Result<()> {
+    ensure!(text == "required", "--opt encrypted={text}: give required, or omit the option");
+    Ok(())
 }
 
 /// On by default.
@@ -245,6 +258,8 @@ mod tests {
             (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
             (("vni", "0"), "1 to 16777215"),
             (("vni", "16777216"), "vni=16777216"),
+            (("encrypted", "no"), "encrypted=no: give required"),
+            (("encrypted", "required"), "give --opt vni"),
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),

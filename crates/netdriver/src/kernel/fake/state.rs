@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
-use crate::kernel::tunnel::VxlanLink;
+use crate::kernel::tunnel::{Underlay, VxlanLink};
 use crate::kernel::{FirewallOpening, Namespace, UplinkPair, Veth};
 
 /// A link of a namespace.
@@ -39,6 +39,8 @@ pub struct State {
     pub openings: BTreeSet<FirewallOpening>,
     /// The permanent neighbours of bridges: namespace, bridge and address.
     pub neighbours: BTreeMap<(String, LinkName, IpAddr), MacAddr>,
+    /// Links of the host that tunnels may leave by.
+    pub underlays: BTreeMap<LinkName, Underlay>,
     /// Other hosts that tunnels lead to.
     pub tunnel_hosts: BTreeMap<u32, IpAddr>,
     /// The rules of tunnels on the host: the tables, and a line for each element.

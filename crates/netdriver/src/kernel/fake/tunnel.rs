@@ -5,16 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use ciao_common::types::LinkName;
 
 use super::Fake;
 use super::state::FakeLink;
 use crate::kernel::Namespace;
 use crate::kernel::element::{Change, Element, Ruleset};
-use crate::kernel::tunnel::{Tunnels, VxlanLink};
+use crate::kernel::tunnel::{Tunnels, Underlay, VxlanLink};
 
 impl Tunnels for Fake {
     fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>> {
         Ok(self.reading()?.tunnel_hosts.clone())
+    }
+
+    fn underlay(&self, link: &LinkName) -> Result<Underlay> {
+        Ok(self.reading()?.underlays.get(link).cloned().unwrap_or_default())
     }
 
     fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()> {
@@ -61,7 +66,8 @@ impl Tunnels for Fake {
     }
 
     fn tunnel_drops(&self) -> Result<BTreeMap<String, u64>> {
-        Ok(BTreeMap::new())
+        let reasons = ["strangers", "forged", "forwarded", "diverted"];
+        Ok(reasons.map(|reason| (reason.to_owned(), 0)).into())
     }
 
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {

@@ -22,9 +22,9 @@ use nix::errno::Errno;
 
 use super::netlink::Netlink;
 use super::tunnel_entries::Entries;
-use super::{Linux, message, namespace, nexthop, nft, ping};
+use super::{Linux, address, message, namespace, nexthop, nft, ping};
 use crate::kernel::element::{Change, Element, Ruleset};
-use crate::kernel::tunnel::{DELETE_TUNNEL_RULES, Tunnels, VxlanLink};
+use crate::kernel::tunnel::{DELETE_TUNNEL_RULES, Tunnels, Underlay, VxlanLink};
 use crate::kernel::{Namespace, Rules};
 
 /// The rules of tunnels, as nft lists them.
@@ -37,6 +37,23 @@ const TRIES: u32 = 40;
 impl Tunnels for Linux {
     fn tunnel_hosts(&self) -> Result<BTreeMap<u32, IpAddr>> {
         nexthop::list()
+    }
+
+    fn underlay(&self, link: &LinkName) -> Result<Underlay> {
+        let mut host = Netlink::open()?;
+        let replies = match host.request(message::get(link), 0)? {
+            Ok(replies) => replies,
+            Err(Errno::ENODEV) => return Ok(Underlay::default()),
+            Err(errno) => return Err(std::io::Error::from(errno)).with_context(|| format!("look up link {link}")),
+        };
+        let Some(RouteNetlinkMessage::NewLink(found)) = replies.first() else { return Ok(Underlay::default()) };
+        let is_encrypted = found.attributes.iter().any(|attribute| match attribute {
+            LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Wireguard)),
+            _ => false,
+        });
+        let addresses = host.dump(address::get_all(), address::read_address).context("list addresses")?;
+        let addresses = addresses.into_iter().filter(|(index, ..)| *index == found.header.index);
+        Ok(Underlay { addresses: addresses.map(|(.., address)| address).collect(), is_encrypted })
     }
 
     fn set_tunnel_host(&self, number: u32, address: IpAddr) -> Result<()> {

@@ -37,7 +37,7 @@ impl Rules for Linux {
         }
         // A name that nft's language cannot express is sent by netlink.
         let (plain, odd): (Vec<_>, Vec<_>) = ruleset.elements.iter().cloned().partition(Element::is_plain);
-        self.run_nft(namespace, &(script + &ruleset.tables + &element::script(&plain, Change::Add)))?;
+        self.run_nft(namespace, &(script + &ruleset.tables + &element::grouped(&plain)))?;
         let mut changes = 1;
         if !odd.is_empty() {
             elements::change(&mut socket, &odd, Change::Add)?;
