@@ -37,8 +37,13 @@ pub struct Booted {
 impl Booted {
     /// Boots a suite's systemd with its Docker Engine, and waits until both answer. The root filesystem is made once.
     pub fn start(suite: Engine, name: &str) -> Result<Self> {
+        Self::start_with(suite, name, None)
+    }
+
+    /// The same with one more package on the root filesystem.
+    pub fn start_with(suite: Engine, name: &str, package: Option<&str>) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "the lab needs root: run it with sudo");
-        let lower = suite.systemd_root()?;
+        let lower = suite.systemd_root(package)?;
         let dir = tempfile::Builder::new().prefix(&format!("ciao-lab-{name}-")).tempdir()?.keep();
         for (file, text) in SCRIPTS {
             fs::write(dir.join(file), text)?;

@@ -49,10 +49,11 @@ impl Engine {
         self.made("", self.packages())
     }
 
-    /// The same with systemd and the rest of a small server, for a suite.
-    pub(super) fn systemd_root(self) -> Result<PathBuf> {
+    /// The same with systemd and the rest of a small server, for a suite; and with another package.
+    pub(super) fn systemd_root(self, more: Option<&str>) -> Result<PathBuf> {
         ensure!(self != Self::Machine, "systemd is booted from a suite's root filesystem, not from the machine's");
-        self.made("-systemd", &format!("{},{SYSTEMD}", self.packages()))
+        let [kind, more] = ["-", ","].map(|sign| more.map(|package| format!("{sign}{package}")).unwrap_or_default());
+        self.made(&format!("-systemd{kind}"), &format!("{},{SYSTEMD}{more}", self.packages()))
     }
 
     /// The root filesystem with these packages, made if it is missing.

@@ -9,6 +9,7 @@ mod contents;
 mod hosts;
 mod local;
 mod made;
+mod managers;
 mod plugin;
 mod scene;
 mod scripts;

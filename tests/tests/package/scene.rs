@@ -31,7 +31,12 @@ pub(crate) fn difference(before: &str, after: &str) -> String {
 
 /// Boots a suite and puts both packages into /root, as 0.deb and 1.deb.
 pub(crate) fn boot(suite: Engine, name: &str) -> Booted {
-    let host = Booted::start(suite, &format!("{name}-{suite}")).unwrap();
+    boot_with(suite, name, None)
+}
+
+/// The same with one more package of Debian's on the host.
+pub(crate) fn boot_with(suite: Engine, name: &str, package: Option<&str>) -> Booted {
+    let host = Booted::start_with(suite, &format!("{name}-{suite}"), package).unwrap();
     for (index, package) in packages().iter().enumerate() {
         fs::copy(package, host.path(format!("/root/{index}.deb"))).unwrap();
     }
