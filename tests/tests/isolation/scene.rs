@@ -68,7 +68,11 @@ pub(crate) fn octets(mac: &str) -> [u8; 6] {
 }
 
 pub(crate) fn mac_of(host: &Host, container: &str) -> [u8; 6] {
-    octets(&host.docker(&["exec", container, "cat", "/sys/class/net/eth0/address"]).unwrap())
+    mac_of_link(host, container, "eth0")
+}
+
+pub(crate) fn mac_of_link(host: &Host, container: &str, link: &str) -> [u8; 6] {
+    octets(&host.docker(&["exec", container, "cat", &format!("/sys/class/net/{link}/address")]).unwrap())
 }
 
 /// The address that a station has without being given one (RFC 4291, appendix A).

@@ -5,7 +5,7 @@ use ciao_tests::frames::{Station, udp, udp6};
 use ciao_tests::lab::Host;
 use ciao_tests::world::{Place, network, serve, soon};
 
-use crate::scene::{END, everybody, mac_of, only_the_end, station};
+use crate::scene::{END, everybody, mac_of_link, only_the_end, station};
 
 /// A container's addresses on network `one`, and on network `two`.
 const ADDRESSES: [&str; 4] = ["10.5.0.7", "[fd00:5::7]", "10.6.0.7", "[fd00:6::7]"];
@@ -35,9 +35,12 @@ fn a_container_on_two_networks_of_its_tenant_answers_at_both_addresses() {
     assert!(answers(&client, [true, true, false, false]));
     assert!(soon(|| !host.sh("ip netns exec ciao-red nft list ruleset").unwrap().contains("10.6.0.7")));
     let both = Place::container(&host, "both").unwrap();
-    let me = station(mac_of(&host, "both"), 7);
+    // Docker 28 gives a restarted container its interfaces in any order, so this one may be eth1.
+    let shown = host.docker(&["exec", "both", "ip", "-oneline", "address", "show", "to", "10.5.0.7"]).unwrap();
+    let link = shown.split_whitespace().nth(1).unwrap();
+    let me = station(mac_of_link(&host, "both", link), 7);
     let former = Station { v4: [10, 6, 0, 7].into(), v6: "fd00:6::7".parse().unwrap(), ..me };
-    let (wire, capture) = (both.wire("eth0").unwrap(), client.wire("eth0").unwrap());
+    let (wire, capture) = (both.wire(link).unwrap(), client.wire("eth0").unwrap());
     let all6 = Station { mac: [0x33, 0x33, 0, 0, 0, 1], ..everybody() };
     let frames = [("former", udp(former, everybody(), (7, 7), b"")), ("former 6", udp6(former, all6, (7, 7), b""))];
     wire.send_named(frames.into_iter().chain([(END, udp(me, everybody(), (7, 7), b""))])).unwrap();
