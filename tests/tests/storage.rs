@@ -178,7 +178,8 @@ const ROWS: &str = "
     SELECT address, kind, held FROM address_record ORDER BY key;
     SELECT id, network, vnic, address FROM endpoint_record ORDER BY id;
     SELECT id, owner, tenant, network, subnet, address, mac, namespace, bridge, host_link FROM vnic_record ORDER BY id;
-    SELECT namespace, number, host_link FROM uplink_record";
+    SELECT namespace, number, host_link FROM uplink_record;
+    SELECT protocol, host_address, host_port, endpoint, address, container_port FROM port_record ORDER BY host_port";
 
 /// The file lost while a container sends: the records are made again as they were, and not a packet is lost.
 #[test]
@@ -186,7 +187,10 @@ fn a_lost_database_is_made_again_while_containers_run() {
     let host = Host::builder().name("again").start().unwrap();
     host.sh(NETWORK).unwrap();
     run(&host, "web");
-    host.sh(&format!("docker run -d --name db --network app --ip 10.5.0.9 {LIVE}")).unwrap();
+    let serve = "busybox sh -c 'echo up >index.html; trap exit TERM; httpd -f & wait'";
+    host.sh(&format!("docker run -d --name db --network app --ip 10.5.0.9 -p 8080:80 -p 81 {serve}")).unwrap();
+    let asked = || host.sh("timeout 5 busybox wget -q -O - http://127.0.0.1:8080").unwrap();
+    assert_eq!(asked(), "up");
     let recorded = || host.sh(&format!("sqlite3 {DATABASE} '{ROWS}'")).unwrap();
     let before = recorded();
     host.sh("docker exec -d web sh -c 'ping -i 0.2 -c 60 10.5.0.9 >/tmp/near; echo $? >>/tmp/near'").unwrap();
@@ -196,8 +200,13 @@ fn a_lost_database_is_made_again_while_containers_run() {
     host.sh(&format!("rm -f {DATABASE} {DATABASE}-wal {DATABASE}-shm")).unwrap();
     host.ciao_ipam().start().unwrap();
     host.ciao_net().start().unwrap();
+    assert_eq!(asked(), "up");
     println!("{}", host.sh("ciao-net reconcile --docker").unwrap());
     assert_eq!(recorded(), before);
+    println!("recorded before and after:\n{before}");
+    let taken = host.try_sh("timeout 1 busybox nc -l -p 8080").unwrap();
+    assert!(taken.stderr.contains("in use"), "the port is held again: {}", taken.stderr);
+    assert_eq!(asked(), "up");
     let script = "while [ $(wc -l </tmp/near) -lt 65 ]; do sleep 0.2; done; tail -4 /tmp/near";
     let counted = host.docker(&["exec", "web", "sh", "-c", script]).unwrap();
     assert!(counted.contains("60 packets received, 0% packet loss"), "{counted}");
