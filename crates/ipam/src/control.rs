@@ -22,7 +22,6 @@ pub struct Control {
 
 impl Control {
     /// The control socket of a daemon on `store`.
-    #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
         Self { store }
     }

@@ -69,13 +69,11 @@ impl DefaultPool {
     }
 
     /// The divided subnet.
-    #[must_use]
     pub fn base(self) -> Subnet {
         self.base
     }
 
     /// The prefix length of the pools.
-    #[must_use]
     pub fn size(self) -> u8 {
         self.size
     }
@@ -96,7 +94,6 @@ impl FromStr for DefaultPool {
 
 /// The engine's documented default pools, from the last to the first: the engine only considers the host's routes when it
 /// allocates a subnet for `docker_gwbridge`, and a container may be on both.
-#[must_use]
 pub fn builtin_pools() -> Vec<DefaultPool> {
     let large = (17..=31).rev().map(|number| format!("172.{number}.0.0/16,16"));
     let pools = large.chain(["192.168.0.0/16,20".to_owned()]);
@@ -104,7 +101,6 @@ pub fn builtin_pools() -> Vec<DefaultPool> {
 }
 
 /// A random /48 of `fd00::/8` (RFC 4193, 3.2).
-#[must_use]
 pub fn random_ula() -> String {
     let random = VnicId::random();
     let digits = u64::from_str_radix(random.as_str(), 16).expect("an id is hexadecimal");

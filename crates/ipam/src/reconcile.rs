@@ -22,7 +22,6 @@ use crate::options::PoolOptions;
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// References since this time may belong to networks that are missing in a list requested from Docker `age` ago.
-#[must_use]
 pub fn unsettled_since(store: &Store, age: Duration) -> i64 {
     store.ago(SETTLED.saturating_add(age))
 }

@@ -8,7 +8,6 @@ use ciao_common::types::{AddressSpace, Scope};
 use crate::Ipam;
 
 /// The driver as a plugin.
-#[must_use]
 pub fn plugin(driver: Ipam) -> Plugin<Ipam> {
     Plugin::new("IpamDriver", driver)
         .change_without_argument("/IpamDriver.GetCapabilities", Ipam::capabilities)

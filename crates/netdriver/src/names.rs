@@ -22,19 +22,16 @@ pub const TUNNEL: &str = "vx";
 pub const INNER_LINK: &str = "up0";
 
 /// A tenant's network namespace.
-#[must_use]
 pub fn tenant_namespace(tenant: &TenantId) -> String {
     format!("{}{tenant}", NAMESPACE_PREFIXES[0])
 }
 
 /// The name of the tenant whose namespace this is; `None`: a network's without tenant.
-#[must_use]
 pub fn tenant_of(namespace: &str) -> Option<&str> {
     namespace.strip_prefix(NAMESPACE_PREFIXES[0])
 }
 
 /// The network namespace of a network without tenant.
-#[must_use]
 pub fn network_namespace(network: &NetworkId) -> String {
     format!("{}{}", NAMESPACE_PREFIXES[1], network.short())
 }
@@ -51,31 +48,26 @@ pub fn tunnel_link(network: &NetworkId) -> Result<LinkName> {
 }
 
 /// Whether a link has the form of a tunnel's.
-#[must_use]
 pub fn is_tunnel(link: &LinkName) -> bool {
     has_form(link, &[TUNNEL])
 }
 
 /// Whether a link has the form of a VNIC's.
-#[must_use]
 pub fn is_vnic_link(link: &LinkName) -> bool {
     has_form(link, &[CONTAINER_LINK, HOST_LINK])
 }
 
 /// Whether a link has the form of a VNIC's end on its bridge.
-#[must_use]
 pub fn is_host_link(link: &LinkName) -> bool {
     has_form(link, &[HOST_LINK])
 }
 
 /// The container's end of a VNIC's pair whose other end is `host_link`.
-#[must_use]
 pub fn container_end(host_link: &LinkName) -> Option<LinkName> {
     format!("{CONTAINER_LINK}{}", host_link.as_str().strip_prefix(HOST_LINK)?).parse().ok()
 }
 
 /// Whether a link in the host's namespace has the form of one of ours.
-#[must_use]
 pub fn is_ours(link: &LinkName) -> bool {
     has_form(link, &[CONTAINER_LINK, HOST_LINK, UPLINK])
 }
@@ -116,13 +108,11 @@ pub fn subnet_bridge(tenant: &TenantId, subnet: Subnet) -> Result<LinkName> {
 }
 
 /// A bridge's MAC address: it does not change with its ports, and identifies a bridge as ours.
-#[must_use]
 pub fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
     MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
 }
 
 /// The Docker network of a launcher's subnet that names none. Docker allows letters, digits, `_`, `.` and `-`.
-#[must_use]
 pub fn docker_network(tenant: &TenantId, subnet: Subnet) -> String {
     // A tenant's name may have a '-', and so end like the beginning of an IPv6 subnet.
     format!("{tenant}-{}", subnet.to_string().replace('/', "-").replace(':', "_"))

@@ -100,31 +100,26 @@ pub struct Options(Map<String, Value>);
 
 impl Options {
     /// The text of an option; `None` if it is missing or `""`. Numbers and booleans are converted.
-    #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         self.0.get(key).and_then(scalar)
     }
 
     /// Whether an option is `true` or `1`.
-    #[must_use]
     pub fn flag(&self, key: &str) -> bool {
         self.text(key).is_some_and(|text| text == "true" || text == "1")
     }
 
     /// The JSON value of an option.
-    #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.0.get(key)
     }
 
     /// The user's options of a network (`docker network create -o`).
-    #[must_use]
     pub fn generic(&self) -> BTreeMap<String, String> {
         self.0.get(GENERIC).and_then(Value::as_object).map(texts).unwrap_or_default()
     }
 
     /// The user's options of a network without a value.
-    #[must_use]
     pub fn empty_generic(&self) -> Vec<&str> {
         self.0.get(GENERIC).and_then(Value::as_object).map(empty).unwrap_or_default()
     }
@@ -136,7 +131,6 @@ impl Options {
     }
 
     /// All options that have a text.
-    #[must_use]
     pub fn texts(&self) -> BTreeMap<String, String> {
         texts(&self.0)
     }

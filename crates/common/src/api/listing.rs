@@ -86,7 +86,6 @@ pub struct ListedEndpoint {
 
 impl ListedSubnet {
     /// The gateway, without a prefix.
-    #[must_use]
     pub fn gateway(&self) -> Option<IpAddr> {
         self.gateway.split('/').next()?.parse().ok()
     }
@@ -105,7 +104,6 @@ impl ListedSubnet {
 
 impl ListedEndpoint {
     /// Its addresses, IPv4 and IPv6.
-    #[must_use]
     pub fn addresses(&self) -> [Option<IpAddr>; 2] {
         [self.ipv4_address, self.ipv6_address].map(|cidr| cidr.map(|cidr| cidr.ip()))
     }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 /// The exit code of a command. An error is printed to stderr as `program: cause: cause`, with exit code 1.
-#[must_use]
 pub fn exit_code(program: &str, outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

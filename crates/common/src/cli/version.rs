@@ -4,7 +4,6 @@
 use clap::Parser;
 
 /// `0.1.0 (0123456789ab)`, or `0.1.0` without a commit.
-#[must_use]
 pub fn version(commit: Option<&str>) -> &'static str {
     let release = env!("CARGO_PKG_VERSION");
     match commit.filter(|commit| !commit.is_empty()) {
@@ -15,7 +14,6 @@ pub fn version(commit: Option<&str>) -> &'static str {
 }
 
 /// Parses the command line of a program of that version. Ends the program for `--help`, `--version` and a wrong option.
-#[must_use]
 pub fn parse<C: Parser>(version: &'static str) -> C {
     let matches = C::command().version(version).get_matches();
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())

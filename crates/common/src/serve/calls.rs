@@ -58,7 +58,6 @@ pub struct Calls {
 
 impl Calls {
     /// A plugin's methods are paths, `/NetworkDriver.Join`; the control socket's are `GET /v1/vnics/{id}`.
-    #[must_use]
     pub fn new(service: &'static str, methods: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
         let methods = methods.into_iter().map(|method| (method, Counts::default())).collect();
         Arc::new(Self { service, methods, other: Counts::default() })

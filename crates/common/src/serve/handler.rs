@@ -37,7 +37,6 @@ pub struct Reply {
 
 impl Reply {
     /// An empty 404: to the engine, the method is not implemented.
-    #[must_use]
     pub fn not_found() -> Self {
         Self { status: 404, content_type: "", body: Vec::new() }
     }

@@ -87,7 +87,6 @@ impl Scrape {
 }
 
 /// One value without labels.
-#[must_use]
 pub fn single(value: f64) -> [Series; 1] {
     [(Vec::new(), value)]
 }
@@ -113,7 +112,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// The metrics of a program with those calls.
-    #[must_use]
     pub fn new(program: &str, version: &str, calls: Vec<Arc<Calls>>, source: Arc<dyn Source>) -> Self {
         let info = (vec![("program", program.to_owned()), ("version", version.to_owned())], 1.0);
         Self { calls, source, info }

@@ -173,25 +173,21 @@ impl Store {
     }
 
     /// Now, in milliseconds: what records made now have.
-    #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.now()
     }
 
     /// The time of `by` before now.
-    #[must_use]
     pub fn ago(&self, by: Duration) -> i64 {
         self.clock.ago(by)
     }
 
     /// The commits since the store was opened.
-    #[must_use]
     pub fn commits(&self) -> Commits {
         self.writer.commits()
     }
 
     /// Path of the file.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -71,7 +71,6 @@ pub struct Route {
 
 impl Network {
     /// Whether a subnet of it is an IPv6 one.
-    #[must_use]
     pub fn has_v6(&self) -> bool {
         self.subnets.iter().any(|subnet| subnet.subnet.network().is_ipv6())
     }

@@ -23,7 +23,6 @@ pub struct PoolSet {
 
 impl PoolSet {
     /// Whether the set is allocated by a swarm's leader.
-    #[must_use]
     pub fn is_global(&self) -> bool {
         self.scope == Scope::Global
     }

@@ -15,13 +15,11 @@ pub struct Tx<'a> {
 
 impl Tx<'_> {
     /// Now, in milliseconds.
-    #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.now()
     }
 
     /// The time of `by` before now.
-    #[must_use]
     pub fn ago(&self, by: Duration) -> i64 {
         self.clock.ago(by)
     }

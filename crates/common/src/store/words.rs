@@ -79,7 +79,6 @@ impl Protocol {
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
     /// IANA protocol number.
-    #[must_use]
     pub fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,

@@ -17,13 +17,11 @@ pub enum Family {
 
 impl Family {
     /// The family of an address.
-    #[must_use]
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
     /// Length of an address in bits.
-    #[must_use]
     pub fn bits(self) -> u8 {
         match self {
             Self::V4 => 32,
@@ -32,7 +30,6 @@ impl Family {
     }
 
     /// The address with that [`number`]. IPv4 takes its low 32 bits.
-    #[must_use]
     pub fn address(self, number: u128) -> IpAddr {
         match self {
             Self::V4 => {
@@ -54,7 +51,6 @@ impl fmt::Display for Family {
 }
 
 /// An address as a number, in network byte order; an IPv4 address is below 2^32.
-#[must_use]
 pub fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),

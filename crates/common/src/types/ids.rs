@@ -19,7 +19,6 @@ macro_rules! id {
 
         impl $name {
             /// The text as received.
-            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -80,7 +79,6 @@ id!(
 
 impl NetworkId {
     /// The first twelve characters, as `docker network ls` prints it.
-    #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
     }
@@ -88,7 +86,6 @@ impl NetworkId {
 
 impl EndpointId {
     /// The first twelve characters, as in Docker's logs.
-    #[must_use]
     pub fn short(&self) -> &str {
         &self.0[..self.0.len().min(12)]
     }
@@ -96,7 +93,6 @@ impl EndpointId {
 
 impl VnicId {
     /// A new random id of 40 bits, so that the link names made of it are never reused.
-    #[must_use]
     pub fn random() -> Self {
         Self(random_hex::<5>())
     }

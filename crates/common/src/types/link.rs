@@ -14,14 +14,12 @@ pub struct LinkName(String);
 
 impl LinkName {
     /// The text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether the name has no special meaning anywhere: only letters, digits, `_`, `.` and `-`. The kernel accepts more,
     /// but `+` is a wildcard of iptables, `*` of nft, and neither can escape a quotation mark.
-    #[must_use]
     pub fn is_plain(&self) -> bool {
         self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
     }

@@ -15,13 +15,11 @@ pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
     /// The six bytes, in network order.
-    #[must_use]
     pub fn octets(self) -> [u8; 6] {
         self.0
     }
 
     /// From the kernel's six bytes; `None` for another length or a multicast or zero address.
-    #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let octets: [u8; 6] = bytes.try_into().ok()?;
         is_unicast(octets).then_some(Self(octets))
@@ -29,7 +27,6 @@ impl MacAddr {
 
     /// The address of an automatic VNIC: locally administered, determined by owner and IP address, so that it survives
     /// restarts. IPv4 addresses of one owner never collide: they are the last four bytes.
-    #[must_use]
     pub fn derived(owner: &str, address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => {
@@ -42,7 +39,6 @@ impl MacAddr {
     }
 
     /// A locally administered address derived from `bytes`.
-    #[must_use]
     pub fn hashed(bytes: &[u8]) -> Self {
         let [a, b, c, d, e, ..] = fnv1a(bytes).to_le_bytes();
         Self([0x06, a, b, c, d, e])

@@ -14,7 +14,6 @@ pub struct Mtu(u32);
 
 impl Mtu {
     /// The number of bytes.
-    #[must_use]
     pub fn bytes(self) -> u32 {
         self.0
     }

@@ -46,7 +46,6 @@ pub struct PoolDescription {
 
 impl PoolId {
     /// A new PoolID with that description.
-    #[must_use]
     pub fn describing(pool: &PoolDescription) -> Self {
         let mut text = format!("{}/{}", pool.space, pool.subnet);
         if let Some(range) = pool.sub_pool {
@@ -62,25 +61,21 @@ impl PoolId {
     }
 
     /// A substitute for the PoolID that Docker has of a rebuilt pool and that is not known here.
-    #[must_use]
     pub fn lost() -> Self {
         Self(format!("{LOST}{}", random_hex::<12>()))
     }
 
     /// Whether this is a substitute for an unknown PoolID.
-    #[must_use]
     pub fn is_lost(&self) -> bool {
         self.0.starts_with(LOST)
     }
 
     /// The text as received.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// The description of the pool; `None`: the id has another format.
-    #[must_use]
     pub fn description(&self) -> Option<PoolDescription> {
         let (space, rest) = self.0.split_once('/')?;
         let mut fields = rest.split(',');

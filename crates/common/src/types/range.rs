@@ -12,37 +12,31 @@ pub struct AddressRange {
 
 impl AddressRange {
     /// From `first` to `last`; `None` if that is empty.
-    #[must_use]
     pub fn new(first: u128, last: u128) -> Option<Self> {
         (first <= last).then_some(Self { first, last })
     }
 
     /// Whether `address` is in the range.
-    #[must_use]
     pub fn contains(self, address: u128) -> bool {
         (self.first..=self.last).contains(&address)
     }
 
     /// Whether the two have an address in common.
-    #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 
     /// The addresses in both.
-    #[must_use]
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last))
     }
 
     /// Number of addresses; `u128::MAX` for the 2^128 of `::/0`.
-    #[must_use]
     pub fn count(self) -> u128 {
         (self.last - self.first).saturating_add(1)
     }
 
     /// The parts below and above `address`.
-    #[must_use]
     pub fn without(self, address: u128) -> (Option<Self>, Option<Self>) {
         let below = address.checked_sub(1).and_then(|end| Self::new(self.first, end));
         let above = address.checked_add(1).and_then(|start| Self::new(start, self.last));

@@ -16,14 +16,12 @@ const UNITS: [(&str, u64); 4] = [("gbit", 1_000_000_000), ("mbit", 1_000_000), (
 
 impl Rate {
     /// Bytes per second.
-    #[must_use]
     pub fn bytes(self) -> u64 {
         self.0 / 8
     }
 
     /// Burst in bytes: 10 ms at this rate, but at least the largest segment the kernel passes on whole (GSO), with its
     /// header.
-    #[must_use]
     pub fn burst(self) -> u32 {
         u32::try_from(self.bytes() / 100).unwrap_or(u32::MAX).max(66_000)
     }

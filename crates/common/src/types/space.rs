@@ -33,25 +33,21 @@ pub struct AddressSpace {
 
 impl AddressSpace {
     /// The address space of a scope, without a nonce.
-    #[must_use]
     pub fn of(scope: Scope) -> Self {
         Self { scope, nonce: String::new() }
     }
 
     /// A local address space that was never used before.
-    #[must_use]
     pub fn fresh() -> Self {
         Self { scope: Scope::Local, nonce: super::random_hex::<6>() }
     }
 
     /// Local or global.
-    #[must_use]
     pub fn scope(&self) -> Scope {
         self.scope
     }
 
     /// Identifies the requests of one network; empty for spaces of earlier versions.
-    #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
     }

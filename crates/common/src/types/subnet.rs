@@ -18,7 +18,6 @@ pub struct Subnet(IpNetwork);
 
 impl Subnet {
     /// The subnet of `address/prefix`.
-    #[must_use]
     pub fn masking(cidr: IpNetwork) -> Self {
         let masked = IpNetwork::new(cidr.network(), cidr.prefix());
         Self(masked.expect("the prefix was valid before"))
@@ -35,25 +34,21 @@ impl Subnet {
     }
 
     /// The lowest address.
-    #[must_use]
     pub fn network(self) -> IpAddr {
         self.0.ip()
     }
 
     /// The prefix length in bits.
-    #[must_use]
     pub fn prefix(self) -> u8 {
         self.0.prefix()
     }
 
     /// IPv4 or IPv6.
-    #[must_use]
     pub fn family(self) -> Family {
         Family::of(self.network())
     }
 
     /// All addresses.
-    #[must_use]
     pub fn range(self) -> AddressRange {
         let first = number(self.network());
         let host_bits = self.family().bits() - self.prefix();
@@ -64,7 +59,6 @@ impl Subnet {
     /// The addresses for dynamic allocation: without network and broadcast address (IPv4) or the subnet-router anycast
     /// address (IPv6; RFC 4291, 2.6.1). All addresses of a point-to-point subnet (`/31` RFC 3021, `/127` RFC 6164) and
     /// a single address are usable.
-    #[must_use]
     pub fn usable(self) -> AddressRange {
         let AddressRange { first, last } = self.range();
         match (self.family(), self.family().bits() - self.prefix()) {
@@ -94,31 +88,26 @@ impl Subnet {
     }
 
     /// The first usable address: the default choice of a gateway.
-    #[must_use]
     pub fn first_usable(self) -> IpAddr {
         self.family().address(self.usable().first)
     }
 
     /// Whether the address is in the subnet.
-    #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         self.0.contains(address)
     }
 
     /// Whether all of `inner` is in the subnet.
-    #[must_use]
     pub fn covers(self, inner: Self) -> bool {
         self.family() == inner.family() && self.prefix() <= inner.prefix() && self.contains(inner.network())
     }
 
     /// Whether the two have an address in common.
-    #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 
     /// `address` with this subnet's prefix, the format of replies to the engine.
-    #[must_use]
     pub fn cidr(self, address: IpAddr) -> String {
         format!("{address}/{}", self.prefix())
     }

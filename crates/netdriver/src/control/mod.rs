@@ -44,7 +44,6 @@ pub struct Control {
 
 impl Control {
     /// The launcher's side of a driver.
-    #[must_use]
     pub fn new(driver: Arc<Driver>) -> Self {
         Self { driver }
     }

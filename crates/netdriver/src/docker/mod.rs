@@ -32,7 +32,6 @@ impl Driver {
 }
 
 /// The driver as a plugin.
-#[must_use]
 pub fn plugin(driver: Arc<Driver>) -> Plugin<Arc<Driver>> {
     Plugin::new("NetworkDriver", driver)
         .change_without_argument("/NetworkDriver.GetCapabilities", |driver| driver.capabilities())

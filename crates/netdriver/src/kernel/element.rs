@@ -101,13 +101,11 @@ impl Element {
     }
 
     /// The line of nft's language that makes the change.
-    #[must_use]
     pub fn line(&self, change: Change) -> String {
         self.line_in(self.table.names()[1], change)
     }
 
     /// The same in another table of that family, with a set of the same name.
-    #[must_use]
     pub fn line_in(&self, name: &str, change: Change) -> String {
         let verb = match change {
             Change::Add => "add",
@@ -149,14 +147,12 @@ pub fn grouped(elements: &[Element]) -> String {
 }
 
 /// Lines of nft's language.
-#[must_use]
 pub fn script(elements: &[Element], change: Change) -> String {
     elements.iter().map(|element| element.line(change)).collect()
 }
 
 impl Part {
     /// Whether nft's language can express it: it has no escape for a quotation mark, and reads an asterisk as a wildcard.
-    #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Link(link) => link.is_plain(),
@@ -167,7 +163,6 @@ impl Part {
 
 impl Element {
     /// Whether [`Self::line`] expresses it.
-    #[must_use]
     pub fn is_plain(&self) -> bool {
         self.key.iter().chain(&self.value).all(Part::is_plain)
     }

@@ -16,13 +16,11 @@ pub enum Namespace {
 
 impl Namespace {
     /// From the store's column, where NULL is the host's.
-    #[must_use]
     pub fn of(column: Option<&str>) -> Self {
         column.map_or(Self::Host, |name| Self::Named(name.to_owned()))
     }
 
     /// As the store's column.
-    #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Host => None,

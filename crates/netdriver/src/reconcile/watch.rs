@@ -32,7 +32,6 @@ pub struct Watcher {
 
 impl Watcher {
     /// A watcher that also compares everything each `period`.
-    #[must_use]
     pub fn new(driver: Arc<Driver>, period: Duration) -> Self {
         let reports = driver.fabric.kernel.watch();
         let reports = reports

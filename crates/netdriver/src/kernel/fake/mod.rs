@@ -35,7 +35,6 @@ pub struct Fake {
 
 impl Fake {
     /// What exists now.
-    #[must_use]
     pub fn state(&self) -> State {
         self.lock().clone()
     }
@@ -62,13 +61,11 @@ impl Fake {
     }
 
     /// Whether a requested failure is still to come.
-    #[must_use]
     pub fn is_failure_pending(&self) -> bool {
         self.faults.is_pending()
     }
 
     /// Links that were up without their rules after a change of ciao's own, a sentence each time.
-    #[must_use]
     pub fn unguarded(&self) -> Vec<String> {
         self.faults.unguarded()
     }
