@@ -4,44 +4,11 @@
 //! They are used as database keys, file names and in logs: never empty, no blanks or slashes, of bounded length.
 //! Docker's own ids are 64 hexadecimal digits, or 25 letters and digits in a swarm.
 
-use std::fmt;
-use std::str::FromStr;
+use anyhow::{Result, ensure};
 
-use anyhow::{Error, ensure};
-use serde_with::{DeserializeFromStr, SerializeDisplay};
+use super::text;
 
-/// Defines a string newtype that is checked by `check` when it is parsed or deserialized.
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
-        pub struct $name(String);
-
-        impl $name {
-            /// The text as received.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(text: &str) -> Result<Self, Error> {
-                check(text, $what, $max)?;
-                Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
-}
-
-fn check(text: &str, what: &str, max: usize) -> Result<(), Error> {
+fn check(text: &str, what: &str, max: usize) -> Result<()> {
     ensure!(!text.is_empty(), "{what} is empty: give a name");
     ensure!(text.len() <= max, "{what} {text:?} has {} bytes: give at most {max}", text.len());
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
@@ -52,29 +19,29 @@ fn check(text: &str, what: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-id!(
+text!(
     /// Docker's id of a network.
-    NetworkId, "network id", 64
+    NetworkId, check("network id", 64)
 );
-id!(
+text!(
     /// Docker's id of an endpoint: one attachment of a container to a network, new at every start.
-    EndpointId, "endpoint id", 64
+    EndpointId, check("endpoint id", 64)
 );
-id!(
+text!(
     /// A tenant, whose addresses and links are isolated from all others. Names a network namespace.
-    TenantId, "tenant", 63
+    TenantId, check("tenant", 63)
 );
-id!(
+text!(
     /// A launcher's instance: the controller's name for a container.
-    InstanceId, "instance", 128
+    InstanceId, check("instance", 128)
 );
-id!(
+text!(
     /// A host of a cluster, as its controller names it.
-    HostId, "host", 128
+    HostId, check("host", 128)
 );
-id!(
+text!(
     /// A VNIC: a veth pair created by ciao-net. Ten hexadecimal digits.
-    VnicId, "VNIC id", 10
+    VnicId, check("VNIC id", 10)
 );
 
 impl NetworkId {

@@ -14,6 +14,7 @@ mod range;
 mod rate;
 mod space;
 mod subnet;
+mod text;
 mod words;
 
 pub use address::{Family, number, parse_address};
@@ -29,4 +30,5 @@ pub use rate::Rate;
 pub use space::{AddressSpace, Scope};
 pub use subnet::Subnet;
 pub(crate) use subnet::parse_cidr;
+pub(crate) use text::text;
 pub(crate) use words::words;

@@ -7,13 +7,9 @@
 //! even after an older copy of the database was restored. PoolIDs of earlier versions are 24 hexadecimal digits without
 //! a description.
 
-use std::fmt;
-use std::str::FromStr;
+use anyhow::{Result, ensure};
 
-use anyhow::{Error, Result, ensure};
-use serde_with::{DeserializeFromStr, SerializeDisplay};
-
-use super::{AddressSpace, Subnet, TenantId, random_hex};
+use super::{AddressSpace, Subnet, TenantId, random_hex, text};
 
 /// Maximum length in bytes: room for a tenant, two IPv6 subnets and the rest.
 const LONGEST: usize = 255;
@@ -21,9 +17,10 @@ const LONGEST: usize = 255;
 /// Prefix of the substitute for a PoolID that is not known.
 const LOST: &str = "lost-";
 
-/// The id of a pool of ciao-ipam.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
-pub struct PoolId(String);
+text!(
+    /// The id of a pool of ciao-ipam.
+    PoolId, check()
+);
 
 /// The description in a PoolID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +67,6 @@ impl PoolId {
         self.0.starts_with(LOST)
     }
 
-    /// The text as received.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The description of the pool; `None`: the id has another format.
     pub fn description(&self) -> Option<PoolDescription> {
         let (space, rest) = self.0.split_once('/')?;
@@ -107,25 +99,15 @@ impl PoolId {
     }
 }
 
-impl FromStr for PoolId {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        ensure!(!text.is_empty(), "pool id is empty");
-        ensure!(text.len() <= LONGEST, "pool id {text:?} has {} bytes: give at most {LONGEST}", text.len());
-        let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:,=".contains(&b);
-        ensure!(
-            text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
-            "pool id {text:?} may contain only letters, digits and '_.-/:,=', and must start with a letter or digit"
-        );
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for PoolId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+fn check(text: &str) -> Result<()> {
+    ensure!(!text.is_empty(), "pool id is empty");
+    ensure!(text.len() <= LONGEST, "pool id {text:?} has {} bytes: give at most {LONGEST}", text.len());
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-/:,=".contains(&b);
+    ensure!(
+        text.bytes().all(good) && text.as_bytes()[0].is_ascii_alphanumeric(),
+        "pool id {text:?} may contain only letters, digits and '_.-/:,=', and must start with a letter or digit"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
