@@ -5,9 +5,8 @@ use std::fs;
 use std::sync::Arc;
 
 use ciao_common::api;
-use ciao_common::serve::server::{Handler, Reply, Request};
+use ciao_common::serve::server::{Handler, JSON, Reply, Request};
 use ciao_common::store::Store;
-use serde::Serialize;
 use serde_json::json;
 
 use crate::reconcile;
@@ -45,7 +44,7 @@ impl Handler for Control {
             );
         }
         match reconcile::run(&self.store, wanted) {
-            Ok(repairs) => reply(200, &repairs),
+            Ok(repairs) => Reply::json(200, JSON, &repairs),
             Err(error) => self.refuse(500, &format!("{error:#}")),
         }
     }
@@ -55,10 +54,6 @@ impl Handler for Control {
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        reply(status, &json!({ "error": sentence }))
+        Reply::json(status, JSON, &json!({ "error": sentence }))
     }
-}
-
-fn reply(status: u16, value: &impl Serialize) -> Reply {
-    Reply { status, content_type: "application/json", body: serde_json::to_vec(value).unwrap_or_default() }
 }

@@ -37,13 +37,8 @@ impl Source for Report {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let settled = self.0.settle();
-        let problem = |error| Problem {
-            check: "database".to_owned(),
-            problem: format!("{error:#}"),
-            remedy: "free the disk or the database's lock".to_owned(),
-            blocks: true,
-        };
-        settled.err().map(problem).into_iter().collect()
+        let remedy = "free the disk or the database's lock";
+        let problem = |error| Problem::new("database", format!("{error:#}"), remedy, true);
+        self.0.settle().err().map(problem).into_iter().collect()
     }
 }

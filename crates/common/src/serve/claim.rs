@@ -5,7 +5,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
@@ -13,25 +13,29 @@ use nix::unistd::geteuid;
 /// Default folder of lock files and sockets.
 pub const FOLDER: &str = "/run/ciao";
 
-/// The exclusive right of this process to manage its network namespace, until dropped.
+/// A lock file that is held until this is dropped. The kernel releases it when the process ends.
 #[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+/// Locks a file; `taken` is the error if another process has it.
+pub(super) fn lock(file: File, path: &Path, taken: impl FnOnce() -> String) -> Result<Lock> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map(Lock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => anyhow!(taken()),
+        errno => anyhow!(errno).context(format!("lock {}", path.display())),
+    })
+}
 
 /// Claims the network namespace of the process for a program. The file is named after the namespace, so that hosts that
-/// share `folder`, as containers may, do not conflict. The kernel releases the lock when the process ends.
+/// share `folder`, as containers may, do not conflict.
 ///
 /// # Errors
 /// Another process of the program manages this namespace, with any database.
-pub fn claim_namespace(folder: &Path, program: &str) -> Result<Claim> {
+pub fn claim_namespace(folder: &Path, program: &str) -> Result<Lock> {
     let namespace = fs::metadata("/proc/self/ns/net").context("look up the network namespace")?.ino();
     let path = folder.join(format!("{program}.{namespace}.lock"));
-    match Flock::lock(open_private(&path)?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Claim(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => {
-            bail!("another {program} runs on this host, and two would delete each other's links: stop it first")
-        }
-        Err((_, errno)) => Err(errno).with_context(|| format!("lock {}", path.display())),
-    }
+    lock(open_private(&path)?, &path, || {
+        format!("another {program} runs on this host, and two would delete each other's links: stop it first")
+    })
 }
 
 /// Opens a lock file of mode 0600, created if missing. A file of another user is refused: they could hold the lock.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start and stop of a daemon: log, lock, sockets, systemd.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fstat, umask};
 
+use super::claim::{self, Lock};
 use super::metrics::MetricsAddress;
 use super::server::Listener;
 
@@ -59,32 +59,27 @@ pub fn raise_file_limit() -> Result<u64> {
     Ok(hard)
 }
 
-/// A lock held until the process ends.
-pub struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
-
 /// Locks a database for one daemon of a kind, with a file beside it.
 ///
 /// # Errors
 /// Another daemon of that kind holds the lock; the folder cannot be written.
 pub fn lock(database: &Path, program: &str) -> Result<Lock> {
     let path = database.with_file_name(format!("{program}.lock"));
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
-    }
+    create_folder_of(&path)?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Lock(lock)),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
-            "another {program} uses database {}: stop it first, or give this one another --db",
-            database.display()
-        ),
-        Err((_, error)) => Err(error).with_context(|| format!("lock {}", path.display())),
-    }
+    claim::lock(file, &path, || {
+        format!("another {program} uses database {}: stop it first, or give this one another --db", database.display())
+    })
+}
+
+fn create_folder_of(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))
 }
 
 /// Listening sockets, passed by systemd or created here.
@@ -164,9 +159,7 @@ impl Drop for Sockets {
 }
 
 fn bind(path: &Path) -> Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("create folder {}", folder.display()))?;
-    }
+    create_folder_of(path)?;
     match UnixStream::connect(path) {
         Ok(_) => bail!("another process listens there: stop it first"),
         Err(error) if error.kind() == ErrorKind::NotFound => {}

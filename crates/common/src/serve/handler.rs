@@ -4,7 +4,11 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::runtime::Builder;
+
+/// The content type of replies that are not Docker's.
+pub const JSON: &str = "application/json";
 
 /// Maximum size of a request body in bytes, far above that of any call.
 pub const BODY_LIMIT: usize = 1 << 20;
@@ -36,6 +40,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// `value` as JSON.
+    pub fn json(status: u16, content_type: &'static str, value: &impl Serialize) -> Self {
+        Self { status, content_type, body: serde_json::to_vec(value).unwrap_or_default() }
+    }
+
     /// An empty 404: to the engine, the method is not implemented.
     pub fn not_found() -> Self {
         Self { status: 404, content_type: "", body: Vec::new() }

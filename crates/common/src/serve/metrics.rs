@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{BOUNDS, Calls, OUTCOMES};
-use super::server::{Call, Handler, Reply, Request};
+use super::server::{Call, Handler, JSON, Reply, Request};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -65,6 +65,13 @@ pub struct Problem {
     pub remedy: String,
     /// Whether calls cannot be answered as they should, so that `/readyz` fails.
     pub blocks: bool,
+}
+
+impl Problem {
+    /// What is wrong with what was checked.
+    pub fn new(check: &str, problem: String, remedy: &str, blocks: bool) -> Self {
+        Self { check: check.to_owned(), problem, remedy: remedy.to_owned(), blocks }
+    }
 }
 
 /// A labelled value.
@@ -133,7 +140,7 @@ impl Metrics {
     fn ready(&self) -> Reply {
         let problems = self.source.problems();
         let status = if problems.iter().any(|problem| problem.blocks) { 503 } else { 200 };
-        Reply { status, content_type: "application/json", body: serde_json::to_vec(&problems).unwrap_or_default() }
+        Reply::json(status, JSON, &problems)
     }
 }
 
@@ -227,8 +234,7 @@ mod tests {
         }
 
         fn problems(&self) -> Vec<Problem> {
-            let text = |text: &str| text.to_owned();
-            vec![Problem { check: text("disk"), problem: text("full"), remedy: text("free some"), blocks: true }]
+            vec![Problem::new("disk", "full".to_owned(), "free some", true)]
         }
     }
 

@@ -156,8 +156,7 @@ fn json(status: u16, value: &impl Serialize) -> Reply {
 }
 
 fn refuse(status: u16, sentence: &str) -> Reply {
-    let body = serde_json::to_vec(&ErrorReply { err: sentence.to_owned() }).unwrap_or_default();
-    Reply { status, content_type: api::CONTENT_TYPE, body }
+    Reply::json(status, api::CONTENT_TYPE, &ErrorReply { err: sentence.to_owned() })
 }
 
 #[cfg(test)]

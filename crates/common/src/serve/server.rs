@@ -18,7 +18,7 @@ use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result};
 
 use super::exchange::exchange;
-pub use super::handler::{ANSWER_WITHIN, BODY_LIMIT, Call, Handler, Reply, Request};
+pub use super::handler::{ANSWER_WITHIN, BODY_LIMIT, Call, Handler, JSON, Reply, Request};
 use super::progress::Progress;
 
 /// Time for the head of a request on a connection that serves only one.

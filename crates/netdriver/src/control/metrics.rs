@@ -118,21 +118,17 @@ impl Source for Report {
     }
 }
 
-fn problem(check: &str, problem: String, remedy: &str, blocks: bool) -> Problem {
-    Problem { check: check.to_owned(), problem, remedy: remedy.to_owned(), blocks }
-}
-
 impl Driver {
     /// What is not as it should be.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Err(error) = self.store.settle() {
-            problems.push(problem("database", format!("{error:#}"), "free the disk or the database's lock", true));
+            problems.push(Problem::new("database", format!("{error:#}"), "free the disk or the database's lock", true));
         }
         let PassCounts { failing, last, .. } = self.passes.counts();
         let (waited, period) = (self.store.now() - last, self.config.reconcile_every.as_millis());
         if last > 0 && u128::try_from(waited).is_ok_and(|waited| waited > (period * LATE).max(60_000)) {
-            problems.push(problem(
+            problems.push(Problem::new(
                 "reconcile",
                 format!("no pass has ended for {} seconds", waited / 1000),
                 "see the log of ciao-net",
@@ -140,7 +136,7 @@ impl Driver {
             ));
         }
         if failing > 0 {
-            problems.push(problem(
+            problems.push(Problem::new(
                 "reconcile",
                 format!("{failing} repairs failed"),
                 "\"ciao-net reconcile\" lists them with their errors",
@@ -150,7 +146,7 @@ impl Driver {
         if let Some((count, max)) = self.fabric.kernel.tracked()
             && count.saturating_mul(10) > max.saturating_mul(9)
         {
-            problems.push(problem(
+            problems.push(Problem::new(
                 "connections",
                 format!("the host tracks {count} connections of {max}"),
                 "raise net.netfilter.nf_conntrack_max",
@@ -162,7 +158,7 @@ impl Driver {
         }
         let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {
             let Check { check, found, remedy, blocks } = found;
-            Some(problem(check, found, &remedy?, blocks))
+            Some(Problem::new(check, found, &remedy?, blocks))
         });
         problems.extend(of_host);
         problems

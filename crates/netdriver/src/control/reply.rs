@@ -2,7 +2,7 @@
 //! Replies and errors as JSON.
 
 use anyhow::Error;
-use ciao_common::serve::server::Reply;
+use ciao_common::serve::server::{JSON, Reply};
 use serde::{Deserialize, Serialize};
 
 /// An error's reply.
@@ -36,11 +36,10 @@ pub(super) fn json(status: u16, value: &impl Serialize) -> Result<Reply, Failure
     let body = serde_json::to_vec(value).map_err(|error| {
         Failure(500, format!("internal error (please report): the reply cannot be written: {error}"))
     })?;
-    Ok(Reply { status, content_type: "application/json", body })
+    Ok(Reply { status, content_type: JSON, body })
 }
 
 /// An error's reply.
 pub(super) fn refuse(status: u16, text: &str) -> Reply {
-    let body = serde_json::to_vec(&ErrorReply { error: text.to_owned() }).unwrap_or_default();
-    Reply { status, content_type: "application/json", body }
+    Reply::json(status, JSON, &ErrorReply { error: text.to_owned() })
 }
