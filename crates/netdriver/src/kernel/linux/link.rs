@@ -28,8 +28,17 @@ const GROUPS: u32 = 0x1000;
 impl Netlink {
     /// A link of the socket's namespace.
     pub(super) fn find(&mut self, name: &LinkName) -> Result<Option<message::Link>> {
+        self.find_as(name, message::read)
+    }
+
+    /// What `read` makes of a link of the socket's namespace.
+    pub(super) fn find_as<T>(
+        &mut self,
+        name: &LinkName,
+        read: impl Fn(&RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Option<T>> {
         match self.request(message::get(name), 0)? {
-            Ok(replies) => Ok(replies.iter().find_map(message::read)),
+            Ok(replies) => Ok(replies.iter().find_map(read)),
             Err(Errno::ENODEV) => Ok(None),
             Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("look up link {name}")),
         }

@@ -4,13 +4,14 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ciao_common::types::{LinkName, MacAddr, Mtu};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::RouteNetlinkMessage::{self, DelLink, GetLink, NewLink, SetLink};
 use netlink_packet_route::link::{
     InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
     LinkInfo, LinkMessage,
 };
 
 /// A link.
+#[derive(Default)]
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
@@ -30,19 +31,9 @@ pub(super) struct Link {
 
 /// Reads a reply to [`get`].
 pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let mut read = Link {
-        index: link.header.index,
-        name: String::new(),
-        mac: None,
-        is_up: link.header.flags.contains(LinkFlags::Up),
-        is_bridge: false,
-        is_local: false,
-        controller: None,
-        learns: None,
-        peer_namespace: None,
-        alias: None,
-    };
+    let NewLink(link) = message else { return None };
+    let is_up = link.header.flags.contains(LinkFlags::Up);
+    let mut read = Link { index: link.header.index, is_up, ..Link::default() };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => read.name.clone_from(name),
@@ -74,94 +65,88 @@ fn learning(info: &LinkInfo) -> Option<bool> {
     })
 }
 
-fn named(name: &LinkName) -> LinkMessage {
+fn indexed(index: u32, attributes: impl IntoIterator<Item = LinkAttribute>) -> LinkMessage {
     let mut link = LinkMessage::default();
-    link.attributes.push(LinkAttribute::IfName(name.to_string()));
+    link.header.index = index;
+    link.attributes.extend(attributes);
     link
 }
 
-fn up(link: &mut LinkMessage) {
+pub(super) fn named(name: &LinkName, attributes: impl IntoIterator<Item = LinkAttribute>) -> LinkMessage {
+    indexed(0, [LinkAttribute::IfName(name.to_string())].into_iter().chain(attributes))
+}
+
+fn up(mut link: LinkMessage) -> LinkMessage {
     link.header.flags = LinkFlags::Up;
     link.header.change_mask = LinkFlags::Up;
+    link
+}
+
+fn address(mac: MacAddr) -> LinkAttribute {
+    LinkAttribute::Address(mac.octets().to_vec())
+}
+
+/// None for the kernel's default.
+pub(super) fn mtu(mtu: Option<Mtu>) -> Option<LinkAttribute> {
+    mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes()))
 }
 
 /// One link by its name.
 pub(super) fn get(name: &LinkName) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(named(name))
+    GetLink(named(name, []))
 }
 
 /// Every link.
 pub(super) fn get_all() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(LinkMessage::default())
+    GetLink(LinkMessage::default())
 }
 
 /// Deletes a link and its peer.
 pub(super) fn delete(name: &LinkName) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelLink(named(name))
+    DelLink(named(name, []))
 }
 
 /// Deletes all links of a group.
 pub(super) fn delete_group(group: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.attributes.push(LinkAttribute::Group(group));
-    RouteNetlinkMessage::DelLink(link)
+    DelLink(indexed(0, [LinkAttribute::Group(group)]))
 }
 
 /// Moves a link into a group.
 pub(super) fn set_group(name: &LinkName, group: u32) -> RouteNetlinkMessage {
-    let mut link = named(name);
-    link.attributes.push(LinkAttribute::Group(group));
-    RouteNetlinkMessage::SetLink(link)
+    SetLink(named(name, [LinkAttribute::Group(group)]))
 }
 
 /// Makes a link a port of a bridge, and sets it up.
 pub(super) fn set_controller(name: &LinkName, bridge: u32) -> RouteNetlinkMessage {
-    let mut link = named(name);
-    up(&mut link);
-    link.attributes.push(LinkAttribute::Controller(bridge));
-    RouteNetlinkMessage::SetLink(link)
+    SetLink(up(named(name, [LinkAttribute::Controller(bridge)])))
 }
 
 /// Sets a link down.
 pub(super) fn set_down(name: &LinkName) -> RouteNetlinkMessage {
-    let mut link = named(name);
+    let mut link = named(name, []);
     link.header.change_mask = LinkFlags::Up;
-    RouteNetlinkMessage::SetLink(link)
+    SetLink(link)
 }
 
 /// Sets a link up.
 pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    up(&mut link);
-    RouteNetlinkMessage::SetLink(link)
+    SetLink(up(indexed(index, [])))
 }
 
 /// Sets the alias of a link.
 pub(super) fn set_alias(index: u32, alias: &str) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    RouteNetlinkMessage::SetLink(link)
+    SetLink(indexed(index, [LinkAttribute::IfAlias(alias.to_owned())]))
 }
 
 /// A new bridge, up. Its MAC address is given, because a bridge without one takes its lowest port's, and so changes it
 /// under its neighbours as ports come and go.
-pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, mtu: Option<Mtu>) -> RouteNetlinkMessage {
-    let mut link = named(name);
-    up(&mut link);
-    link.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
-    link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
-    link.attributes.push(bridge_settings());
-    RouteNetlinkMessage::NewLink(link)
+pub(super) fn new_bridge(name: &LinkName, mac: MacAddr, bytes: Option<Mtu>) -> RouteNetlinkMessage {
+    NewLink(up(named(name, [address(mac), bridge_settings()].into_iter().chain(mtu(bytes)))))
 }
 
 /// An existing bridge gets the settings of [`new_bridge`].
 pub(super) fn configure_bridge(index: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.attributes.push(bridge_settings());
-    RouteNetlinkMessage::NewLink(link)
+    NewLink(indexed(index, [bridge_settings()]))
 }
 
 fn bridge_settings() -> LinkAttribute {
@@ -178,33 +163,20 @@ fn bridge_settings() -> LinkAttribute {
 }
 
 /// One queue each way: the kernel makes one a processor and takes all but one back, each time waiting for its readers.
-fn one_queue(link: &mut LinkMessage) {
-    link.attributes.extend([LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]);
-}
+const ONE_QUEUE: [LinkAttribute; 2] = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
 
 /// A new veth pair in one message, sent in the bridge's namespace: the host end up and a port of the bridge, the peer
 /// in the container side's namespace with its MAC address.
 pub(super) fn new_veth(
     (host_link, bridge_index): (&LinkName, u32),
     (container_link, mac): (&LinkName, MacAddr),
-    mtu: Option<Mtu>,
+    bytes: Option<Mtu>,
     container_side: BorrowedFd<'_>,
 ) -> RouteNetlinkMessage {
-    let mut peer = named(container_link);
-    peer.attributes.push(LinkAttribute::Address(mac.octets().to_vec()));
-    peer.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
-    peer.attributes.push(LinkAttribute::NetNsFd(container_side.as_raw_fd()));
-    one_queue(&mut peer);
-    let mut link = named(host_link);
-    up(&mut link);
-    one_queue(&mut link);
-    link.attributes.push(LinkAttribute::Controller(bridge_index));
-    link.attributes.extend(mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-    ]));
-    RouteNetlinkMessage::NewLink(link)
+    let peer = [address(mac), LinkAttribute::NetNsFd(container_side.as_raw_fd())];
+    let peer = named(container_link, peer.into_iter().chain(ONE_QUEUE).chain(mtu(bytes)));
+    let end = [LinkAttribute::Controller(bridge_index), veth(peer)];
+    NewLink(up(named(host_link, end.into_iter().chain(ONE_QUEUE).chain(mtu(bytes)))))
 }
 
 /// A new veth pair for a namespace's uplink, sent in that namespace. Its MAC addresses are given: one that the kernel
@@ -214,28 +186,22 @@ pub(super) fn new_uplink(
     (host, host_mac): (&LinkName, MacAddr),
     host_side: BorrowedFd<'_>,
 ) -> RouteNetlinkMessage {
-    let mut peer = named(host);
-    peer.attributes.push(LinkAttribute::Address(host_mac.octets().to_vec()));
-    peer.attributes.push(LinkAttribute::NetNsFd(host_side.as_raw_fd()));
-    let mut link = named(inner);
-    link.attributes.push(LinkAttribute::Address(inner_mac.octets().to_vec()));
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Veth),
-        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-    ]));
-    RouteNetlinkMessage::NewLink(link)
+    let peer = named(host, [address(host_mac), LinkAttribute::NetNsFd(host_side.as_raw_fd())]);
+    NewLink(named(inner, [address(inner_mac), veth(peer)]))
+}
+
+fn veth(peer: LinkMessage) -> LinkAttribute {
+    let data = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)));
+    LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), data])
 }
 
 /// A bridge port's learning, and its flooding of unknown unicast, both on or both off.
-pub(super) fn port_settings(port: u32, learns: bool) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = port;
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(vec![
-            InfoBridgePort::Learning(learns),
-            InfoBridgePort::UnicastFlood(learns),
-        ])),
-    ]));
-    RouteNetlinkMessage::NewLink(link)
+pub(super) fn port_learning(port: u32, learns: bool) -> RouteNetlinkMessage {
+    port_settings(port, vec![InfoBridgePort::Learning(learns), InfoBridgePort::UnicastFlood(learns)])
+}
+
+/// Settings of a bridge port.
+pub(super) fn port_settings(port: u32, settings: Vec<InfoBridgePort>) -> RouteNetlinkMessage {
+    let data = LinkInfo::PortData(InfoPortData::BridgePort(settings));
+    NewLink(indexed(port, [LinkAttribute::LinkInfo(vec![LinkInfo::PortKind(InfoPortKind::Bridge), data])]))
 }

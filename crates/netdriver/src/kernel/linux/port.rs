@@ -52,7 +52,7 @@ fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
     let mut requests = vec![(message::set_alias(port, &veth.alias), 0)];
     if veth.namespace != Namespace::Host {
-        requests.push((message::port_settings(port, veth.learns), 0));
+        requests.push((message::port_learning(port, veth.learns), 0));
         requests.push((RouteNetlinkMessage::NewNeighbour(neighbour::forwarding(port, veth.mac)), replace));
         let entries = veth.addresses.iter().map(|address| neighbour::permanent(bridge, *address, veth.mac));
         requests.extend(entries.map(|entry| (RouteNetlinkMessage::NewNeighbour(entry), replace)));

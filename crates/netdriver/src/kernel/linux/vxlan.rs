@@ -12,11 +12,10 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::LinkName;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVxlan, LinkAttribute, LinkInfo,
 };
 use nix::errno::Errno;
 
@@ -98,17 +97,18 @@ impl Tunnels for Linux {
 
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
         let mut inside = self.required(Some(&link.namespace))?;
-        let found = find(&mut inside, &link.link)?;
-        if found.as_ref().is_some_and(|found| !found.is_same(link)) {
-            inside.execute_unless(message::delete(&link.link), 0, Errno::ENODEV)?;
-        }
-        if !found.is_some_and(|found| found.is_same(link)) {
+        let found = inside.find_as(&link.link, read)?;
+        if !found.as_ref().is_some_and(|found| found.is_same(link)) {
+            if found.is_some() {
+                inside.execute_unless(message::delete(&link.link), 0, Errno::ENODEV)?;
+            }
             create(link)?;
         }
         let bridge = inside.required(&link.bridge)?.index;
         inside.execute(message::set_controller(&link.link, bridge), 0).context("make a tunnel a port of its bridge")?;
         let index = inside.required(&link.link)?.index;
-        inside.execute(port_settings(index), 0).context("configure a tunnel's port")?;
+        let settings = message::port_settings(index, SETTINGS.to_vec());
+        inside.execute(settings, 0).context("configure a tunnel's port")?;
         let changes = Entries::read(&mut inside, index, bridge)?.changes(link, index, bridge);
         for batch in changes.chunks(BATCH) {
             inside.execute_all(batch.to_vec(), None).context("write a tunnel's entries")?;
@@ -118,30 +118,30 @@ impl Tunnels for Linux {
 
     fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>> {
         let Some(mut inside) = self.netlink(Some(&link.namespace))? else { return Ok(None) };
-        let Some(found) = find(&mut inside, &link.link)? else { return Ok(Some("missing".to_owned())) };
+        let Some(found) = inside.find_as(&link.link, read)? else { return Ok(Some("missing".to_owned())) };
         if !found.is_same(link) {
             return Ok(Some("a different VNI, port, address or MTU".to_owned()));
         }
         let Some(bridge) = inside.find(&link.bridge)? else { return Ok(None) };
-        if found.bridge != Some(bridge.index) {
+        if found.link.controller != Some(bridge.index) {
             return Ok(Some(format!("not a port of {}", link.bridge)));
         }
-        if !found.is_up {
+        if !found.link.is_up {
             return Ok(Some("down".to_owned()));
         }
         if !found.is_configured {
             return Ok(Some("the settings of its bridge port were changed".to_owned()));
         }
-        let changes = Entries::read(&mut inside, found.index, bridge.index)?.changes(link, found.index, bridge.index);
+        let index = found.link.index;
+        let changes = Entries::read(&mut inside, index, bridge.index)?.changes(link, index, bridge.index);
         Ok((!changes.is_empty()).then(|| "its entries differ".to_owned()))
     }
 }
 
 /// A link as it stands.
+#[derive(Default)]
 struct Found {
-    index: u32,
-    is_up: bool,
-    bridge: Option<u32>,
+    link: message::Link,
     mtu: Option<u32>,
     vni: Option<u32>,
     port: Option<u16>,
@@ -156,20 +156,9 @@ impl Found {
     }
 }
 
-fn find(netlink: &mut Netlink, name: &LinkName) -> Result<Option<Found>> {
-    let replies = match netlink.request(message::get(name), 0)? {
-        Ok(replies) => replies,
-        Err(Errno::ENODEV) => return Ok(None),
-        Err(errno) => return Err(std::io::Error::from(errno)).with_context(|| format!("look up link {name}")),
-    };
-    Ok(replies.iter().find_map(read))
-}
-
 fn read(reply: &RouteNetlinkMessage) -> Option<Found> {
     let (link, RouteNetlinkMessage::NewLink(whole)) = (message::read(reply)?, reply) else { return None };
-    let (is_up, bridge) = (link.is_up, link.controller);
-    let mut found =
-        Found { index: link.index, is_up, bridge, mtu: None, vni: None, port: None, local: None, is_configured: false };
+    let mut found = Found { link, ..Found::default() };
     for attribute in &whole.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => found.mtu = Some(*mtu),
@@ -182,7 +171,7 @@ fn read(reply: &RouteNetlinkMessage) -> Option<Found> {
                     _ => {}
                 }),
                 LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
-                    found.is_configured = wanted_settings().iter().all(|wanted| settings.contains(wanted));
+                    found.is_configured = SETTINGS.iter().all(|wanted| settings.contains(wanted));
                 }
                 _ => {}
             }),
@@ -196,24 +185,15 @@ fn read(reply: &RouteNetlinkMessage) -> Option<Found> {
 fn create(link: &VxlanLink) -> Result<()> {
     let file = namespace::open(&link.namespace)?
         .with_context(|| format!("network namespace {} does not exist", link.namespace))?;
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(link.link.to_string()));
-    message.attributes.push(LinkAttribute::NetNsFd(file.as_raw_fd()));
-    message.attributes.extend(link.mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes())));
     let local = match link.local {
         IpAddr::V4(v4) => InfoVxlan::Local(v4),
         IpAddr::V6(v6) => InfoVxlan::Local6(v6),
     };
-    message.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::Kind(InfoKind::Vxlan),
-        LinkInfo::Data(InfoData::Vxlan(vec![
-            InfoVxlan::Id(link.vni),
-            local,
-            InfoVxlan::Port(link.port),
-            InfoVxlan::Learning(false),
-            InfoVxlan::Ttl(64),
-        ])),
-    ]));
+    let data =
+        [InfoVxlan::Id(link.vni), local, InfoVxlan::Port(link.port), InfoVxlan::Learning(false), InfoVxlan::Ttl(64)];
+    let info = vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data.into()))];
+    let attributes = [LinkAttribute::NetNsFd(file.as_raw_fd()), LinkAttribute::LinkInfo(info)];
+    let message = message::named(&link.link, attributes.into_iter().chain(message::mtu(link.mtu)));
     let mut host = Netlink::open()?;
     for _ in 0..TRIES {
         let message = RouteNetlinkMessage::NewLink(message.clone());
@@ -226,22 +206,10 @@ fn create(link: &VxlanLink) -> Result<()> {
 }
 
 /// Nothing is learned at the port, and nothing is sent there that has no entry.
-fn wanted_settings() -> [InfoBridgePort; 5] {
-    [
-        InfoBridgePort::Learning(false),
-        InfoBridgePort::UnicastFlood(false),
-        InfoBridgePort::MulticastFlood(false),
-        InfoBridgePort::BroadcastFlood(false),
-        InfoBridgePort::NeighSupress(true),
-    ]
-}
-
-fn port_settings(index: u32) -> RouteNetlinkMessage {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.attributes.push(LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(wanted_settings().to_vec())),
-    ]));
-    RouteNetlinkMessage::NewLink(link)
-}
+const SETTINGS: [InfoBridgePort; 5] = [
+    InfoBridgePort::Learning(false),
+    InfoBridgePort::UnicastFlood(false),
+    InfoBridgePort::MulticastFlood(false),
+    InfoBridgePort::BroadcastFlood(false),
+    InfoBridgePort::NeighSupress(true),
+];
