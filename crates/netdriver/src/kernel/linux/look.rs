@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use ciao_common::types::LinkName;
 use netlink_packet_route::AddressFamily;
 
-use super::{Linux, address, counters, message, namespace, neighbour, nsid, prerequisites, watch};
+use super::{Linux, address, message, namespace, neighbour, nsid, prerequisites, watch};
 use crate::kernel::state::{Check, Seen, SeenLink, Traffic, Watch};
 use crate::kernel::{Inspection, Namespace};
 
@@ -18,11 +18,14 @@ const HOST_SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forw
 
 impl Inspection for Linux {
     fn traffic(&self, link: &LinkName) -> Option<Traffic> {
-        counters::traffic(link)
+        let count = |name: &str| number(&format!("/sys/class/net/{link}/statistics/{name}"));
+        let received = (count("rx_bytes")?, count("rx_packets")?);
+        Some(Traffic { received, sent: (count("tx_bytes")?, count("tx_packets")?) })
     }
 
     fn tracked(&self) -> Option<(u64, u64)> {
-        counters::tracked()
+        let count = |name: &str| number(&format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
+        Some((count("count")?, count("max")?))
     }
 
     fn prerequisites(&self) -> Vec<Check> {
@@ -36,6 +39,10 @@ impl Inspection for Linux {
     fn watch(&self) -> Result<Box<dyn Watch>> {
         Ok(Box::new(watch::open()?))
     }
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Reads what exists in a namespace; `None`: the namespace does not exist.

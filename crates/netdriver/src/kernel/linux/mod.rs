@@ -4,9 +4,9 @@
 mod address;
 mod announce;
 mod conntrack;
-mod counters;
 mod datagram;
 mod egress;
+mod file;
 mod firewall;
 mod forwarding;
 mod link;
@@ -94,18 +94,16 @@ impl Linux {
         let file = namespace::open(name)?.with_context(|| missing(namespace))?;
         namespace::enter(&file, &self.host, action)
     }
-}
 
-fn missing(namespace: Option<&str>) -> String {
-    format!("network namespace {} does not exist", namespace.unwrap_or("of the host"))
-}
-
-impl Linux {
     /// Whether ciao-net made a namespace: it has the mark, or the rules of an older version.
     fn is_ours(&self, name: &str, file: &File) -> Result<bool> {
         Ok(namespace::enter(file, &self.host, namespace::is_marked)?
             || self.has_rules(&Namespace::Named(name.to_owned()))?)
     }
+}
+
+fn missing(namespace: Option<&str>) -> String {
+    format!("network namespace {} does not exist", namespace.unwrap_or("of the host"))
 }
 
 impl Namespaces for Linux {

@@ -15,6 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, statfs};
 
+use super::file::existing;
 use super::message::{self, Link};
 use super::netlink::Netlink;
 use super::sockets::Place;
@@ -63,10 +64,12 @@ pub(super) fn is_marked() -> Result<bool> {
 pub(super) fn mark() -> Result<()> {
     let mut netlink = Netlink::open()?;
     let lo = lo(&mut netlink)?;
-    if lo.alias.as_deref() == Some(MARK) {
-        return Ok(());
+    let marked = lo.alias.as_deref() == Some(MARK);
+    if marked {
+        Ok(())
+    } else {
+        netlink.execute(message::set_alias(lo.index, MARK), 0).context("mark a network namespace")
     }
-    netlink.execute(message::set_alias(lo.index, MARK), 0).context("mark a network namespace")
 }
 
 fn lo(netlink: &mut Netlink) -> Result<Link> {
@@ -75,12 +78,8 @@ fn lo(netlink: &mut Netlink) -> Result<Link> {
 
 /// The names that begin with one of `prefixes`.
 pub(super) fn list(prefixes: &[&str]) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(FOLDER) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("read {FOLDER}")),
-    };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let entries = existing(fs::read_dir(FOLDER)).with_context(|| format!("read {FOLDER}"))?;
+    let names = entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix))).collect())
 }
 
@@ -109,12 +108,7 @@ pub(super) fn delete(name: &str) -> Result<()> {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
         Err(error) => return Err(error).with_context(|| format!("unmount {}", path.display())),
     }
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    existing(fs::remove_file(&path)).map(drop).with_context(|| format!("remove {}", path.display()))
 }
 
 /// Runs `action` with the calling thread in `namespace`, and takes the thread back however it ends.

@@ -25,41 +25,36 @@ use chain::Chains;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 impl Firewall for Linux {
+    /// Where ciao's chain was removed, usually by a reload of a firewall, families of `drop` get their policy DROP again;
+    /// they keep the chain, to show that.
     fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>> {
-        open(openings, drop)
+        openings.iter().try_for_each(check_name)?;
+        let mut final_rule = None;
+        for family in FAMILIES {
+            let (tool, mut chains) = list(family)?;
+            let keep = drop.contains(&family);
+            if keep && !chains.is_led_to() && chains.policy.as_deref() != Some(DROP) {
+                log::warn!("the host's firewall was reloaded: policy of FORWARD set to DROP again ({family})");
+                tool.set_policy(family, DROP)?;
+                chains.policy = Some(DROP.to_owned());
+            }
+            match tool {
+                Tool::Iptables => iptables::open(family, &chains, openings, keep)?,
+                Tool::Nft => nft::open(family, &chains, openings, keep)?,
+            }
+            final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
+        }
+        if openings.contains(&FirewallOpening::Uplinks) {
+            firewalld::open()?
+        } else {
+            firewalld::close()?
+        }
+        Ok(final_rule)
     }
 
     fn is_firewall_used(&self, family: Family) -> Result<bool> {
         Ok(list(family)?.1.forward.iter().any(|rule| !rule.is_jump))
     }
-}
-
-/// Accepts `openings`, in last place, and nothing else of ciao's. Where ciao's chain was removed, usually by a reload of
-/// a firewall, families of `drop` get their policy DROP again; they keep the chain, to show that. Returns the
-/// first rule of the host that drops tenants' traffic.
-fn open(openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>> {
-    openings.iter().try_for_each(check_name)?;
-    let mut final_rule = None;
-    for family in FAMILIES {
-        let (tool, mut chains) = list(family)?;
-        let keep = drop.contains(&family);
-        if keep && !chains.is_led_to() && chains.policy.as_deref() != Some(DROP) {
-            log::warn!("the host's firewall was reloaded: policy of FORWARD set to DROP again ({family})");
-            tool.set_policy(family, DROP)?;
-            chains.policy = Some(DROP.to_owned());
-        }
-        match tool {
-            Tool::Iptables => iptables::open(family, &chains, openings, keep)?,
-            Tool::Nft => nft::open(family, &chains, openings, keep)?,
-        }
-        final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
-    }
-    if openings.contains(&FirewallOpening::Uplinks) {
-        firewalld::open()?;
-    } else {
-        firewalld::close()?;
-    }
-    Ok(final_rule)
 }
 
 /// Some characters of a bridge's name are wildcards in a rule.

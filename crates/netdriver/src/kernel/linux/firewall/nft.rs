@@ -3,14 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use ciao_common::types::Family;
 
 use super::chain::{self, CHAIN, Chains, Rule};
 use crate::kernel::FirewallOpening;
+use crate::kernel::linux::nft::command;
 
 pub(super) fn list(family: Family) -> Result<Chains> {
     let mut chains = Chains::default();
@@ -59,13 +58,13 @@ pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<Firewall
         rules.iter().try_for_each(|rule| writeln!(script, "add rule {table} {CHAIN} {rule}"))?;
         writeln!(script, "add rule {table} FORWARD counter jump {CHAIN}")?;
     }
-    run(&script)
+    command::run(&script)
 }
 
 /// Sets FORWARD's policy, of a chain that is made if it is not there.
 pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
     let (table, policy) = (table(family), policy.to_ascii_lowercase());
-    run(&format!(
+    command::run(&format!(
         "add table {table}\nadd chain {table} FORWARD {{ type filter hook forward priority filter; policy {policy}; }}\n"
     ))
 }
@@ -102,19 +101,6 @@ fn table(family: Family) -> &'static str {
 
 /// What nft shows of a chain, with handles; `None` if it is not there.
 fn listed(family: Family, chain: &str) -> Result<Option<String>> {
-    let mut list = Command::new("nft");
-    list.args(["-a", "list", "chain"]).args(table(family).split(' ')).arg(chain);
-    let output = list.output().context("run nft (Debian: apt install nftables)")?;
-    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-fn run(script: &str) -> Result<()> {
-    let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().context("run nft (Debian: apt install nftables)")?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
-    let output = child.wait_with_output().context("wait for nft")?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "nft: {}", words.lines().next().unwrap_or("no reason given"));
-    written.context("write to nft")
+    let what: Vec<_> = ["chain"].into_iter().chain(table(family).split(' ')).chain([chain]).collect();
+    Ok(Some(command::list(&["-a"], &what)?).filter(|text| !text.is_empty()))
 }

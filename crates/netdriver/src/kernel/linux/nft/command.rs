@@ -9,6 +9,11 @@ use anyhow::{Context, Result, bail};
 
 const MISSING: &str = "run nft (Debian: apt install nftables)";
 
+/// Runs a script in the calling thread's namespace.
+pub(in crate::kernel::linux) fn run(script: &str) -> Result<()> {
+    finish(start()?, script)
+}
+
 /// Starts nft in the calling thread's namespace, for [`finish`].
 pub(super) fn start() -> Result<Child> {
     let mut command = Command::new("nft");
@@ -29,7 +34,7 @@ pub(super) fn finish(mut nft: Child, script: &str) -> Result<()> {
 }
 
 /// Runs `nft list` in the calling thread's namespace, with nft's options.
-pub(super) fn list(options: &[&str], what: &[&str]) -> Result<String> {
+pub(in crate::kernel::linux) fn list(options: &[&str], what: &[&str]) -> Result<String> {
     let output = Command::new("nft").args(options).arg("list").args(what).output().context(MISSING)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

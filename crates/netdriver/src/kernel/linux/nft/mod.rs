@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! nftables: whole rulesets by its command, elements by netlink.
 
-mod command;
+pub(super) mod command;
 mod compare;
 mod elements;
 mod forwarded;
