@@ -102,7 +102,7 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
     })?;
     let inside = Namespace::of(network.namespace.as_deref());
     let rules = if inside == Namespace::Host { String::new() } else { driver.fabric.kernel.list_rules(&inside)? };
-    let pool = driver.fabric.uplinks.pool();
+    let pool = driver.fabric.uplinks.pool;
     let address = |v6| uplink.as_ref().map(|uplink| pool.inner_address(uplink.number, v6));
     Ok(NetworkReply {
         subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),

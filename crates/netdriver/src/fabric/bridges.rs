@@ -18,22 +18,13 @@ use crate::rules::Restrictions;
 
 /// All bridges that networks and VNICs are on.
 pub(crate) struct Bridges {
-    store: Arc<Store>,
-    kernel: Arc<dyn Kernel>,
-    tenant_rules: Arc<TenantRules>,
-    firewall: Arc<HostFirewall>,
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) tenant_rules: Arc<TenantRules>,
+    pub(super) firewall: Arc<HostFirewall>,
 }
 
 impl Bridges {
-    pub(super) fn new(
-        store: Arc<Store>,
-        kernel: Arc<dyn Kernel>,
-        tenant_rules: Arc<TenantRules>,
-        firewall: Arc<HostFirewall>,
-    ) -> Self {
-        Self { store, kernel, tenant_rules, firewall }
-    }
-
     /// Whether a bridge can be used that is to be one of the host, or one of ours. A bridge of the host that happens to have
     /// the name of ours is another one.
     pub(crate) fn check(&self, bridge: &LinkName, on_host: bool) -> Result<()> {

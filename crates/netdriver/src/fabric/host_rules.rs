@@ -22,32 +22,28 @@ use crate::kernel::{Kernel, Namespace};
 use crate::rules::{self, EgressPolicy, HostEgress};
 use crate::uplink_pool::UplinkPool;
 
-/// What an administrator has set.
-pub(super) struct HostPolicy {
-    pub(super) egress: EgressPolicy,
-    /// How many source ports each tenant may have.
-    pub(super) nat_ports: u32,
-}
-
 /// The rules of the host's namespace.
 pub(crate) struct HostRules {
-    store: Arc<Store>,
-    kernel: Arc<dyn Kernel>,
-    settings: Arc<HostSettings>,
-    firewall: Arc<HostFirewall>,
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) settings: Arc<HostSettings>,
+    pub(super) firewall: Arc<HostFirewall>,
     /// While records are missing, what is in the kernel stays.
-    lost: Arc<Lost>,
-    pool: UplinkPool,
-    policy: HostPolicy,
+    pub(super) lost: Arc<Lost>,
+    pub(super) pool: UplinkPool,
+    /// As an administrator has set it.
+    pub(super) policy: EgressPolicy,
+    /// How many source ports each tenant may have.
+    pub(super) nat_ports: u32,
     /// Held by whoever loads or deletes the rules.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// Held while rules are written. No other lock is taken inside, `state` above all.
-    writing: Mutex<()>,
+    pub(super) writing: Mutex<()>,
 }
 
 /// What is known of the rules.
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// They were seen or written, and no change was noticed since.
     loaded: bool,
     /// How traffic leaves the host, as last written.
@@ -60,28 +56,6 @@ struct State {
 }
 
 impl HostRules {
-    pub(super) fn new(
-        store: Arc<Store>,
-        kernel: Arc<dyn Kernel>,
-        settings: Arc<HostSettings>,
-        firewall: Arc<HostFirewall>,
-        lost: Arc<Lost>,
-        pool: UplinkPool,
-        policy: HostPolicy,
-    ) -> Self {
-        Self {
-            store,
-            kernel,
-            settings,
-            firewall,
-            lost,
-            pool,
-            policy,
-            state: Mutex::default(),
-            writing: Mutex::default(),
-        }
-    }
-
     /// Whether they are in the kernel.
     pub(crate) fn exist(&self) -> Result<bool> {
         self.kernel.has_rules(&Namespace::Host)
@@ -165,14 +139,7 @@ impl HostRules {
             Some((port, address))
         });
         let (forwarded, egress) = (forwarded.collect::<Vec<_>>(), self.egress()?);
-        Ok(rules::host_ruleset(
-            &networks,
-            &uplinks,
-            &forwarded,
-            &egress,
-            &self.policy.egress.deny,
-            self.policy.nat_ports,
-        ))
+        Ok(rules::host_ruleset(&networks, &uplinks, &forwarded, &egress, &self.policy.deny, self.nat_ports))
     }
 
     /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not
@@ -244,7 +211,7 @@ impl HostRules {
 
     fn resolvers(&self) -> BTreeSet<IpAddr> {
         let mut found = self.kernel.resolvers();
-        found.extend(&self.policy.egress.resolvers);
+        found.extend(&self.policy.resolvers);
         found
     }
 

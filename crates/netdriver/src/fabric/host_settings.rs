@@ -12,9 +12,9 @@ use crate::kernel::{HostChange, HostSetting, Kernel};
 
 /// The settings.
 pub(crate) struct HostSettings {
-    store: Arc<Store>,
-    kernel: Arc<dyn Kernel>,
-    neighbours: Once,
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) neighbours: Once,
 }
 
 const FORWARDING: &str = "networks with egress=nat need forwarding";
@@ -24,10 +24,6 @@ const FORWARDING: &str = "networks with egress=nat need forwarding";
 const NEIGHBOURS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 49152), ("gc_thresh1", 8192)];
 
 impl HostSettings {
-    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel, neighbours: Once::new() }
-    }
-
     /// Raises the limits of the neighbour table that are lower than tenants need, once. A host that does not permit that
     /// has networks all the same.
     pub(crate) fn ensure_neighbours(&self) {

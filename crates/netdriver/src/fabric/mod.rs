@@ -25,7 +25,7 @@ mod uplinks;
 mod veth;
 mod vnics;
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use anyhow::Result;
 use ciao_common::store::Store;
@@ -36,7 +36,7 @@ use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
 pub use cluster::TunnelConfig;
 use host_firewall::HostFirewall;
-use host_rules::{HostPolicy, HostRules};
+use host_rules::HostRules;
 use host_settings::HostSettings;
 use locks::Locks;
 use lost::Lost;
@@ -94,18 +94,26 @@ impl Fabric {
         let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
         let deny = egress.deny.clone();
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows, deny));
-        let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
+        let settings = Arc::new(HostSettings { store: store.clone(), kernel: kernel.clone(), neighbours: Once::new() });
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
-        let host_rules = Arc::new(HostRules::new(
-            store.clone(),
-            kernel.clone(),
-            settings.clone(),
-            firewall.clone(),
-            lost.clone(),
+        let host_rules = Arc::new(HostRules {
+            store: store.clone(),
+            kernel: kernel.clone(),
+            settings: settings.clone(),
+            firewall: firewall.clone(),
+            lost: lost.clone(),
             pool,
-            HostPolicy { egress, nat_ports: shares.nat_ports },
-        ));
-        let bridges = Arc::new(Bridges::new(store.clone(), kernel.clone(), tenant_rules.clone(), firewall.clone()));
+            policy: egress,
+            nat_ports: shares.nat_ports,
+            state: Mutex::default(),
+            writing: Mutex::default(),
+        });
+        let bridges = Arc::new(Bridges {
+            store: store.clone(),
+            kernel: kernel.clone(),
+            tenant_rules: tenant_rules.clone(),
+            firewall: firewall.clone(),
+        });
         let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), lost.clone(), tunnel));
         let locks = Arc::new(Locks::default());
         let vnics = Vnics::new(
@@ -117,7 +125,8 @@ impl Fabric {
             tunnels.clone(),
             locks.clone(),
         )?;
-        let uplinks = Arc::new(Uplinks::new(store.clone(), kernel.clone(), host_rules.clone(), pool));
+        let uplinks =
+            Arc::new(Uplinks { store: store.clone(), kernel: kernel.clone(), host_rules: host_rules.clone(), pool });
         let networks = Networks {
             kernel: kernel.clone(),
             bridges: bridges.clone(),
@@ -128,14 +137,16 @@ impl Fabric {
             firewall,
             settings,
         };
-        let ports = PublishedPorts::new(
-            store.clone(),
-            kernel.clone(),
-            tenant_rules.clone(),
-            host_rules.clone(),
+        let ports = PublishedPorts {
+            store: store.clone(),
+            kernel: kernel.clone(),
+            tenant_rules: tenant_rules.clone(),
+            host_rules: host_rules.clone(),
             pool,
-            shares.published_ports,
-        );
+            most: shares.published_ports,
+            endpoints: Locks::default(),
+            held: Mutex::default(),
+        };
         Ok(Self {
             store,
             kernel,

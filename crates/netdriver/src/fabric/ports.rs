@@ -20,38 +20,18 @@ use crate::uplink_pool::UplinkPool;
 
 /// All published ports.
 pub(crate) struct PublishedPorts {
-    store: Arc<Store>,
-    kernel: Arc<dyn Kernel>,
-    tenant_rules: Arc<TenantRules>,
-    host_rules: Arc<HostRules>,
-    pool: UplinkPool,
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) tenant_rules: Arc<TenantRules>,
+    pub(super) host_rules: Arc<HostRules>,
+    pub(super) pool: UplinkPool,
     /// How many can be held.
-    most: usize,
-    endpoints: Locks,
-    held: Mutex<BTreeMap<(Protocol, IpAddr, u16), HeldPort>>,
+    pub(super) most: usize,
+    pub(super) endpoints: Locks,
+    pub(super) held: Mutex<BTreeMap<(Protocol, IpAddr, u16), HeldPort>>,
 }
 
 impl PublishedPorts {
-    pub(super) fn new(
-        store: Arc<Store>,
-        kernel: Arc<dyn Kernel>,
-        tenant_rules: Arc<TenantRules>,
-        host_rules: Arc<HostRules>,
-        pool: UplinkPool,
-        most: usize,
-    ) -> Self {
-        Self {
-            store,
-            kernel,
-            tenant_rules,
-            host_rules,
-            pool,
-            most,
-            endpoints: Locks::default(),
-            held: Mutex::default(),
-        }
-    }
-
     /// Until the guard is dropped, nobody else publishes or withdraws ports of the endpoint.
     pub(crate) fn lock(&self, endpoint: &EndpointId) -> MutexGuard<'_, ()> {
         self.endpoints.lock(endpoint.as_str())

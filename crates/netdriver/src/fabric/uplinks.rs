@@ -20,27 +20,14 @@ use crate::{names, rules};
 
 /// All uplinks.
 pub(crate) struct Uplinks {
-    store: Arc<Store>,
-    kernel: Arc<dyn Kernel>,
-    host_rules: Arc<HostRules>,
-    pool: UplinkPool,
+    pub(super) store: Arc<Store>,
+    pub(super) kernel: Arc<dyn Kernel>,
+    pub(super) host_rules: Arc<HostRules>,
+    /// Where their addresses come from.
+    pub(crate) pool: UplinkPool,
 }
 
 impl Uplinks {
-    pub(super) fn new(
-        store: Arc<Store>,
-        kernel: Arc<dyn Kernel>,
-        host_rules: Arc<HostRules>,
-        pool: UplinkPool,
-    ) -> Self {
-        Self { store, kernel, host_rules, pool }
-    }
-
-    /// Where their addresses come from.
-    pub(crate) fn pool(&self) -> UplinkPool {
-        self.pool
-    }
-
     /// Makes a network's uplink. The caller has the namespace's lock.
     pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
         let uplink = self.record(namespace)?;

@@ -108,7 +108,7 @@ impl Found {
 impl Driver {
     /// Reads all links of ours, and the published ports in the rules.
     pub(super) fn find(&self) -> Result<Found> {
-        let (kernel, pool) = (&self.fabric.kernel, self.fabric.uplinks.pool());
+        let (kernel, pool) = (&self.fabric.kernel, self.fabric.uplinks.pool);
         let mut found = Found::default();
         let host = kernel.look(&Namespace::Host)?.unwrap_or_default();
         found.add_links(&Namespace::Host, &host);
@@ -135,7 +135,7 @@ impl Driver {
     }
 
     fn find_uplink(&self, namespace: &str, seen: &Seen, host: &Seen) -> Option<Uplink> {
-        let pool = self.fabric.uplinks.pool();
+        let pool = self.fabric.uplinks.pool;
         let mut inner = seen.addresses.iter().filter(|(link, _)| link.as_str() == names::INNER_LINK);
         let (number, outer) = inner.find_map(|(_, address)| pool.pair_of(*address))?;
         let is_outer = |(link, address): &&(LinkName, IpAddr)| *address == outer && names::is_ours(link);

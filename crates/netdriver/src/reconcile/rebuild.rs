@@ -73,7 +73,7 @@ impl Driver {
 
     /// A network, its pools, and the addresses in use there, those of endpoints that cannot be recorded too.
     fn rebuild_network(&self, listed: ListedNetwork, found: Arc<Found>) -> Result<bool> {
-        let uplinks = self.fabric.uplinks.pool();
+        let uplinks = self.fabric.uplinks.pool;
         if listed.options.contains_key("vni") && !self.fabric.tunnels.are_hosts_known()? {
             let is_alone = self.fabric.kernel.tunnel_hosts()?.is_empty();
             ensure!(

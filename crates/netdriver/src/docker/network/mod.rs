@@ -85,7 +85,7 @@ impl Driver {
         if request.options.encrypted && self.store.read(|tx| tx.network(&id))?.is_none() {
             self.fabric.tunnels.check_encrypted().context("--opt encrypted=required")?;
         }
-        let pool = self.fabric.uplinks.pool();
+        let pool = self.fabric.uplinks.pool;
         let (network, made) = self.record_network(request, pool)?;
         if made && network.namespace.is_none() {
             log::warn!(
