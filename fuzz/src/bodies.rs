@@ -13,13 +13,11 @@ pub fn bodies(input: &[u8]) {
     same::<ipam::ReleasePool>(input);
     same::<ipam::RequestAddress>(input);
     same::<ipam::ReleaseAddress>(input);
-    same::<network::GwAllocCheck>(input);
     same::<network::CreateNetwork>(input);
     same::<network::NetworkRef>(input);
     same::<network::CreateEndpoint>(input);
     same::<network::EndpointRef>(input);
-    same::<network::Join>(input);
-    same::<network::ProgramExternalConnectivity>(input);
+    same::<network::SandboxRequest>(input);
     same::<network::PortBinding>(input);
     same::<network::Discovery>(input);
     same::<VnicRequest>(input);

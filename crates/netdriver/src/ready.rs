@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use ciao_common::api::network::{Join, JoinReply, PORT_MAP};
+use ciao_common::api::network::{JoinReply, PORT_MAP, SandboxRequest};
 use ciao_common::store::{Egress, Network, Vnic};
 use ciao_common::sync::lock;
 use ciao_common::types::{EndpointId, NetworkId};
@@ -46,7 +46,7 @@ impl Ready {
     }
 
     /// The answer to a call, if it is known and still holds.
-    pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &Join) -> Option<JoinReply> {
+    pub(crate) fn answer(&self, kernel: &dyn Kernel, join: &SandboxRequest) -> Option<JoinReply> {
         let answers = lock(&self.0);
         let answer = answers.get(&join.endpoint_id).filter(|answer| answer.network == join.network_id)?;
         if answer.closed && join.options.value(PORT_MAP).is_some() {

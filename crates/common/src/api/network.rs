@@ -32,15 +32,6 @@ pub struct Capabilities {
     pub gw_alloc_checker: bool,
 }
 
-/// Argument of `NetworkDriver.GwAllocCheck`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct GwAllocCheck {
-    /// The network's options.
-    #[serde(deserialize_with = "go::nullable")]
-    pub options: Options,
-}
-
 /// Reply of `NetworkDriver.GwAllocCheck`: whether the engine need not allocate gateway addresses.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GwAllocReply {
@@ -162,19 +153,16 @@ pub struct EndpointInfo {
     pub value: BTreeMap<String, String>,
 }
 
-/// Argument of `NetworkDriver.Join`.
+/// Argument of `NetworkDriver.Join` and `ProgramExternalConnectivity`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Join {
+pub struct SandboxRequest {
     /// The network.
     #[serde(rename = "NetworkID")]
     pub network_id: NetworkId,
     /// The endpoint.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: EndpointId,
-    /// Path of the container's network namespace.
-    #[serde(rename = "SandboxKey", default, deserialize_with = "go::nullable")]
-    pub sandbox_key: String,
-    /// Ports, under [`PORT_MAP`].
+    /// Published ports, under [`PORT_MAP`].
     #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
     pub options: Options,
 }
@@ -230,20 +218,6 @@ pub struct JoinReply {
     pub disable_gateway_service: bool,
 }
 
-/// Argument of `NetworkDriver.ProgramExternalConnectivity`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ProgramExternalConnectivity {
-    /// The network.
-    #[serde(rename = "NetworkID")]
-    pub network_id: NetworkId,
-    /// The endpoint.
-    #[serde(rename = "EndpointID")]
-    pub endpoint_id: EndpointId,
-    /// Published ports, under [`PORT_MAP`].
-    #[serde(rename = "Options", default, deserialize_with = "go::nullable")]
-    pub options: Options,
-}
-
 /// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -281,9 +255,6 @@ pub struct DiscoveryNode {
     /// Address for data traffic.
     #[serde(deserialize_with = "go::optional_address", serialize_with = "go::or_empty")]
     pub address: Option<IpAddr>,
-    /// Bind address.
-    #[serde(rename = "BindAddress", deserialize_with = "go::nullable")]
-    pub bind_address: String,
     /// Whether this is the local engine.
     #[serde(rename = "Self", deserialize_with = "go::nullable")]
     pub is_self: bool,

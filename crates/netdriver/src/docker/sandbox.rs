@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::network::{EndpointRef, InterfaceName, Join, JoinReply, StaticRoute};
+use ciao_common::api::network::{EndpointRef, InterfaceName, JoinReply, SandboxRequest, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 use ciao_common::types::LinkName;
 
@@ -23,7 +23,7 @@ impl Driver {
     ///
     /// # Errors
     /// An unknown network or endpoint; a link that a container has already.
-    pub fn join(&self, request: Join) -> Result<JoinReply> {
+    pub fn join(&self, request: SandboxRequest) -> Result<JoinReply> {
         let (endpoint, vnic, network) = self.store.read(|tx| {
             let (endpoint, vnic) = lookup(tx, &request.endpoint_id)?;
             let network = tx.network(&endpoint.network)?;
@@ -55,7 +55,7 @@ impl Driver {
     }
 
     /// What [`Self::join`] answers, where that is known without a look at the records.
-    pub fn join_ready(&self, request: &Join) -> Option<JoinReply> {
+    pub fn join_ready(&self, request: &SandboxRequest) -> Option<JoinReply> {
         self.ready.answer(&*self.fabric.kernel, request)
     }
 

@@ -9,7 +9,7 @@ mod choice;
 use anyhow::{Context, Result, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::go::{self, Options};
-use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, ProgramExternalConnectivity};
+use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, SandboxRequest};
 use ciao_common::store::{Egress, Endpoint, Network};
 use ciao_common::types::NetworkId;
 
@@ -23,7 +23,7 @@ impl Driver {
     ///
     /// # Errors
     /// A port in use; a network without egress. Then no port is published.
-    pub fn program_external_connectivity(&self, request: ProgramExternalConnectivity) -> Result<Empty> {
+    pub fn program_external_connectivity(&self, request: SandboxRequest) -> Result<Empty> {
         let bindings = bindings(&request.options)?;
         if bindings.is_empty() {
             return Ok(Empty {});
