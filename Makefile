@@ -20,7 +20,8 @@ TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 demo: build
 	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
 
-## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same build.
+## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same
+## build.
 test: lint
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test $(ALL) --no-fail-fast
 
@@ -33,8 +34,8 @@ lint: deps
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 ## The tests on a real engine, once for each engine of three Debian suites. Longer than in `test`: each call meets three
-## kills, and random operations a hundred faults; the daemons are release builds. Prints what happened to each call, and what
-## took how long.
+## kills, and random operations a hundred faults; the daemons are release builds. Prints what happened to each call, and
+## what took how long.
 test-engines: build
 	for engine in bookworm trixie forky; do \
 		CIAO_BIN_DIR=$(CURDIR)/target/release CIAO_ENGINE=$$engine CIAO_ROUNDS=3 CIAO_FAULTS=100 CIAO_NETWORKS=100 \
@@ -42,8 +43,8 @@ test-engines: build
 				$(CARGO) test --locked -p ciao-tests --test docker --test faults --test host --test outside -- --ignored --show-output' || exit 1; \
 	done
 
-## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two Debian
-## suites.
+## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two
+## Debian suites.
 test-package: build programs target/tools/bin/cargo-deb
 	CIAO_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p ciao-tests --test package -- --include-ignored --show-output
 

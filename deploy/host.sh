@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What installing and removing ciao share, for sh: install.sh and uninstall.sh read it, and the package's maintainer scripts
-# begin with it. Sourcing it does nothing.
+# What installing and removing ciao share, for sh: install.sh and uninstall.sh read it, and the package's maintainer
+# scripts begin with it. Sourcing it does nothing.
 
 CIAO_SERVICES="ciao-ipam.service ciao-net.service"
 CIAO_SOCKETS="ciao-ipam.socket ciao-net.socket"
@@ -58,8 +58,8 @@ former_units() {
 	SUMS
 }
 
-# The first "make install" put its units into /etc/systemd/system, where they would hide newer ones. Removes them, except
-# what an administrator changed, which stays and goes first. Prints the files that stay.
+# The first "make install" put its units into /etc/systemd/system, where they would hide newer ones. Removes them,
+# except what an administrator changed, which stays and goes first. Prints the files that stay.
 remove_former_units() {
 	for unit in $CIAO_SERVICES $CIAO_SOCKETS; do
 		file=/etc/systemd/system/$unit
@@ -151,8 +151,8 @@ say_what_stays() {
 	[ ! -e "$CIAO_DATABASE/ciao.db" ] || note "left: the database in $CIAO_DATABASE"
 }
 
-# restore_host [--remove-vnics]: puts back what ciao-net changed of the host, once the daemons have ended, and says what of
-# it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
+# restore_host [--remove-vnics]: puts back what ciao-net changed of the host, once the daemons have ended, and says what
+# of it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
 restore_host() {
 	[ -e "$CIAO_DATABASE/ciao.db" ] && command -v ciao-net >/dev/null || return 0
 	ciao-net host restore "$@" | sed 's/^/ciao: /' >&2

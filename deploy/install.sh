@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Puts the plugins onto this machine: install.sh [BINARIES [MANUAL]], below PREFIX (/usr/local). Again: the same. What an
-# administrator changed or removed in /etc stays so; the database is never touched.
+# Puts the plugins onto this machine: install.sh [BINARIES [MANUAL]], below PREFIX (/usr/local). Again: the same. What
+# an administrator changed or removed in /etc stays so; the database is never touched.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/host.sh"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes the Debian package and the archive with static programs, in target/package: `make package`.
 #
-# For tests: VERSION is another version of the package than the workspace's, BINARIES another folder of the programs in it
-# than target/release, FAST anything for less compression.
+# For tests: VERSION is another version of the package than the workspace's, BINARIES another folder of the programs in
+# it than target/release, FAST anything for less compression.
 set -eu
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}

@@ -4,8 +4,10 @@
 //! Each target is a function over bytes, which `cargo fuzz` calls (`targets/`), and the test that replays the corpus:
 //!
 //! - [`bodies`]: what reads and writes Docker's JSON, alone;
-//! - [`ipam`], [`net`], [`control`]: lines of text, each a call with a body of any kind, to a host where something runs;
-//! - [`sequence`]: plausible calls in any order, with few names and addresses, among kills, reboots and a failing kernel.
+//! - [`ipam`], [`net`], [`control`]: lines of text, each a call with a body of any kind, to a host where something
+//!   runs;
+//! - [`sequence`]: plausible calls in any order, with few names and addresses, among kills, reboots and a failing
+//!   kernel.
 //!
 //! A target panics when a promise is broken: [`promises`] says which ones there are.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lines of text as calls. `$P0`, `$V0`, … stand for the ids of pools and VNICs that were answered; `!word` is something
-//! that happens around the calls.
+//! Lines of text as calls. `$P0`, `$V0`, … stand for the ids of pools and VNICs that were answered; `!word` is
+//! something that happens around the calls.
 
 use ciao_netdriver::reconcile::Depth;
 

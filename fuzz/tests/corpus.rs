@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Every target on its corpus, and on changes of it that are the same in each run: what `make fuzz` does for longer, and
-//! with an eye on the code that it reaches.
+//! Every target on its corpus, and on changes of it that are the same in each run: what `make fuzz` does for longer,
+//! and with an eye on the code that it reaches.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

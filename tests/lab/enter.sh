@@ -11,7 +11,8 @@ read -r pid <"$dir/pid"
 # Joined from outside, where the whole tree is in sight.
 while read -r hierarchy; do echo 0 >"$hierarchy/${dir##*/}/init/cgroup.procs"; done <"$dir/hierarchies"
 
-# Limits as systemd gives them to a service, whatever ours are; a lower hard one stays where this process may not raise it.
+# Limits as systemd gives them to a service, whatever ours are; a lower hard one stays where this process may not raise
+# it.
 limit() { # limit OPTION SOFT HARD
     ulimit "-S$1" "$2" 2>/dev/null || ulimit "-S$1" "$(ulimit "-H$1")"
     ulimit "-H$1" "$3" 2>/dev/null || :

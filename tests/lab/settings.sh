@@ -5,7 +5,8 @@
 #   settings.sh [PROC]
 #
 # PROC is where proc is mounted, /proc unless given. A setting that the kernel does not have is left out. What no
-# namespace has of its own stays the machine's: the neighbour table's settings, nf_conntrack_max, what is below kernel, fs and vm.
+# namespace has of its own stays the machine's: the neighbour table's settings, nf_conntrack_max, what is below kernel,
+# fs and vm.
 set -eu
 cd "${1:-/proc}/sys/net"
 

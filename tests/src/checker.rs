@@ -23,8 +23,8 @@ const POLL: Duration = Duration::from_millis(200);
 /// Prints everything that is compared.
 const GATHER: &str = include_str!("checker/gather.sh");
 
-/// Makes everything that is recorded old, since a reconcile leaves what may be under way alone, then runs both, by force where Docker
-/// knows none of the networks. The lists that they print begin with a line of headings.
+/// Makes everything that is recorded old, since a reconcile leaves what may be under way alone, then runs both, by
+/// force where Docker knows none of the networks. The lists that they print begin with a line of headings.
 const REPAIR: &str = "
 sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE pool_record SET created = 0, requested = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`run`]: workers do random operations on a private host, all at once, while faults hit its daemons and their calls in
-//! the middle of them; then everything comes to rest, ciao reconciles, and store, kernel and Docker are compared.
+//! [`run`]: workers do random operations on a private host, all at once, while faults hit its daemons and their calls
+//! in the middle of them; then everything comes to rest, ciao reconciles, and store, kernel and Docker are compared.
 //!
 //! A seed gives each worker the same operations and the same faults again. What they meet is a matter of time, and
 //! differs from run to run.
@@ -124,8 +124,8 @@ fn round(wired: &Wired, plan: &Plan, round: u64, chance: &mut Chance, tally: &mu
     struck
 }
 
-/// Nothing is under way: what faults left is repaired, and all agree. A container that a killed dockerd lost sight of may
-/// end only now, and its endpoint with the next reconcile: the daemon has one every minute.
+/// Nothing is under way: what faults left is repaired, and all agree. A container that a killed dockerd lost sight of
+/// may end only now, and its endpoint with the next reconcile: the daemon has one every minute.
 fn rest(host: &Host, round: u64, tally: &mut Tally) -> Result<()> {
     let mut printed = String::new();
     let mut differences = Vec::new();

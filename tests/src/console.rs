@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command blocks of the documentation: what is marked `console run` in a page, and whether output is as it shows.
 //!
-//! A line that begins with `$ ` is a command; it goes on after a final `\` and to the end mark of a here-document. Below is
-//! its output, in which `…` stands for any text of a line, and a line `…` alone for any number of lines.
+//! A line that begins with `$ ` is a command; it goes on after a final `\` and to the end mark of a here-document.
+//! Below is its output, in which `…` stands for any text of a line, and a line `…` alone for any number of lines.
 
 use anyhow::{Context, Result, ensure};
 

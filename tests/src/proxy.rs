@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Proxy`], a wire between dockerd and a plugin that fails once, where a test asks for it. Everything that a crash, a full
-//! socket or a killed process can do to one call is done to it here, at a moment that a test can name.
+//! [`Proxy`], a wire between dockerd and a plugin that fails once, where a test asks for it. Everything that a crash, a
+//! full socket or a killed process can do to one call is done to it here, at a moment that a test can name.
 //!
 //! It is plain threads and no HTTP library: a message is passed on byte by byte as it came, and so is what is wrong
 //! with it.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The lab's own tests: a host is a whole Docker host, hosts are apart, and the machine below them stays as it was. What
-//! every other test takes for granted.
+//! The lab's own tests: a host is a whole Docker host, hosts are apart, and the machine below them stays as it was.
+//! What every other test takes for granted.
 
 use std::io::Read;
 use std::path::Path;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Socket activation: systemd's own program listens and starts a daemon at the first call; daemons that are started again
-//! while the sockets stay lose no call. The units are right and closed as far as they can be.
+//! Socket activation: systemd's own program listens and starts a daemon at the first call; daemons that are started
+//! again while the sockets stay lose no call. The units are right and closed as far as they can be.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -26,8 +26,8 @@ const CLIENTS: usize = 8;
 /// How long a daemon may take to notify.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Keeps the sockets that it was passed, and starts the daemon again whenever it ends, as a service with `Restart=always`.
-/// Each daemon gets LISTEN_PID of its own process.
+/// Keeps the sockets that it was passed, and starts the daemon again whenever it ends, as a service with
+/// `Restart=always`. Each daemon gets LISTEN_PID of its own process.
 const UNIT: &str = "while :; do sh -c 'LISTEN_PID=$$ exec \"$@\"' unit \"$@\"; echo \"ended with $?\"; done";
 
 /// The notifications on `NOTIFY_SOCKET`.

@@ -8,8 +8,8 @@
 //! - [`serve`]: daemons: HTTP over Unix sockets, plugin methods, timers, start and stop;
 //! - [`cli`]: commands: the HTTP client, lists, exit codes.
 //!
-//! `cli` uses `store`, `store` uses `types`; `serve` uses `api`, `api` uses `types`. `serve` and `store` do not use each
-//! other, and nothing here depends on a driver.
+//! `cli` uses `store`, `store` uses `types`; `serve` uses `api`, `api` uses `types`. `serve` and `store` do not use
+//! each other, and nothing here depends on a driver.
 
 pub mod api;
 pub mod cli;

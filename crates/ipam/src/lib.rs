@@ -72,8 +72,8 @@ impl Default for Config {
 }
 
 impl Ipam {
-    /// A driver on `store`. IPv6 default pools are allocated from a ULA prefix (RFC 4193), chosen at the first start and
-    /// kept in the store.
+    /// A driver on `store`. IPv6 default pools are allocated from a ULA prefix (RFC 4193), chosen at the first start
+    /// and kept in the store.
     pub fn new(store: Arc<Store>, mut config: Config) -> Result<Self> {
         let fresh = options::random_ula();
         let (ula, leadership) = store.write(move |tx| {

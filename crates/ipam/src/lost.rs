@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pools that Docker has and the database has not, because it was lost or an older copy was restored.
 //!
-//! A PoolID describes its pool, so the record can be rebuilt, but not the allocated addresses. Until ciao-net has rebuilt
-//! those from Docker's networks, such a pool grants only explicitly requested addresses.
+//! A PoolID describes its pool, so the record can be rebuilt, but not the allocated addresses. Until ciao-net has
+//! rebuilt those from Docker's networks, such a pool grants only explicitly requested addresses.
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::store::{Pool, Tx};

@@ -92,8 +92,8 @@ impl FromStr for DefaultPool {
     }
 }
 
-/// The engine's documented default pools, from the last to the first: the engine only considers the host's routes when it
-/// allocates a subnet for `docker_gwbridge`, and a container may be on both.
+/// The engine's documented default pools, from the last to the first: the engine only considers the host's routes when
+/// it allocates a subnet for `docker_gwbridge`, and a container may be on both.
 pub fn builtin_pools() -> Vec<DefaultPool> {
     let large = (17..=31).rev().map(|number| format!("172.{number}.0.0/16,16"));
     let pools = large.chain(["192.168.0.0/16,20".to_owned()]);

@@ -37,7 +37,8 @@ impl Ipam {
                 }
                 Scope::Local => requested_set(tx, &config, &hints, Scope::Local, options.tenant.as_ref(), subnet)?.0,
             };
-            // On a swarm's leader, the serial option belongs to the request: a restore has it, the first request does not.
+            // On a swarm's leader, the serial option belongs to the request: a restore has it, the first request does
+            // not.
             let serial = Some(options.serial).filter(|_| !set.is_global());
             let pool = match tx.pool_alike(&set, request.sub_pool, serial)? {
                 Some(pool) => {
@@ -50,8 +51,8 @@ impl Ipam {
         })
     }
 
-    /// `IpamDriver.ReleasePool`: releases a reference; with the last one, the pool and all its addresses, because after a
-    /// failed `network create` the engine releases only the pool. An unknown pool is not an error: the engine would
+    /// `IpamDriver.ReleasePool`: releases a reference; with the last one, the pool and all its addresses, because after
+    /// a failed `network create` the engine releases only the pool. An unknown pool is not an error: the engine would
     /// forget it in any case.
     pub fn release_pool(&self, request: ReleasePool) -> Answer<Empty> {
         let hints = Arc::clone(&self.hints);

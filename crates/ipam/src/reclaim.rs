@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Release of orphaned leases, gateways, and addresses reserved for deleted VNICs.
 //!
-//! Which leases are orphaned follows only from ciao-net's tables, so all leases are scanned by pages, while others write.
-//! The change that releases a lease checks it again.
+//! Which leases are orphaned follows only from ciao-net's tables, so all leases are scanned by pages, while others
+//! write. The change that releases a lease checks it again.
 
 use std::net::IpAddr;
 
@@ -20,9 +20,9 @@ const PAGES: usize = 400;
 const AT_MOST: usize = 20_000;
 
 impl Ipam {
-    /// Releases leases of ciao-net's networks that have had no endpoint for the grace time, and gateways without a network,
-    /// as after a lost reply. Returns their number. Runs beside other changes, in small transactions: a host may have a
-    /// million leases.
+    /// Releases leases of ciao-net's networks that have had no endpoint for the grace time, and gateways without a
+    /// network, as after a lost reply. Returns their number. Runs beside other changes, in small transactions: a host
+    /// may have a million leases.
     pub fn reclaim(&self) -> Result<usize> {
         self.mark_abandoned()?;
         let reclaimed =

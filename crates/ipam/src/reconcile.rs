@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Correction of the pools' reference counts by Docker's list of networks.
 //!
-//! The engine forgets a pool when the reply to `RequestPool` is lost, and when a `ReleasePool` fails: the reference would
-//! stay forever. Only Docker's list shows this, and a plugin must not request it while dockerd waits for the plugin; so
-//! this is a command of the administrator.
+//! The engine forgets a pool when the reply to `RequestPool` is lost, and when a `ReleasePool` fails: the reference
+//! would stay forever. Only Docker's list shows this, and a plugin must not request it while dockerd waits for the
+//! plugin; so this is a command of the administrator.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -82,8 +82,8 @@ pub fn networks_by_pool(networks: &Value) -> Result<BTreeMap<PoolKey, i64>> {
     Ok(counts)
 }
 
-/// Releases the references without a network of Docker. With `dry`, only returns them. Pools requested since `unsettled`,
-/// which is [`unsettled_since`] before Docker's list was requested, are left alone.
+/// Releases the references without a network of Docker. With `dry`, only returns them. Pools requested since
+/// `unsettled`, which is [`unsettled_since`] before Docker's list was requested, are left alone.
 pub fn release_unused(store: &Store, counts: BTreeMap<PoolKey, i64>, unsettled: i64, dry: bool) -> Result<Vec<Repair>> {
     store.write(move |tx| {
         let mut repairs = Vec::new();
@@ -108,8 +108,8 @@ pub fn release_unused(store: &Store, counts: BTreeMap<PoolKey, i64>, unsettled: 
     })
 }
 
-/// The number of Docker's networks on a pool. If a network of another driver may be on one of several pools without tenant
-/// and with the same subnet, none of them is released.
+/// The number of Docker's networks on a pool. If a network of another driver may be on one of several pools without
+/// tenant and with the same subnet, none of them is released.
 fn used(tx: &Tx<'_>, counts: &BTreeMap<PoolKey, i64>, pool: &Pool) -> Result<i64> {
     let key = (pool.set.tenant.clone(), pool.set.subnet, pool.sub_pool, pool.serial);
     let networks = counts.get(&key).copied().unwrap_or(0);

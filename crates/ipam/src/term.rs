@@ -5,11 +5,11 @@
 //! with the serial option, which the first request for a pool does not have. So such a request for a set of an earlier
 //! leadership begins a restore: former addresses are granted only to explicit requests.
 //!
-//! Enabling a plugin again also counts as a leadership, without repeated requests, and a user's serial option then looks
-//! like a restore. So a former address is granted to another request only if the pool is full or, [`SETTLED`] later, if
-//! a lease was requested again, which only a new leader does. Two requests cancel the restore: the release of a former
-//! address together with its pool, which only the old leader can send, and a first one for any gateway, where a new leader
-//! names it.
+//! Enabling a plugin again also counts as a leadership, without repeated requests, and a user's serial option then
+//! looks like a restore. So a former address is granted to another request only if the pool is full or, [`SETTLED`]
+//! later, if a lease was requested again, which only a new leader does. Two requests cancel the restore: the release of
+//! a former address together with its pool, which only the old leader can send, and a first one for any gateway, where
+//! a new leader names it.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -29,8 +29,8 @@ use crate::{Config, Ipam};
 const SETTLED: Duration = Duration::from_secs(600);
 
 impl Ipam {
-    /// `IpamDriver.GetCapabilities`: called when the engine starts, and when it becomes a swarm's leader. Answered on a full
-    /// disk too; the leadership is then recorded with the first request for a global pool.
+    /// `IpamDriver.GetCapabilities`: called when the engine starts, and when it becomes a swarm's leader. Answered on a
+    /// full disk too; the leadership is then recorded with the first request for a global pool.
     pub fn capabilities(&self) -> impl Future<Output = Result<Capabilities>> + Send + use<> {
         let leadership = self.leadership.fetch_add(1, Ordering::AcqRel) + 1;
         let recorded = self.store.begin(move |tx| tx.raise_leadership(leadership));
@@ -42,8 +42,8 @@ impl Ipam {
         }
     }
 
-    /// Ends restores after [`SETTLED`]: releases the addresses and sets that the leader did not request again. Returns their
-    /// number.
+    /// Ends restores after [`SETTLED`]: releases the addresses and sets that the leader did not request again. Returns
+    /// their number.
     pub(crate) fn reclaim_former(&self) -> Result<usize> {
         let before = self.store.ago(SETTLED);
         let found = self.store.read(|tx| Ok((tx.sets_restored_before(before)?, tx.sets_of_former_leaders()?)))?;
@@ -162,8 +162,8 @@ pub(crate) fn make_room(tx: &Tx<'_>, pool: &Pool) -> Result<bool> {
     Ok(false)
 }
 
-/// Cancels a restore that begins with a request for any gateway: a new leader names that of each network, so this is the
-/// first request of a new one.
+/// Cancels a restore that begins with a request for any gateway: a new leader names that of each network, so this is
+/// the first request of a new one.
 pub(crate) fn check_gateway(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
     if pool.restoring && !tx.has_gateway_of_term(&pool.set)? {
         cancel(tx, pool)?;
@@ -171,8 +171,8 @@ pub(crate) fn check_gateway(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// Cancels a restore if an address of an earlier leadership is released: only the leader that was granted it can name it
-/// together with its pool, so the leader did not change.
+/// Cancels a restore if an address of an earlier leadership is released: only the leader that was granted it can name
+/// it together with its pool, so the leader did not change.
 pub(crate) fn check_release(tx: &Tx<'_>, pool: &Pool, address: IpAddr) -> Result<()> {
     let former = tx.address(&pool.set, address)?.is_some_and(|held| held.term < pool.term);
     if former && pool.restoring {

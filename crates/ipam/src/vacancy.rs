@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The subnet of a pool requested without one: the lowest free one of the default pools.
 //!
-//! A hint keeps the start of the search, so that its cost does not grow with the number of pools. The hint may be too high
-//! after a change by another process: if nothing is found, the search is repeated from the beginning.
+//! A hint keeps the start of the search, so that its cost does not grow with the number of pools. The hint may be too
+//! high after a change by another process: if nothing is found, the search is repeated from the beginning.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

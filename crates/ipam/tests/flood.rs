@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A flood of requests: all are answered within a bounded time, and what is refused, or whose client is gone, is not done.
+//! A flood of requests: all are answered within a bounded time, and what is refused, or whose client is gone, is not
+//! done.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Managers of a swarm, each with a ciao-ipam and a store of its own, and the one allocator that follows the leadership.
+//! Managers of a swarm, each with a ciao-ipam and a store of its own, and the one allocator that follows the
+//! leadership.
 //!
 //! The model is the allocator and what it keeps in raft. A new leader requests all of that again, networks first,
 //! explicitly and with the serial option, and only then anything new. At times a new leadership ends before that is
-//! complete; the plugin is disabled, so that releases are lost, and enabled again; a user gives a network the serial option;
-//! the daemon is killed after a commit and before the answer, and the allocator asks again.
+//! complete; the plugin is disabled, so that releases are lost, and enabled again; a user gives a network the serial
+//! option; the daemon is killed after a commit and before the answer, and the allocator asks again.
 //!
 //! No address is ever held twice, and what a restore did not confirm is granted to nobody else before ten minutes have
-//! passed, unless the pool is full. Not in the model: a user's serial option together with a gateway, which cannot be told
-//! from a restore.
+//! passed, unless the pool is full. Not in the model: a user's serial option together with a gateway, which cannot be
+//! told from a restore.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

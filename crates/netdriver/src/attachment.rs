@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A container's attachment to a network: an endpoint with its VNIC and published ports, and how it ends, whoever ends it.
+//! A container's attachment to a network: an endpoint with its VNIC and published ports, and how it ends, whoever ends
+//! it.
 
 use std::time::Duration;
 

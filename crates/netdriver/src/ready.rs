@@ -2,8 +2,8 @@
 //! Endpoints that may join: `CreateEndpoint` prepares the reply to `Join`, which so needs neither records nor
 //! netlink, and waits for nothing.
 //!
-//! The answer is kept if the link that it names is in the host's namespace with the VNIC's MAC address, and holds as long
-//! as the endpoint does, and as that same link is there. Otherwise `Join` reads records and links.
+//! The answer is kept if the link that it names is in the host's namespace with the VNIC's MAC address, and holds as
+//! long as the endpoint does, and as that same link is there. Otherwise `Join` reads records and links.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

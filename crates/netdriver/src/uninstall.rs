@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What ciao-net leaves on a host when it is uninstalled: nothing but its database, as far as an administrator wants that
-//! and nobody else needs it.
+//! What ciao-net leaves on a host when it is uninstalled: nothing but its database, as far as an administrator wants
+//! that and nobody else needs it.
 
 use std::collections::BTreeSet;
 

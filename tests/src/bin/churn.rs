@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `churn`, random operations on a private Docker host while its daemons are killed and their calls fail: for as long as
-//! one likes.
+//! `churn`, random operations on a private Docker host while its daemons are killed and their calls fail: for as long
+//! as one likes.
 
 use std::process::ExitCode;
 

@@ -55,7 +55,8 @@ impl Builder {
         self
     }
 
-    /// Whether dockerd runs; yes without it. Otherwise a test may start it later, and import the image `busybox` itself.
+    /// Whether dockerd runs; yes without it. Otherwise a test may start it later, and import the image `busybox`
+    /// itself.
     pub fn docker(mut self, docker: bool) -> Self {
         self.docker = docker;
         self

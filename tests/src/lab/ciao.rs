@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Puts ciao into a host: the two binaries, their spec files, their daemons. Taken from the build and from `deploy/`, so
-//! that the tests run what a user installs.
+//! Puts ciao into a host: the two binaries, their spec files, their daemons. Taken from the build and from `deploy/`,
+//! so that the tests run what a user installs.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -86,8 +86,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if to.symlink_metadata().is_ok() {
         fs::remove_file(to).with_context(|| format!("remove {}", to.display()))?;
     }
-    // By a process of its own: whatever this one forks meanwhile would hold the new file open, and a program that is open
-    // for writing does not start ("Text file busy").
+    // By a process of its own: whatever this one forks meanwhile would hold the new file open, and a program that is
+    // open for writing does not start ("Text file busy").
     let copied = Command::new("cp").args([from, to]).status().context("run cp")?;
     ensure!(copied.success(), "copy {} to {}: {copied}", from.display(), to.display());
     Ok(())

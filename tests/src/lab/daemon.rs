@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Daemon`], a service inside a host that tests stop, kill and start again: dockerd, ciao-net, ciao-ipam. All three are
-//! one type, since a fault test does the same to each.
+//! [`Daemon`], a service inside a host that tests stop, kill and start again: dockerd, ciao-net, ciao-ipam. All three
+//! are one type, since a fault test does the same to each.
 
 use std::ffi::OsString;
 use std::process::ExitStatus;
@@ -38,8 +38,8 @@ impl Daemon {
         Self { inside, name, argv, ready, process: Mutex::new(None) }
     }
 
-    /// Starts the daemon and waits until it serves; returns how long that took. An error if it runs already, ends, or is
-    /// not ready in 90 seconds, with the end of its log.
+    /// Starts the daemon and waits until it serves; returns how long that took. An error if it runs already, ends, or
+    /// is not ready in 90 seconds, with the end of its log.
     pub fn start(&self) -> Result<Duration> {
         self.start_within(PATIENCE)
     }
@@ -69,8 +69,8 @@ impl Daemon {
         self.take()?.kill().map(drop)
     }
 
-    /// Starts the daemon after another process killed it: waits until it is dead, then as [`Self::start`]. An error if it lives
-    /// on for five seconds.
+    /// Starts the daemon after another process killed it: waits until it is dead, then as [`Self::start`]. An error if
+    /// it lives on for five seconds.
     pub fn start_again(&self) -> Result<Duration> {
         let since = Instant::now();
         while self.is_running() {

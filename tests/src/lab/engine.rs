@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Engine`], whose Docker Engine a host runs: the machine's own, or that of a Debian suite, from a root filesystem which
-//! debootstrap makes once and which then serves every host as the lower layer of its overlay.
+//! [`Engine`], whose Docker Engine a host runs: the machine's own, or that of a Debian suite, from a root filesystem
+//! which debootstrap makes once and which then serves every host as the lower layer of its overlay.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -30,8 +30,8 @@ impl Host {
         Builder::default()
     }
 
-    /// Runs a shell script inside (`sh -eu`) and returns its standard output, trimmed. An error holds what it printed on
-    /// both outputs.
+    /// Runs a shell script inside (`sh -eu`) and returns its standard output, trimmed. An error holds what it printed
+    /// on both outputs.
     pub fn sh(&self, script: &str) -> Result<String> {
         self.try_sh(script)?.into_stdout(script)
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The lab: whole Docker hosts, each in namespaces of its own, on one machine and without changing it.
 //!
-//! A [`Host`] has its own root filesystem (an overlay), network, process ids, hostname and cgroups, and in them dockerd and
-//! the two ciao daemons. Opening one takes about a second and no download, so a test opens its own and shares nothing.
+//! A [`Host`] has its own root filesystem (an overlay), network, process ids, hostname and cgroups, and in them dockerd
+//! and the two ciao daemons. Opening one takes about a second and no download, so a test opens its own and shares
+//! nothing.
 //!
 //! ```no_run
 //! # use ciao_tests::lab::Host;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `Namespaces`, an empty host without any daemon, and `Inside`, the way into it. The work is done by a few short shell
-//! scripts in `tests/lab/`, because it is all mount, unshare and nsenter; here they are started and, in the end, let go.
+//! scripts in `tests/lab/`, because it is all mount, unshare and nsenter; here they are started and, in the end, let
+//! go.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -137,8 +138,8 @@ impl Drop for Namespaces {
     }
 }
 
-/// Makes the host's folder, with the scripts in it. The folder is removed by host.sh and not by this process, which may be
-/// killed.
+/// Makes the host's folder, with the scripts in it. The folder is removed by host.sh and not by this process, which may
+/// be killed.
 fn make_folder(name: &str) -> Result<PathBuf> {
     let folder =
         tempfile::Builder::new().prefix(&format!("ciao-lab-{name}-")).tempdir().context("make the host's folder")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Output`], the output of a command inside a host, as text. std's own holds bytes and an exit status that every test would
-//! have to decode first.
+//! [`Output`], the output of a command inside a host, as text. std's own holds bytes and an exit status that every test
+//! would have to decode first.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;

@@ -19,8 +19,8 @@ const INSTALL: &str = "set -- /run/*.deb; [ -e \"$1\" ] || exit 0
     rm -f /run/*.deb";
 
 impl Host {
-    /// Installs packages inside a host whose engine is the machine's, with all that the machine lacks for them. They are
-    /// downloaded once, from where the machine's own apt gets its packages.
+    /// Installs packages inside a host whose engine is the machine's, with all that the machine lacks for them. They
+    /// are downloaded once, from where the machine's own apt gets its packages.
     pub fn install(&self, packages: &[&str]) -> Result<()> {
         let folder = downloaded(packages).with_context(|| format!("download {}", packages.join(", ")))?;
         self.sh(NO_SERVICES)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Process`], a command that keeps running inside a host, with its process id as the machine sees it. `nsenter` stands
-//! between us and the command, because a process id namespace is only entered by a fork; a signal has to go to its child.
+//! [`Process`], a command that keeps running inside a host, with its process id as the machine sees it. `nsenter`
+//! stands between us and the command, because a process id namespace is only entered by a fork; a signal has to go to
+//! its child.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `Message`, one HTTP request or reply as bytes: read only as far as it takes to pass it on whole, to find which method
-//! it calls, and to cut it in half.
+//! `Message`, one HTTP request or reply as bytes: read only as far as it takes to pass it on whole, to find which
+//! method it calls, and to cut it in half.
 
 use std::io::{self, BufRead, ErrorKind};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Compose files with networks of both drivers. Compose is the machine's, and so is the engine that it talks to: version 1
-//! on Debian 12, version 2 from 13 on. Version 2 drops `ipam.options`; the tenant of `driver_opts` is enough.
+//! Compose files with networks of both drivers. Compose is the machine's, and so is the engine that it talks to:
+//! version 1 on Debian 12, version 2 from 13 on. Version 2 drops `ipam.options`; the tenant of `driver_opts` is enough.
 
 use ciao_tests::lab::{Engine, Host};
 

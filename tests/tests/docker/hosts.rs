@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hosts that scenarios run on. Opening one costs a second of processor, most scenarios leave it as they found it, and
-//! [`assert_nothing_left`](crate::scene::assert_nothing_left) proves that; so they share a few, one scenario at a time.
+//! The hosts that scenarios run on. Opening one costs a second of processor, most scenarios leave it as they found it,
+//! and [`assert_nothing_left`](crate::scene::assert_nothing_left) proves that; so they share a few, one scenario at a
+//! time.
 
 use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};

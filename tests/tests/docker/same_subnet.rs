@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Two networks, typed with Docker's two commands and no word of a tenant: the same subnet and the same addresses at the
-//! same time.
+//! Two networks, typed with Docker's two commands and no word of a tenant: the same subnet and the same addresses at
+//! the same time.
 
 use crate::hosts::shared;
 use crate::scene::{assert_nothing_left, at_once, is_cut_off, network, reaches, refused, run, sql};
@@ -50,8 +50,8 @@ fn networks_made_at_the_same_moment_are_not_mixed_up() {
     assert_nothing_left(&host, &[]);
 }
 
-/// Two projects of two tenants, told to the network driver alone, with one subnet at the same moment; then each tenant's
-/// second network without a subnet. `CIAO_ROUNDS` asks for more rounds.
+/// Two projects of two tenants, told to the network driver alone, with one subnet at the same moment; then each
+/// tenant's second network without a subnet. `CIAO_ROUNDS` asks for more rounds.
 #[test]
 fn two_tenants_networks_with_one_subnet_made_at_the_same_moment_are_each_tenant_s_own() {
     let host = shared();

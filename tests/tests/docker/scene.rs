@@ -116,9 +116,9 @@ const TRACES: &str = "
     ls /sys/class/net
 ";
 
-/// No row, no container and no network of Docker's, no network namespace, no rule, and no link but the loopback, Docker's
-/// own bridge and what the scenario made itself. Waits for it: ciao deletes links in the background, and a lease or a
-/// rule may go a moment after the command that made it needless.
+/// No row, no container and no network of Docker's, no network namespace, no rule, and no link but the loopback,
+/// Docker's own bridge and what the scenario made itself. Waits for it: ciao deletes links in the background, and a
+/// lease or a rule may go a moment after the command that made it needless.
 pub(crate) fn assert_nothing_left(host: &Host, own_links: &[&str]) {
     let docker = Client::new("dockerd", host.path("/run/docker.sock")).unwrap();
     let tables = sql(host, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'");

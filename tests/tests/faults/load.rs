@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! ciao-ipam killed with SIGKILL under a load of many clients, again and again: every address that was answered is held,
-//! none is given twice, and what was not answered is pending or absent.
+//! ciao-ipam killed with SIGKILL under a load of many clients, again and again: every address that was answered is
+//! held, none is given twice, and what was not answered is pending or absent.
 
 use std::collections::BTreeSet;
 use std::path::Path;

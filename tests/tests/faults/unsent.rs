@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The calls that a plugin of local scope is never sent, because they are a swarm's: made to its socket through the same
-//! wire and with the same faults. Each is made once more afterwards, as a swarm's manager does, and undone; then nothing
-//! is left.
+//! The calls that a plugin of local scope is never sent, because they are a swarm's: made to its socket through the
+//! same wire and with the same faults. Each is made once more afterwards, as a swarm's manager does, and undone; then
+//! nothing is left.
 
 use std::thread::scope;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! By which of the host's links tenants leave it: those that lead out, and not those of its own containers and machines.
+//! By which of the host's links tenants leave it: those that lead out, and not those of its own containers and
+//! machines.
 
 use std::net::UdpSocket;
 use std::time::Duration;

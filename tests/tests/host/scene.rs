@@ -71,7 +71,8 @@ impl Scene {
         serve(&self.host, tenant, &format!("--network {tenant} -p 8080:80")).unwrap()
     }
 
-    /// What a reboot leaves: nothing in the kernel, all that is on the disk. The daemons start in the order of their units.
+    /// What a reboot leaves: nothing in the kernel, all that is on the disk. The daemons start in the order of their
+    /// units.
     pub(crate) fn reboot(&self) {
         let host = &self.host;
         host.dockerd().stop().unwrap();

@@ -52,7 +52,8 @@ fn containers_of_a_network_without_icc_reach_the_internet_and_not_each_other() {
     }
 }
 
-/// How fast datagrams of so many bytes come from one place to another, in megabits a second, when as many are sent as go.
+/// How fast datagrams of so many bytes come from one place to another, in megabits a second, when as many are sent as
+/// go.
 fn speed(from: &Place, to: &Place, at: &str, size: usize) -> f64 {
     const TIME: Duration = Duration::from_secs(2);
     /// Until the tokens that a second of rest brought are used up.

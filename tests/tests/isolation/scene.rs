@@ -39,7 +39,8 @@ impl Scene {
         Self { host, mallory, victim, from, to, gateway, neighbour }
     }
 
-    /// Sends the frames from the attacker's container, then one that it may send; returns which of them the victim receives.
+    /// Sends the frames from the attacker's container, then one that it may send; returns which of them the victim
+    /// receives.
     pub(crate) fn attack(&self, frames: Vec<(&'static str, Frame)>) -> BTreeSet<String> {
         self.count(frames, 1).into_keys().collect()
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A container on several networks of its tenant sends with each of its addresses by each of its links, and with no other.
+//! A container on several networks of its tenant sends with each of its addresses by each of its links, and with no
+//! other.
 
 use ciao_tests::frames::{Station, udp, udp6};
 use ciao_tests::lab::Host;

@@ -11,7 +11,8 @@ use crate::scene::{open, page, serve_peer_address};
 
 const WHO: &str = "[2001:db8::2]:81";
 
-/// A tenant's network with an IPv6 subnet that the world routes to the host, and its container, which publishes port 80.
+/// A tenant's network with an IPv6 subnet that the world routes to the host, and its container, which publishes port
+/// 80.
 fn container(host: &Host, egress6: &str, number: u8) -> Place {
     let subnets = format!("--subnet 10.{number}.0.0/24 --ipv6 --subnet 2001:db8:{number}::/64");
     let name = format!("six-{egress6}");

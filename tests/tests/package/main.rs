@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The Debian package, the archive and `make install`: what is in them, and what a host looks like before, meanwhile and
-//! after. What takes seconds runs in every `cargo test`; what boots systemd on bare root filesystems is
-//! `make test-package`.
+//! The Debian package, the archive and `make install`: what is in them, and what a host looks like before, meanwhile
+//! and after. What takes seconds runs in every `cargo test`; what boots systemd on bare root filesystems is `make
+//! test-package`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The managed plugins, in an engine of their own: a network, a published port, and traffic that goes on while a plugin is
-//! disabled and enabled, as an upgrade of it does.
+//! The managed plugins, in an engine of their own: a network, a published port, and traffic that goes on while a plugin
+//! is disabled and enabled, as an upgrade of it does.
 
 use std::process::Command;
 

@@ -13,8 +13,8 @@ use ciao_tests::proxy::call;
 
 use crate::made::packages;
 
-/// Prints every file, folder and link of the root filesystem that belongs to the host's lasting state. Left out: what the
-/// kernel makes, the packages' own book-keeping, logs and caches.
+/// Prints every file, folder and link of the root filesystem that belongs to the host's lasting state. Left out: what
+/// the kernel makes, the packages' own book-keeping, logs and caches.
 pub(crate) const FILES: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /root \
     -o -path /run -o -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg \
     -o -path /var/lib/apt -o -path /var/tmp -o -path '/work' -o -path /var/lib/systemd/random-seed \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! [`Host`], what a recording is played to: both drivers' handlers, on one store in a folder of its own and on a kernel in
-//! memory, which moves links as an engine does.
+//! [`Host`], what a recording is played to: both drivers' handlers, on one store in a folder of its own and on a kernel
+//! in memory, which moves links as an engine does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ impl Host {
         self.daemons().net.driver().resume().unwrap();
     }
 
-    /// What each daemon does at its start and on a timer. The recorded calls follow each other faster than anything is given up.
+    /// What each daemon does at its start and on a timer. The recorded calls follow each other faster than anything is
+    /// given up.
     pub(crate) fn reconcile(&self, depth: Depth) {
         let repairs = self.daemons().net.driver().reconcile(depth);
         assert!(repairs.is_empty(), "records and kernel agree all the time, but {repairs:?}");

@@ -3,8 +3,8 @@
 //!
 //! A line of a log is a time, then `> /Method body` for a request and `< status reply` for what was answered then. The
 //! replies are of an allocator that never refused; ours may be others, but no request may be refused either, and what
-//! somebody holds is never given to another one. What a node asks in its own space belongs to calls of ciao-net's, which
-//! are not in these logs, and is passed over.
+//! somebody holds is never given to another one. What a node asks in its own space belongs to calls of ciao-net's,
+//! which are not in these logs, and is passed over.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Replays: the calls of real engines, one by one, to the handlers of both drivers, without an engine.
 //!
-//! [`wire`] reads a recording, [`engine`] plays it and puts our ids and addresses where the recorded ones stand, [`host`]
-//! is what it is played to: both drivers on one store and on a kernel in memory. Every call must succeed, and when the
-//! recorded user has removed what he made, nothing of it may be left.
+//! [`wire`] reads a recording, [`engine`] plays it and puts our ids and addresses where the recorded ones stand,
+//! [`host`] is what it is played to: both drivers on one store and on a kernel in memory. Every call must succeed, and
+//! when the recorded user has removed what he made, nothing of it may be left.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

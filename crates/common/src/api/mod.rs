@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Docker's plugin protocol, version 1.2, as Rust types.
 //!
-//! The engine sends `POST /Driver.Method` with JSON, without a Content-Type, and with an empty body if a method takes no
-//! argument. Request types accept the variations between engines (a value that is `""`, `null` or missing; keys added by
-//! newer engines) and refuse invalid values with an error that quotes them. Replies use the engine's key names.
+//! The engine sends `POST /Driver.Method` with JSON, without a Content-Type, and with an empty body if a method takes
+//! no argument. Request types accept the variations between engines (a value that is `""`, `null` or missing; keys
+//! added by newer engines) and refuse invalid values with an error that quotes them. Replies use the engine's key
+//! names.
 //!
 //! Sources: `libnetwork/docs/remote.md` and `ipam.md` in Moby, and recorded requests of engines 20.10, 26.1 and 28.5.
 

@@ -85,8 +85,8 @@ impl Client {
         self.ask(Method::DELETE, path, Bytes::new())
     }
 
-    /// A request without a body whose answer is one JSON value a line: `each` has them as they come. The response's body is
-    /// an error's, or null.
+    /// A request without a body whose answer is one JSON value a line: `each` has them as they come. The response's
+    /// body is an error's, or null.
     ///
     /// # Errors
     /// As [`Self::get`].

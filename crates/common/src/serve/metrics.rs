@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/metrics` in OpenMetrics' text form, `/healthz` and `/readyz`, on a socket of their own. What is not a counter is read
-//! when it is asked for.
+//! `/metrics` in OpenMetrics' text form, `/healthz` and `/readyz`, on a socket of their own. What is not a counter is
+//! read when it is asked for.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of methods,
-//! [`every`] runs periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
+//! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of
+//! methods, [`every`] runs periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
 
 pub mod calls;
 pub mod claim;

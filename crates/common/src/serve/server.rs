@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP over Unix sockets: reads a request, passes it to a [`Handler`], sends the reply.
 //!
-//! The engine sends no Content-Type, reuses idle connections after a long time, and waits for a reply without a timeout;
-//! so no content type is required, no idle connection is closed, and every call gets a reply within [`ANSWER_WITHIN`].
-//! Handlers do not depend on HTTP, and tests call them without a socket.
+//! The engine sends no Content-Type, reuses idle connections after a long time, and waits for a reply without a
+//! timeout; so no content type is required, no idle connection is closed, and every call gets a reply within
+//! [`ANSWER_WITHIN`]. Handlers do not depend on HTTP, and tests call them without a socket.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -48,8 +48,8 @@ impl From<UnixListener> for Listener {
     }
 }
 
-/// Serves each socket with its handler until SIGTERM or SIGINT, then completes the requests in flight. `ready` is called
-/// when all sockets are being served, `stopping` when the shutdown begins.
+/// Serves each socket with its handler until SIGTERM or SIGINT, then completes the requests in flight. `ready` is
+/// called when all sockets are being served, `stopping` when the shutdown begins.
 ///
 /// # Errors
 /// The runtime or a socket fails.

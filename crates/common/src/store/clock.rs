@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The store's clock: milliseconds since 1970, UTC, moved by no step of the host's clock.
 //!
-//! Ages decide what is stale. So what the host's clock said at boot is recorded by whoever opens the database first after
-//! it, and the rest is `CLOCK_BOOTTIME`, which goes on while the host sleeps: the same for both daemons, and after a
-//! restart.
+//! Ages decide what is stale. So what the host's clock said at boot is recorded by whoever opens the database first
+//! after it, and the rest is `CLOCK_BOOTTIME`, which goes on while the host sleeps: the same for both daemons, and
+//! after a restart.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

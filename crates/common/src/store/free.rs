@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Table `free_range`: the free addresses of a set, as ranges that do not touch.
 //!
-//! An address is either in one of these ranges or in `address_record`. Removing an address and adding one change at most
-//! three rows, found by primary key, so the cost is logarithmic in the number of ranges: an empty /24, a full /8 and an
-//! IPv6 /64 cost the same.
+//! An address is either in one of these ranges or in `address_record`. Removing an address and adding one change at
+//! most three rows, found by primary key, so the cost is logarithmic in the number of ranges: an empty /24, a full /8
+//! and an IPv6 /64 cost the same.
 
 use std::net::IpAddr;
 

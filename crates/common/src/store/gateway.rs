@@ -49,8 +49,8 @@ impl Tx<'_> {
         )
     }
 
-    /// Gateways whose reference count is below the number of networks with that gateway, with a pool to grant it through
-    /// and both numbers, if all these networks are older than `before`. Of the same sets as
+    /// Gateways whose reference count is below the number of networks with that gateway, with a pool to grant it
+    /// through and both numbers, if all these networks are older than `before`. Of the same sets as
     /// [`Self::unclaimed_gateways`].
     pub fn unheld_gateways(&self, before: i64) -> Result<Vec<(Pool, IpAddr, i64, i64)>> {
         let found = self.all(

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The SQLite database of both daemons.
 //!
-//! **Durability.** WAL with `synchronous=FULL`: when [`Store::write`] has returned, the change survives a power failure.
+//! **Durability.** WAL with `synchronous=FULL`: when [`Store::write`] has returned, the change survives a power
+//! failure.
 //!
 //! **Writing.** All changes of a daemon go through one thread, [`writer`]. It runs all waiting changes, each in its own
 //! savepoint, commits once, and then returns all results: clients share one `fsync`, and a failing change rolls back
@@ -13,8 +14,8 @@
 //! **Interface.** A change is a closure over a [`Tx`], whose methods are grouped by table in the files beside this one.
 //! Absence is an `Option` or `bool`; no caller inspects an error.
 //!
-//! **Errors.** Every method that returns a `Result` fails if the database cannot be read or written, with advice for the
-//! administrator. `# Errors` lists only further causes.
+//! **Errors.** Every method that returns a `Result` fails if the database cannot be read or written, with advice for
+//! the administrator. `# Errors` lists only further causes.
 //!
 //! **Not supported**: a file on a network filesystem (WAL needs shared memory), two daemons of one kind on one file
 //! (excluded by a lock), foreign keys between the tables of the two daemons.
@@ -152,8 +153,8 @@ impl Store {
         self.writer.begin(change, false)
     }
 
-    /// As [`Self::begin`], but skips the change if its result was dropped before it is run: the caller would not learn of
-    /// it.
+    /// As [`Self::begin`], but skips the change if its result was dropped before it is run: the caller would not learn
+    /// of it.
     pub fn begin_while_awaited<T, F>(&self, change: F) -> Answer<T>
     where
         T: Send + 'static,

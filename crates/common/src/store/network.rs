@@ -35,7 +35,8 @@ pub struct Network {
     pub secured: bool,
     /// Whether its containers can reach each other.
     pub icc: bool,
-    /// Subnets that its tenant reaches in spite of `serve --egress-deny`, also on the host's own containers and machines.
+    /// Subnets that its tenant reaches in spite of `serve --egress-deny`, also on the host's own containers and
+    /// machines.
     pub egress_allow: Vec<Subnet>,
     /// The options of `CreateNetwork` as JSON, to recognize a repeated request.
     pub options: String,

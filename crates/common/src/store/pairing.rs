@@ -37,8 +37,8 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and has
-    /// no endpoint yet that determines its set.
+    /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and
+    /// has no endpoint yet that determines its set.
     pub fn is_paired_by_time_alone(&self, pool: &Pool, nonce: Option<&str>) -> Result<bool> {
         self.exists(
             "SELECT 1 FROM pool_record o JOIN pool_set s ON s.id = o.set_id
@@ -50,8 +50,8 @@ impl Tx<'_> {
             params![Text(pool.set.scope), Text(pool.set.subnet), pool.set.id, nonce, pool.created])
     }
 
-    /// The set without tenant, other than `mine`, with a lease of `address` in the same subnet, and its network. `None` if
-    /// `mine` has the lease, or belongs to a tenant.
+    /// The set without tenant, other than `mine`, with a lease of `address` in the same subnet, and its network. `None`
+    /// if `mine` has the lease, or belongs to a tenant.
     pub fn own_set_holding(
         &self,
         mine: i64,

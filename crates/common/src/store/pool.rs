@@ -175,8 +175,8 @@ impl Tx<'_> {
         self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor]).map(drop)
     }
 
-    /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on other
-    /// pools may share, stay until then. Returns the number of leases released.
+    /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on
+    /// other pools may share, stay until then. Returns the number of leases released.
     pub fn delete_pool(&self, pool: &Pool) -> Result<usize> {
         let leases = self.leases_of_pool(pool)?;
         self.change("DELETE FROM pool_record WHERE id = ?1", [pool.id])?;

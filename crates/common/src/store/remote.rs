@@ -147,8 +147,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Changes some of a tenant's remotes, if those of generation `base` are recorded. The cost grows with the change, not
-    /// with the list.
+    /// Changes some of a tenant's remotes, if those of generation `base` are recorded. The cost grows with the change,
+    /// not with the list.
     pub fn change_remotes(
         &self,
         tenant: &TenantId,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table `host_route`: the subnets of the host's routes. ciao-net records them; ciao-ipam, which cannot see them, avoids
-//! them when it chooses a pool.
+//! Table `host_route`: the subnets of the host's routes. ciao-net records them; ciao-ipam, which cannot see them,
+//! avoids them when it chooses a pool.
 
 use anyhow::Result;
 use rusqlite::params;

@@ -16,8 +16,8 @@ CREATE TABLE tunnel_record (
     encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1))  -- 1: leads to other hosts over an encrypted link only
 ) STRICT, WITHOUT ROWID;
 
--- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address determines
--- the subnet. The host may not be in cluster_host yet.
+-- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address
+-- determines the subnet. The host may not be in cluster_host yet.
 CREATE TABLE remote_record (
     tenant  TEXT NOT NULL,
     key     BLOB NOT NULL,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Owner and version of the file, and its conversion to this version.
 //!
-//! A new file is created from `schema.sql`. An older one is backed up and converted by the scripts `schema-N.sql`. A newer
-//! one is used as it is if the program that converted it recorded that this version is compatible, so that the two
-//! daemons can be upgraded one after the other.
+//! A new file is created from `schema.sql`. An older one is backed up and converted by the scripts `schema-N.sql`. A
+//! newer one is used as it is if the program that converted it recorded that this version is compatible, so that the
+//! two daemons can be upgraded one after the other.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -30,8 +30,8 @@ CREATE INDEX pool_set_by_place ON pool_set (scope, tenant, length(last), last);
 CREATE INDEX pool_set_by_end ON pool_set (scope, length(last), last);
 CREATE INDEX pool_set_by_subnet ON pool_set (scope, subnet);
 
--- A pool, which Docker identifies by its PoolID. A tenant may have identical ones: a pool that was requested without the
--- tenant is merged into the tenant's set.
+-- A pool, which Docker identifies by its PoolID. A tenant may have identical ones: a pool that was requested without
+-- the tenant is merged into the tenant's set.
 CREATE TABLE pool_record (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
     pool_id  TEXT NOT NULL UNIQUE,   -- Docker's PoolID; lost-…: Docker's is unknown
@@ -221,8 +221,8 @@ CREATE TABLE tunnel_record (
     encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1))  -- 1: leads to other hosts over an encrypted link only
 ) STRICT, WITHOUT ROWID;
 
--- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address determines
--- the subnet. The host may not be in cluster_host yet.
+-- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address
+-- determines the subnet. The host may not be in cluster_host yet.
 CREATE TABLE remote_record (
     tenant  TEXT NOT NULL,
     key     BLOB NOT NULL,

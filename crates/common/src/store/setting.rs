@@ -33,8 +33,8 @@ impl Tx<'_> {
         self.setting_or(DATABASE, &random_hex::<4>())
     }
 
-    /// Gives the database a new name, at every start: this may be an older copy, so ids made under the old name may exist
-    /// that are not recorded here. The last row created under the old name is kept.
+    /// Gives the database a new name, at every start: this may be an older copy, so ids made under the old name may
+    /// exist that are not recorded here. The last row created under the old name is kept.
     pub fn rename_database(&self) -> Result<()> {
         if let Some(before) = self.setting(DATABASE)? {
             self.set_setting(&format!("{DATABASE} {before}"), &self.last_pool_row()?.to_string())?;

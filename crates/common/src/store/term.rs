@@ -71,8 +71,8 @@ impl Tx<'_> {
         .map(drop)
     }
 
-    /// Begins the restore of a set by a new leader: the set gets this term, earlier grants are former, and the pools have
-    /// no references.
+    /// Begins the restore of a set by a new leader: the set gets this term, earlier grants are former, and the pools
+    /// have no references.
     pub fn begin_restore(&self, set: &PoolSet) -> Result<()> {
         self.change(
             "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",

@@ -66,8 +66,8 @@ impl Tx<'_> {
         self.exists(IS_ABANDONED, params![set.id, Key::of(address), before])
     }
 
-    /// The next `most` allocated addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned) and
-    /// not recorded as orphaned.
+    /// The next `most` allocated addresses after one of a set, each with whether it [is abandoned](Self::is_abandoned)
+    /// and not recorded as orphaned.
     pub fn newly_abandoned(
         &self,
         after: (i64, IpAddr),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Obstacles to a new pool. CIDRs are nested or disjoint, so each query is an index search, independent of the number of
-//! pools.
+//! Obstacles to a new pool. CIDRs are nested or disjoint, so each query is an index search, independent of the number
+//! of pools.
 
 use anyhow::Result;
 use rusqlite::{Row, params};
@@ -14,8 +14,8 @@ fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
 }
 
 impl Tx<'_> {
-    /// Addresses in `candidate` that are not available for a new pool: of a set of the tenant (of any tenant, if the request
-    /// names none, because the network may turn out to be any tenant's), or of a route of the host.
+    /// Addresses in `candidate` that are not available for a new pool: of a set of the tenant (of any tenant, if the
+    /// request names none, because the network may turn out to be any tenant's), or of a route of the host.
     pub fn obstacle(&self, scope: Scope, tenant: Option<&TenantId>, candidate: Subnet) -> Result<Option<AddressRange>> {
         let of_set = match tenant {
             // The sets of a tenant do not overlap, so the first one that ends at or after the start decides.

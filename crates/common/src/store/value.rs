@@ -76,7 +76,8 @@ where
     Ok(row.get::<_, Option<Text<T>>>(column)?.map(|text| text.0))
 }
 
-/// An address stored as 4 or 16 bytes in network order, so that SQLite's order of blobs (`memcmp`) is that of addresses.
+/// An address stored as 4 or 16 bytes in network order, so that SQLite's order of blobs (`memcmp`) is that of
+/// addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     family: Family,

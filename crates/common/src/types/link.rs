@@ -12,8 +12,8 @@ text!(
 );
 
 impl LinkName {
-    /// Whether the name has no special meaning anywhere: only letters, digits, `_`, `.` and `-`. The kernel accepts more,
-    /// but `+` is a wildcard of iptables, `*` of nft, and neither can escape a quotation mark.
+    /// Whether the name has no special meaning anywhere: only letters, digits, `_`, `.` and `-`. The kernel accepts
+    /// more, but `+` is a wildcard of iptables, `*` of nft, and neither can escape a quotation mark.
     pub fn is_plain(&self) -> bool {
         self.0.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
     }

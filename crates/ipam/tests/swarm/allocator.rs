@@ -170,8 +170,8 @@ impl Allocator {
         self.leader().release_pool(&pool, of, &held);
     }
 
-    /// A manager becomes leader and requests what exists, at most `calls`. The answer to the call `lost` is lost: a task
-    /// whose address is refused then keeps it.
+    /// A manager becomes leader and requests what exists, at most `calls`. The answer to the call `lost` is lost: a
+    /// task whose address is refused then keeps it.
     pub(crate) fn lead(&mut self, manager: usize, lost: Option<usize>, calls: usize) {
         self.leader = manager;
         self.pools.clear();

@@ -37,7 +37,8 @@ impl Container<'_> {
         self.options.name.clone().unwrap_or_else(standard)
     }
 
-    /// The body of `POST /containers/create`. `mac_of_endpoint`: the MAC address is the endpoint's, not the container's.
+    /// The body of `POST /containers/create`. `mac_of_endpoint`: the MAC address is the endpoint's, not the
+    /// container's.
     ///
     /// # Errors
     /// The current folder, which a relative source of a volume needs, is not known.

@@ -67,8 +67,8 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false })
 }
 
-/// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may have a
-/// registry's name.
+/// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may
+/// have a registry's name.
 fn is_ours(driver: &str) -> bool {
     let name = driver.rsplit_once('/').map_or(driver, |(_, name)| name);
     name.split_once(':').map_or(name, |(name, _)| name) == "ciao-net"

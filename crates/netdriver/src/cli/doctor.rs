@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `doctor`: what ciao-net needs of the host, with or without a daemon. The daemon has the same list in `status` and `/readyz`.
+//! `doctor`: what ciao-net needs of the host, with or without a daemon. The daemon has the same list in `status` and
+//! `/readyz`.
 
 use anyhow::{Result, ensure};
 use ciao_common::cli::table;

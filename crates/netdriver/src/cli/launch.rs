@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `launch`: a launcher's whole flow on one host.
 //!
-//! VNIC, `docker network create` if its reply says so, `docker run` fully specified; what was made is removed again when
-//! a later step fails.
+//! VNIC, `docker network create` if its reply says so, `docker run` fully specified; what was made is removed again
+//! when a later step fails.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `topology`: what is connected to what, as a tree for people or as a graph for Graphviz. Reads the database, and Docker's
-//! names of networks and containers where dockerd answers.
+//! `topology`: what is connected to what, as a tree for people or as a graph for Graphviz. Reads the database, and
+//! Docker's names of networks and containers where dockerd answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -60,7 +60,8 @@ pub struct TunnelReply {
     pub link: LinkName,
     /// In bytes.
     pub mtu: Option<Mtu>,
-    /// This host's address that frames leave with; absent: this host is in no list of hosts, and the tunnel does not exist.
+    /// This host's address that frames leave with; absent: this host is in no list of hosts, and the tunnel does not
+    /// exist.
     pub local: Option<IpAddr>,
     /// UDP.
     pub port: Option<u16>,

@@ -40,8 +40,8 @@ impl Driver {
         );
         self.hand_over(&network, &vnic)?;
         if network.egress == Egress::None {
-            // An --internal network, or its ports would have been refused before: Docker publishes nothing there either,
-            // and a container with ports on another network is no error.
+            // An --internal network, or its ports would have been refused before: Docker publishes nothing there
+            // either, and a container with ports on another network is no error.
             for binding in ports::bindings(&request.options)? {
                 log::warn!(
                     "endpoint {}: port {} is not published by network {}, which has egress=none",

@@ -25,8 +25,8 @@ pub(crate) struct Bridges {
 }
 
 impl Bridges {
-    /// Whether a bridge can be used that is to be one of the host, or one of ours. A bridge of the host that happens to have
-    /// the name of ours is another one.
+    /// Whether a bridge can be used that is to be one of the host, or one of ours. A bridge of the host that happens to
+    /// have the name of ours is another one.
     pub(crate) fn check(&self, bridge: &LinkName, on_host: bool) -> Result<()> {
         match (self.kernel.host_link(bridge)?, on_host) {
             (HostLink::Bridge, false) => {
@@ -65,8 +65,8 @@ impl Bridges {
         Ok(())
     }
 
-    /// Makes a namespace with its rules, if it does not exist. One whose rules cannot be loaded is deleted again. The caller
-    /// has its lock.
+    /// Makes a namespace with its rules, if it does not exist. One whose rules cannot be loaded is deleted again. The
+    /// caller has its lock.
     pub(super) fn ensure_namespace(&self, name: &str) -> Result<()> {
         if !self.kernel.ensure_namespace(name)? {
             return Ok(());
@@ -128,8 +128,8 @@ impl Bridges {
         Ok(())
     }
 
-    /// Whether an address on a bridge of ours is a network's gateway, or somebody else's on a network whose gateway is not
-    /// ours.
+    /// Whether an address on a bridge of ours is a network's gateway, or somebody else's on a network whose gateway is
+    /// not ours.
     pub(crate) fn may_have(&self, namespace: &str, bridge: &LinkName, subnet: Subnet, address: IpAddr) -> Result<bool> {
         let networks = self.networks(namespace, bridge)?;
         Ok(networks.iter().any(|network| {

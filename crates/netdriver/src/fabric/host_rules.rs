@@ -68,8 +68,8 @@ impl HostRules {
         changed.map(drop).or_else(|error| self.write_after(error))
     }
 
-    /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done yet, or
-    /// a rule was changed since.
+    /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done
+    /// yet, or a rule was changed since.
     pub(crate) fn ensure(&self, v6: bool) -> Result<()> {
         self.settings.ensure_forwarding(v6)?;
         // Read first: a change during the check is noticed by the next one.
@@ -181,8 +181,8 @@ impl HostRules {
         self.ensure(leaving.any(|network| network.has_v6()))
     }
 
-    /// [`Self::restore`], if a rule of the host, a link or a resolver has changed since the last call, or the host does not
-    /// forward.
+    /// [`Self::restore`], if a rule of the host, a link or a resolver has changed since the last call, or the host does
+    /// not forward.
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;

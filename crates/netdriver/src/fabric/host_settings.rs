@@ -19,13 +19,13 @@ pub(crate) struct HostSettings {
 
 const FORWARDING: &str = "networks with egress=nat need forwarding";
 
-/// How many neighbours the kernel has room for, of each family, in all network namespaces together; Docker's overlay driver
-/// raises them to the same. The default of 1,024 is used up by one container that sends to absent neighbours.
+/// How many neighbours the kernel has room for, of each family, in all network namespaces together; Docker's overlay
+/// driver raises them to the same. The default of 1,024 is used up by one container that sends to absent neighbours.
 const NEIGHBOURS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 49152), ("gc_thresh1", 8192)];
 
 impl HostSettings {
-    /// Raises the limits of the neighbour table that are lower than tenants need, once. A host that does not permit that
-    /// has networks all the same.
+    /// Raises the limits of the neighbour table that are lower than tenants need, once. A host that does not permit
+    /// that has networks all the same.
     pub(crate) fn ensure_neighbours(&self) {
         self.neighbours.call_once(|| {
             let raised = self.low_limits().and_then(|low| self.change(low, "neighbours of all containers share it"));
@@ -56,8 +56,8 @@ impl HostSettings {
         if v6 { self.change(self.kernel.missing_forwarding(Family::V6)?, FORWARDING) } else { Ok(()) }
     }
 
-    /// Lets links that came after IPv6 forwarding was enabled, or were configured since, accept router advertisements as
-    /// before.
+    /// Lets links that came after IPv6 forwarding was enabled, or were configured since, accept router advertisements
+    /// as before.
     pub(crate) fn ensure_advertisements(&self) -> Result<()> {
         let enabled = self.changed()?.iter().any(|name| name == "net.ipv6.conf.all.forwarding");
         if enabled { self.change(self.kernel.missing_advertisements()?, FORWARDING) } else { Ok(()) }

@@ -67,8 +67,8 @@ impl Fabric {
         Ok(found)
     }
 
-    /// The faults of a namespace. `host` is the state of the host's; rules are compared one by one if `closely`, else only
-    /// where something else changed them.
+    /// The faults of a namespace. `host` is the state of the host's; rules are compared one by one if `closely`, else
+    /// only where something else changed them.
     pub(crate) fn faults(&self, space: &Space, host: &Seen, closely: bool) -> Result<Vec<Fault>> {
         let mut found = Vec::new();
         let inside = match &space.namespace {

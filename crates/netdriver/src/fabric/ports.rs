@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Published ports: each held on the host, and forwarded by an element of a map there and one in the tenant's namespace.
+//! Published ports: each held on the host, and forwarded by an element of a map there and one in the tenant's
+//! namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -83,8 +84,8 @@ impl PublishedPorts {
         closed
     }
 
-    /// Removes the flows to ports that were opened or closed just now: where a flow's datagrams go was decided at its first
-    /// one. A TCP connection ends with its container, and a new one begins with a new decision.
+    /// Removes the flows to ports that were opened or closed just now: where a flow's datagrams go was decided at its
+    /// first one. A TCP connection ends with its container, and a new one begins with a new decision.
     fn forget_flows(&self, ports: &[Port]) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
         let numbers: BTreeSet<_> = ports

@@ -26,8 +26,8 @@ use crate::rules::{Tenant, shared_sources, source};
 pub(crate) struct TenantRules {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
-    /// Held while a namespace's rules are written, so that a ruleset read from the records is never older than an element
-    /// that another thread just wrote. No other lock is taken inside.
+    /// Held while a namespace's rules are written, so that a ruleset read from the records is never older than an
+    /// element that another thread just wrote. No other lock is taken inside.
     locks: Locks,
     generations: Generations,
     /// What was last written for containers with several VNICs, by namespace.
@@ -215,8 +215,8 @@ impl TenantRules {
         Ok(difference)
     }
 
-    /// Restores a namespace's rules. Where that fails, its VNICs are set down, so that nothing is up without rules, until
-    /// a later comparison finds the rules restored.
+    /// Restores a namespace's rules. Where that fails, its VNICs are set down, so that nothing is up without rules,
+    /// until a later comparison finds the rules restored.
     pub(crate) fn restore(&self, namespace: &str) -> Result<()> {
         let Err(error) = self.load(namespace) else { return Ok(()) };
         let vnics = self.store.read(|tx| self.vnics(tx, namespace))?;

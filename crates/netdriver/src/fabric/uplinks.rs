@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tenants' uplinks to the host: when they are made, which addresses they have, and when they are deleted.
 //!
-//! Each namespace with a network of `egress=nat` has one veth pair to the host, with two addresses of its own from a pool
-//! (link-local unless configured) and, for IPv6, of a ULA prefix. Whatever addresses two tenants share, on the host they
-//! are told apart by those of their uplinks.
+//! Each namespace with a network of `egress=nat` has one veth pair to the host, with two addresses of its own from a
+//! pool (link-local unless configured) and, for IPv6, of a ULA prefix. Whatever addresses two tenants share, on the
+//! host they are told apart by those of their uplinks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -108,8 +108,8 @@ impl Uplinks {
         subnets.try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
     }
 
-    /// Deletes a namespace's uplink when no network uses it, and the host's rules with the last uplink. The caller has the
-    /// namespace's lock.
+    /// Deletes a namespace's uplink when no network uses it, and the host's rules with the last uplink. The caller has
+    /// the namespace's lock.
     pub(crate) fn tidy(&self, namespace: &str) -> Result<()> {
         let (left, uplink) = self.store.read(|tx| Ok((tx.networks_in_namespace(namespace)?, tx.uplink(namespace)?)))?;
         let Some(uplink) = uplink.filter(|_| !left.iter().any(|network| network.egress == Egress::Nat)) else {

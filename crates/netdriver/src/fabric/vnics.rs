@@ -38,7 +38,8 @@ pub(crate) struct Vnics {
     former: Mutex<BTreeMap<(String, IpAddr), MacAddr>>,
 }
 
-/// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its own.
+/// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its
+/// own.
 const FORMER: usize = 4096;
 
 impl Vnics {
@@ -72,8 +73,8 @@ impl Vnics {
         }
     }
 
-    /// Makes the links and rules of a VNIC that was recorded just now. Its bridge and the rules normally exist, so they are
-    /// only checked when something fails. The caller has the namespace's lock.
+    /// Makes the links and rules of a VNIC that was recorded just now. Its bridge and the rules normally exist, so they
+    /// are only checked when something fails. The caller has the namespace's lock.
     pub(crate) fn create(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
         let made =
             self.restrict(vnic, restrictions).and_then(|()| self.kernel.create_veth(&restricted(vnic, restrictions)));
@@ -86,8 +87,8 @@ impl Vnics {
         Ok(())
     }
 
-    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address: engines
-    /// do not do it, or not rightly.
+    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address:
+    /// engines do not do it, or not rightly.
     fn announce(&self, vnic: &Vnic) {
         let Some(namespace) = &vnic.namespace else { return };
         let owner = vnic.tenant.as_ref().map(TenantId::as_str).or(vnic.network.as_ref().map(NetworkId::as_str));
@@ -138,7 +139,8 @@ impl Vnics {
         Ok(true)
     }
 
-    /// Makes a VNIC's link a port of its bridge again, up and with its static entries. The caller has the namespace's lock.
+    /// Makes a VNIC's link a port of its bridge again, up and with its static entries. The caller has the namespace's
+    /// lock.
     pub(super) fn attach(&self, vnic: &Vnic) -> Result<()> {
         self.kernel.attach(&restricted(vnic, self.restrictions(vnic)?))
     }
@@ -196,8 +198,8 @@ impl Vnics {
         self.tasks.wait();
     }
 
-    /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller has no
-    /// namespace's lock.
+    /// Deletes the links and rules of VNICs in state `deleting` (all, or `only` some), then their records. The caller
+    /// has no namespace's lock.
     pub(crate) fn delete(&self, only: Option<&[VnicId]>) -> Result<()> {
         // One at a time: a concurrent deletion would be taken for a change by something else.
         let _turn = lock(&self.deleting);

@@ -152,7 +152,8 @@ pub fn script(elements: &[Element], change: Change) -> String {
 }
 
 impl Part {
-    /// Whether nft's language can express it: it has no escape for a quotation mark, and reads an asterisk as a wildcard.
+    /// Whether nft's language can express it: it has no escape for a quotation mark, and reads an asterisk as a
+    /// wildcard.
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Link(link) => link.is_plain(),

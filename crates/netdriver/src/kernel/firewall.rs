@@ -19,19 +19,20 @@ pub enum FirewallOpening {
 
 /// The host's own firewall.
 pub trait Firewall {
-    /// Makes the host's firewall accept `openings`, after every rule of others, and nothing else of ciao's. Where its chain
-    /// FORWARD was loaded again, the policies of `drop` are DROP again. Returns a rule of that chain that comes before
-    /// and that nothing passes.
+    /// Makes the host's firewall accept `openings`, after every rule of others, and nothing else of ciao's. Where its
+    /// chain FORWARD was loaded again, the policies of `drop` are DROP again. Returns a rule of that chain that comes
+    /// before and that nothing passes.
     fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>>;
 
     /// Whether its chain FORWARD has rules of others.
     fn is_firewall_used(&self, family: Family) -> Result<bool>;
 }
 
-/// A second copy of the host's filter that a flush of the host's rules does not remove. It lasts as long as this process.
+/// A second copy of the host's filter that a flush of the host's rules does not remove. It lasts as long as this
+/// process.
 pub trait HostGuard {
-    /// Makes or replaces the copy: chains and sets in nft's language, and elements of the sets. An error of a kernel or an
-    /// nft that has no tables with owners, too.
+    /// Makes or replaces the copy: chains and sets in nft's language, and elements of the sets. An error of a kernel or
+    /// an nft that has no tables with owners, too.
     fn guard_host(&self, filter: &str, elements: &[Element]) -> Result<()>;
 
     /// Whether there is a copy.

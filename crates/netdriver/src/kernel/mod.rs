@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The operations on Linux that the driver uses, a trait a subject; [`linux`] is the running kernel, `fake` a double for
-//! tests.
+//! The operations on Linux that the driver uses, a trait a subject; [`linux`] is the running kernel, `fake` a double
+//! for tests.
 //!
 //! A tenant is a network namespace. Its bridges, the host ends of its VNICs and its gateway addresses live there; only
 //! the container's end of a VNIC is in the host's namespace, until Docker moves it. So neither the host's firewall nor

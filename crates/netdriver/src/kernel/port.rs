@@ -55,8 +55,8 @@ fn hold(protocol: Protocol, address: SocketAddr) -> nix::Result<HeldPort> {
     if address.is_ipv6() {
         setsockopt(&held, sockopt::Ipv6V6Only, &true)?;
     }
-    // While it is set, a port is taken over whose last connections are in TIME_WAIT. Left set, it would let another program
-    // take the port from us. For UDP it means another thing.
+    // While it is set, a port is taken over whose last connections are in TIME_WAIT. Left set, it would let another
+    // program take the port from us. For UDP it means another thing.
     let over_time_wait = protocol == Protocol::Tcp;
     if over_time_wait {
         setsockopt(&held, sockopt::ReuseAddr, &true)?;

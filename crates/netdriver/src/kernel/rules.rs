@@ -22,15 +22,15 @@ pub trait Rules {
     /// How ciao's tables in a namespace differ from what [`Self::load_rules`] loads; `None`: not at all.
     fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>>;
 
-    /// Changes elements of ciao's tables in a namespace, all of them or none. It is an error to delete an element that is
-    /// absent, and to add one that is there with another value. Returns the generation afterwards.
+    /// Changes elements of ciao's tables in a namespace, all of them or none. It is an error to delete an element that
+    /// is absent, and to add one that is there with another value. Returns the generation afterwards.
     fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>>;
 
     /// Whether ciao's tables exist in a namespace.
     fn has_rules(&self, namespace: &Namespace) -> Result<bool>;
 
-    /// A number that grows by one with every change of a namespace's rules; `None` where some of them are legacy iptables,
-    /// which count no changes.
+    /// A number that grows by one with every change of a namespace's rules; `None` where some of them are legacy
+    /// iptables, which count no changes.
     fn rules_generation(&self, namespace: &Namespace) -> Result<Option<u32>>;
 
     /// The published ports in ciao's rules of a namespace. No rules: none.

@@ -35,8 +35,8 @@ pub(crate) fn ends(pair: Subnet) -> (IpAddr, IpAddr) {
 
 /// Namespaces' uplinks to the host.
 pub trait Uplinks {
-    /// Makes a namespace's uplink: a pair of links with addresses, the namespace's default routes, and forwarding on the
-    /// host. There already: nothing to do. `true`: made.
+    /// Makes a namespace's uplink: a pair of links with addresses, the namespace's default routes, and forwarding on
+    /// the host. There already: nothing to do. `true`: made.
     fn ensure_uplink(&self, uplink: &UplinkPair) -> Result<bool>;
 
     /// Routes an IPv6 subnet of a namespace from the host to it. Routed there already: nothing to do.
@@ -54,7 +54,7 @@ pub trait Uplinks {
     /// The addresses of the host's own links, and the subnets that they are in.
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
 
-    /// The subnets that the host's main table routes, without defaults and link-local ones: no engine takes one of these
-    /// for a network. None lies in another one; of very many, the largest.
+    /// The subnets that the host's main table routes, without defaults and link-local ones: no engine takes one of
+    /// these for a network. None lies in another one; of very many, the largest.
     fn host_routes(&self) -> Result<Vec<Subnet>>;
 }

@@ -44,8 +44,8 @@ pub struct Recorded {
 }
 
 impl Driver {
-    /// As [`Self::reconcile`], with Docker's list. With `force`, a strange list is taken for its networks; what a container
-    /// is on stays all the same.
+    /// As [`Self::reconcile`], with Docker's list. With `force`, a strange list is taken for its networks; what a
+    /// container is on stays all the same.
     ///
     /// # Errors
     /// The list is strange, and nothing was done: it is another engine's, or no recorded network is on it. The disk's.

@@ -50,7 +50,8 @@ pub enum Depth {
 /// What was done, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// `create`, `restore`, `delete`, `remove` or `record` (a record), `check`, or `restart`, which is left to the administrator.
+    /// `create`, `restore`, `delete`, `remove` or `record` (a record), `check`, or `restart`, which is left to the
+    /// administrator.
     pub action: String,
     /// What.
     pub what: String,
@@ -61,7 +62,8 @@ pub struct Repair {
     pub error: Option<String>,
 }
 
-/// Makes repairs, unless it is a dry run, and collects them. One that fails is a row with an error; the others continue.
+/// Makes repairs, unless it is a dry run, and collects them. One that fails is a row with an error; the others
+/// continue.
 struct Repairs<'a> {
     driver: &'a Driver,
     dry: bool,

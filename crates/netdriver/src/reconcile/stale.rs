@@ -68,8 +68,9 @@ impl Driver {
         vnic.map_or(Ok(LinkLocation::Absent), |vnic| self.fabric.kernel.locate(&fabric::veth(vnic)))
     }
 
-    /// Endpoints without a container: dockerd was killed, or its call to delete them was lost. Killed while it started a
-    /// container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list shows that.
+    /// Endpoints without a container: dockerd was killed, or its call to delete them was lost. Killed while it started
+    /// a container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list shows
+    /// that.
     pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
         let before = self.store.ago(SETTLED);

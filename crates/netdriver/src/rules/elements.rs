@@ -97,8 +97,9 @@ pub(crate) fn source(host_link: &LinkName, address: IpAddr) -> Element {
     Element::new(Table::Bridge, set, [Part::Link(host_link.clone()), Part::Address(address)])
 }
 
-/// The further addresses that VNICs of one tenant may send with because one container has several of them: each other's. A
-/// container that is asked at one of its addresses answers by the route that it has, which may be another VNIC's.
+/// The further addresses that VNICs of one tenant may send with because one container has several of them: each
+/// other's. A container that is asked at one of its addresses answers by the route that it has, which may be another
+/// VNIC's.
 pub(crate) fn shared_sources(vnics: &[Vnic], links: &BTreeMap<LinkName, SeenLink>) -> BTreeSet<(LinkName, IpAddr)> {
     let own = |vnic: &Vnic| vnic.addresses().chain(vnic.allowed.iter().copied()).collect::<BTreeSet<_>>();
     let mut containers = BTreeMap::<i32, Vec<&Vnic>>::new();

@@ -10,8 +10,8 @@ use crate::requests::{endpoint, id, network, vnic};
 
 const SUBNET: &str = "192.168.111.0/24";
 
-/// A network with a running container, one with an endpoint whose container is gone, and a launcher's VNIC in a container,
-/// all of them old.
+/// A network with a running container, one with an endpoint whose container is gone, and a launcher's VNIC in a
+/// container, all of them old.
 fn old() -> Bench {
     let b = Bench::new();
     let made = b.vnic(&vnic("red", "i1", SUBNET, "192.168.111.2", "02:00:00:00:00:02"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What somebody else changed under a record: it is listed by a dry run, restored by the next pass, and listed the same.
+//! What somebody else changed under a record: it is listed by a dry run, restored by the next pass, and listed the
+//! same.
 
 use ciao_common::types::LinkName;
 use ciao_netdriver::kernel::Namespace;

@@ -107,8 +107,8 @@ impl Drop for Member {
     }
 }
 
-/// Hosts 1 to 3 at 192.0.2.1 to 3, each with a network 10.1.0.0/24 of each tenant and a container of each at 10.1.0.10 + n:
-/// red's is box10, blue's box11.
+/// Hosts 1 to 3 at 192.0.2.1 to 3, each with a network 10.1.0.0/24 of each tenant and a container of each at 10.1.0.10
+/// + n: red's is box10, blue's box11.
 pub(crate) struct Cluster {
     pub(crate) members: Vec<Member>,
     pub(crate) folder: TempDir,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a tenant's traffic meets while another tenant uses up what the kernel has once for all, at full speed.
 //!
-//! `cargo test -p ciao-netdriver --test kernel hostile:: -- --ignored --nocapture` prints the table of docs/security.md. It
-//! fills the machine's neighbour table and takes ten seconds a line, so it is no part of the other tests.
+//! `cargo test -p ciao-netdriver --test kernel hostile:: -- --ignored --nocapture` prints the table of
+//! docs/security.md. It fills the machine's neighbour table and takes ten seconds a line, so it is no part of the other
+//! tests.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
@@ -95,8 +96,8 @@ fn echo() {
     }
 }
 
-/// Prints a line of blue's requests to one of the ports while `attack`, which gets the number of its round, runs again and
-/// again.
+/// Prints a line of blue's requests to one of the ports while `attack`, which gets the number of its round, runs again
+/// and again.
 fn line(name: &str, to: SocketAddr, attack: impl Fn(usize) + Sync) -> [Measured; 2] {
     let (ends, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
     scope(|scope| {

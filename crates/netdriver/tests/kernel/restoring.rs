@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What somebody else changes on the running kernel is listed, restored by a pass, and restored within seconds by itself.
+//! What somebody else changes on the running kernel is listed, restored by a pass, and restored within seconds by
+//! itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ fn scene() -> Bench {
     bench
 }
 
-/// What an administrator or another program may do: HV, CU and MAC stand for the links' names and the VNIC's MAC address.
+/// What an administrator or another program may do: HV, CU and MAC stand for the links' names and the VNIC's MAC
+/// address.
 const CHANGES: [&str; 21] = [
     "ip netns exec ciao-red nft flush ruleset",
     "ip netns exec ciao-red nft flush chain bridge ciao prerouting",

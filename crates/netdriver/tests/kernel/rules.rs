@@ -29,7 +29,8 @@ tests! {
     }
 
     fn whatever_bridge_is_accepted_loads_and_what_an_old_record_has_does_too(kernel) {
-        // Every character that a link's name may have, alone and in the middle: the accepted ones load in nft's language.
+        // Every character that a link's name may have, alone and in the middle: the accepted ones load in nft's
+        // language.
         let printable = (0x21..0x7f_u8).map(char::from);
         let names: Vec<_> = printable.flat_map(|c| [c.to_string(), format!("a{c}b"), format!("{c}{c}")]).collect();
         let names: Vec<LinkName> = names.iter().filter_map(|name| name.parse().ok()).collect();

@@ -47,8 +47,9 @@ impl Driver {
         Ok(Empty {})
     }
 
-    /// Refuses ports of an endpoint on a network without egress, before anything is created: the engine would not request
-    /// to publish them. An `--internal` network's endpoints come here without ports, whatever the container has.
+    /// Refuses ports of an endpoint on a network without egress, before anything is created: the engine would not
+    /// request to publish them. An `--internal` network's endpoints come here without ports, whatever the container
+    /// has.
     pub(crate) fn refuse_ports_without_egress(&self, network: &NetworkId, options: &Options) -> Result<()> {
         let bindings = bindings(options)?;
         let Some(first) = bindings.first() else { return Ok(()) };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether records and a kernel in memory agree: nothing exists without a record, nothing recorded is missing. For tests.
+//! Whether records and a kernel in memory agree: nothing exists without a record, nothing recorded is missing. For
+//! tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Announcements of an address's MAC address: ARP for IPv4 (RFC 5227, 3), an unsolicited neighbour advertisement for IPv6
-//! (RFC 4861, 7.2.6). Neighbours that remember another MAC address for it take the new one.
+//! Announcements of an address's MAC address: ARP for IPv4 (RFC 5227, 3), an unsolicited neighbour advertisement for
+//! IPv6 (RFC 4861, 7.2.6). Neighbours that remember another MAC address for it take the new one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The links by which traffic leaves the host, of the kinds that containers and virtual machines of its own have too.
 //!
-//! Links of other kinds, such as network cards, bonds, VLANs and VPNs, always do. Names do not tell: Docker's bridges have
-//! any that a user gives them.
+//! Links of other kinds, such as network cards, bonds, VLANs and VPNs, always do. Names do not tell: Docker's bridges
+//! have any that a user gives them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +13,8 @@ use ciao_common::types::LinkName;
 use super::message;
 use super::netlink::Netlink;
 
-/// Those that a default route leads over; and bridges with a port that is neither a veth's end nor a tap, such as a network
-/// card, a bond, a VLAN or a tunnel.
+/// Those that a default route leads over; and bridges with a port that is neither a veth's end nor a tap, such as a
+/// network card, a bond, a VLAN or a tunnel.
 pub(super) fn links() -> Result<Vec<LinkName>> {
     let links = Netlink::open()?.dump(message::get_all(), message::read).context("list links")?;
     let outward: BTreeSet<u32> =
@@ -27,8 +27,8 @@ pub(super) fn links() -> Result<Vec<LinkName>> {
     Ok(links.iter().filter(is_egress).filter_map(|link| link.name.parse().ok()).collect())
 }
 
-/// The links of the default routes, IPv4's and IPv6's (proc(5), /proc/net/route; ipv6_route has the prefix length second
-/// and the link last).
+/// The links of the default routes, IPv4's and IPv6's (proc(5), /proc/net/route; ipv6_route has the prefix length
+/// second and the link last).
 fn default_routes() -> BTreeSet<String> {
     let [v4, v6] =
         ["route", "ipv6_route"].map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());

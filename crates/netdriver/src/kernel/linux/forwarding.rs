@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Forwarding on the host: what must be set before it is enabled, and is restored when ciao-net is uninstalled.
 //!
-//! A host that forwards is a router between all its networks unless its firewall closes it. dockerd sets FORWARD's policy
-//! to DROP when it switches forwarding on, and only then: whoever is first decides, and ciao-net starts before dockerd.
-//! And a host that forwards IPv6 ignores router advertisements, which its own addresses and default route may come from,
-//! unless `accept_ra` is 2 (kernel, ip-sysctl).
+//! A host that forwards is a router between all its networks unless its firewall closes it. dockerd sets FORWARD's
+//! policy to DROP when it switches forwarding on, and only then: whoever is first decides, and ciao-net starts before
+//! dockerd. And a host that forwards IPv6 ignores router advertisements, which its own addresses and default route may
+//! come from, unless `accept_ra` is 2 (kernel, ip-sysctl).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -153,8 +153,8 @@ fn bridge_settings() -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Bridge),
         LinkInfo::Data(InfoData::Bridge(vec![
-            // Members of groups are learned too, and a few thousand reports would disable snooping for good: multicast is
-            // flooded to every port, as broadcast is.
+            // Members of groups are learned too, and a few thousand reports would disable snooping for good: multicast
+            // is flooded to every port, as broadcast is.
             InfoBridge::MulticastSnooping(false),
             // By ports that learn (Linux 6.7; older kernels pass over it).
             InfoBridge::FdbMaxLearned(MOST_LEARNED),

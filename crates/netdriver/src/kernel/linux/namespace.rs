@@ -51,8 +51,8 @@ fn is_namespace(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.filesystem_type() == NSFS)
 }
 
-/// The alias of `lo` in a namespace that ciao-net made, which shows that to ciao-net and to administrators: a name may be
-/// anybody's.
+/// The alias of `lo` in a namespace that ciao-net made, which shows that to ciao-net and to administrators: a name may
+/// be anybody's.
 const MARK: &str = "ciao-net";
 
 /// Whether the calling thread's namespace has ciao-net's mark.

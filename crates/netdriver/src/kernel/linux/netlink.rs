@@ -109,8 +109,8 @@ impl<M: Message> Netlink<M> {
         }
     }
 
-    /// Requests everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB. What
-    /// changed while it was listed is listed again.
+    /// Requests everything of a kind, and keeps what `read` makes of it: a link's message, read whole, has some 20 kB.
+    /// What changed while it was listed is listed again.
     pub(super) fn dump<T, I>(&mut self, message: M, read: impl Fn(&M) -> I) -> Result<Vec<T>>
     where
         I: IntoIterator<Item = T>,
@@ -143,8 +143,8 @@ impl<M: Message> Netlink<M> {
         refusal.map_or(Ok(()), |errno| Err(io::Error::from(errno).into()))
     }
 
-    /// Sends requests that the kernel carries out all or none, and waits for the one acknowledgement, of the last request
-    /// that asks for it, or for the first refusal: which request it is of, and why.
+    /// Sends requests that the kernel carries out all or none, and waits for the one acknowledgement, of the last
+    /// request that asks for it, or for the first refusal: which request it is of, and why.
     pub(super) fn execute_batch(&mut self, requests: Vec<(M, u16)>) -> Result<std::result::Result<(), (usize, Errno)>> {
         let first = self.sequence + 1;
         self.send(requests)?;

@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Of an echo request.
 const HEADER: usize = 8;
 
-/// Whether an echo request of so many bytes, with its IP header, is answered. IPv4: with the flag "don't fragment", which
-/// the kernel sets as long as its own link carries the packet.
+/// Whether an echo request of so many bytes, with its IP header, is answered. IPv4: with the flag "don't fragment",
+/// which the kernel sets as long as its own link carries the packet.
 pub(super) fn echo(from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
     let v4 = to.is_ipv4();
     let (family, protocol, ip) = if v4 {

@@ -2,9 +2,9 @@
 //! A VNIC's port of its bridge: nothing is learned there, because everything is known.
 //!
 //! A bridge handles frames to its reserved groups (01:80:c2:00:00:0X) before any rule of nftables sees them, and learns
-//! their source. So a port whose VNIC is filtered does not learn, and gets no unicast that its bridge does not know. The
-//! VNIC's MAC address is a static entry of the forwarding database, sticky, so that no other port takes it; its addresses
-//! are permanent neighbours of the bridge, which need no room in the kernel's one table for all.
+//! their source. So a port whose VNIC is filtered does not learn, and gets no unicast that its bridge does not know.
+//! The VNIC's MAC address is a static entry of the forwarding database, sticky, so that no other port takes it; its
+//! addresses are permanent neighbours of the bridge, which need no room in the kernel's one table for all.
 
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;

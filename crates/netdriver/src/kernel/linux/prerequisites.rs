@@ -19,7 +19,8 @@ const NAMESPACES: u64 = 128;
 /// Each published port is an open file, beside a few hundred others.
 const FILES: u64 = 512;
 
-/// Programs that change links which they do not know: their trace while they run, and the hint that ciao's package brings.
+/// Programs that change links which they do not know: their trace while they run, and the hint that ciao's package
+/// brings.
 const MANAGERS: [(&str, &str, &str, &str); 3] = [
     ("systemd-udevd", "run/udev/control", "systemd/network/70-ciao.link", "links.link"),
     ("systemd-networkd", "run/systemd/netif", "systemd/network/10-ciao.network", "links.network"),
@@ -98,8 +99,9 @@ impl Host<'_> {
         check("connections", found, limit.is_none_or(|limit| limit >= CONNECTIONS), &remedy)
     }
 
-    /// Of the link with the default route. Smaller than a container's, it costs each connection a probe, or all its large
-    /// packets where ICMP is filtered; only networks' options can say that they are made for it, so it is no problem here.
+    /// Of the link with the default route. Smaller than a container's, it costs each connection a probe, or all its
+    /// large packets where ICMP is filtered; only networks' options can say that they are made for it, so it is no
+    /// problem here.
     fn mtu(&self) -> Option<Check> {
         let routes = self.read("proc/net/route")?;
         let is_default = |line: &&str| line.split_whitespace().nth(1) == Some("00000000");

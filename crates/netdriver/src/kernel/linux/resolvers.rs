@@ -9,8 +9,8 @@ use std::path::Path;
 /// systemd-resolved's stub, which dockerd passes over for what stands behind it.
 const STUB: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
 
-/// Reads them below a root folder, those that containers can reach: not the host's own loopback, and none on a link. None,
-/// where there is no file.
+/// Reads them below a root folder, those that containers can reach: not the host's own loopback, and none on a link.
+/// None, where there is no file.
 pub(super) fn read(root: &Path) -> BTreeSet<IpAddr> {
     let read = |path| fs::read_to_string(root.join(path)).map_or_else(|_| BTreeSet::new(), |text| nameservers(&text));
     let mut found = read("etc/resolv.conf");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the kernel reports of links, addresses, routes, forwarding and rules that change, in the host's namespace and in
-//! the tenants'.
+//! What the kernel reports of links, addresses, routes, forwarding and rules that change, in the host's namespace and
+//! in the tenants'.
 //!
 //! Two sockets in the host's namespace receive the reports of every namespace that has an id there
 //! (`NETLINK_LISTEN_ALL_NSID` of netlink(7), which needs `CAP_NET_BROADCAST`); the id comes beside each message.

@@ -56,8 +56,8 @@ pub(super) fn at_every_change(undoes: bool, prepare: fn(&Bench), call: fn(&Bench
     at_every_call(undoes, prepare, call);
 }
 
-/// The same with one failure only, of the first, second, … call of the kernel, whether it changes something or reads it;
-/// until there is none left to fail.
+/// The same with one failure only, of the first, second, … call of the kernel, whether it changes something or reads
+/// it; until there is none left to fail.
 pub(super) fn at_every_call(undoes: bool, prepare: fn(&Bench), call: fn(&Bench) -> Outcome) {
     for passes in 0.. {
         let b = Bench::new();
@@ -136,8 +136,8 @@ fn reconcile_after_a_reboot() {
     });
 }
 
-/// After a reboot the kernel has nothing. Whatever of it cannot be made is a row with an error, and no link is up without
-/// its rules meanwhile; the next pass makes the rest.
+/// After a reboot the kernel has nothing. Whatever of it cannot be made is a row with an error, and no link is up
+/// without its rules meanwhile; the next pass makes the rest.
 #[test]
 fn a_failed_repair_at_start_is_a_row_with_an_error() {
     for passes in 0.. {

@@ -32,8 +32,9 @@ pub(super) fn close() -> Result<()> {
     Ok(())
 }
 
-/// Whether a zone of firewalld's has the uplinks; `None` where firewalld does not run with a table of its own. The chain
-/// that dispatches to zones is called otherwise since firewalld 2, so the whole table is read, without its sets' elements.
+/// Whether a zone of firewalld's has the uplinks; `None` where firewalld does not run with a table of its own. The
+/// chain that dispatches to zones is called otherwise since firewalld 2, so the whole table is read, without its sets'
+/// elements.
 fn knows_uplinks() -> Option<bool> {
     let mut list = Command::new("nft");
     list.args(["--terse", "list", "table", "inet", "firewalld"]);

@@ -51,7 +51,8 @@ fn read(table: &str) -> Chains {
     chains
 }
 
-/// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is kept.
+/// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is
+/// kept.
 pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<FirewallOpening>, keep: bool) -> Result<()> {
     let rules = rules_of(&chain::matches(openings));
     let unneeded = rules.is_empty() && !keep;

@@ -3,10 +3,10 @@
 //! chain jumps to last.
 //!
 //! dockerd sets FORWARD's policy to DROP, and `bridge-nf-call-iptables` sends bridged frames through it: two containers
-//! on an existing bridge of the host would not reach each other, and tenants' uplinks would lead nowhere. Only the table
-//! of whoever drops can accept, so these few rules go into it: by `iptables`, or by nft where there is none. They come
-//! after DOCKER-USER, Docker's own rules and every rule of the administrator's, which have precedence: a final REJECT in
-//! FORWARD holds for tenants too.
+//! on an existing bridge of the host would not reach each other, and tenants' uplinks would lead nowhere. Only the
+//! table of whoever drops can accept, so these few rules go into it: by `iptables`, or by nft where there is none. They
+//! come after DOCKER-USER, Docker's own rules and every rule of the administrator's, which have precedence: a final
+//! REJECT in FORWARD holds for tenants too.
 
 mod chain;
 mod firewalld;
@@ -25,8 +25,8 @@ use chain::Chains;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 impl Firewall for Linux {
-    /// Where ciao's chain was removed, usually by a reload of a firewall, families of `drop` get their policy DROP again;
-    /// they keep the chain, to show that.
+    /// Where ciao's chain was removed, usually by a reload of a firewall, families of `drop` get their policy DROP
+    /// again; they keep the chain, to show that.
     fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>> {
         openings.iter().try_for_each(check_name)?;
         let mut final_rule = None;

@@ -37,8 +37,8 @@ pub(super) fn list(family: Family) -> Result<Chains> {
     Ok(chains)
 }
 
-/// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is kept.
-/// Where there is no FORWARD chain, nothing in this table drops.
+/// Makes ciao's chain hold the rules of `openings`, in last place; without any, nothing of it is left, unless it is
+/// kept. Where there is no FORWARD chain, nothing in this table drops.
 pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<FirewallOpening>, keep: bool) -> Result<()> {
     let table = table(family);
     let rules: Vec<_> =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether a namespace's tables are as they were loaded: chains and rules as nft lists them, the elements of sets as the
-//! kernel has them.
+//! Whether a namespace's tables are as they were loaded: chains and rules as nft lists them, the elements of sets as
+//! the kernel has them.
 //!
 //! What nft makes of a ruleset depends on its version, so the listing that is expected is that of the same ruleset in a
 //! new namespace, which lives as long as that takes.

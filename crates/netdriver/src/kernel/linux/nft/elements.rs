@@ -111,7 +111,8 @@ pub(super) fn dump(socket: &mut Netlink<NetfilterMessage>, table: Table, set: &s
     socket.dump(inner(family(table), 0, question.into()), contents).with_context(|| format!("list set {set}"))
 }
 
-/// The elements of one message. The ends of ranges are left out, and so is what a set begins with that has no range there.
+/// The elements of one message. The ends of ranges are left out, and so is what a set begins with that has no range
+/// there.
 fn contents(message: &NetfilterMessage) -> Vec<Content> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = &message.inner else {
         return Vec::new();

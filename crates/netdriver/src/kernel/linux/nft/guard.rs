@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A second copy of the host's filter, in a table that `nft flush ruleset` passes over.
 //!
-//! A table with the flag `owner` (Linux 5.12) is changed and removed by the netlink socket that made it and by nobody else,
-//! and deleted when that socket is closed. Here that is an nft that waits for commands as long as this process lives. The
-//! filter itself stays in a table without owner, which outlives the daemon; the copy covers the time between a flush
-//! and the moment when that table is restored.
+//! A table with the flag `owner` (Linux 5.12) is changed and removed by the netlink socket that made it and by nobody
+//! else, and deleted when that socket is closed. Here that is an nft that waits for commands as long as this process
+//! lives. The filter itself stays in a table without owner, which outlives the daemon; the copy covers the time between
+//! a flush and the moment when that table is restored.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -29,7 +29,8 @@ const END: &str = "list table inet ciao_guard_end";
 pub(in crate::kernel::linux) struct Guard(Mutex<Option<Owner>>);
 
 impl Guard {
-    /// Makes or replaces the copy, in the calling thread's namespace: chains and sets of `filter`, and `elements` of them.
+    /// Makes or replaces the copy, in the calling thread's namespace: chains and sets of `filter`, and `elements` of
+    /// them.
     pub(super) fn load(&self, filter: &str, elements: &[Element]) -> Result<()> {
         let mut owner = lock(&self.0);
         if !owner.as_mut().is_some_and(Owner::lives) {
