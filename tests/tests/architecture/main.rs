@@ -86,6 +86,20 @@ fn every_file_opens_with_its_license_and_subject() {
 }
 
 #[test]
+fn no_comment_is_wider_than_the_code_may_be() {
+    for (ending, mark) in [(".rs", "//"), (".sql", "--"), (".nft", "#"), (".sh", "#"), (".toml", "#")] {
+        let sources = files(&workspace(), ending);
+        // Dumps of databases as earlier versions made them.
+        let own = sources.iter().filter(|(name, _)| !name.contains("/tests/versions/"));
+        let lines = own.flat_map(|(name, text)| text.lines().enumerate().map(move |(nth, line)| (name, nth + 1, line)));
+        let is_wide = |line: &str| line.trim_start().starts_with(mark) && line.chars().count() > 120;
+        let wide: Vec<_> =
+            lines.filter(|(.., line)| is_wide(line)).map(|(name, number, _)| format!("{name}:{number}")).collect();
+        assert_eq!(wide, [""; 0], "comments of more than 120 columns");
+    }
+}
+
+#[test]
 fn no_code_is_unsafe() {
     for (name, text) in files(&workspace().join("crates"), ".rs") {
         let found = code(&text).find(|(_, line)| words(line).any(|word| word == "unsafe" || word == "unsafe_code"));

@@ -73,7 +73,7 @@ fn what_a_killed_dockerd_never_released_is_released_with_its_network() {
 }
 
 #[test]
-fn containers_go_on_while_a_dockerd_with_live_restore_is_killed() {
+fn containers_keep_running_while_a_dockerd_with_live_restore_is_killed() {
     let host = Host::builder().name("live").dockerd_args(["--live-restore"]).start().unwrap();
     populate(&host);
     let endpoints = sql(&host, "SELECT endpoint FROM endpoint ORDER BY 1");

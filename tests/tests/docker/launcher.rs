@@ -272,7 +272,7 @@ fn a_running_instance_gets_another_rate_and_other_addresses() {
 }
 
 #[test]
-fn things_are_named_as_people_call_them_and_a_tenant_goes_as_a_whole() {
+fn objects_are_found_by_their_names_and_a_tenant_is_deleted_as_a_whole() {
     let host = shared();
     launch(&host, "red", "web", 2, "--network app");
     launch(&host, "blue", "web", 2, "");

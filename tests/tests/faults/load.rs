@@ -137,7 +137,7 @@ fn kills() -> usize {
 }
 
 #[test]
-fn addresses_answered_by_a_daemon_that_is_killed_are_held_and_not_given_twice() {
+fn addresses_granted_by_a_killed_daemon_are_held_and_not_granted_twice() {
     let host = Host::builder().name("load").start().unwrap();
     let outcome = kill_under_load(&host, 16, kills(), 1).unwrap();
     println!("{} kills: {outcome:?}", kills());

@@ -62,7 +62,7 @@ fn the_chain_of_ciao_is_the_last_of_forward_and_stays_there() {
     let last = || host.sh("for tool in iptables ip6tables; do $tool -S FORWARD | tail -n 1; done").unwrap();
     let ours = "-A FORWARD -j CIAO-FORWARD\n-A FORWARD -j CIAO-FORWARD";
     assert_eq!(last(), ours);
-    // dockerd writes its own anew, above; a new network of Docker's adds to them.
+    // dockerd writes its own rules again, above; a new network of Docker's adds to them.
     host.dockerd().stop().unwrap();
     host.dockerd().start().unwrap();
     host.docker(&["network", "create", "more"]).unwrap();

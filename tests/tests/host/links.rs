@@ -56,7 +56,7 @@ fn left(host: &Host, container: &Place) -> Vec<usize> {
 }
 
 #[test]
-fn tenants_leave_by_links_that_lead_out_of_the_host_alone() {
+fn tenants_leave_the_host_by_its_uplinks_only() {
     let scene = open("links");
     let host = &scene.host;
     let red = scene.publish("red", "");
@@ -78,7 +78,7 @@ fn tenants_leave_by_links_that_lead_out_of_the_host_alone() {
 }
 
 #[test]
-fn a_routed_container_of_somebody_elses_is_reached_where_that_is_allowed() {
+fn a_routed_container_that_is_not_ciaos_is_reached_where_egress_allow_has_it() {
     let scene = open("routed");
     let host = &scene.host;
     host.sh("ip netns add pod; ip link add cali0 type veth peer name eth0 netns pod; ip link set cali0 up

@@ -10,7 +10,7 @@ use ciao_tests::world::{Place, network, serve};
 use crate::scene::{END, host_with_container, only_the_end, uplink};
 
 #[test]
-fn no_tenant_reaches_another_ones_addresses_even_if_the_host_routes_them() {
+fn no_tenant_reaches_another_tenants_addresses_even_if_the_host_routes_them() {
     let (host, internet, mallory) = host_with_container("tenants");
     network(&host, "other", "blue", "--subnet 10.9.0.0/24").unwrap();
     let victim = serve(&host, "victim", "--network other --ip 10.9.0.2").unwrap();

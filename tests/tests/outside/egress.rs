@@ -37,7 +37,7 @@ fn a_port_on_a_network_that_does_not_lead_out_is_refused() {
 }
 
 #[test]
-fn an_internal_container_cannot_get_out_even_with_routes_of_its_own() {
+fn an_internal_container_has_no_egress_even_with_routes_of_its_own() {
     let (host, _, internet) = open("internal");
     network(&host, "out", "red", SUBNETS).unwrap();
     network(&host, "in", "red", "--subnet 10.6.0.0/24 --ipv6 --subnet fd00:6::/64 --internal").unwrap();
@@ -91,7 +91,7 @@ fn egress_docker_is_a_second_interface_on_docker_gwbridge() {
 }
 
 #[test]
-fn egress_gateway_leaves_by_a_router_of_ones_own() {
+fn egress_gateway_uses_a_router_on_the_tenants_bridge() {
     let (host, itself, _) = open("router");
     host.add_namespace("router").unwrap();
     // A router on a bridge of the host's, with a world of its own behind it.

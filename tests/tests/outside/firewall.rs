@@ -54,7 +54,7 @@ fn with_package(name: &str, package: &str) -> (Host, Place, Place, Place) {
 }
 
 #[test]
-fn beside_ufw_tenants_get_out_and_are_reached() {
+fn beside_ufw_tenants_have_egress_and_published_ports() {
     let (host, itself, internet, red) = with_package("ufw", "ufw");
     for act in ["ufw --force enable", "ufw reload", "iptables -F FORWARD; ip6tables -F FORWARD"] {
         host.sh(act).unwrap();
@@ -68,7 +68,7 @@ fn beside_ufw_tenants_get_out_and_are_reached() {
 
 #[test]
 #[ignore = "takes longer: make test-engines"]
-fn beside_firewalld_tenants_get_out_and_are_reached() {
+fn beside_firewalld_tenants_have_egress_and_published_ports() {
     let (host, itself, internet, red) = with_package("firewalld", "firewalld");
     host.sh("mkdir -p /run/dbus").unwrap();
     let _bus = host.spawn("dbus", ["dbus-daemon", "--system", "--nofork", "--nopidfile"]).unwrap();

@@ -43,7 +43,7 @@ fn a_port_is_published_where_the_user_asks() {
 }
 
 #[test]
-fn a_taken_port_is_refused_with_the_name_of_who_has_it() {
+fn a_port_in_use_is_refused_with_the_name_of_its_holder() {
     let (host, itself, _) = open("taken");
     publish_red(&host, "");
     network(&host, "blue", "blue", SUBNETS).unwrap();

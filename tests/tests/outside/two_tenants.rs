@@ -23,7 +23,7 @@ fn publish(host: &Host, tenant: &'static str, web: u16, datagrams: u16) -> Place
 }
 
 #[test]
-fn two_tenants_with_the_same_addresses_get_out_and_are_reached_at_once() {
+fn two_tenants_with_the_same_addresses_have_egress_and_published_ports_at_once() {
     let (host, itself, internet) = open("both");
     WHO.iter().for_each(|at| serve_peer_address(&internet, at));
     let tenants = [("red", 8080, 5300), ("blue", 8081, 5301)];

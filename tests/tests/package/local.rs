@@ -98,7 +98,7 @@ fn a_changed_unit_stays_the_administrator_s() {
 
 #[test]
 #[ignore = "boots a Debian: make test-package"]
-fn an_installation_without_a_package_renews_itself_and_goes() {
+fn an_installation_without_a_package_is_upgraded_and_removed() {
     let host = boot(Engine::Bookworm, "local");
     let before = host.sh(FILES).unwrap();
     let packages = host.sh("dpkg-query -W").unwrap();

@@ -9,7 +9,7 @@ use ciao_tests::lab::{Host, workspace};
 use crate::made::{binaries, run};
 
 #[test]
-fn traffic_goes_on_while_the_managed_plugin_is_exchanged() {
+fn traffic_continues_while_the_managed_plugin_is_replaced() {
     run(Command::new("sh").args(["deploy/plugin/build.sh", "stage"]).env("BINARIES", binaries()));
     let host = Host::builder().name("plugin").ciao(false).start().unwrap();
     let folder = workspace().join("target/package/plugin");

@@ -94,7 +94,7 @@ fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
 
 #[test]
 #[ignore = "builds cargo-deb and the package: make test-package"]
-fn removing_puts_the_settings_of_the_host_back() {
+fn removal_restores_the_settings_of_the_host() {
     let host = host_with(["--iptables=false", "--ip-forward=false"]);
     let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; ip6tables -S; \
         nft list tables | grep ciao || true";

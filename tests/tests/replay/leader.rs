@@ -102,7 +102,7 @@ fn play(log: &str, prepare: impl Fn(&mut Host)) -> (usize, usize) {
 }
 
 #[test]
-fn a_change_of_a_swarm_s_leader_refuses_nothing_and_gives_nothing_twice() {
+fn a_change_of_a_swarm_s_leader_refuses_nothing_and_grants_nothing_twice() {
     for (name, log) in NODES {
         let (calls, leaderships) = play(log, |_| {});
         assert!(calls > 60 && leaderships > 1, "{name} is cut short: {calls} calls");

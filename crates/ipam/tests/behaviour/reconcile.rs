@@ -68,7 +68,7 @@ fn a_reference_whose_network_may_still_be_in_creation_is_left_alone() {
 
 /// Docker's list has no tenant of a network that named it to ciao-net alone: what ciao-net recorded counts.
 #[test]
-fn a_pool_whose_network_told_its_tenant_to_ciao_net_alone_is_kept() {
+fn a_pool_whose_tenant_was_passed_to_ciao_net_alone_is_kept() {
     let mut b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     b.network("acme", "10.5.0.0/16", "10.5.0.1");

@@ -233,7 +233,7 @@ fn two_networks_paired_crosswise_keep_a_lease_of_a_running_container_even_if_bot
 }
 
 #[test]
-fn a_swarm_s_leader_hands_the_options_back() {
+fn a_swarm_s_leader_returns_the_options() {
     let b = Bench::new();
     let body = json!({ "NetworkID": "n1", "Options": { "tenant": "acme" }, "IPv4Data": null, "IPv6Data": null });
     assert_eq!(b.ok("AllocateNetwork", &body), json!({ "Options": { "tenant": "acme" } }));

@@ -211,7 +211,7 @@ fn a_conflict_with_the_tenant_s_own_addresses_is_an_error_and_changes_nothing() 
 }
 
 #[test]
-fn an_overlap_with_a_pool_of_the_tenant_is_refused_as_if_both_had_been_told() {
+fn an_overlap_with_a_pool_of_the_tenant_is_refused_as_if_both_drivers_had_the_tenant() {
     let b = Bench::new();
     pool_in(&b, "local", "192.168.0.0/16", "acme");
     let space = space(&b);

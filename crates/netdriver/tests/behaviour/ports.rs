@@ -45,7 +45,7 @@ fn published(b: &Bench) -> Vec<String> {
 }
 
 #[test]
-fn a_published_port_is_recorded_and_held_until_it_is_taken_back() {
+fn a_published_port_is_recorded_and_held_until_it_is_released() {
     let b = two();
     let port = free_port();
     let body = publish("red", "red1", &[binding(6, (port, port), "")]);
@@ -93,7 +93,7 @@ fn program_and_revoke_come_in_any_order_for_any_endpoint() {
 }
 
 #[test]
-fn two_tenants_cannot_have_one_port_and_the_error_names_who_has_it() {
+fn two_tenants_cannot_publish_one_port_and_the_error_names_its_holder() {
     let b = two();
     let port = free_port();
     b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
@@ -146,7 +146,7 @@ fn a_port_of_another_program_is_refused_with_the_command_that_shows_it_and_none_
 }
 
 #[test]
-fn a_range_gives_its_first_free_port_and_zero_any() {
+fn a_port_range_yields_its_first_free_port_and_zero_any() {
     let b = two();
     let theirs = loop {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();

@@ -145,7 +145,7 @@ fn a_dry_run_lists_the_same_repairs_and_makes_none() {
 }
 
 #[test]
-fn links_and_namespaces_of_ours_without_record_go_and_others_stay() {
+fn unrecorded_links_and_namespaces_of_ciao_are_deleted_and_others_stay() {
     let b = busy();
     let good = b.kernel.state();
     b.kernel.change(|state| {
@@ -288,7 +288,7 @@ fn an_endpoint_whose_start_takes_minutes_is_under_way_until_the_engine_gives_it_
     assert_eq!(b.reconcile(), [""; 0], "its container may still come");
     b.join("n1", "e1");
     b.assert_consistent();
-    // The engine releases the address of one that it has given up, and asks for capabilities when it starts anew.
+    // The engine releases the address of one that it has given up, and asks for capabilities when it is started again.
     let (b, pool) = start();
     b.ipam("ReleaseAddress", &json!({ "PoolID": pool, "Address": "192.168.111.2" }));
     assert_eq!(b.reconcile()[0], forgotten("e1"));

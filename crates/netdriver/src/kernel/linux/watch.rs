@@ -228,7 +228,7 @@ mod tests {
         assert!(note(&message(89, 16), None, &mut ids, &mut changes), "an id may mean another namespace now");
         assert_eq!(changes.links, [Namespace::Named("ciao-red".into())].into());
         assert!(!note(&message(24, 28), None, &mut ids, &mut changes));
-        assert!(changes.links.contains(&Namespace::Host), "a default route is another way out");
+        assert!(changes.links.contains(&Namespace::Host), "with a default route, traffic may leave by another link");
         assert_eq!(changes.rules, [Namespace::Host].into());
     }
 }
