@@ -70,7 +70,6 @@ impl Tx<'_> {
              unclaimed = NULL, term = excluded.term",
             params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), self.now(), pool.term],
         )
-        .map(drop)
     }
 
     /// Grants an address whose holder is gone to a new one, with reference count 1.
@@ -79,7 +78,6 @@ impl Tx<'_> {
             "UPDATE address_record SET pool = ?3, kind = ?4, held = 1, granted = ?5, unclaimed = NULL, term = ?6 WHERE set_id = ?1 AND key = ?2",
             params![pool.set.id, Key::of(address), pool.id, Text(kind), self.now(), pool.term],
         )
-        .map(drop)
     }
 
     /// Records that an address is reserved for an instance and not granted.
@@ -89,13 +87,11 @@ impl Tx<'_> {
              ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted, unclaimed = NULL",
             params![set.id, Key::of(address), Text(address), self.now()],
         )
-        .map(drop)
     }
 
     /// Deletes the record of an address. The caller adds it to the free ranges.
     pub fn delete_address(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
-            .map(drop)
     }
 
     /// The leases of a pool, as numbers.

@@ -75,7 +75,7 @@ impl Tx<'_> {
                 self.grant(&theirs, *address, *kind)?;
             }
         }
-        self.change("DELETE FROM pool_set WHERE id = ?1", [pool.set.id]).map(drop)
+        self.change("DELETE FROM pool_set WHERE id = ?1", [pool.set.id])
     }
 
     /// The granted addresses of a set, with kind and reference count.

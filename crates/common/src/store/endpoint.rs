@@ -103,13 +103,12 @@ impl Tx<'_> {
                 endpoint.attached
             ],
         )
-        .map(drop)
     }
 
     /// Records that a container was seen to have an endpoint's link.
     pub fn set_attached(&self, id: &EndpointId) -> Result<()> {
         let set = "UPDATE endpoint_record SET attached = ?2 WHERE id = ?1 AND attached IS NULL";
-        self.change(set, params![Text(id), self.now()]).map(drop)
+        self.change(set, params![Text(id), self.now()])
     }
 
     /// Records that the engine starts.
@@ -135,8 +134,8 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Deletes an endpoint. `false`: there was none.
-    pub fn delete_endpoint(&self, id: &EndpointId) -> Result<bool> {
-        Ok(self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])? > 0)
+    /// Deletes an endpoint.
+    pub fn delete_endpoint(&self, id: &EndpointId) -> Result<()> {
+        self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])
     }
 }

@@ -8,15 +8,11 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use rusqlite::{Row, params};
+use rusqlite::params;
 
-use super::value::{Key, Text};
+use super::value::{Key, Text, range};
 use super::{PoolSet, Tx};
 use crate::types::{AddressRange, Family, Subnet, number};
-
-fn run(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
-    Ok(AddressRange { first: row.get::<_, Key>("first")?.number(), last: row.get::<_, Key>("last")?.number() })
-}
 
 impl Tx<'_> {
     /// The lowest free address within `range`.
@@ -72,7 +68,7 @@ impl Tx<'_> {
         self.first(
             "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT 1",
             params![set.id, Key::new(set.subnet.family(), number)],
-            run,
+            range,
         )
     }
 
@@ -81,7 +77,6 @@ impl Tx<'_> {
             "INSERT INTO free_range (set_id, first, last) VALUES (?1, ?2, ?3)",
             params![set.id, Key::new(family, run.first), Key::new(family, run.last)],
         )
-        .map(drop)
     }
 
     fn set_run_first(&self, set: &PoolSet, family: Family, run: AddressRange) -> Result<()> {
@@ -89,12 +84,10 @@ impl Tx<'_> {
             "UPDATE free_range SET first = ?2 WHERE set_id = ?1 AND last = ?3",
             params![set.id, Key::new(family, run.first), Key::new(family, run.last)],
         )
-        .map(drop)
     }
 
     fn delete_run(&self, set: &PoolSet, family: Family, last: u128) -> Result<()> {
         self.change("DELETE FROM free_range WHERE set_id = ?1 AND last = ?2", params![set.id, Key::new(family, last)])
-            .map(drop)
     }
 
     /// Checks that the free ranges and the allocated addresses of each set are a partition of it.
@@ -106,9 +99,9 @@ impl Tx<'_> {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Text<Subnet>>(1)?.0))
         })?;
         for (id, subnet) in sets {
-            let runs = self.all("SELECT first, last FROM free_range WHERE set_id = ?1 ORDER BY last", [id], run)?;
+            let runs = self.all("SELECT first, last FROM free_range WHERE set_id = ?1 ORDER BY last", [id], range)?;
             let taken =
-                self.all("SELECT key AS first, key AS last FROM address_record WHERE set_id = ?1", [id], run)?;
+                self.all("SELECT key AS first, key AS last FROM address_record WHERE set_id = ?1", [id], range)?;
             check_set(subnet, &runs, taken).with_context(|| format!("addresses of {subnet}"))?;
         }
         Ok(())

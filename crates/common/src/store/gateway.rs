@@ -29,7 +29,6 @@ impl Tx<'_> {
             "UPDATE address_record SET held = held - ?3 WHERE set_id = ?1 AND key = ?2",
             params![set.id, Key::of(address), less],
         )
-        .map(drop)
     }
 
     /// Gateways whose reference count exceeds the number of networks with that gateway, with both numbers, if the last

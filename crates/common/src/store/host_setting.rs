@@ -47,11 +47,10 @@ impl Tx<'_> {
                  after = excluded.after, boot = excluded.boot, changed = excluded.changed",
             params![name, before, after, boot, self.now()],
         )
-        .map(drop)
     }
 
     /// Deletes a setting that was restored.
     pub fn delete_host_setting(&self, name: &str) -> Result<()> {
-        self.change("DELETE FROM host_setting WHERE name = ?1", [name]).map(drop)
+        self.change("DELETE FROM host_setting WHERE name = ?1", [name])
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::params;
 
-use super::value::{Text, get, get_optional};
+use super::value::{Text, get, get_optional, text};
 use super::vnic::{VNIC, vnic};
 use super::{Tx, Vnic};
 use crate::types::{InstanceId, LinkName, Subnet, TenantId};
@@ -78,7 +78,7 @@ impl Tx<'_> {
             "SELECT DISTINCT subnet FROM vnic_record WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet <> ''
              UNION SELECT DISTINCT subnet6 FROM vnic_record
              WHERE (?1 IS NULL OR tenant = ?1) AND owner = 'launcher' AND state = 'live' AND subnet6 IS NOT NULL",
-            params![super::value::text(tenant)],
+            params![text(tenant)],
             |row| get(row, "subnet"),
         )
     }

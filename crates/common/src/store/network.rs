@@ -212,8 +212,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deletes a network. `false`: there was none.
-    pub fn delete_network(&self, id: &NetworkId) -> Result<bool> {
-        Ok(self.change("DELETE FROM network_record WHERE id = ?1", [Text(id)])? > 0)
+    /// Deletes a network.
+    pub fn delete_network(&self, id: &NetworkId) -> Result<()> {
+        self.change("DELETE FROM network_record WHERE id = ?1", [Text(id)])
     }
 }

@@ -34,7 +34,6 @@ impl Tx<'_> {
              WHERE network = ?1 AND subnet = ?2",
             params![Text(network), Text(subnet), set_id],
         )
-        .map(drop)
     }
 
     /// Whether a network of another set of that subnet (and nonce, if given) was recorded while this pool had none, and

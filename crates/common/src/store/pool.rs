@@ -149,7 +149,7 @@ impl Tx<'_> {
     /// Another pool has the id.
     pub fn set_pool_id(&self, pool: &Pool, id: &PoolId) -> Result<()> {
         self.change("UPDATE network_subnet SET pool = ?2 WHERE pool = ?1", params![Text(&pool.pool_id), Text(id)])?;
-        self.change("UPDATE pool_record SET pool_id = ?2 WHERE id = ?1", params![pool.id, Text(id)]).map(drop)
+        self.change("UPDATE pool_record SET pool_id = ?2 WHERE id = ?1", params![pool.id, Text(id)])
     }
 
     /// Adds a reference for a request in `space`.
@@ -158,7 +158,6 @@ impl Tx<'_> {
             "UPDATE pool_record SET refs = refs + 1, nonce = ?3, requested = max(requested, ?2) WHERE id = ?1",
             params![pool.id, self.now(), space.nonce()],
         )
-        .map(drop)
     }
 
     /// Removes references.
@@ -166,13 +165,13 @@ impl Tx<'_> {
     /// # Errors
     /// The count would be negative.
     pub fn drop_pool_refs(&self, pool: &Pool, less: i64) -> Result<()> {
-        self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less]).map(drop)
+        self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less])
     }
 
     /// Records the last address allocated in ascending order.
     pub fn set_pool_cursor(&self, pool: &Pool, number: u128) -> Result<()> {
         let cursor = Key::new(pool.set.subnet.family(), number);
-        self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor]).map(drop)
+        self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor])
     }
 
     /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on

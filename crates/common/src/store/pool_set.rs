@@ -49,19 +49,18 @@ impl Tx<'_> {
 
     /// The sets of a tenant (`None`: those without tenant) that overlap `subnet`, lowest end first.
     pub fn pool_sets_touching(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Vec<PoolSet>> {
-        let (range, family) = (subnet.range(), subnet.family());
+        let [first, last] = Key::ends(subnet);
         self.all(
             "SELECT id, scope, tenant, subnet FROM pool_set
              WHERE scope = ?1 AND tenant IS ?2 AND last >= ?3 AND first <= ?4 AND length(first) = length(?3) ORDER BY last",
-            params![Text(scope), text(tenant), Key::new(family, range.first), Key::new(family, range.last)],
+            params![Text(scope), text(tenant), first, last],
             |row| pool_set(row, "id"),
         )
     }
 
     /// Creates a set with all addresses free.
     pub fn insert_pool_set(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<PoolSet> {
-        let (range, family) = (subnet.range(), subnet.family());
-        let (first, last) = (Key::new(family, range.first), Key::new(family, range.last));
+        let [first, last] = Key::ends(subnet);
         self.change(
             "INSERT INTO pool_set (scope, tenant, subnet, first, last) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![Text(scope), text(tenant), Text(subnet), first, last],
@@ -73,6 +72,6 @@ impl Tx<'_> {
 
     /// Records whether the allocated addresses of a set are unknown.
     pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
-        self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete]).map(drop)
+        self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete])
     }
 }

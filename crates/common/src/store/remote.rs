@@ -143,8 +143,7 @@ impl Tx<'_> {
         self.change(
             "INSERT INTO remote_record (tenant, key, address, mac, host) VALUES (?1, ?2, ?3, ?4, ?5)",
             params![Text(tenant), Key::of(*address), Text(address), Text(mac), Text(host)],
-        )?;
-        Ok(())
+        )
     }
 
     /// Changes some of a tenant's remotes, if those of generation `base` are recorded. The cost grows with the change,

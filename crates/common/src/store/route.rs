@@ -19,10 +19,10 @@ impl Tx<'_> {
     pub fn set_host_routes(&self, subnets: &[Subnet]) -> Result<()> {
         self.change("DELETE FROM host_route", [])?;
         for subnet in subnets {
-            let (family, range) = (subnet.family(), subnet.range());
+            let [first, last] = Key::ends(*subnet);
             self.change(
                 "INSERT OR REPLACE INTO host_route (subnet, first, last) VALUES (?1, ?2, ?3)",
-                params![Text(subnet), Key::new(family, range.first), Key::new(family, range.last)],
+                params![Text(subnet), first, last],
             )?;
         }
         Ok(())

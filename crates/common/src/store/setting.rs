@@ -25,7 +25,7 @@ impl Tx<'_> {
 
     /// Sets a value.
     pub fn set_setting(&self, name: &str, value: &str) -> Result<()> {
-        self.change("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)", params![name, value]).map(drop)
+        self.change("INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)", params![name, value])
     }
 
     /// The database's name in new PoolIDs.

@@ -11,7 +11,7 @@ use anyhow::Result;
 use rusqlite::params;
 
 use super::pool_set::pool_set;
-use super::value::{Text, get};
+use super::value::{Text, get, text};
 use super::{PoolSet, Tx};
 use crate::types::{Subnet, TenantId};
 
@@ -56,7 +56,7 @@ impl Tx<'_> {
         self.first(
             "SELECT id, scope, tenant, subnet FROM pool_set
              WHERE scope = 'global' AND tenant IS ?1 AND subnet = ?2 AND term < ?3 ORDER BY id LIMIT 1",
-            params![super::value::text(tenant), Text(subnet), before],
+            params![text(tenant), Text(subnet), before],
             |row| pool_set(row, "id"),
         )
     }
@@ -68,7 +68,6 @@ impl Tx<'_> {
             "UPDATE pool_set SET asked = ?2, term = iif(?3, ?2, term) WHERE id = ?1",
             params![set.id, leadership, is_new],
         )
-        .map(drop)
     }
 
     /// Begins the restore of a set by a new leader: the set gets this term, earlier grants are former, and the pools
@@ -78,12 +77,12 @@ impl Tx<'_> {
             "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
             params![set.id, self.leadership()?, self.now()],
         )?;
-        self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id]).map(drop)
+        self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id])
     }
 
     /// Records that the leader requested a lease of the set again.
     pub fn confirm_restore(&self, set: &PoolSet) -> Result<()> {
-        self.change("UPDATE pool_set SET confirmed = 1 WHERE id = ?1 AND confirmed = 0", [set.id]).map(drop)
+        self.change("UPDATE pool_set SET confirmed = 1 WHERE id = ?1 AND confirmed = 0", [set.id])
     }
 
     /// Whether a network on the set has requested its gateway under the set's leadership.
@@ -102,13 +101,13 @@ impl Tx<'_> {
             [set.id],
         )?;
         self.change("UPDATE pool_record SET refs = refs + former, former = 0 WHERE set_id = ?1", [set.id])?;
-        self.change("UPDATE pool_set SET restoring = NULL, confirmed = 0 WHERE id = ?1", [set.id]).map(drop)
+        self.change("UPDATE pool_set SET restoring = NULL, confirmed = 0 WHERE id = ?1", [set.id])
     }
 
     /// Ends the restore of a set.
     pub fn finish_restore(&self, set: &PoolSet) -> Result<()> {
         self.change("UPDATE pool_record SET former = 0 WHERE set_id = ?1", [set.id])?;
-        self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id]).map(drop)
+        self.change("UPDATE pool_set SET restoring = NULL WHERE id = ?1", [set.id])
     }
 
     /// Addresses of a set granted under an earlier leadership and not requested again, oldest grant first.

@@ -56,6 +56,5 @@ impl Tx<'_> {
             "INSERT INTO tunnel_record (network, vni, encrypted) VALUES (?1, ?2, ?3)",
             params![Text(&tunnel.network), tunnel.vni, tunnel.encrypted],
         )
-        .map(drop)
     }
 }

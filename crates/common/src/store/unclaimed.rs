@@ -85,7 +85,6 @@ impl Tx<'_> {
             "UPDATE address_record SET unclaimed = ?3 WHERE set_id = ?1 AND key = ?2 AND unclaimed IS NULL",
             params![set.id, Key::of(address), self.now()],
         )
-        .map(drop)
     }
 
     /// Records that a lease is not orphaned.
@@ -94,7 +93,6 @@ impl Tx<'_> {
             "UPDATE address_record SET unclaimed = NULL WHERE set_id = ?1 AND key = ?2",
             params![set.id, Key::of(address)],
         )
-        .map(drop)
     }
 
     /// The first `most` leases of a set orphaned since `until` or longer, longest first.

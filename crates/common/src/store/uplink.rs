@@ -91,12 +91,11 @@ impl Tx<'_> {
             "INSERT INTO uplink_record (namespace, number, host_link) VALUES (?1, ?2, ?3)",
             params![uplink.namespace, uplink.number, Text(&uplink.host_link)],
         )
-        .map(drop)
     }
 
     /// Deletes an uplink.
     pub fn delete_uplink(&self, namespace: &str) -> Result<()> {
-        self.change("DELETE FROM uplink_record WHERE namespace = ?1", [namespace]).map(drop)
+        self.change("DELETE FROM uplink_record WHERE namespace = ?1", [namespace])
     }
 
     /// The published port of the host at that address or at all addresses.
@@ -137,11 +136,10 @@ impl Tx<'_> {
                 port.container_port
             ],
         )
-        .map(drop)
     }
 
     /// Deletes the published ports of an endpoint.
     pub fn delete_ports_of(&self, endpoint: &EndpointId) -> Result<()> {
-        self.change("DELETE FROM port_record WHERE endpoint = ?1", [Text(endpoint)]).map(drop)
+        self.change("DELETE FROM port_record WHERE endpoint = ?1", [Text(endpoint)])
     }
 }

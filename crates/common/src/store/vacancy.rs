@@ -3,15 +3,11 @@
 //! of pools.
 
 use anyhow::Result;
-use rusqlite::{Row, params};
+use rusqlite::params;
 
 use super::Tx;
-use super::value::{Key, Text};
+use super::value::{Key, Text, range, text};
 use crate::types::{AddressRange, Scope, Subnet, TenantId};
-
-fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
-    Ok(AddressRange { first: row.get::<_, Key>("first")?.number(), last: row.get::<_, Key>("last")?.number() })
-}
 
 impl Tx<'_> {
     /// Addresses in `candidate` that are not available for a new pool: of a set of the tenant (of any tenant, if the
@@ -65,11 +61,8 @@ impl Tx<'_> {
     ) -> Result<Option<AddressRange>> {
         let (family, wanted) = (candidate.family(), candidate.range());
         let bytes = family.bits() / 8;
-        let found = self.first(
-            sql,
-            params![Text(scope), super::value::text(tenant), bytes, Key::new(family, wanted.first)],
-            range,
-        )?;
+        let found =
+            self.first(sql, params![Text(scope), text(tenant), bytes, Key::new(family, wanted.first)], range)?;
         Ok(found.filter(|found| found.overlaps(wanted)))
     }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::file::explain;
 use super::tx::Tx;
-use crate::types::{Family, Mtu, number};
+use crate::types::{AddressRange, Family, Mtu, Subnet, number};
 
 /// A value stored as text.
 pub(super) struct Text<T>(pub(super) T);
@@ -58,6 +58,11 @@ pub(super) fn text<T: Display>(value: Option<T>) -> Option<Text<T>> {
     value.map(Text)
 }
 
+/// The range between the addresses in columns `first` and `last`.
+pub(super) fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
+    Ok(AddressRange { first: row.get::<_, Key>("first")?.number, last: row.get::<_, Key>("last")?.number })
+}
+
 /// The value of a text column.
 pub(super) fn get<T>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T>
 where
@@ -95,6 +100,12 @@ impl Key {
 
     pub(super) fn number(self) -> u128 {
         self.number
+    }
+
+    /// The first and the last address of a subnet.
+    pub(super) fn ends(subnet: Subnet) -> [Self; 2] {
+        let (family, range) = (subnet.family(), subnet.range());
+        [range.first, range.last].map(|number| Self::new(family, number))
     }
 }
 
@@ -163,9 +174,9 @@ impl Tx<'_> {
         rows.collect::<rusqlite::Result<_>>().map_err(explain)
     }
 
-    /// Changes rows. Returns their number.
-    pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<usize> {
+    /// Changes rows.
+    pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<()> {
         let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
-        statement.execute(params).map_err(explain)
+        statement.execute(params).map(drop).map_err(explain)
     }
 }

@@ -170,23 +170,22 @@ impl Tx<'_> {
                 self.now()
             ],
         )
-        .map(drop)
     }
 
     /// Changes a live VNIC's rate and additional addresses.
     pub fn set_vnic(&self, id: &VnicId, rate: Option<Rate>, allowed: &[IpAddr]) -> Result<()> {
         let allowed = serde_json::to_string(allowed)?;
         let statement = "UPDATE vnic_record SET rate = ?2, allowed = ?3 WHERE id = ?1 AND state = 'live'";
-        self.change(statement, params![Text(id), text(rate), allowed]).map(drop)
+        self.change(statement, params![Text(id), text(rate), allowed])
     }
 
     /// Records that a VNIC's links are to be deleted. It is no longer found, and its addresses are available.
     pub fn set_vnic_deleting(&self, id: &VnicId) -> Result<()> {
-        self.change("UPDATE vnic_record SET state = 'deleting' WHERE id = ?1", [Text(id)]).map(drop)
+        self.change("UPDATE vnic_record SET state = 'deleting' WHERE id = ?1", [Text(id)])
     }
 
     /// Deletes a VNIC whose links are deleted.
     pub fn delete_vnic(&self, id: &VnicId) -> Result<()> {
-        self.change("DELETE FROM vnic_record WHERE id = ?1", [Text(id)]).map(drop)
+        self.change("DELETE FROM vnic_record WHERE id = ?1", [Text(id)])
     }
 }
