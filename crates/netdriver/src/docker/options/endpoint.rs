@@ -8,7 +8,7 @@ use ciao_common::api::go::Options;
 use ciao_common::api::network::INTERFACE;
 use ciao_common::types::{InstanceId, LinkName, Rate, VnicId, parse_address};
 
-use super::{parsed, refuse_unknown};
+use super::{Given, refuse_unknown};
 use crate::claims::check_address;
 
 /// The options of an endpoint of ciao-net.
@@ -46,14 +46,14 @@ impl EndpointOptions {
         let texts = options.texts();
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
         refuse_unknown(user, &KNOWN, "driver-opt")?;
-        let value = |key: &str| texts.get(key).map(String::as_str);
-        let allowed = value("allowed_addresses").unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty());
+        let given = Given(&texts);
         Ok(Self {
-            instance: parsed(value("instance"), "instance")?,
-            vnic: parsed(value("vnic"), "vnic")?,
-            rate: parsed(value("rate"), "rate")?,
-            interface: value(INTERFACE).map(parse_interface).transpose()?,
-            allowed_addresses: allowed
+            instance: given.parsed("instance")?,
+            vnic: given.parsed("vnic")?,
+            rate: given.parsed("rate")?,
+            interface: given.text(INTERFACE).map(parse_interface).transpose()?,
+            allowed_addresses: given
+                .list("allowed_addresses")
                 .map(|text| check_address(parse_address(text)?))
                 .collect::<Result<_>>()
                 .context("driver-opt allowed_addresses")?,

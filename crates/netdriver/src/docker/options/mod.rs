@@ -3,8 +3,12 @@
 
 mod endpoint;
 mod network;
+mod routes;
 
-use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use anyhow::{Context, Error, Result, bail, ensure};
 
 pub use endpoint::EndpointOptions;
 pub(crate) use endpoint::prefix_of;
@@ -21,10 +25,29 @@ fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str]
     Ok(())
 }
 
-fn parsed<T>(text: Option<&str>, key: &str) -> Result<Option<T>>
-where
-    T: std::str::FromStr,
-    T::Err: Into<anyhow::Error>,
-{
-    text.map(|text| text.parse().map_err(Into::into).with_context(|| format!("option {key}={text}"))).transpose()
+/// Options as a user gave them. An empty one counts as absent.
+struct Given<'a>(&'a BTreeMap<String, String>);
+
+impl<'a> Given<'a> {
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    fn parsed<T: FromStr<Err = Error>>(&self, key: &str) -> Result<Option<T>> {
+        self.text(key).map(|text| text.parse().with_context(|| format!("option {key}={text}"))).transpose()
+    }
+
+    /// On by default.
+    fn switch(&self, key: &str) -> Result<bool> {
+        match self.text(key) {
+            None | Some("on" | "true") => Ok(true),
+            Some("off" | "false") => Ok(false),
+            Some(text) => bail!("--opt {key}={text}: give on or off"),
+        }
+    }
+
+    /// The items of a list, with commas or blanks between.
+    fn list(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.text(key).unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty())
+    }
 }

@@ -10,7 +10,8 @@ use ciao_common::api::network::{INTERNAL, MTU};
 use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
 use ciao_common::types::{LinkName, Mtu, Subnet, TenantId, parse_address};
 
-use super::{parsed, refuse_unknown};
+use super::routes::parse_routes;
+use super::{Given, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
@@ -83,30 +84,33 @@ impl NetworkOptions {
     /// Reads the user's options alone, as `AllocateNetwork` has them.
     pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
         refuse_unknown(user.keys(), &KNOWN, "--opt")?;
-        let value = |key: &str| user.get(key).map(String::as_str).filter(|text| !text.is_empty());
-        let (bridge, on_host) = (parsed(value("bridge"), "bridge")?, parsed(value("host_bridge"), "host_bridge")?);
+        let given = Given(user);
+        let (bridge, on_host) = (given.parsed("bridge")?, given.parsed("host_bridge")?);
         ensure!(
             bridge.is_none() || on_host.is_none(),
             "--opt bridge and --opt host_bridge exclude each other: a network is on one bridge"
         );
-        let options = Self {
-            tenant: parsed(value("tenant"), "tenant")?,
-            on_host: on_host.is_some(),
-            bridge: bridge.or(on_host),
-            cnci: value("cnci").map(parse_address).transpose().context("--opt cnci")?,
-            vnics: parsed(value("vnics"), "vnics")?.unwrap_or(VnicPolicy::Auto),
-            egress: parsed(value("egress"), "egress")?,
-            egress6: parsed(value("egress6"), "egress6")?.unwrap_or(Egress6::Nat),
-            egress_allow: value("egress_allow").map(parse_allowed).transpose()?.unwrap_or_default(),
-            dst_prefix: value("dst_prefix").unwrap_or("eth").to_owned(),
-            routes: value("routes").map(parse_routes).transpose().context("--opt routes")?.unwrap_or_default(),
-            port_security: switch(value("port_security"), "port_security")?,
-            icc: switch(value("icc"), "icc")?,
-            vni: value("vni").map(parse_vni).transpose()?,
-            encrypted: value("encrypted").map(parse_encrypted).transpose()?.is_some(),
-            mtu: value(MTU).map(str::parse).transpose()?,
-            internal,
-        };
+        let options =
+            Self {
+                tenant: given.parsed("tenant")?,
+                on_host: on_host.is_some(),
+                bridge: bridge.or(on_host),
+                cnci: given.text("cnci").map(parse_address).transpose().context("--opt cnci")?,
+                vnics: given.parsed("vnics")?.unwrap_or(VnicPolicy::Auto),
+                egress: given.parsed("egress")?,
+                egress6: given.parsed("egress6")?.unwrap_or(Egress6::Nat),
+                egress_allow: given.list("egress_allow").map(str::parse).collect::<Result<_>>().with_context(|| {
+                    format!("--opt egress_allow={}", given.text("egress_allow").unwrap_or_default())
+                })?,
+                dst_prefix: given.text("dst_prefix").unwrap_or("eth").to_owned(),
+                routes: parse_routes(given.list("routes")).context("--opt routes")?,
+                port_security: given.switch("port_security")?,
+                icc: given.switch("icc")?,
+                vni: given.text("vni").map(parse_vni).transpose()?,
+                encrypted: given.text("encrypted").map(parse_encrypted).transpose()?.is_some(),
+                mtu: given.text(MTU).map(str::parse).transpose()?,
+                internal,
+            };
         options.check()?;
         Ok(options)
     }
@@ -164,45 +168,6 @@ fn parse_vni(text: &str) -> Result<u32> {
 fn parse_encrypted(text: &str) -> Result<()> {
     ensure!(text == "required", "--opt encrypted={text}: give required, or omit the option");
     Ok(())
-}
-
-/// On by default.
-fn switch(text: Option<&str>, key: &str) -> Result<bool> {
-    match text {
-        None | Some("on" | "true") => Ok(true),
-        Some("off" | "false") => Ok(false),
-        Some(text) => bail!("--opt {key}={text}: give on or off"),
-    }
-}
-
-fn parse_allowed(text: &str) -> Result<Vec<Subnet>> {
-    let one = |item: &str| item.parse().with_context(|| format!("--opt egress_allow={text}"));
-    text.split([',', ' ']).filter(|item| !item.is_empty()).map(one).collect()
-}
-
-fn parse_routes(text: &str) -> Result<Vec<Route>> {
-    let one = |item: &str| {
-        let (destination, next_hop) = item.split_once('=').map_or((item, None), |(d, n)| (d, Some(n)));
-        let what = || format!("route {item:?}: give DESTINATION=NEXT_HOP such as 10.0.0.0/8=192.168.111.254");
-        let next_hop = next_hop.map(parse_address).transpose().with_context(what)?;
-        let destination: Subnet = destination.trim().parse().with_context(what)?;
-        let first = destination.network();
-        ensure!(
-            !first.is_loopback() && !first.is_multicast() && !first.is_unspecified(),
-            "route {item:?} leads to {destination}, which is loopback, multicast or the default route: \
-             give a subnet; the default route is --gateway's"
-        );
-        if let Some(hop) = next_hop {
-            ensure!(hop.is_ipv4() == first.is_ipv4(), "route {item:?} mixes IPv4 and IPv6");
-        }
-        Ok(Route { destination, next_hop })
-    };
-    let routes: Vec<_> = text.split([',', ' ']).filter(|item| !item.is_empty()).map(one).collect::<Result<_>>()?;
-    for (index, route) in routes.iter().enumerate() {
-        let again = routes[..index].iter().any(|other| other.destination == route.destination);
-        ensure!(!again, "route to {} is given twice", route.destination);
-    }
-    Ok(routes)
 }
 
 #[cfg(test)]
