@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Answered is on the disk: of a copy of the disk, taken at any moment under load, every lease that was answered before is
-//! there; and waiting requests share a flush.
+//! Answered is on the disk: of a copy of the disk, taken at any moment under load, every lease that was answered before
+//! is there; and waiting requests share a flush.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

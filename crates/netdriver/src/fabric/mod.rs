@@ -7,6 +7,7 @@
 mod bridges;
 mod cluster;
 pub(crate) mod fault;
+mod former_macs;
 mod host_firewall;
 mod host_guard;
 mod host_rules;

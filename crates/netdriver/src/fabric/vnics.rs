@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use ciao_common::serve::every::attempt;
 use ciao_common::store::{Store, Vnic};
 use ciao_common::sync::lock;
-use ciao_common::types::{LinkName, MacAddr, NetworkId, TenantId, VnicId};
+use ciao_common::types::{LinkName, VnicId};
 
 use super::bridges::Bridges;
+use super::former_macs::FormerMacs;
 use super::host_firewall::HostFirewall;
 use super::locks::Locks;
 use super::tasks::{self, Batch, Task, Tasks};
@@ -34,13 +35,8 @@ pub(crate) struct Vnics {
     tasks: Tasks,
     /// Held while links are deleted.
     deleting: Mutex<()>,
-    /// The MAC address that an address last had, where its VNIC is deleted.
-    former: Mutex<BTreeMap<(String, IpAddr), MacAddr>>,
+    former: FormerMacs,
 }
-
-/// How many former MAC addresses are remembered. Without one, a VNIC is announced if anybody but ciao-net chose its
-/// own.
-const FORMER: usize = 4096;
 
 impl Vnics {
     pub(super) fn new(
@@ -53,7 +49,7 @@ impl Vnics {
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
         let (tasks, waiting) = Tasks::new();
-        let (deleting, former) = (Mutex::default(), Mutex::default());
+        let (deleting, former) = (Mutex::default(), FormerMacs::default());
         let vnics =
             Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, tunnels, locks, tasks, deleting, former });
         let weak = Arc::downgrade(&vnics);
@@ -87,17 +83,10 @@ impl Vnics {
         Ok(())
     }
 
-    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address:
-    /// engines do not do it, or not rightly.
+    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address: engines
+    /// do not do it, or not rightly.
     fn announce(&self, vnic: &Vnic) {
-        let Some(namespace) = &vnic.namespace else { return };
-        let owner = vnic.tenant.as_ref().map(TenantId::as_str).or(vnic.network.as_ref().map(NetworkId::as_str));
-        let mut former = lock(&self.former);
-        let changed = vnic.addresses().filter(|address| match former.remove(&(namespace.clone(), *address)) {
-            Some(mac) => mac != vnic.mac,
-            None => owner.is_none_or(|owner| MacAddr::derived(owner, *address) != vnic.mac),
-        });
-        if changed.count() > 0 {
+        if self.former.differ(vnic) {
             self.tasks.add(Task::Announce(Box::new(vnic.clone())));
         }
     }
@@ -110,18 +99,6 @@ impl Vnics {
             }
         }
         Ok(())
-    }
-
-    fn remember(&self, deleted: &[Vnic]) {
-        let mut former = lock(&self.former);
-        for vnic in deleted {
-            if let Some(namespace) = &vnic.namespace {
-                former.extend(vnic.addresses().map(|address| ((namespace.clone(), address), vnic.mac)));
-            }
-        }
-        while former.len() > FORMER {
-            former.pop_first();
-        }
     }
 
     /// Makes a VNIC's links and rules, if they do not exist; a pair with another MAC address is replaced. The caller
@@ -208,7 +185,7 @@ impl Vnics {
         if deleting.is_empty() {
             return Ok(());
         }
-        self.remember(&deleting);
+        self.former.remember(&deleting);
         self.kernel.delete_veths(&deleting.iter().map(veth).collect::<Vec<_>>())?;
         let mut bridges = BTreeMap::<(&str, &LinkName), Vec<&Vnic>>::new();
         for vnic in &deleting {
