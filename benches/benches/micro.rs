@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use ciao_common::api::network::CreateEndpoint;
+use ciao_common::api::endpoint::CreateEndpoint;
 use ciao_common::store::{AddressKind, Pool, Scope, Store};
 use ciao_common::types::{AddressSpace, Family, Subnet, TenantId};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What reads and writes Docker's JSON, for every type of request.
 
-use ciao_common::api::{self, ipam, network};
+use ciao_common::api::{self, endpoint, ipam, network};
 use ciao_netdriver::launcher::VnicRequest;
 use ciao_netdriver::reconcile::Known;
 use serde::Serialize;
@@ -15,10 +15,10 @@ pub fn bodies(input: &[u8]) {
     same::<ipam::ReleaseAddress>(input);
     same::<network::CreateNetwork>(input);
     same::<network::NetworkRef>(input);
-    same::<network::CreateEndpoint>(input);
-    same::<network::EndpointRef>(input);
-    same::<network::SandboxRequest>(input);
-    same::<network::PortBinding>(input);
+    same::<endpoint::CreateEndpoint>(input);
+    same::<endpoint::EndpointRef>(input);
+    same::<endpoint::SandboxRequest>(input);
+    same::<endpoint::PortBinding>(input);
     same::<network::Discovery>(input);
     same::<VnicRequest>(input);
     same::<Known>(input);

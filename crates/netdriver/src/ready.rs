@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use ciao_common::api::network::{JoinReply, PORT_MAP, SandboxRequest};
+use ciao_common::api::endpoint::{JoinReply, PORT_MAP, SandboxRequest};
 use ciao_common::store::{Egress, Network, Vnic};
 use ciao_common::sync::lock;
 use ciao_common::types::{EndpointId, NetworkId};

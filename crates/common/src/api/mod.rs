@@ -8,6 +8,7 @@
 //!
 //! Sources: `libnetwork/docs/remote.md` and `ipam.md` in Moby, and recorded requests of engines 20.10, 26.1 and 28.5.
 
+pub mod endpoint;
 pub mod go;
 pub mod ipam;
 pub mod listing;
@@ -63,7 +64,8 @@ pub fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> anyhow::Result<T> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::network::{CreateEndpoint, CreateNetwork};
+    use super::endpoint::CreateEndpoint;
+    use super::network::CreateNetwork;
     use super::parse;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::network::{EndpointRef, InterfaceName, JoinReply, SandboxRequest, StaticRoute};
+use ciao_common::api::endpoint::{EndpointRef, InterfaceName, JoinReply, SandboxRequest, StaticRoute};
 use ciao_common::store::{Egress, Network, Route, Vnic};
 use ciao_common::types::LinkName;
 

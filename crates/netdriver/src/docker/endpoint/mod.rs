@@ -5,7 +5,7 @@ mod choice;
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::Empty;
-use ciao_common::api::network::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
+use ciao_common::api::endpoint::{CreateEndpoint, EndpointInfo, EndpointRef, EndpointReply, Interface};
 use ciao_common::store::{Endpoint, Vnic};
 
 use crate::attachment::{described, is_joining, lookup};

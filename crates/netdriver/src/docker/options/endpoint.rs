@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use ciao_common::api::endpoint::INTERFACE;
 use ciao_common::api::go::Options;
-use ciao_common::api::network::INTERFACE;
 use ciao_common::types::{InstanceId, LinkName, Rate, VnicId, parse_address};
 
 use super::{Given, refuse_unknown};

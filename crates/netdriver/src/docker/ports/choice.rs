@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::api::network::PortBinding;
+use ciao_common::api::endpoint::PortBinding;
 use ciao_common::store::{Endpoint, Network, Port, Protocol};
 
 use crate::Driver;

@@ -8,8 +8,8 @@ mod choice;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::api::Empty;
+use ciao_common::api::endpoint::{EndpointRef, PORT_MAP, PortBinding, SandboxRequest};
 use ciao_common::api::go::{self, Options};
-use ciao_common::api::network::{EndpointRef, PORT_MAP, PortBinding, SandboxRequest};
 use ciao_common::store::{Egress, Endpoint, Network};
 use ciao_common::types::NetworkId;
 
