@@ -83,8 +83,8 @@ impl Vnics {
         Ok(())
     }
 
-    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address: engines
-    /// do not do it, or not rightly.
+    /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address:
+    /// engines do not do it, or not rightly.
     fn announce(&self, vnic: &Vnic) {
         if self.former.differ(vnic) {
             self.tasks.add(Task::Announce(Box::new(vnic.clone())));

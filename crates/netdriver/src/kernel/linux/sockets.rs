@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Idle netlink sockets, kept for the next call in the same namespace.
 //!
-//! When a netfilter socket is closed, the kernel has the lock of its namespace's rules and waits for an RCU grace period
-//! if elements were deleted: some 14 ms for whoever changes rules next. So sockets are used again, and closed when nobody
-//! used them for a while. Until then a socket keeps its namespace alive, with all links: not for long, so that the kernel
-//! reports soon what became of a namespace that somebody else deleted.
+//! When a netfilter socket is closed, the kernel has the lock of its namespace's rules and waits for an RCU grace
+//! period if elements were deleted: some 14 ms for whoever changes rules next. So sockets are used again, and closed
+//! when nobody used them for a while. Until then a socket keeps its namespace alive, with all links: not for long, so
+//! that the kernel reports soon what became of a namespace that somebody else deleted.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::{Receiver, Sender, channel};
