@@ -215,8 +215,8 @@ impl HostRules {
         found
     }
 
-    /// Whether something may have changed that no report of the kernel's names: the resolvers that the rules were written
-    /// with, or rules of the older iptables.
+    /// Whether something may have changed that no report of the kernel's names: the resolvers that the rules were
+    /// written with, or rules of the older iptables.
     pub(crate) fn may_have_changed(&self) -> bool {
         let resolvers = self.resolvers();
         let Some(written) = lock(&self.state).egress.clone() else { return false };

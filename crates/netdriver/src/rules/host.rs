@@ -65,7 +65,8 @@ pub(crate) fn host_ruleset(
     Ruleset { tables: RULESET.replace("#nat_ranges#", &nat_ranges(nat_ports)), elements }
 }
 
-/// A chain for each range: the tenants' traffic leaves with the host's address and a source port out of it. `0`: with any.
+/// A chain for each range: the tenants' traffic leaves with the host's address and a source port out of it. `0`: with
+/// any.
 fn nat_ranges(ports: u32) -> String {
     let chain = |number: u32| {
         let first = FIRST_NAT_PORT + number * ports;

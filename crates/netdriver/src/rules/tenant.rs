@@ -44,8 +44,8 @@ impl Tenant<'_> {
         Ruleset { tables: RULESET.replace("#flows#", &in_group.to_string()), elements }
     }
 
-    /// Exceptions to `deny` of each bridge. The host makes them for all of the tenant's, since it sees one uplink; so what
-    /// one network is allowed is closed here to the others.
+    /// Exceptions to `deny` of each bridge. The host makes them for all of the tenant's, since it sees one uplink; so
+    /// what one network is allowed is closed here to the others.
     fn exceptions(&self) -> Vec<Element> {
         let leaving = || self.networks.iter().filter(|network| network.egress == Egress::Nat);
         let allowed = leaving().flat_map(|network| &network.egress_allow);
