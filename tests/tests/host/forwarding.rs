@@ -78,7 +78,7 @@ fn with_the_older_iptables_it_is_the_same() {
 }
 
 #[test]
-fn what_was_switched_is_recorded_shown_and_put_back() {
+fn changed_settings_are_recorded_shown_and_restored() {
     let host = Host::builder()
         .name("switched")
         .dockerd_args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"])
@@ -153,7 +153,7 @@ fn without_iptables_the_same_is_done_by_nft() {
 }
 
 #[test]
-fn a_firewall_that_is_loaded_anew_does_not_open_the_router() {
+fn a_reloaded_firewall_does_not_open_the_router() {
     let scene = scene(Host::builder().name("reload").dockerd_args(["--iptables=false", "--ip-forward=false"]));
     let host = &scene.host;
     let red = scene.publish("red", "");
