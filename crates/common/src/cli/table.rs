@@ -89,28 +89,31 @@ pub fn print_text(text: &str) -> Result<()> {
     }
 }
 
-fn blank() -> Table {
-    let mut table = Table::new();
+/// As text, its lines without a blank at their begin and end.
+fn text(mut table: Table) -> String {
     table.load_style(presets::NOTHING);
-    table
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    table.trim_fmt()
 }
 
 fn table(rows: &Value) -> Option<String> {
     let rows: Vec<_> = rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-    let mut table = blank();
+    let mut table = Table::new();
     table.set_header(rows.first()?.keys().map(|key| key.to_uppercase().replace('_', " ")));
     for row in &rows {
         table.add_row(row.values().map(cell));
     }
-    Some(table.trim_fmt())
+    Some(text(table))
 }
 
 fn fields(value: &Value) -> String {
-    let mut table = blank();
+    let mut table = Table::new();
     for (key, value) in value.as_object().into_iter().flatten() {
         table.add_row([key.replace('_', " "), cell(value)]);
     }
-    table.trim_fmt()
+    text(table)
 }
 
 fn cell(value: &Value) -> String {
@@ -130,9 +133,17 @@ mod tests {
     #[test]
     fn a_table_has_a_column_per_key_and_a_dash_for_missing_values() {
         let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
-        let lines: Vec<String> =
-            table(&rows).unwrap().lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        assert_eq!(lines, ["TENANT POOL ID REFS", "acme - 2"]);
+        let text = table(&rows).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), ["TENANT  POOL ID  REFS", "acme    -        2"]);
         assert_eq!(table(&serde_json::json!([])), None);
+    }
+
+    #[test]
+    fn the_fields_of_a_value_begin_in_one_column() {
+        let text = fields(&serde_json::json!({"id": "1", "host_link": "hv1", "rules": ["a", "b"]}));
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            ["id         1", "host link  hv1", "rules      a", "           b"]
+        );
     }
 }
