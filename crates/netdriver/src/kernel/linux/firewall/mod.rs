@@ -45,9 +45,9 @@ impl Firewall for Linux {
             final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
         }
         if openings.contains(&FirewallOpening::Uplinks) {
-            firewalld::open()?
+            firewalld::open()?;
         } else {
-            firewalld::close()?
+            firewalld::close()?;
         }
         Ok(final_rule)
     }
