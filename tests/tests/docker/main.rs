@@ -21,3 +21,4 @@ mod refusals;
 mod same_subnet;
 mod scene;
 mod tenant_network;
+mod terminate;

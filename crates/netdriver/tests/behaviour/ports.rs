@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Published ports: what is recorded and held. Whether packets pass is not seen here.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 
 use ciao_netdriver::Shares;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::requests::{endpoint, names_of, network};
 const SUBNET: &str = "192.168.111.0/24";
 
 /// Tenants red's and blue's networks with a container of the same address each.
-fn two() -> Bench {
+pub(super) fn two() -> Bench {
     let b = Bench::new();
     for tenant in ["red", "blue"] {
         b.ok("CreateNetwork", &network(tenant, &[SUBNET], &[("tenant", tenant)]));
@@ -21,22 +21,22 @@ fn two() -> Bench {
     b
 }
 
-fn binding(protocol: u8, (first, last): (u16, u16), address: &str) -> Value {
+pub(super) fn binding(protocol: u8, (first, last): (u16, u16), address: &str) -> Value {
     json!({ "Proto": protocol, "IP": "", "Port": 80, "HostIP": address, "HostPort": first, "HostPortEnd": last })
 }
 
-fn publish(network: &str, endpoint: &str, bindings: &[Value]) -> Value {
+pub(super) fn publish(network: &str, endpoint: &str, bindings: &[Value]) -> Value {
     let mut body = names_of(network, endpoint);
     body["Options"] = json!({ "com.docker.network.portmap": bindings });
     body
 }
 
 /// A port that nobody has now.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
-fn published(b: &Bench) -> Vec<String> {
+pub(super) fn published(b: &Bench) -> Vec<String> {
     let ports = b.store.read(|tx| tx.ports()).unwrap();
     let show = |p: &ciao_common::store::Port| {
         format!("{} {}:{} {}:{}", p.protocol, p.host_address, p.host_port, p.address, p.container_port)
@@ -90,77 +90,6 @@ fn program_and_revoke_come_in_any_order_for_any_endpoint() {
         b.call("ProgramExternalConnectivity", &publish("red", "nobody", &[binding(6, (0, 0), "")])).unwrap_err();
     assert!(error.contains("nobody000000 is unknown"), "{error}");
     assert_eq!(b.rows(), rows);
-}
-
-#[test]
-fn two_tenants_cannot_publish_one_port_and_the_error_names_its_holder() {
-    let b = two();
-    let port = free_port();
-    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
-    let rows = b.rows();
-    let error =
-        b.call("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(6, (port, port), "")])).unwrap_err();
-    let expected =
-        format!("port {port}/tcp is in use on 0.0.0.0 by endpoint red100000000 of tenant red: publish another one");
-    assert_eq!(error, expected);
-    assert_eq!(b.rows(), rows);
-    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(17, (port, port), "")]));
-    assert!(UdpSocket::bind(("0.0.0.0", port)).is_err());
-}
-
-#[test]
-fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
-    let b = two();
-    b.run("red2", "red", "192.168.111.3/24", "");
-    let port = free_port();
-    let at = |address| binding(6, (port, port), address);
-    let both = publish("red", "red1", &[at("127.0.0.1"), at("127.0.0.2")]);
-    let rows = b.rows();
-    b.ok("ProgramExternalConnectivity", &both);
-    assert_eq!(published(&b).len(), 2);
-    let error = b.call("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red100000000")), "{error}");
-    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.3")]));
-    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
-    b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
-    assert_eq!(b.rows(), rows);
-    let mut other = at("127.0.0.2");
-    other["Port"] = json!(81);
-    let error = b.call("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red1")), "{error}");
-    assert_eq!(b.rows(), rows);
-}
-
-#[test]
-fn a_port_of_another_program_is_refused_with_the_command_that_shows_it_and_none_is_left_published() {
-    let b = two();
-    let theirs = TcpListener::bind("0.0.0.0:0").unwrap();
-    let (taken, free) = (theirs.local_addr().unwrap().port(), free_port());
-    let rows = b.rows();
-    let body = publish("red", "red1", &[binding(6, (free, free), ""), binding(6, (taken, taken), "")]);
-    let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
-    let shown = format!("ss -ltnp 'sport = :{taken}'");
-    assert!(error.contains(&format!("port {taken}/tcp is in use on 0.0.0.0")) && error.contains(&shown), "{error}");
-    assert_eq!(b.rows(), rows);
-    TcpListener::bind(("0.0.0.0", free)).unwrap();
-}
-
-#[test]
-fn a_port_range_yields_its_first_free_port_and_zero_any() {
-    let b = two();
-    let theirs = loop {
-        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-        let next = listener.local_addr().unwrap().port() + 1;
-        if TcpListener::bind(("0.0.0.0", next)).is_ok() {
-            break listener;
-        }
-    };
-    let first = theirs.local_addr().unwrap().port();
-    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (first, first + 1), "")]));
-    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{} 192.168.111.2:80", first + 1)]);
-    let any = publish("blue", "blue1", &[binding(6, (0, 0), ""), binding(6, (0, 0), "127.0.0.1")]);
-    b.ok("ProgramExternalConnectivity", &any);
-    assert_eq!(published(&b).len(), 3);
 }
 
 #[test]
@@ -226,23 +155,6 @@ fn ports_are_released_with_their_endpoint_even_if_superseded_or_its_network_is_d
     b.settle();
     assert_eq!(published(&b), [""; 0]);
     TcpListener::bind(("0.0.0.0", port)).unwrap();
-}
-
-#[test]
-fn the_port_of_a_container_that_a_killed_dockerd_lost_is_free_for_another_one() {
-    let b = two();
-    let port = free_port();
-    let program = |on: &str, endpoint: &str| {
-        b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding(6, (port, port), "")]))
-    };
-    program("red", "red1").unwrap();
-    b.run("red2", "red", "192.168.111.3/24", "");
-    assert!(program("red", "red2").is_err(), "the first one runs");
-    b.kill_containers();
-    program("red", "red2").unwrap();
-    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.3:80")]);
-    program("blue", "blue1").unwrap();
-    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
 }
 
 #[test]

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ports that something else has, and ranges of which some are taken.
+
+use std::net::{TcpListener, UdpSocket};
+
+use serde_json::json;
+
+use crate::ports::{binding, free_port, publish, published, two};
+use crate::requests::names_of;
+
+#[test]
+fn two_tenants_cannot_publish_one_port_and_the_error_names_its_holder() {
+    let b = two();
+    let port = free_port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
+    let rows = b.rows();
+    let error =
+        b.call("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(6, (port, port), "")])).unwrap_err();
+    let expected =
+        format!("port {port}/tcp is in use on 0.0.0.0 by endpoint red100000000 of tenant red: publish another one");
+    assert_eq!(error, expected);
+    assert_eq!(b.rows(), rows);
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[binding(17, (port, port), "")]));
+    assert!(UdpSocket::bind(("0.0.0.0", port)).is_err());
+}
+
+#[test]
+fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
+    let b = two();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    let port = free_port();
+    let at = |address| binding(6, (port, port), address);
+    let both = publish("red", "red1", &[at("127.0.0.1"), at("127.0.0.2")]);
+    let rows = b.rows();
+    b.ok("ProgramExternalConnectivity", &both);
+    assert_eq!(published(&b).len(), 2);
+    let error = b.call("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")])).unwrap_err();
+    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red100000000")), "{error}");
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.3")]));
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
+    assert_eq!(b.rows(), rows);
+    let mut other = at("127.0.0.2");
+    other["Port"] = json!(81);
+    let error = b.call("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other])).unwrap_err();
+    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red1")), "{error}");
+    assert_eq!(b.rows(), rows);
+}
+
+#[test]
+fn a_port_of_another_program_is_refused_with_the_command_that_shows_it_and_none_is_left_published() {
+    let b = two();
+    let theirs = TcpListener::bind("0.0.0.0:0").unwrap();
+    let (taken, free) = (theirs.local_addr().unwrap().port(), free_port());
+    let rows = b.rows();
+    let body = publish("red", "red1", &[binding(6, (free, free), ""), binding(6, (taken, taken), "")]);
+    let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
+    let shown = format!("ss -ltnp 'sport = :{taken}'");
+    assert!(error.contains(&format!("port {taken}/tcp is in use on 0.0.0.0")) && error.contains(&shown), "{error}");
+    assert_eq!(b.rows(), rows);
+    TcpListener::bind(("0.0.0.0", free)).unwrap();
+}
+
+#[test]
+fn a_port_range_yields_its_first_free_port_and_zero_any() {
+    let b = two();
+    let theirs = loop {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let next = listener.local_addr().unwrap().port() + 1;
+        if TcpListener::bind(("0.0.0.0", next)).is_ok() {
+            break listener;
+        }
+    };
+    let first = theirs.local_addr().unwrap().port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (first, first + 1), "")]));
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{} 192.168.111.2:80", first + 1)]);
+    let any = publish("blue", "blue1", &[binding(6, (0, 0), ""), binding(6, (0, 0), "127.0.0.1")]);
+    b.ok("ProgramExternalConnectivity", &any);
+    assert_eq!(published(&b).len(), 3);
+}
+
+#[test]
+fn the_port_of_a_container_that_a_killed_dockerd_lost_is_free_for_another_one() {
+    let b = two();
+    let port = free_port();
+    let program = |on: &str, endpoint: &str| {
+        b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding(6, (port, port), "")]))
+    };
+    program("red", "red1").unwrap();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    assert!(program("red", "red2").is_err(), "the first one runs");
+    b.kill_containers();
+    program("red", "red2").unwrap();
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.3:80")]);
+    program("blue", "blue1").unwrap();
+    assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
+}
