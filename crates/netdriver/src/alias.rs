@@ -83,8 +83,8 @@ pub(crate) fn of_vnic(vnic: &Vnic) -> String {
     join(words.into_iter().flatten())
 }
 
-/// The VNIC that the alias of its link describes, but for the network of one of Docker's; `None`: no alias of ciao's, not
-/// all of it, or a word of it cannot be read: its rules would be others than those that were made for it.
+/// The VNIC that the alias of its link describes, but for the network of one of Docker's; `None`: no alias of ciao's,
+/// not all of it, or a word of it cannot be read: its rules would be others than those that were made for it.
 pub(crate) fn vnic(alias: &str, host_link: &LinkName, namespace: Option<&str>, bridge: &LinkName) -> Option<Vnic> {
     let mut words: Vec<_> = words(alias).collect();
     words.pop().filter(|word| *word == ".")?;

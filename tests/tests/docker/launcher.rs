@@ -4,7 +4,7 @@
 use crate::hosts::shared;
 use crate::scene::{
     LIVE, addresses, assert_nothing_left, at_once, exec, inspect, interfaces, is_cut_off, mac_and_mtu, reaches,
-    refused, run, sql,
+    refused, sql,
 };
 use ciao_tests::lab::Host;
 

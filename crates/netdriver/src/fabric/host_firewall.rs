@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the host's firewall accepts for ciao according to the records: traffic of tenants' uplinks, and frames on bridges of
-//! the host.
+//! What the host's firewall accepts for ciao according to the records: traffic of tenants' uplinks, and frames on
+//! bridges of the host.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -35,8 +35,8 @@ impl HostFirewall {
         Self { store, kernel, settings, lost, final_rule: Mutex::default() }
     }
 
-    /// Accepts what the records need, or what is there while some are lost, and frames on `bridge`, whose record may not be
-    /// written yet; nothing else of ciao's.
+    /// Accepts what the records need, or what is there while some are lost, and frames on `bridge`, whose record may
+    /// not be written yet; nothing else of ciao's.
     pub(crate) fn sync(&self, bridge: Option<&LinkName>) -> Result<()> {
         let mut known = lock(&self.final_rule);
         let mut openings: BTreeSet<_> = bridge.cloned().map(FirewallOpening::Bridge).into_iter().collect();

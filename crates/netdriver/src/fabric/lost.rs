@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records that were lost: the database was deleted, or is an older one than what runs.
 //!
-//! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show it.
-//! On bridges of the host it is those that a container has.
-//! Rules and uplinks that they need are then neither deleted nor written from the records that are left, and nothing new
-//! is made beside them, until a backup is restored, `reconcile` makes them again, or an administrator gives them up.
+//! Links of VNICs that no record stands for, and that a container has or whose namespace is not recorded at all, show
+//! it. On bridges of the host it is those that a container has. Rules and uplinks that they need are then neither
+//! deleted nor written from the records that are left, and nothing new is made beside them, until a backup is restored,
+//! `reconcile` makes them again, or an administrator gives them up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -42,8 +42,8 @@ impl Tunnels {
         Cluster::read(&self.store, &*self.kernel, &self.config)
     }
 
-    /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the database, what
-    /// exists of tunnels stays as it is.
+    /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the
+    /// database, what exists of tunnels stays as it is.
     pub(crate) fn are_hosts_known(&self) -> Result<bool> {
         Ok(self.store.read(|tx| tx.hosts_state())?.is_some())
     }

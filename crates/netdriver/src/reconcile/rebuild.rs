@@ -19,7 +19,8 @@ use crate::docker::network::record_again;
 const WHY: &str = "its record was lost";
 
 impl Driver {
-    /// Looks for lost records, and makes those of networks and endpoints that Docker lists again, and of launchers' VNICs.
+    /// Looks for lost records, and makes those of networks and endpoints that Docker lists again, and of launchers'
+    /// VNICs.
     pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) {
         repairs.step("lost records", self.fabric.lost.look());
         if !listed.is_empty() {

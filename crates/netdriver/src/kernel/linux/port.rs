@@ -45,8 +45,8 @@ pub(super) fn attach(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     if attached { configure(netlink, veth, bridge) } else { Ok(()) }
 }
 
-/// Writes a VNIC's alias, settings and static entries. On bridges of the host the alias alone: they are not ciao-net's to
-/// configure.
+/// Writes a VNIC's alias, settings and static entries. On bridges of the host the alias alone: they are not ciao-net's
+/// to configure.
 fn configure(netlink: &mut Netlink, veth: &Veth, bridge: u32) -> Result<()> {
     let port = index(&veth.host_link).with_context(|| format!("link {} does not exist", veth.host_link))?;
     let replace = NLM_F_CREATE | NLM_F_REPLACE;
