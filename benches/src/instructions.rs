@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Instructions of a call, counted by callgrind: the same however busy the machine is, so that a few percent more show.
 //!
-//! The handlers of both daemons run in one process, on a database on the disk and the double of the kernel; neither HTTP
-//! nor the kernel's work is counted. The counts of each compiler are kept in `instructions.tsv`.
+//! The handlers of both daemons run in one process, on a database on the disk and the double of the kernel; neither
+//! HTTP nor the kernel's work is counted. The counts of each compiler are kept in `instructions.tsv`.
 
 use std::collections::BTreeMap;
 use std::fs;

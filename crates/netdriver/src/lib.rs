@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The network driver: tenants' networks, VNICs, and Docker's calls.
 //!
-//! Unless a method's comment adds something, its error is one of the disk or the kernel. An error is a sentence that names
-//! the value.
+//! Unless a method's comment adds something, its error is one of the disk or the kernel. An error is a sentence that
+//! names the value.
 //!
 //! - [`docker`]: Docker's calls; [`launcher`]: VNICs created before their containers; [`control`]: its socket;
 //! - [`reconcile`]: differences between records and kernel, repaired;
@@ -70,8 +70,8 @@ pub struct Config {
     pub reconcile_every: Duration,
 }
 
-/// The default of [`TunnelConfig::port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not one
-/// of those that the kernel gives to clients.
+/// The default of [`TunnelConfig::port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not
+/// one of those that the kernel gives to clients.
 pub const TUNNEL_PORT: u16 = 14789;
 
 impl Default for Config {

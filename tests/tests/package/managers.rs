@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Beside network managers that run: systemd-udevd, systemd-networkd and NetworkManager change nothing of ciao's links, and
-//! do their work on the others.
+//! Beside network managers that run: systemd-udevd, systemd-networkd and NetworkManager change nothing of ciao's links,
+//! and do their work on the others.
 
 use ciao_tests::lab::{Booted, Engine};
 use ciao_tests::world::soon;

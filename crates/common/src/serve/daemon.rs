@@ -105,8 +105,8 @@ impl Sockets {
         self.or_created(inherited, path)
     }
 
-    /// Listens for requests of metrics. `None`: systemd passes sockets, but not this one, and its unit keeps the daemon from
-    /// creating it.
+    /// Listens for requests of metrics. `None`: systemd passes sockets, but not this one, and its unit keeps the daemon
+    /// from creating it.
     ///
     /// # Errors
     /// Without systemd: as [`Self::next`].

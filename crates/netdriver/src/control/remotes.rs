@@ -67,8 +67,8 @@ struct HostsReply {
     /// This host's ID; absent: it is not in the list and has no tunnel.
     own: Option<HostId>,
     hosts: Vec<ClusterHost>,
-    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, `forged` ones with addresses that are not
-    /// on the host that sent them, `forwarded` ones, and those `diverted` from the link of `serve --tunnel`.
+    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, `forged` ones with addresses that
+    /// are not on the host that sent them, `forwarded` ones, and those `diverted` from the link of `serve --tunnel`.
     dropped: BTreeMap<String, u64>,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The hosts of the cluster as this one sees them. This host is the one of the list that has an address of this machine, or
-//! of its link for tunnels.
+//! The hosts of the cluster as this one sees them. This host is the one of the list that has an address of this
+//! machine, or of its link for tunnels.
 
 use std::collections::BTreeMap;
 

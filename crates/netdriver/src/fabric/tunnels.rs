@@ -104,8 +104,8 @@ impl Tunnels {
         Ok(others.map(|host| (host.number, host.address)).collect())
     }
 
-    /// The link that must exist for a network; `None`: none, because it is on this host alone, or this host is not in the
-    /// list.
+    /// The link that must exist for a network; `None`: none, because it is on this host alone, or this host is not in
+    /// the list.
     pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
         let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
@@ -163,8 +163,8 @@ impl Tunnels {
         Ok(())
     }
 
-    /// Takes the entries of a VNIC's addresses out of its tunnel, if they led to another host: it has moved here. The caller
-    /// has the namespace's lock.
+    /// Takes the entries of a VNIC's addresses out of its tunnel, if they led to another host: it has moved here. The
+    /// caller has the namespace's lock.
     pub(crate) fn arrived(&self, vnic: &Vnic) -> Result<()> {
         let (Some(namespace), Some(tenant)) = (&vnic.namespace, &vnic.tenant) else { return Ok(()) };
         if self.store.read(|tx| tx.tunnels_on_bridge(namespace, &vnic.bridge))?.is_empty() {

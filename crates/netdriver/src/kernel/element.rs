@@ -132,8 +132,8 @@ impl Element {
     }
 }
 
-/// Lines of nft's language that add elements. Those of tunnels, which may be tens of thousands, share a line with others of
-/// their set: nft takes half the time.
+/// Lines of nft's language that add elements. Those of tunnels, which may be tens of thousands, share a line with
+/// others of their set: nft takes half the time.
 #[must_use]
 pub fn grouped(elements: &[Element]) -> String {
     let runs =

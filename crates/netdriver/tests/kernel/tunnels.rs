@@ -49,8 +49,8 @@ const BOX: &str = "table inet seen {
 }
 ";
 
-/// Sends a VXLAN datagram in red's VNI to a host, whose address is the script's argument, with this frame inside, or as much
-/// of it as is given.
+/// Sends a VXLAN datagram in red's VNI to a host, whose address is the script's argument, with this frame inside, or as
+/// much of it as is given.
 fn sending(folder: &Path, name: &str, frame: &[u8]) -> String {
     let (path, bytes) = (folder.join(name).with_extension("sh"), folder.join(name));
     std::fs::write(&bytes, [&[8, 0, 0, 0, 0, 0, 0x65, 0], frame].concat()).unwrap();
