@@ -154,7 +154,7 @@ impl Driver {
             ));
         }
         for (what, remedy) in tunnels::problems(self).unwrap_or_default() {
-            problems.push(problem("tunnels", what, &remedy, false));
+            problems.push(Problem::new("tunnels", what, &remedy, false));
         }
         let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {
             let Check { check, found, remedy, blocks } = found;
