@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::bench::Bench;
 use crate::networks::SUBNET;
-use crate::requests::{id, network, network_in};
+use crate::requests::{id, network_in};
 
 /// The set of addresses that a network is on.
 fn set_of(b: &Bench, name: &str) -> i64 {

@@ -11,7 +11,7 @@ use ciao_netdriver::kernel::{Links, Namespace, Namespaces};
 use serde_json::json;
 
 use crate::bench::Bench;
-use crate::requests::{endpoint, id, network, vnic};
+use crate::requests::{id, network, vnic};
 
 pub(super) const SUBNET: &str = "192.168.111.0/24";
 
