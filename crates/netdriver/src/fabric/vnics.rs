@@ -194,9 +194,10 @@ impl Vnics {
             }
         }
         for ((namespace, bridge), vnics) in bridges {
-            // The namespace may have been deleted with its last VNIC, and its rules with it.
-            if self.kernel.has_namespace(namespace)? {
-                self.delete_rules(namespace, bridge, &vnics)?;
+            let deleted = self.delete_rules(namespace, bridge, &vnics);
+            // The namespace may be deleted meanwhile with its last VNIC, and its rules with it.
+            if deleted.is_err() && self.kernel.has_namespace(namespace)? {
+                return deleted;
             }
         }
         let on_host = deleting.iter().any(|vnic| vnic.namespace.is_none());
