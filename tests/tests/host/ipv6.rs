@@ -45,13 +45,13 @@ fn the_hosts_default_route_from_its_router_stays() {
     // Tenants' links take none.
     let links = host.sh("cat /proc/sys/net/ipv6/conf/cu*/accept_ra").unwrap();
     assert_eq!(links, "0");
-    // It sees: so it is without.
+    // It sees: so it is without, while nobody restores it.
+    host.ciao_net().stop().unwrap();
     host.sh("echo 1 >/proc/sys/net/ipv6/conf/wan0/accept_ra; ip -6 route delete default dev wan0").unwrap();
     advertise(&router, [2, 0, 0, 0, 0, 1]);
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(!has_route(), "with accept_ra=1 a host that forwards listens to no router");
-    // Until the next look at the host.
-    host.sh("ciao-net reconcile").unwrap();
+    host.ciao_net().start().unwrap();
     assert!(hears());
 }
 

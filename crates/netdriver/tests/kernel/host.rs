@@ -60,7 +60,7 @@ tests! {
         assert!(kernel.open_firewall(&BTreeSet::from([bridge]), &[]).unwrap_err().to_string().contains("br+"));
     }
 
-    fn a_chain_that_was_loaded_anew_is_closed_again_and_an_administrator_s_word_is_kept(kernel) {
+    fn a_reloaded_chain_is_closed_again_and_an_administrator_s_word_is_kept(kernel) {
         let openings = BTreeSet::from([FirewallOpening::Uplinks]);
         let policies = || FAMILIES.map(|family| kernel.host_setting(&HostSetting::ForwardPolicy(family)).unwrap().unwrap());
         kernel.open_firewall(&openings, &FAMILIES).unwrap();

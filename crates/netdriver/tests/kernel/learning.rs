@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Links, Veth};
+use ciao_netdriver::reconcile::Depth;
 
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
@@ -165,5 +166,19 @@ tests! {
             send("c1", std::iter::repeat_n((mac("02:00:00:00:00:01"), mac(destination)), 100));
             assert_eq!(received("c2") - before >= 100, arrives, "frames to {destination}");
         }
+    }
+
+    fn ports_of_others_on_a_tenant_s_bridge_keep_the_kernel_s_defaults(_kernel) {
+        let bench = Bench::new();
+        bench.network("red", "nat");
+        bench.run("red", 2, "10.1.0.2/24");
+        run("ip -n ciao-red link add router0 type veth peer name router1");
+        run("ip -n ciao-red link set router0 master br0 up");
+        let shown = || run("bridge -d -n ciao-red link show dev router0");
+        let before = shown();
+        assert!(before.contains("learning on flood on"), "{before}");
+        assert_eq!(bench.driver.reconcile(Depth::Full), []);
+        bench.run("red", 3, "10.1.0.3/24");
+        assert_eq!(shown(), before);
     }
 }
