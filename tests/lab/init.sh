@@ -15,7 +15,10 @@ read -r pid _ </proc/self/stat
 # Without a table of mounts, for which mount would make a folder in the machine's own /run.
 mount() { command mount --no-mtab "$@"; }
 
-mount --make-rprivate /
+mount --make-rprivate / || {
+    echo "/ is not a mount point: in a chroot, bind-mount its folder onto itself first" >&2
+    exit 1
+}
 mkdir -p "$root" "$dir/layers" "$dir/docker" "$dir/ciao"
 mount -t tmpfs -o mode=755 ciao-lab "$dir/layers"
 mkdir "$dir/layers/upper" "$dir/layers/work"

@@ -94,12 +94,16 @@ impl Namespaces {
                 .with_context(|| format!("the lab needs `{tool}`: apt-get install util-linux iproute2"))?;
         }
         let dir = make_folder(name)?;
+        let path = dir.join("log/host.log");
+        let stderr = File::create(&path)?;
+        // The folder goes with the script, an open log does not.
+        let mut log = File::open(path).context("open the host's log")?;
         let mut script = Command::new("sh")
             .arg(dir.join("host.sh"))
             .args([dir.as_os_str(), name.as_ref(), lower.as_os_str(), workspace().as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(File::create(dir.join("log/host.log"))?)
+            .stderr(stderr)
             .process_group(0) // or Ctrl-C would end the script before it has swept up
             .spawn()
             .context("run host.sh")?;
@@ -109,8 +113,6 @@ impl Namespaces {
             BufReader::new(stdout).read_line(&mut pid)?;
         }
         let Ok(pid) = pid.trim().parse() else {
-            // The folder goes with the script, the open log does not.
-            let mut log = File::open(dir.join("log/host.log")).context("open the host's log")?;
             drop(lifeline);
             script.wait()?;
             let mut printed = String::new();
