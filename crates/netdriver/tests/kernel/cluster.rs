@@ -88,11 +88,11 @@ impl Member {
 
     /// What a user of this host types.
     pub(crate) fn attempt(&self, command: &str) -> Output {
-        attempt(&format!("nsenter -t {} -n -m {command}", self.child.id()))
+        attempt(&format!("nsenter -t {} -n -m -r {command}", self.child.id()))
     }
 
     pub(crate) fn type_in(&self, command: &str) -> String {
-        run(&format!("nsenter -t {} -n -m {command}", self.child.id()))
+        run(&format!("nsenter -t {} -n -m -r {command}", self.child.id()))
     }
 
     pub(crate) fn pings(&self, from: &str, address: &str) -> bool {
