@@ -34,7 +34,7 @@ Examples:
 
 /// IPAM plugin for Docker with overlapping subnets of different tenants
 #[derive(Parser)]
-#[command(name = "ciao-ipam", version, after_help = EXAMPLES)]
+#[command(name = "ciao-ipam", version, after_help = EXAMPLES, max_term_width = 80)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `--help` of every command of both programs prints on a terminal of 80 columns.
+//! What `--help` of every command of both programs prints, in at most 80 columns wherever it goes.
 
 use clap::{Command, CommandFactory};
 
@@ -7,7 +7,7 @@ const COLUMNS: usize = 80;
 
 /// The help of a command and of all below it, short (`-h`) and long (`--help`), with the name that a user types.
 fn pages(command: &Command, name: &str, into: &mut Vec<(String, Command)>) {
-    let mut command = command.clone().bin_name(name).term_width(COLUMNS);
+    let mut command = command.clone().bin_name(name);
     command.build();
     for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
         pages(below, &format!("{name} {}", below.get_name()), into);

@@ -38,7 +38,7 @@ Examples:
 
 /// Docker network plugin: a network namespace per tenant, VNICs before containers
 #[derive(Parser)]
-#[command(name = "ciao-net", version, after_help = EXAMPLES)]
+#[command(name = "ciao-net", version, after_help = EXAMPLES, max_term_width = 80)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
