@@ -27,6 +27,7 @@ for_tests() {
 	need curl curl
 	need jq jq
 	need ping iputils-ping
+	need mkfs.ext4 e2fsprogs
 	need debootstrap debootstrap
 	need nft nftables
 	[ -e /etc/protocols ] || missing="$missing netbase"

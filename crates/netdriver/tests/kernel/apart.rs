@@ -16,6 +16,9 @@ pub(crate) const RED: &str = "ciao-red";
 /// How long a test waits for what takes a second or two where nothing else runs.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Gives a namespace the settings that it has after a boot.
+const SETTINGS: &str = include_str!("../../../../tests/lab/settings.sh");
+
 /// Says to the process of a test that it is in its namespaces.
 pub(crate) const APART: &str = "CIAO_TEST_APART";
 
@@ -27,6 +30,9 @@ pub(crate) fn apart(name: &str, test: fn(&Linux)) {
         mount(Some("tmpfs"), "/run/netns", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
         // The links that sysfs shows are those of the namespace that it was mounted in.
         mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>).unwrap();
+        // A new namespace copies the machine's.
+        let set = Command::new("sh").args(["-c", SETTINGS]).status().unwrap();
+        assert!(set.success(), "set the kernel's settings after a boot");
         run("ip link set lo up");
         return test(&Linux::new().unwrap());
     }
