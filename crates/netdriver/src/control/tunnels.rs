@@ -59,10 +59,11 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     }
     let mut problems = Vec::new();
     let mut unknown = BTreeSet::new();
+    let encrypted = driver.fabric.tunnels.check_encrypted();
     for tunnel in &tunnels {
         let Some(network) = driver.store.read(|tx| tx.network(&tunnel.network))? else { continue };
         if tunnel.encrypted
-            && let Err(error) = driver.fabric.tunnels.check_encrypted()
+            && let Err(error) = &encrypted
         {
             let remedy = "\"ciao-net serve --tunnel\" with a WireGuard link".to_owned();
             problems.push((format!("network {} reaches no other host: {error:#}", network.id.short()), remedy));
