@@ -35,12 +35,6 @@ fn remove(host: &Host, numbers: Range<u8>) {
     }
 }
 
-/// Whether something is so after the next pass, once a minute: rules that a repair writes while the last tenant that needs
-/// them goes are deleted then.
-fn settles(mut holds: impl FnMut() -> bool) -> bool {
-    (0..8).any(|_| soon(&mut holds))
-}
-
 /// How many come and go: `CIAO_NETWORKS`, at most 100.
 fn networks() -> u8 {
     std::env::var("CIAO_NETWORKS").map_or(30, |asked| asked.parse().expect("CIAO_NETWORKS is a number"))
@@ -52,7 +46,7 @@ fn networks_come_and_go_and_leave_nothing_on_the_host() {
     // The engine and iptables make tables of their own when they are first needed.
     make(&host, 100..101);
     remove(&host, 100..101);
-    assert!(settles(|| !host.sh(STATE).unwrap().contains("ciao")), "{}", host.sh(STATE).unwrap());
+    assert!(soon(|| !host.sh(STATE).unwrap().contains("ciao")), "{}", host.sh(STATE).unwrap());
     let before = host.sh(STATE).unwrap();
 
     let networks = networks();
@@ -80,7 +74,7 @@ fn networks_come_and_go_and_leave_nothing_on_the_host() {
 
     remove(&host, 0..networks);
     // Links are deleted in the background.
-    let is_as_before = settles(|| host.sh(STATE).unwrap() == before);
+    let is_as_before = soon(|| host.sh(STATE).unwrap() == before);
     assert!(is_as_before, "before:\n{before}\nafter:\n{}", host.sh(STATE).unwrap());
     println!("after: the same {} lines as before", before.lines().count());
     assert_eq!(sql(&host, ROWS), "0");

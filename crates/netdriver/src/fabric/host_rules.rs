@@ -166,14 +166,15 @@ impl HostRules {
         Err(error.context(format!("{} uplinks are down until the host's rules are restored", links.len())))
     }
 
-    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it.
+    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it, and else deletes what a
+    /// repair wrote while the last one went.
     pub(crate) fn restore(&self) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
         if self.lost.is_any() && self.exist()? {
             return Ok(());
         }
         if uplinks.is_empty() {
-            return self.firewall.sync(None);
+            return self.tidy();
         }
         self.settings.ensure_advertisements()?;
         lock(&self.state).loaded = false;
@@ -227,8 +228,11 @@ impl HostRules {
     /// Deletes the rules when no tenant needs them.
     pub(crate) fn tidy(&self) -> Result<()> {
         let mut state = lock(&self.state);
-        if !self.store.read(|tx| tx.uplinks())?.is_empty() || self.lost.is_any() {
+        if !self.store.read(|tx| tx.uplinks())?.is_empty() {
             return Ok(());
+        }
+        if self.lost.is_any() {
+            return self.firewall.sync(None);
         }
         *state = State::default();
         self.kernel.unguard_host();

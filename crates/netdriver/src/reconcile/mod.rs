@@ -223,8 +223,7 @@ impl Driver {
             repairs.step(format!("uplink {}", uplink.host_link), tidied);
         }
         repairs.step("uplinks", uplinks.map(drop));
-        let settled = self.fabric.host_rules.tidy().and_then(|()| self.fabric.host_rules.restore());
-        repairs.step("rules of the host", settled);
+        repairs.step("rules of the host", self.fabric.host_rules.restore());
     }
 
     /// Restores the host's rules after `iptables -F` or a firewall's reload. Cheap enough for every few seconds.
