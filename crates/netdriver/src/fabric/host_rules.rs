@@ -166,8 +166,8 @@ impl HostRules {
         Err(error.context(format!("{} uplinks are down until the host's rules are restored", links.len())))
     }
 
-    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it, and else deletes what a
-    /// repair wrote while the last one went.
+    /// Restores what `iptables -F` or a firewall's reload removed, as long as a tenant needs it, and else deletes what
+    /// a repair wrote while the last one went.
     pub(crate) fn restore(&self) -> Result<()> {
         let (networks, uplinks) = self.store.read(|tx| Ok((tx.networks()?, tx.uplinks()?)))?;
         if self.lost.is_any() && self.exist()? {
