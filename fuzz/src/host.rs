@@ -12,7 +12,7 @@ use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
 use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 use ciao_ipam::Ipam;
-use ciao_netdriver::control::Control;
+use ciao_netdriver::control::{self, Control};
 use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
 use ciao_netdriver::reconcile::Depth;
@@ -276,7 +276,7 @@ impl Daemons {
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).expect("a driver");
         Self {
             net: ciao_netdriver::docker::plugin(Arc::clone(&driver)),
-            control: Control::new(driver),
+            control: control::routes(driver),
             ipam: ciao_ipam::routes::plugin(ipam),
             store,
         }

@@ -179,7 +179,7 @@ impl Ledger {
 
 /// A reply in its driver's form. Answers its value.
 pub(crate) fn check_reply(socket: Socket, reply: &Reply, what: &str) -> Value {
-    assert!([200, 201, 400, 404, 409, 500].contains(&reply.status), "{what}: status {}", reply.status);
+    assert!([200, 201, 400, 404, 405, 409, 422, 500].contains(&reply.status), "{what}: status {}", reply.status);
     if reply.status == 404 && socket != Socket::Control {
         assert!(reply.body.is_empty(), "{what}: an unknown method is a bare 404");
         return Value::Null;

@@ -18,7 +18,7 @@ use ciao_common::serve::server::{self, Listener};
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
-use crate::control::{Control, RECONCILE};
+use crate::control::{self, RECONCILE};
 use crate::metrics::Report;
 use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
@@ -141,7 +141,7 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };
     let config = Config { default_pools, grace: Duration::from_secs(args.grace), ..Config::default() };
     let period = config.grace.min(config.takeover);
-    let control = Arc::new(Control::new(Arc::clone(&store)));
+    let control = Arc::new(control::routes(Arc::clone(&store)));
     let plugin = Arc::new(routes::plugin(Ipam::new(Arc::clone(&store), config)?));
     let calls = Calls::new("ipam", plugin.paths());
     let reclaiming = Arc::clone(&plugin);

@@ -4,56 +4,43 @@
 use std::fs;
 use std::sync::Arc;
 
-use ciao_common::api;
-use ciao_common::serve::server::{Handler, JSON, Reply, Request};
+use ciao_common::serve::routes::{About, Ask, Failure, Route, Routes, json};
+use ciao_common::serve::server::Reply;
 use ciao_common::store::Store;
-use serde_json::json;
 
 use crate::reconcile;
 
 /// Path of the request.
 pub(crate) const RECONCILE: &str = "/v1/reconcile";
 
-/// Serves the control socket.
-pub struct Control {
-    store: Arc<Store>,
+/// The control socket of a daemon on `store`.
+pub fn routes(store: Arc<Store>) -> Routes<Arc<Store>> {
+    let about = About {
+        title: "ciao-ipam control",
+        description: "The control interface of ciao-ipam, Docker's IPAM plugin for tenants.",
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    Routes::new(store, about, table)
 }
 
-impl Control {
-    /// The control socket of a daemon on `store`.
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
-    }
+fn table() -> Vec<Route<Arc<Store>>> {
+    vec![
+        Route::post(RECONCILE, "reconcile", "Release pools without a network of Docker.", reconcile)
+            .body::<reconcile::Request>()
+            .list::<reconcile::Repair>("The corrections.")
+            .fails(&[409]),
+    ]
 }
 
-impl Handler for Control {
-    fn handle(&self, request: Request<'_>) -> Reply {
-        if (request.method, request.path) != ("POST", RECONCILE) {
-            return self.refuse(404, &format!("{} {} is unknown", request.method, request.path));
-        }
-        let wanted: reconcile::Request = match api::parse(request.body) {
-            Ok(wanted) => wanted,
-            Err(error) => return self.refuse(400, &format!("{error:#}")),
-        };
-        let own = self.store.path();
-        if wanted.db != own && fs::canonicalize(&wanted.db).ok() != fs::canonicalize(own).ok() {
-            let (other, own) = (wanted.db.display(), own.display());
-            return self.refuse(
-                409,
-                &format!("ciao-ipam runs on database {own}, not on {other}: give --db {own}, or stop it"),
-            );
-        }
-        match reconcile::run(&self.store, wanted) {
-            Ok(repairs) => Reply::json(200, JSON, &repairs),
-            Err(error) => self.refuse(500, &format!("{error:#}")),
-        }
+fn reconcile(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let wanted: reconcile::Request = ask.body()?;
+    let own = store.path();
+    if wanted.db != own && fs::canonicalize(&wanted.db).ok() != fs::canonicalize(own).ok() {
+        let (other, own) = (wanted.db.display(), own.display());
+        return Err(Failure(
+            409,
+            format!("ciao-ipam runs on database {own}, not on {other}: give --db {own}, or stop it"),
+        ));
     }
-
-    fn keeps_connections(&self) -> bool {
-        false
-    }
-
-    fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        Reply::json(status, JSON, &json!({ "error": sentence }))
-    }
+    json(200, &reconcile::run(store, wanted)?)
 }

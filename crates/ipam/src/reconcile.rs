@@ -14,6 +14,9 @@ use ciao_common::store::{Pool, Scope, Store, Tx};
 use ciao_common::types::{Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::{ArrayBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::options::PoolOptions;
 
@@ -27,15 +30,18 @@ pub fn unsettled_since(store: &Store, age: Duration) -> i64 {
 }
 
 /// What a command asks of the running daemon.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ReconcileRequest)]
 pub struct Request {
     /// The database that the command is for.
+    #[schema(value_type = String, example = "/var/lib/ciao/ciao.db")]
     pub db: PathBuf,
     /// Whether to return the corrections without making them.
     pub dry_run: bool,
     /// Milliseconds since Docker's list was requested, or more.
     pub age: u64,
     /// The number of Docker's networks on each pool.
+    #[schema(value_type = Vec<NetworksOnPool>)]
     pub networks: Vec<(PoolKey, i64)>,
 }
 
@@ -46,7 +52,7 @@ pub fn run(store: &Store, request: Request) -> Result<Vec<Repair>> {
 }
 
 /// A correction, made or planned.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Repair {
     /// `release`.
     pub action: &'static str,
@@ -58,6 +64,30 @@ pub struct Repair {
 
 /// A pool as given by a Docker network: tenant, subnet, sub-pool, serial mode.
 pub type PoolKey = (Option<TenantId>, Subnet, Option<Subnet>, bool);
+
+/// The schema of a pool and the number of networks on it.
+struct NetworksOnPool;
+
+impl PartialSchema for NetworksOnPool {
+    fn schema() -> RefOr<Schema> {
+        let inline = |schema| match schema {
+            RefOr::T(schema) => schema,
+            RefOr::Ref(_) => Schema::default(),
+        };
+        let of = |kind| Schema::from(ObjectBuilder::new().schema_type(kind));
+        let or_null = |schema| Schema::from(OneOfBuilder::new().item(inline(schema)).item(of(Type::Null)));
+        let tuple = |parts: Vec<Schema>| {
+            let length = Some(parts.len());
+            let array = ArrayBuilder::new().prefix_items(parts).items(ArrayItems::False);
+            array.min_items(length).max_items(length)
+        };
+        let key = [or_null(TenantId::schema()), inline(Subnet::schema()), or_null(Subnet::schema()), of(Type::Boolean)];
+        let pair = tuple(vec![tuple(key.into()).into(), of(Type::Integer)]);
+        pair.description(Some("Tenant, subnet, range of dynamic addresses, serial mode; number of networks.")).into()
+    }
+}
+
+impl ToSchema for NetworksOnPool {}
 
 /// The number of Docker's networks on each pool, from the response of `GET /networks`.
 ///

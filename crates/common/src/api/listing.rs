@@ -7,77 +7,90 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::go::{self, GENERIC};
 use super::network::{CreateNetwork, INTERNAL, IpamData};
-use crate::types::{EndpointId, NetworkId, Subnet};
+use crate::types::{Address, DockerCidr, EndpointId, NetworkId, Subnet};
 
 /// A network.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListedNetwork {
     /// Its id.
     pub id: NetworkId,
     /// `local` or `swarm`.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<String>)]
     pub scope: String,
     /// `--internal`.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<bool>)]
     pub internal: bool,
     /// The user's options.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub options: BTreeMap<String, String>,
     /// Its subnets.
     #[serde(rename = "IPAM")]
     pub ipam: ListedIpam,
     /// The endpoints of running containers, by container.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<BTreeMap<String, ListedEndpoint>>)]
     pub containers: BTreeMap<String, ListedEndpoint>,
 }
 
 /// Its IPAM driver and subnets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListedIpam {
     /// The driver.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<String>)]
     pub driver: String,
     /// The user's options for it.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub options: BTreeMap<String, String>,
     /// The subnets.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<Vec<ListedSubnet>>)]
     pub config: Vec<ListedSubnet>,
 }
 
 /// A subnet.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListedSubnet {
     /// The subnet.
     pub subnet: Subnet,
     /// Where dynamic addresses come from, if not the whole subnet.
     #[serde(rename = "IPRange", default, deserialize_with = "go::optional", serialize_with = "go::or_empty")]
+    #[schema(value_type = Option<DockerCidr>)]
     pub ip_range: Option<Subnet>,
     /// The gateway, bare or with prefix; older engines list it only if the user gave it.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<String>)]
     pub gateway: String,
     /// Reserved addresses, by name.
     #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<BTreeMap<String, Address>>)]
     pub auxiliary_addresses: BTreeMap<String, IpAddr>,
 }
 
 /// An endpoint.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ListedEndpoint {
     /// Its id.
     #[serde(rename = "EndpointID")]
     pub endpoint_id: EndpointId,
     /// Its IPv4 address with prefix.
     #[serde(rename = "IPv4Address", default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    #[schema(value_type = Option<DockerCidr>)]
     pub ipv4_address: Option<IpNetwork>,
     /// Its IPv6 address with prefix.
     #[serde(rename = "IPv6Address", default, deserialize_with = "go::optional_cidr", serialize_with = "go::or_empty")]
+    #[schema(value_type = Option<DockerCidr>)]
     pub ipv6_address: Option<IpNetwork>,
     /// Whether its container publishes ports, on whichever network: added to Docker's list.
     #[serde(default)]

@@ -119,6 +119,10 @@ impl Handler for Counted {
         self.handler.keeps_connections()
     }
 
+    fn accepts(&self, content_type: &str) -> bool {
+        self.handler.accepts(content_type)
+    }
+
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
         self.handler.refuse(status, sentence)
     }

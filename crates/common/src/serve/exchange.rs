@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
 use actix_web::rt::time::timeout;
 use actix_web::web::{self, Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
@@ -48,6 +49,9 @@ pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state:
     if !reply.content_type.is_empty() {
         response.content_type(reply.content_type);
     }
+    for header in reply.headers {
+        response.insert_header(header);
+    }
     response.body(reply.body)
 }
 
@@ -64,6 +68,11 @@ async fn reply(
         Ok(Err((status, sentence))) => return handler.refuse(status, &sentence),
         Err(error) => return handler.refuse(400, &format!("the request body cannot be read: {error}")),
     };
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !body.is_empty() && !handler.accepts(content_type) {
+        return handler
+            .refuse(415, &format!("a body of content type {content_type:?} is not read: send application/json"));
+    }
     let whole =
         Request { method: request.method().as_str(), path: request.path(), query: request.query_string(), body: &body };
     let call: Box<dyn FnOnce() -> Reply + Send> = match catch_unwind(AssertUnwindSafe(|| handler.begin(whole))) {

@@ -37,17 +37,24 @@ pub struct Reply {
     pub content_type: &'static str,
     /// The body, possibly empty.
     pub body: Vec<u8>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Reply {
+    /// Without further headers.
+    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { status, content_type, body, headers: Vec::new() }
+    }
+
     /// `value` as JSON.
     pub fn json(status: u16, content_type: &'static str, value: &impl Serialize) -> Self {
-        Self { status, content_type, body: serde_json::to_vec(value).unwrap_or_default() }
+        Self::new(status, content_type, serde_json::to_vec(value).unwrap_or_default())
     }
 
     /// An empty 404: to the engine, the method is not implemented.
     pub fn not_found() -> Self {
-        Self { status: 404, content_type: "", body: Vec::new() }
+        Self::new(404, "", Vec::new())
     }
 }
 
@@ -98,6 +105,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether connections stay open between requests, as the engine's do. Otherwise a connection serves one request,
     /// whose head must arrive within 10 seconds.
     fn keeps_connections(&self) -> bool {
+        true
+    }
+
+    /// Whether a body of that content type, which may be empty, is read.
+    fn accepts(&self, _content_type: &str) -> bool {
         true
     }
 

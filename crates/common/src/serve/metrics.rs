@@ -14,6 +14,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::calls::{BOUNDS, Calls, OUTCOMES};
 use super::server::{Call, Handler, JSON, Reply, Request};
@@ -55,7 +56,7 @@ impl fmt::Display for MetricsAddress {
 }
 
 /// Something that is not as it should be, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What was checked.
     pub check: String,
@@ -148,10 +149,10 @@ impl Handler for Metrics {
     fn handle(&self, request: Request<'_>) -> Reply {
         match (request.method, request.path) {
             ("GET", "/metrics") => match self.render() {
-                Ok(page) => Reply { status: 200, content_type: CONTENT_TYPE, body: page.into() },
+                Ok(page) => Reply::new(200, CONTENT_TYPE, page.into()),
                 Err(error) => self.refuse(500, &format!("{error:#}")),
             },
-            ("GET", "/healthz") => Reply { status: 200, content_type: "text/plain", body: "ok\n".into() },
+            ("GET", "/healthz") => Reply::new(200, "text/plain", "ok\n".into()),
             ("GET", "/readyz") => self.ready(),
             ("GET", _) => self.refuse(404, "known are /metrics, /healthz and /readyz"),
             _ => self.refuse(405, "only GET is known"),
@@ -168,7 +169,7 @@ impl Handler for Metrics {
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        Reply { status, content_type: "text/plain", body: format!("{sentence}\n").into() }
+        Reply::new(status, "text/plain", format!("{sentence}\n").into())
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of
-//! methods, [`every`] runs periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
+//! methods, [`routes`] a control socket with its OpenAPI document, [`every`] runs periodic tasks, [`daemon`] starts and
+//! stops the process, [`claim`] excludes a second one.
 
 pub mod calls;
 pub mod claim;
@@ -11,4 +12,5 @@ mod handler;
 pub mod metrics;
 pub mod plugin;
 mod progress;
+pub mod routes;
 pub mod server;

@@ -150,7 +150,7 @@ fn render(result: Result<impl Serialize>) -> Reply {
 
 fn json(status: u16, value: &impl Serialize) -> Reply {
     match serde_json::to_vec(value) {
-        Ok(body) => Reply { status, content_type: api::CONTENT_TYPE, body },
+        Ok(body) => Reply::new(status, api::CONTENT_TYPE, body),
         Err(error) => refuse(500, &format!("internal error (please report): the reply cannot be serialized: {error}")),
     }
 }

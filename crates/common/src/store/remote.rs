@@ -10,17 +10,20 @@ use std::net::IpAddr;
 use anyhow::{Context, Result};
 use rusqlite::{Row, params};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Tx;
 use super::value::{Key, Text, get, get_optional};
-use crate::types::{HostId, MacAddr, Mtu, TenantId, fnv1a};
+use crate::types::{Address, HostId, MacAddr, Mtu, TenantId, fnv1a};
 
 /// A host of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Host)]
 pub struct ClusterHost {
     /// The controller's name for it.
     pub id: HostId,
     /// In the network between the hosts.
+    #[schema(value_type = Address)]
     pub address: IpAddr,
     /// Of its link there, in bytes.
     pub mtu: Mtu,

@@ -6,6 +6,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::schema::{NAME, described};
 use super::text;
 
 fn check(text: &str, what: &str, max: usize) -> Result<()> {
@@ -43,6 +44,19 @@ text!(
     /// A VNIC: a veth pair created by ciao-net. Ten hexadecimal digits.
     VnicId, check("VNIC id", 10)
 );
+
+described!(
+    NetworkId,
+    NAME,
+    64,
+    "Docker's ID of a network.",
+    "3f1c0f5b8f4d4f1f9f0a6a6d5b1e2c3d4e5f60718293a4b5c6d7e8f901234567"
+);
+described!(EndpointId, NAME, 64, "Docker's ID of an endpoint: one attachment of a container to a network.", "a1");
+described!(TenantId, NAME, 63, "A tenant.", "red");
+described!(InstanceId, NAME, 128, "A launcher's instance: its name for a container.", "web");
+described!(HostId, NAME, 128, "A host of a cluster, as its controller names it.", "h2");
+described!(VnicId, "^[0-9a-f]{10}$", 10, "A VNIC.", "0123456789");
 
 impl NetworkId {
     /// The first twelve characters, as `docker network ls` prints it.

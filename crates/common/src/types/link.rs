@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 
+use super::schema::described;
 use super::text;
 
 text!(
@@ -10,6 +11,8 @@ text!(
     /// (the kernel's `dev_valid_name`).
     LinkName, check()
 );
+
+described!(LinkName, "^[!-.0-9;-~]{1,15}$", 15, "The name of a network link.", "br-red");
 
 impl LinkName {
     /// Whether the name has no special meaning anywhere: only letters, digits, `_`, `.` and `-`. The kernel accepts

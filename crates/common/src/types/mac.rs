@@ -8,10 +8,20 @@ use std::str::FromStr;
 use anyhow::{Context, Error, ensure};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
+use super::schema::described;
+
 /// A unicast Ethernet address. Parsed from six pairs of hexadecimal digits with colons or dashes; shown in lower
 /// case with colons, as Docker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct MacAddr([u8; 6]);
+
+described!(
+    MacAddr,
+    "^(?!00(?:[:-]00){5}$)[0-9A-Fa-f][02468ACEace](?:[:-][0-9A-Fa-f]{2}){5}$",
+    17,
+    "A unicast Ethernet address.",
+    "02:00:c0:a8:6f:02"
+);
 
 impl MacAddr {
     /// The six bytes, in network order.

@@ -6,9 +6,11 @@ use std::str::FromStr;
 
 use anyhow::{Context, Error, ensure};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An MTU in bytes, from the kernel's minimum for IPv4 to the maximum of a veth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(minimum = 68, maximum = 65535, example = 1450)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Mtu(u32);
 

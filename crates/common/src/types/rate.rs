@@ -7,12 +7,24 @@ use std::str::FromStr;
 use anyhow::{Context, Error, ensure};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
+use super::schema::described;
+
 /// Bits per second in the notation of `tc`: `500kbit`, `100mbit`, `2gbit`. At least 64kbit, so that frames of maximum
 /// size still pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct Rate(u64);
 
 const UNITS: [(&str, u64); 4] = [("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
+
+described!(
+    Rate,
+    "^(?:(?:[1-9][0-9]{0,2}|1000)gbit|(?:[1-9][0-9]{0,5}|1000000)mbit\
+     |(?:6[4-9]|[7-9][0-9]|[1-9][0-9]{2,8}|1000000000)kbit\
+     |(?:6[4-9][0-9]{3}|[7-9][0-9]{4}|[1-9][0-9]{5,11}|1000000000000)bit)$",
+    16,
+    "A rate limit in the notation of tc, from 64kbit to 1000gbit.",
+    "100mbit"
+);
 
 impl Rate {
     /// Bytes per second.

@@ -11,10 +11,13 @@ use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use super::address::{Family, number};
 use super::range::AddressRange;
+use super::schema::{cidr, described};
 
 /// A subnet whose host bits are zero: `10.5.0.0/16`, never `10.5.0.1/16`. Parsing masks them, as the engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct Subnet(IpNetwork);
+
+described!(Subnet, cidr(), 43, "A subnet in CIDR notation. Host bits are masked off.", "192.168.111.0/24");
 
 impl Subnet {
     /// The subnet of `address/prefix`.

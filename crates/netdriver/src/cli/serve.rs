@@ -18,7 +18,7 @@ use ciao_common::types::{LinkName, Subnet};
 use clap::Args;
 
 use super::lock::LaunchLock;
-use crate::control::{Control, METHODS, Report};
+use crate::control::{self, METHODS, Report};
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = daemon::Sockets::default();
-    let (plugin, control) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
+    let (plugin, launchers) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
     let metrics = args.metrics.as_ref().map(|address| sockets.metrics(address)).transpose()?.flatten();
     // Created here, so that it has this daemon's group.
     LaunchLock::open(&args.control)?;
@@ -115,7 +115,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let [network_calls, control_calls] = calls.each_ref().map(Arc::clone);
     let mut services: Vec<(Listener, Arc<dyn Handler>)> = vec![
         (plugin.into(), Counted::around(Arc::new(handler), network_calls)),
-        (control.into(), Counted::around(Arc::new(Control::new(Arc::clone(&driver))), control_calls)),
+        (launchers.into(), Counted::around(Arc::new(control::routes(Arc::clone(&driver))), control_calls)),
     ];
     if let Some(listener) = metrics {
         let report = Arc::new(Report(Arc::clone(&driver)));

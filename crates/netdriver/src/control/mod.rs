@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control socket: HTTP with JSON for launchers and for the command line. `GET /v1/openapi.json` describes it.
-//!
-//! Statuses: 400 the request is not valid, 404 no such thing, 409 a conflict with something that exists, 500 disk or
-//! kernel. An error is `{"error": sentence}`.
+//! The control socket: HTTP with JSON for launchers, controllers and the command line. `GET /v1/openapi.json` describes
+//! it.
 
+mod lists;
 mod metrics;
 mod networks;
-mod query;
 mod reach;
 mod reconcile;
 mod remotes;
-mod reply;
 mod show;
 mod status;
 mod tunnels;
@@ -19,119 +16,185 @@ mod vnics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
+use ciao_common::serve::routes::{About, Route, Routes};
+use ciao_common::types::{HostId, NetworkId, TenantId, VnicId};
 
 use crate::Driver;
-use query::Query;
-use reply::{Failure, refuse};
+use crate::launcher::{DeletionReply, VnicChange, VnicReply, VnicRequest};
+use crate::reconcile::{Known, Recorded, Repair};
+use lists::{
+    ChangeRequest, Conflict, DeleteRequest, HostsReply, HostsRequest, RemotesReply, RemotesRequest, StateReply,
+    TenantReply,
+};
+use reach::MtuReply;
+use reconcile::ReconcileQuery;
+use vnics::{DeleteQuery, VnicQuery};
 
 pub use metrics::{METHODS, Report};
 pub use reconcile::requests;
-pub use reply::ErrorReply;
 pub use show::NetworkReply;
 pub use status::StatusReply;
-
-/// The description of this interface.
-pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// How long a reconcile may take to be answered: it checks every network of the host, and an administrator can wait.
 pub const RECONCILE_WITHIN: Duration = Duration::from_secs(120);
 
 /// What answers on the control socket.
-pub struct Control {
-    driver: Arc<Driver>,
+pub type Control = Routes<Arc<Driver>>;
+
+const ABOUT: About = About {
+    title: "ciao-net control",
+    description: "The control interface of ciao-net: VNICs, created before their containers and deleted on request; the \
+                  hosts of a cluster and where a tenant's addresses are; lists, status, reconciliation.",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// The control socket of a driver.
+pub fn routes(driver: Arc<Driver>) -> Control {
+    Routes::new(driver, ABOUT, table)
 }
 
-impl Control {
-    /// The launcher's side of a driver.
-    pub fn new(driver: Arc<Driver>) -> Self {
-        Self { driver }
-    }
+const GIVEN: &str = "Recorded, and in the kernel; or it was recorded before.";
+const REFUSED: &str = "An older generation than is recorded, another list of the same one, or a change that is based on \
+                       another one. The generation and digest that are recorded.";
 
-    fn route(&self, request: Request<'_>) -> Result<Reply, Failure> {
-        let (driver, body) = (&*self.driver, request.body);
-        let query = Query::parse(request.query).map_err(Failure::bad_request)?;
-        match (request.method, segments(request.path).as_slice()) {
-            ("GET", ["v1", "openapi.json"]) => {
-                Ok(Reply { status: 200, content_type: "application/json", body: OPENAPI.into() })
-            }
-            ("POST", ["v1", "vnics"]) => vnics::create(driver, body),
-            ("GET", ["v1", "vnics"]) => vnics::list(driver, &query),
-            ("GET", ["v1", "vnics", id]) => vnics::show(driver, id),
-            ("PATCH", ["v1", "vnics", id]) => vnics::change(driver, id, body),
-            ("DELETE", ["v1", "vnics", id]) => vnics::delete(driver, id, query.force),
-            ("GET", ["v1", "networks", id]) => networks::show(driver, id),
-            ("GET", ["v1", "hosts"]) => remotes::hosts(driver),
-            ("GET", ["v1", "hosts", id, "mtu"]) => reach::measure(driver, id),
-            ("PUT", ["v1", "hosts"]) => remotes::give_hosts(driver, body),
-            ("GET", ["v1", "remotes"]) => remotes::list(driver),
-            ("GET", ["v1", "tenants", tenant, "remotes"]) => remotes::show(driver, tenant),
-            ("PUT", ["v1", "tenants", tenant, "remotes"]) => remotes::give(driver, tenant, body),
-            ("PATCH", ["v1", "tenants", tenant, "remotes"]) => remotes::change(driver, tenant, body),
-            ("DELETE", ["v1", "tenants", tenant, "remotes"]) => remotes::delete(driver, tenant, body),
-            ("GET", ["v1", "status"]) => status::show(driver),
-            ("GET", ["v1", "records"]) => reconcile::recorded(driver),
-            ("POST", ["v1", "reconcile"]) => reconcile::run(driver, body, &query),
-            (method, _) => Err(Failure(404, format!("{method} {} is unknown: see /v1/openapi.json", request.path))),
-        }
-    }
-}
-
-impl Handler for Control {
-    fn handle(&self, request: Request<'_>) -> Reply {
-        self.route(request).unwrap_or_else(|Failure(status, text)| refuse(status, &text))
-    }
-
-    fn keeps_connections(&self) -> bool {
-        false
-    }
-
-    fn answer_within(&self, path: &str) -> Duration {
-        if matches!(segments(path)[..], ["v1", "reconcile"] | ["v1", "hosts", _, "mtu"]) {
-            RECONCILE_WITHIN
-        } else {
-            ANSWER_WITHIN
-        }
-    }
-
-    fn refuse(&self, status: u16, text: &str) -> Reply {
-        refuse(status, text)
-    }
-}
-
-fn segments(path: &str) -> Vec<&str> {
-    path.trim_matches('/').split('/').collect()
+fn table() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get("/v1/vnics", "listVnics", "List VNICs of launchers and of Docker.", vnics::list)
+            .query::<VnicQuery>()
+            .list::<VnicReply>("Oldest first."),
+        Route::post(
+            "/v1/vnics",
+            "createVnic",
+            "Create a VNIC. Idempotent: a repeated request returns the same VNIC.",
+            vnics::create,
+        )
+        .body::<VnicRequest>()
+        .reply::<VnicReply>(201, "Created.")
+        .reply::<VnicReply>(200, "It exists already.")
+        .fails(&[409, 422]),
+        Route::get("/v1/vnics/{id}", "showVnic", "Show a VNIC.", vnics::show)
+            .parameter::<VnicId>("ID of the VNIC.")
+            .reply::<VnicReply>(200, "The VNIC.")
+            .fails(&[404]),
+        Route::patch(
+            "/v1/vnics/{id}",
+            "changeVnic",
+            "Change the rate limit and the additional addresses of a VNIC, while it is in use.",
+            vnics::change,
+        )
+        .parameter::<VnicId>("ID of the VNIC.")
+        .body::<VnicChange>()
+        .reply::<VnicReply>(200, "The changed VNIC.")
+        .fails(&[404, 422]),
+        Route::delete(
+            "/v1/vnics/{id}",
+            "deleteVnic",
+            "Delete a VNIC and its address reservation. An unknown VNIC is no error.",
+            vnics::delete,
+        )
+        .parameter::<VnicId>("ID of the VNIC.")
+        .query::<DeleteQuery>()
+        .reply::<DeletionReply>(200, "Deleted, now or before.")
+        .fails(&[409]),
+        Route::get(
+            "/v1/networks/{id}",
+            "showNetwork",
+            "Show a Docker network with its namespace, uplink, published ports and rules.",
+            networks::show,
+        )
+        .parameter::<NetworkId>("Docker's ID of the network, or a prefix of it.")
+        .reply::<NetworkReply>(200, "The network.")
+        .fails(&[404]),
+        Route::get("/v1/hosts", "listHosts", "List the hosts of the cluster.", remotes::hosts)
+            .reply::<HostsReply>(200, "The list that was given last."),
+        Route::put(
+            "/v1/hosts",
+            "giveHosts",
+            "Replace the list of hosts. The same body goes to every host: this one is that with an address of this machine.",
+            remotes::give_hosts,
+        )
+        .body::<HostsRequest>()
+        .reply::<StateReply>(200, GIVEN)
+        .reply::<Conflict>(409, REFUSED)
+        .fails(&[422]),
+        Route::get(
+            "/v1/hosts/{id}/mtu",
+            "measureMtu",
+            "Find the largest packet that another host answers. It takes seconds.",
+            reach::measure,
+        )
+        .parameter::<HostId>("ID of another host.")
+        .reply::<MtuReply>(200, "What was found.")
+        .fails(&[404])
+        .within(RECONCILE_WITHIN),
+        Route::get(
+            "/v1/remotes",
+            "listRemotes",
+            "List the tenants whose remotes were given, to compare their digests.",
+            remotes::list,
+        )
+        .list::<TenantReply>("One for each tenant."),
+        Route::get("/v1/tenants/{tenant}/remotes", "showRemotes", "Show a tenant's remotes.", remotes::show)
+            .parameter::<TenantId>("The tenant.")
+            .reply::<RemotesReply>(200, "The list that was given last.")
+            .fails(&[404]),
+        Route::put(
+            "/v1/tenants/{tenant}/remotes",
+            "giveRemotes",
+            "Replace a tenant's remotes: where each of its addresses is. The same body goes to every host.",
+            remotes::give,
+        )
+        .parameter::<TenantId>("The tenant.")
+        .body::<RemotesRequest>()
+        .reply::<StateReply>(200, GIVEN)
+        .reply::<Conflict>(409, REFUSED)
+        .fails(&[422]),
+        Route::patch(
+            "/v1/tenants/{tenant}/remotes",
+            "changeRemotes",
+            "Change some of a tenant's remotes.",
+            remotes::change,
+        )
+        .parameter::<TenantId>("The tenant.")
+        .body::<ChangeRequest>()
+        .reply::<StateReply>(200, GIVEN)
+        .reply::<Conflict>(409, REFUSED)
+        .fails(&[422]),
+        Route::delete(
+            "/v1/tenants/{tenant}/remotes",
+            "deleteRemotes",
+            "Delete a tenant's remotes: the list of that generation is empty.",
+            remotes::delete,
+        )
+        .parameter::<TenantId>("The tenant.")
+        .body::<DeleteRequest>()
+        .reply::<StateReply>(200, GIVEN)
+        .reply::<Conflict>(409, REFUSED),
+        Route::get("/v1/status", "showStatus", "Counts, and problems with their remedy.", status::show)
+            .reply::<StatusReply>(200, "How ciao-net stands."),
+        Route::get(
+            "/v1/records",
+            "showRecords",
+            "The IDs of Docker's networks and endpoints that are recorded.",
+            reconcile::recorded,
+        )
+        .reply::<Recorded>(200, "What is recorded."),
+        Route::post("/v1/reconcile", "reconcile", "Reconcile the database with the kernel.", reconcile::run)
+            .query::<ReconcileQuery>()
+            .optional_body::<Known>(
+                "Docker's lists: records of other networks and endpoints are removed, except those of running \
+                 containers, and lost ones are made again. Where a body would be larger than 1 MiB, the networks come in \
+                 several requests with more=true, which remove nothing, and the last request has no details.",
+            )
+            .list::<Repair>("The changes.")
+            .fails(&[409])
+            .within(RECONCILE_WITHIN),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
-    use super::*;
     use crate::launcher::VnicRequest;
-
-    /// The description's fields of a schema, sorted.
-    fn described(schema: &str) -> Vec<String> {
-        let openapi: Value = serde_json::from_str(OPENAPI).unwrap();
-        let properties = openapi["components"]["schemas"][schema]["properties"].as_object().unwrap().clone();
-        let mut names: Vec<_> = properties.keys().cloned().collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn the_description_has_every_field_of_a_request() {
-        let request: VnicRequest = serde_json::from_value(serde_json::json!({
-            "tenant": "t", "instance": "i", "subnet": "10.0.0.0/24", "address": "10.0.0.2", "mac": "02:00:00:00:00:02",
-            "gateway": "10.0.0.1", "mtu": 1400, "bridge": "b", "host_bridge": "b", "address6": "fd00::2", "subnet6": "fd00::/64", "network": "n",
-            "allowed_addresses": ["10.0.0.100"], "rate": "100mbit",
-        }))
-        .unwrap();
-        let value = serde_json::to_value(request).unwrap();
-        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
-        names.sort();
-        assert_eq!(described("VnicRequest"), names);
-    }
 
     #[test]
     fn an_unknown_field_is_named() {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/v1/networks`.
 
+use std::sync::Arc;
+
+use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::Reply;
 
-use super::reply::{Failure, json};
 use super::show::describe;
 use crate::Driver;
 
 /// The network whose ID begins with `prefix`.
-pub(super) fn show(driver: &Driver, prefix: &str) -> Result<Reply, Failure> {
+pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let prefix = ask.parameter();
     let mut networks = driver.store.read(|tx| tx.networks())?;
     networks.retain(|network| network.id.as_str().starts_with(prefix));
     if networks.len() > 1 {

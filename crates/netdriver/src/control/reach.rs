@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/v1/hosts/ID/mtu`: the path MTU to another host, measured.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::Reply;
 use ciao_common::types::HostId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::reply::{Failure, json};
 use crate::Driver;
 
 /// What was measured.
-#[derive(Debug, Serialize)]
-struct MtuReply {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PathMtu)]
+pub(super) struct MtuReply {
+    /// The other host.
     host: HostId,
     /// The MTU of both links in the list of hosts, in bytes.
     mtu: u32,
@@ -22,8 +27,8 @@ struct MtuReply {
 /// The smallest packet that is tried: what every link of the family carries.
 const SMALLEST: [u32; 2] = [576, 1280];
 
-pub(super) fn measure(driver: &Driver, id: &str) -> Result<Reply, Failure> {
-    let host: HostId = id.parse().map_err(Failure::bad_request)?;
+pub(super) fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let host: HostId = ask.parameter().parse().map_err(Failure::bad_request)?;
     let cluster = driver.fabric.tunnels.cluster()?;
     let Some(own) = cluster.own else {
         return Err(Failure(404, "this host is in no list of hosts: see \"ciao-net host list\"".to_owned()));

@@ -1,14 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/v1/reconcile`, and `/v1/records`, what is recorded of Docker's.
 
-use anyhow::Result;
-use ciao_common::serve::server::{BODY_LIMIT, Reply};
-use serde_json::Value;
+use std::sync::Arc;
 
-use super::query::Query;
-use super::reply::{Failure, json};
+use anyhow::Result;
+use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::server::{BODY_LIMIT, Reply};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
 use crate::Driver;
 use crate::reconcile::{Depth, Known};
+
+/// How to reconcile.
+#[derive(Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub(super) struct ReconcileQuery {
+    /// Return the changes without making them.
+    dry_run: bool,
+    /// Accept a list of another engine, or one without any recorded network. Records of running containers are kept in
+    /// any case.
+    force: bool,
+}
 
 /// Bytes of Docker's networks in one request: ids have the rest.
 const DETAILS: usize = BODY_LIMIT / 2;
@@ -35,17 +50,16 @@ pub fn requests(mut known: Known) -> Result<Vec<Value>> {
     Ok(parts.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
-pub(super) fn recorded(driver: &Driver) -> Result<Reply, Failure> {
+pub(super) fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     json(200, &driver.recorded()?)
 }
 
-pub(super) fn run(driver: &Driver, body: &[u8], query: &Query) -> Result<Reply, Failure> {
+pub(super) fn run(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let query: ReconcileQuery = ask.query()?;
     let depth = if query.dry_run { Depth::DryRun } else { Depth::Full };
-    let known: Option<Known> =
-        if body.is_empty() { None } else { ciao_common::api::parse(body).map_err(Failure::bad_request)? };
     json(
         200,
-        &match known {
+        &match ask.body_if_any::<Known>()? {
             Some(known) => driver.reconcile_with(depth, known, query.force).map_err(Failure::conflict)?,
             None => driver.reconcile(depth),
         },

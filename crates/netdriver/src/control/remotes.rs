@@ -4,95 +4,33 @@
 //! The same body goes to every host. A list replaces the previous one if its generation is higher. An error of the
 //! kernel is in the reply; the records are kept, and the next reconcile tries again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::Reply;
 use ciao_common::store::{ClusterHost, Given, ListState, Remote, Tx};
-use ciao_common::types::{HostId, Mtu, TenantId};
-use serde::{Deserialize, Serialize};
+use ciao_common::types::{Mtu, TenantId};
 
-use super::reply::{Failure, json};
+use super::lists::{
+    ChangeRequest, Conflict, DeleteRequest, GivenHost, HostsReply, HostsRequest, RemotesReply, RemotesRequest,
+    StateReply, TenantReply,
+};
 use crate::Driver;
-
-/// `PUT`: the whole list of hosts.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HostsRequest {
-    generation: u64,
-    hosts: Vec<GivenHost>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GivenHost {
-    id: HostId,
-    address: IpAddr,
-    mtu: Option<Mtu>,
-}
-
-/// `PUT`: all remotes of a tenant.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RemotesRequest {
-    generation: u64,
-    remotes: Vec<Remote>,
-}
-
-/// `PATCH`: the remotes that change.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChangeRequest {
-    base: u64,
-    generation: u64,
-    #[serde(default)]
-    set: Vec<Remote>,
-    #[serde(default)]
-    delete: Vec<IpAddr>,
-}
-
-/// `DELETE`: the generation of the empty list.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DeleteRequest {
-    generation: u64,
-}
-
-/// The list of hosts.
-#[derive(Debug, Serialize)]
-struct HostsReply {
-    generation: u64,
-    digest: String,
-    /// This host's ID; absent: it is not in the list and has no tunnel.
-    own: Option<HostId>,
-    hosts: Vec<ClusterHost>,
-    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts, `forged` ones with addresses that
-    /// are not on the host that sent them, `forwarded` ones, and those `diverted` from the link of `serve --tunnel`.
-    dropped: BTreeMap<String, u64>,
-}
-
-/// What is recorded of a tenant.
-#[derive(Debug, Serialize)]
-struct TenantReply {
-    tenant: TenantId,
-    generation: u64,
-    digest: String,
-    remotes: u32,
-}
 
 /// The default MTU of a host.
 const MTU: u32 = 1500;
 
-pub(super) fn give_hosts(driver: &Driver, body: &[u8]) -> Result<Reply, Failure> {
-    let HostsRequest { generation, hosts } = parse(body)?;
-    let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::bad_request)?;
-    check_hosts(&hosts).map_err(Failure::bad_request)?;
+pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let HostsRequest { generation, hosts } = ask.body()?;
+    let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::contradiction)?;
+    check_hosts(&hosts).map_err(Failure::contradiction)?;
     check_generation(generation)?;
     answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.sync_tunnels())
 }
 
-pub(super) fn hosts(driver: &Driver) -> Result<Reply, Failure> {
+pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let (state, hosts) = driver.store.read(|tx| Ok((tx.hosts_state()?, tx.cluster_hosts()?)))?;
     let ListState { generation, digest } = state.unwrap_or_else(none);
     let own = driver.fabric.tunnels.cluster()?.own.map(|host| host.id);
@@ -100,38 +38,38 @@ pub(super) fn hosts(driver: &Driver) -> Result<Reply, Failure> {
     json(200, &HostsReply { generation, digest, own, hosts, dropped })
 }
 
-pub(super) fn give(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let RemotesRequest { generation, remotes } = parse(body)?;
-    check_remotes(&remotes).map_err(Failure::bad_request)?;
-    record(driver, tenant, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &remotes))
+pub(super) fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let RemotesRequest { generation, remotes } = ask.body()?;
+    check_remotes(&remotes).map_err(Failure::contradiction)?;
+    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &remotes))
 }
 
-pub(super) fn change(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let ChangeRequest { base, generation, set, delete } = parse(body)?;
-    check_remotes(&set).map_err(Failure::bad_request)?;
+pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let ChangeRequest { base, generation, set, delete } = ask.body()?;
+    check_remotes(&set).map_err(Failure::contradiction)?;
     if generation <= base {
-        return Err(Failure(400, format!("generation {generation} does not follow base {base}: give a higher one")));
+        return Err(Failure(422, format!("generation {generation} does not follow base {base}: give a higher one")));
     }
-    record(driver, tenant, generation, move |tx, tenant| tx.change_remotes(tenant, (base, generation), set, &delete))
+    record(driver, ask, generation, move |tx, tenant| tx.change_remotes(tenant, (base, generation), set, &delete))
 }
 
-pub(super) fn delete(driver: &Driver, tenant: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let DeleteRequest { generation } = parse(body)?;
-    record(driver, tenant, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
+pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let DeleteRequest { generation } = ask.body()?;
+    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
 }
 
 /// The remotes of a tenant, in the form of a request.
-pub(super) fn show(driver: &Driver, tenant: &str) -> Result<Reply, Failure> {
-    let tenant: TenantId = tenant.parse().map_err(Failure::bad_request)?;
+pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
     let (states, remotes) = driver.store.read(|tx| Ok((tx.remotes_states()?, tx.remotes(&tenant)?)))?;
     let Some((_, state, _)) = states.into_iter().find(|(found, ..)| *found == tenant) else {
         return Err(Failure(404, format!("no controller has given remotes of tenant {tenant}")));
     };
-    json(200, &serde_json::json!({ "generation": state.generation, "digest": state.digest, "remotes": remotes }))
+    json(200, &RemotesReply { generation: state.generation, digest: state.digest, remotes })
 }
 
 /// The state of each tenant's list, which a controller compares with its own.
-pub(super) fn list(driver: &Driver) -> Result<Reply, Failure> {
+pub(super) fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let states = driver.store.read(|tx| tx.remotes_states())?;
     let reply = |(tenant, state, remotes): (TenantId, ListState, u32)| TenantReply {
         tenant,
@@ -140,10 +78,6 @@ pub(super) fn list(driver: &Driver) -> Result<Reply, Failure> {
         remotes,
     };
     json(200, &states.into_iter().map(reply).collect::<Vec<_>>())
-}
-
-fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    ciao_common::api::parse(body).map_err(Failure::bad_request)
 }
 
 fn none() -> ListState {
@@ -184,13 +118,13 @@ fn check_generation(generation: u64) -> Result<(), Failure> {
 }
 
 fn record(
-    driver: &Driver,
-    tenant: &str,
+    driver: &Arc<Driver>,
+    ask: &Ask<'_>,
     generation: u64,
     change: impl FnOnce(&Tx<'_>, &TenantId) -> Result<Given> + Send + 'static,
 ) -> Result<Reply, Failure> {
     check_generation(generation)?;
-    let tenant: TenantId = tenant.parse().map_err(Failure::bad_request)?;
+    let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
     let owner = tenant.clone();
     let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
@@ -201,15 +135,15 @@ fn record(
 
 /// The reply to a list, after the kernel was changed accordingly.
 fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Result<Reply, Failure> {
-    let conflict = |state: ListState, error: String| {
-        json(409, &serde_json::json!({ "error": error, "generation": state.generation, "digest": state.digest }))
-    };
+    let conflict =
+        |ListState { generation, digest }: ListState, error: String| json(409, &Conflict { error, generation, digest });
+    let recorded = |ListState { generation, digest }: ListState| json(200, &StateReply { generation, digest });
     match given {
         Given::Recorded(state) => {
             follow().context("it is recorded, and tried again by the next reconcile")?;
-            json(200, &state)
+            recorded(state)
         }
-        Given::Same(state) => json(200, &state),
+        Given::Same(state) => recorded(state),
         Given::Refused(known) => {
             let state = known.unwrap_or_else(none);
             let error =

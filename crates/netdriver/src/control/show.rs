@@ -6,14 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use ciao_common::store::{Egress6, Network};
-use ciao_common::types::{HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
+use ciao_common::types::{Address, HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::kernel::Namespace;
 use crate::{Driver, names};
 
 /// A network.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Network)]
 pub struct NetworkReply {
     /// Docker's id.
     pub id: NetworkId,
@@ -22,6 +24,7 @@ pub struct NetworkReply {
     /// Its subnets, IPv4 first.
     pub subnets: Vec<Subnet>,
     /// Their gateways.
+    #[schema(value_type = Vec<Address>)]
     pub gateways: Vec<IpAddr>,
     /// Its bridge.
     pub bridge: LinkName,
@@ -42,6 +45,7 @@ pub struct NetworkReply {
     /// The host's end of the namespace's uplink.
     pub uplink: Option<LinkName>,
     /// The namespace's addresses on it, by which the host identifies the tenant.
+    #[schema(value_type = Vec<Address>)]
     pub uplink_addresses: Vec<IpAddr>,
     /// Its tunnel to other hosts, if it has a VNI.
     pub tunnel: Option<TunnelReply>,
@@ -52,7 +56,8 @@ pub struct NetworkReply {
 }
 
 /// A network's tunnel.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Tunnel)]
 pub struct TunnelReply {
     /// Its VXLAN network identifier.
     pub vni: u32,
@@ -62,6 +67,7 @@ pub struct TunnelReply {
     pub mtu: Option<Mtu>,
     /// This host's address that frames leave with; absent: this host is in no list of hosts, and the tunnel does not
     /// exist.
+    #[schema(value_type = Option<Address>)]
     pub local: Option<IpAddr>,
     /// UDP.
     pub port: Option<u16>,

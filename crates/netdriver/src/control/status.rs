@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/v1/status`: how the daemon stands, on one screen.
 
+use std::sync::Arc;
+
 use ciao_common::serve::metrics::Problem;
+use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::Reply;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::reply::{Failure, json};
 use crate::Driver;
 
 /// How ciao-net stands.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusReply {
     /// Path of the database.
     pub database: String,
@@ -31,7 +35,7 @@ pub struct StatusReply {
     pub problems: Vec<Problem>,
 }
 
-pub(super) fn show(driver: &Driver) -> Result<Reply, Failure> {
+pub(super) fn show(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let (counts, tenants) = driver.store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
     let [networks, endpoints, launcher_vnics, docker_vnics, ports] = counts;
     let good = driver.passes.counts().last_good;

@@ -1,45 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/v1/vnics`.
 
-use ciao_common::serve::server::Reply;
+use std::sync::Arc;
 
-use super::query::Query;
-use super::reply::{Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::server::Reply;
+use ciao_common::types::{InstanceId, TenantId, VnicId};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+
 use crate::Driver;
 use crate::launcher::{Creation, Deletion, VnicChange, VnicRequest};
 
-pub(super) fn create(driver: &Driver, body: &[u8]) -> Result<Reply, Failure> {
-    let request = ciao_common::api::parse::<VnicRequest>(body).and_then(VnicRequest::checked);
-    match driver.create_vnic(request.map_err(Failure::bad_request)?)? {
+/// Which VNICs.
+#[derive(Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VnicQuery {
+    /// Limit the list to this tenant.
+    tenant: Option<TenantId>,
+    /// Limit the list to this instance.
+    instance: Option<InstanceId>,
+}
+
+/// How to delete a VNIC.
+#[derive(Default, Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DeleteQuery {
+    /// Delete it even if a running container uses it.
+    force: bool,
+}
+
+pub(super) fn create(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let request: VnicRequest = ask.body()?;
+    match driver.create_vnic(request.checked().map_err(Failure::contradiction)?)? {
         Creation::Created(vnic) => json(201, &vnic),
         Creation::Existing(vnic) => json(200, &vnic),
         Creation::Conflict(sentence) => Err(Failure(409, sentence)),
     }
 }
 
-pub(super) fn list(driver: &Driver, query: &Query) -> Result<Reply, Failure> {
-    json(200, &driver.list_vnics(query.tenant.as_ref(), query.instance.as_ref())?)
+pub(super) fn list(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let VnicQuery { tenant, instance } = ask.query()?;
+    json(200, &driver.list_vnics(tenant.as_ref(), instance.as_ref())?)
 }
 
-pub(super) fn show(driver: &Driver, id: &str) -> Result<Reply, Failure> {
-    let found = id.parse().map_or(Ok(None), |id| driver.show_vnic(&id))?;
-    json(200, &found.ok_or_else(|| unknown(id))?)
+pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let found = id(ask).map_or(Ok(None), |id| driver.show_vnic(&id))?;
+    json(200, &found.ok_or_else(|| unknown(ask))?)
 }
 
-pub(super) fn change(driver: &Driver, id: &str, body: &[u8]) -> Result<Reply, Failure> {
-    let change: VnicChange = ciao_common::api::parse(body).map_err(Failure::bad_request)?;
-    let allowed = change.allowed().map_err(Failure::bad_request)?;
-    let found = id.parse().map_or(Ok(None), |id| driver.set_vnic(&id, change.rate, allowed))?;
-    json(200, &found.ok_or_else(|| unknown(id))?)
+pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let change: VnicChange = ask.body()?;
+    let allowed = change.allowed().map_err(Failure::contradiction)?;
+    let found = id(ask).map_or(Ok(None), |id| driver.set_vnic(&id, change.rate, allowed))?;
+    json(200, &found.ok_or_else(|| unknown(ask))?)
 }
 
-fn unknown(id: &str) -> Failure {
-    Failure(404, format!("VNIC {id} is unknown: see \"ciao-net vnic list\""))
-}
-
-pub(super) fn delete(driver: &Driver, id: &str, force: bool) -> Result<Reply, Failure> {
-    match driver.delete_vnic(&id.parse().map_err(Failure::bad_request)?, force)? {
+pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let DeleteQuery { force } = ask.query()?;
+    match driver.delete_vnic(&id(ask)?, force)? {
         Deletion::Deleted(reply) => json(200, &reply),
         Deletion::InUse(sentence) => Err(Failure(409, sentence)),
     }
+}
+
+fn id(ask: &Ask<'_>) -> Result<VnicId, Failure> {
+    ask.parameter().parse().map_err(Failure::bad_request)
+}
+
+fn unknown(ask: &Ask<'_>) -> Failure {
+    Failure(404, format!("VNIC {} is unknown: see \"ciao-net vnic list\"", ask.parameter()))
 }

@@ -5,16 +5,24 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use ciao_common::api::go;
-use ciao_common::types::{InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, TenantId, VnicId, number, parse_address};
+use ciao_common::types::{
+    Address, InstanceId, LinkName, MacAddr, Mtu, Rate, Subnet, TenantId, VnicId, number, parse_address,
+};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::claims::check_address;
 use crate::names;
 
+/// The name of a bridge.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9_.][A-Za-z0-9_.-]*$", max_length = 15, example = "br-red")]
+pub(super) struct BridgeName(#[expect(dead_code, reason = "a schema")] String);
+
 /// A request for a VNIC, as a body of the control socket and as options of the command line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Args)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Args, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VnicRequest {
     /// Tenant that owns the VNIC
@@ -29,6 +37,7 @@ pub struct VnicRequest {
     /// Address of the instance in the subnet
     #[arg(long = "ip", value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(deserialize_with = "go::required_address")]
+    #[schema(value_type = Address)]
     pub address: IpAddr,
     /// MAC address of the instance's interface
     #[arg(long)]
@@ -36,6 +45,7 @@ pub struct VnicRequest {
     /// Gateway of the subnet [default: its first address]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Address>)]
     pub gateway: Option<IpAddr>,
     /// MTU of the VNIC in bytes [default: the kernel's]
     #[arg(long, value_name = "BYTES")]
@@ -44,14 +54,17 @@ pub struct VnicRequest {
     /// Bridge of the tenant [default: one per subnet]
     #[arg(long)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BridgeName>)]
     pub bridge: Option<LinkName>,
     /// Existing bridge of the host, without isolation and anti-spoofing
     #[arg(long, value_name = "BRIDGE", conflicts_with = "bridge")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BridgeName>)]
     pub host_bridge: Option<LinkName>,
     /// IPv6 address, for dual stack
     #[arg(long = "ip6", value_name = "ADDRESS", requires = "subnet6", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::optional_address", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Address>)]
     pub address6: Option<IpAddr>,
     /// Subnet of --ip6
     #[arg(long, value_name = "CIDR", requires = "address6")]
@@ -60,6 +73,7 @@ pub struct VnicRequest {
     /// Additional source address, such as a virtual IP (repeatable)
     #[arg(long = "allow", value_name = "ADDRESS", value_parser = parse_address)]
     #[serde(default, deserialize_with = "go::addresses", skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<Address>>)]
     pub allowed_addresses: Vec<IpAddr>,
     /// Rate limit per direction, such as 100mbit
     #[arg(long)]
@@ -68,13 +82,15 @@ pub struct VnicRequest {
     /// Name of the Docker network [default: TENANT-SUBNET]
     #[arg(long, value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     pub network: Option<String>,
 }
 
 /// A VNIC, as a launcher sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Vnic)]
 pub struct VnicReply {
-    /// Ours.
+    /// Its ID, which no other VNIC ever has.
     pub id: VnicId,
     /// The container's end, in the host's namespace until Docker takes it.
     pub container_link: LinkName,
@@ -86,34 +102,38 @@ pub struct VnicReply {
     pub namespace: Option<String>,
     /// The tenant that owns it.
     pub tenant: Option<TenantId>,
-    /// What it is for.
+    /// The instance that it is for; null: Docker's own.
     pub instance: Option<InstanceId>,
-    /// As asked.
+    /// Its IPv4 subnet, or IPv6 without one.
     pub subnet: Option<Subnet>,
-    /// As asked.
+    /// Its address in the subnet.
+    #[schema(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
     /// Of the container's end.
     pub mac: MacAddr,
-    /// As asked, or the subnet's first address.
+    /// Its gateway.
+    #[schema(value_type = Option<Address>)]
     pub gateway: Option<IpAddr>,
-    /// As asked.
+    /// MTU in bytes; null: the kernel's.
     pub mtu: Option<Mtu>,
-    /// As asked.
+    /// Its IPv6 address, for dual stack.
+    #[schema(value_type = Option<Address>)]
     pub address6: Option<IpAddr>,
-    /// As asked.
+    /// Subnet of `address6`.
     pub subnet6: Option<Subnet>,
-    /// As asked.
+    /// Additional source addresses.
+    #[schema(value_type = Vec<Address>)]
     pub allowed_addresses: Vec<IpAddr>,
-    /// As asked.
+    /// Rate limit per direction; null: none.
     pub rate: Option<Rate>,
-    /// Docker's endpoint that has it.
+    /// Docker's endpoint that uses it; null: none.
     pub endpoint: Option<String>,
     /// The Docker network that its container runs on.
     pub network: Option<DockerNetwork>,
 }
 
 /// A subnet's Docker network.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DockerNetwork {
     /// Its name, if it was made by this description.
     pub name: String,
@@ -122,11 +142,13 @@ pub struct DockerNetwork {
     /// Whether it must be made.
     pub create: bool,
     /// The body for Docker's `POST /networks/create`.
+    #[schema(value_type = Object)]
     pub docker: Value,
 }
 
 /// A deletion, as a launcher sees it.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = Deletion)]
 pub struct DeletionReply {
     /// Whether it was there.
     pub deleted: bool,
@@ -135,7 +157,7 @@ pub struct DeletionReply {
 }
 
 /// Whether a Docker network can go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RemovableNetwork {
     /// Docker's id.
     pub id: String,

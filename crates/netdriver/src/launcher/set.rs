@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::store::Vnic;
-use ciao_common::types::{Rate, VnicId, parse_address};
+use ciao_common::types::{Address, Rate, VnicId, parse_address};
 use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
 
 use super::{VnicReply, reply};
 use crate::Driver;
@@ -14,14 +15,16 @@ use crate::claims::check_address;
 use crate::rollback::rolled_back;
 
 /// What changes; absent: it stays.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VnicChange {
     /// Rate limit per direction; null: none.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Rate>)]
     pub rate: Option<Option<Rate>>,
     /// All additional source addresses.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<Address>>)]
     pub allowed_addresses: Option<Vec<String>>,
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use ciao_common::api::listing::ListedNetwork;
 use ciao_common::types::{EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Depth, Repair, SETTLED};
 use crate::Driver;
@@ -15,7 +16,8 @@ use crate::Driver;
 const ENGINE: &str = "engine";
 
 /// Docker's lists: records of anything else are removed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = DockerLists)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
     /// The engine's id, as its `GET /info` has it.
@@ -35,7 +37,8 @@ pub struct Known {
 }
 
 /// What is recorded of Docker's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Records)]
 pub struct Recorded {
     /// The ids of its networks.
     pub networks: BTreeSet<NetworkId>,

@@ -48,7 +48,7 @@ pub enum Depth {
 }
 
 /// What was done, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Repair {
     /// `create`, `restore`, `delete`, `remove` or `record` (a record), `check`, or `restart`, which is left to the
     /// administrator.

@@ -12,7 +12,7 @@ use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
 use ciao_common::types::{LinkName, Subnet};
 use ciao_ipam::Ipam;
-use ciao_netdriver::control::Control;
+use ciao_netdriver::control::{self, Control};
 use ciao_netdriver::kernel::Namespace;
 use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
 use ciao_netdriver::reconcile::Depth;
@@ -67,7 +67,7 @@ impl Bench {
         let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).unwrap();
         Self {
             plugin: ciao_netdriver::docker::plugin(Arc::clone(&driver)),
-            control: Control::new(Arc::clone(&driver)),
+            control: control::routes(Arc::clone(&driver)),
             ipam: ciao_ipam::routes::plugin(ipam),
             driver,
             kernel,

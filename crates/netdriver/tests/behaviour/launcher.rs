@@ -197,7 +197,7 @@ fn a_vnic_in_use_gets_another_rate_and_other_addresses() {
     for (body, status) in [
         (json!({ "rate": "fast" }), 400),
         (json!({ "mac": "02:00:00:00:00:03" }), 400),
-        (json!({ "allowed_addresses": ["224.0.0.1"] }), 400),
+        (json!({ "allowed_addresses": ["224.0.0.1"] }), 422),
     ] {
         let rows = b.rows();
         let (is, reply) = set(body);

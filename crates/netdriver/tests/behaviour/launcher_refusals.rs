@@ -47,7 +47,7 @@ fn further_addresses_and_mac_addresses_that_would_break_the_tenant_are_refused()
         request
     };
     for address in ["0.0.0.0", "::", "255.255.255.255", "224.0.0.1", "ff02::1", "127.0.0.1", "::1"] {
-        let error = refused(&b, &with(address), 400);
+        let error = refused(&b, &with(address), 422);
         assert!(error.contains(&format!("{address} cannot be a container's address")), "{error}");
     }
     for (address, whose) in [
@@ -80,7 +80,7 @@ fn an_address_that_a_container_or_gateway_holds_is_refused() {
     let error = refused(&b, &request, 409);
     assert!(error.contains("has gateway 192.168.111.1, not 192.168.111.254"), "{error}");
     request["gateway"] = json!("192.168.111.1");
-    let error = refused(&b, &request, 400);
+    let error = refused(&b, &request, 422);
     assert!(error.contains("the gateway's"), "{error}");
 }
 
@@ -97,7 +97,7 @@ fn a_subnet_that_overlaps_another_of_the_tenant_is_refused_with_both() {
 fn a_subnet_that_no_container_can_use_is_refused() {
     let b = Bench::new();
     for (subnet, address) in [("127.0.0.0/8", "127.0.0.2"), ("224.0.0.0/24", "224.0.0.2"), ("0.0.0.0/0", "1.2.3.4")] {
-        let error = refused(&b, &vnic("acme", "i1", subnet, address, MAC), 400);
+        let error = refused(&b, &vnic("acme", "i1", subnet, address, MAC), 422);
         assert!(error.contains(subnet), "{error}");
     }
 }

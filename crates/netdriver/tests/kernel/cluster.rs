@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
 
 use ciao_common::serve::server::{self, Handler, Request};
-use ciao_netdriver::control::Control;
+use ciao_netdriver::control;
 use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -221,7 +221,7 @@ fn serve() {
     // One of them names the link.
     let link = std::env::var(HOST).is_ok_and(|n| n == "3").then(|| name("u0"));
     let bench = Bench::with_tunnel(link);
-    let control = Arc::new(Control::new(Arc::clone(&bench.driver)));
+    let control = Arc::new(control::routes(Arc::clone(&bench.driver)));
     let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
     let handler: Arc<dyn Handler> = control.clone();
     std::thread::spawn(move || server::serve(vec![(listener, handler)], || {}, || {}).unwrap());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ciao_common::serve::server::{Handler, Request};
-use ciao_netdriver::control::Control;
+use ciao_netdriver::control;
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::reconcile::Depth;
 use ciao_netdriver::{Config, Driver};
@@ -36,7 +36,7 @@ tests! {
         run("ip addr add 192.0.2.1/24 dev u0");
         run("ip link set u0 up");
         let bench = Bench::new();
-        let control = Control::new(Arc::clone(&bench.driver));
+        let control = control::routes(Arc::clone(&bench.driver));
         let ask = |method: &str, path: &str, body: &Value| {
             let body = body.to_string();
             let reply = control.handle(Request { method, path, query: "", body: body.as_bytes() });

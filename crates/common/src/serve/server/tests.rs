@@ -13,7 +13,7 @@ struct Slow;
 impl Handler for Slow {
     fn handle(&self, _request: Request<'_>) -> Reply {
         std::thread::sleep(Duration::from_millis(300));
-        Reply { status: 200, content_type: "", body: Vec::new() }
+        Reply::new(200, "", Vec::new())
     }
 
     fn answer_within(&self, path: &str) -> Duration {
@@ -21,7 +21,7 @@ impl Handler for Slow {
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        Reply { status, content_type: "", body: format!("{{\"error\":\"{sentence}\"}}").into() }
+        Reply::new(status, "", format!("{{\"error\":\"{sentence}\"}}").into())
     }
 }
 
@@ -30,7 +30,7 @@ struct Length;
 
 impl Handler for Length {
     fn handle(&self, request: Request<'_>) -> Reply {
-        Reply { status: 200, content_type: "", body: request.body.len().to_string().into() }
+        Reply::new(200, "", request.body.len().to_string().into())
     }
 
     fn keeps_connections(&self) -> bool {
@@ -38,7 +38,7 @@ impl Handler for Length {
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        Reply { status, content_type: "", body: sentence.into() }
+        Reply::new(status, "", sentence.into())
     }
 }
 

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A control socket as a table of routes: HTTP with JSON. Its OpenAPI document is made from the same table, so a route
+//! without documentation cannot exist, nor the opposite.
+//!
+//! Statuses: 400 the request does not fit the document, 404 no such path or thing, 405 the path has other methods,
+//! 409 a conflict with something that exists, 415 not JSON, 422 values that fit the document contradict each other,
+//! 500 disk or kernel. An error is `{"error": sentence}`.
+
+mod document;
+
+use std::time::Duration;
+
+use anyhow::Error;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::handler::{ANSWER_WITHIN, Handler, JSON, Reply, Request};
+use crate::api;
+pub use document::{About, Route, document};
+
+/// Where the document is.
+pub const DOCUMENT: &str = "/v1/openapi.json";
+
+/// Why a request failed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorReply {
+    /// What is wrong with which value, and what to do.
+    #[schema(examples("VNIC 0123456789 is unknown: see \"ciao-net vnic list\""))]
+    pub error: String,
+}
+
+/// A request that failed: status and error.
+#[derive(Debug)]
+pub struct Failure(pub u16, pub String);
+
+impl Failure {
+    /// The request does not fit the document.
+    pub fn bad_request(error: Error) -> Self {
+        Self(400, format!("{error:#}"))
+    }
+
+    /// It contradicts something that exists.
+    pub fn conflict(error: Error) -> Self {
+        Self(409, format!("{error:#}"))
+    }
+
+    /// Its values contradict each other.
+    pub fn contradiction(error: Error) -> Self {
+        Self(422, format!("{error:#}"))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(500, format!("{error:#}"))
+    }
+}
+
+/// What a route is called with.
+pub struct Ask<'a> {
+    request: Request<'a>,
+    parameter: String,
+}
+
+impl Ask<'_> {
+    /// The parameter of the path, decoded; empty if it has none.
+    pub fn parameter(&self) -> &str {
+        &self.parameter
+    }
+
+    /// The parameters after `?`, decoded.
+    pub fn query<Q: DeserializeOwned>(&self) -> Result<Q, Failure> {
+        serde_urlencoded::from_str(self.request.query)
+            .map_err(|error| Failure(400, format!("the query {:?} is not valid: {error}", self.request.query)))
+    }
+
+    /// The body.
+    pub fn body<B: DeserializeOwned>(&self) -> Result<B, Failure> {
+        api::parse(self.request.body).map_err(Failure::bad_request)
+    }
+
+    /// The body; `None`: it is empty.
+    pub fn body_if_any<B: DeserializeOwned>(&self) -> Result<Option<B>, Failure> {
+        if self.request.body.is_empty() { Ok(None) } else { self.body().map(Some) }
+    }
+}
+
+/// A method for a path.
+pub type Call<D> = fn(&D, &Ask<'_>) -> Result<Reply, Failure>;
+
+struct Entry<D> {
+    method: &'static str,
+    path: &'static str,
+    within: Duration,
+    has_query: bool,
+    call: Call<D>,
+}
+
+/// Routes with what they are called on.
+pub struct Routes<D> {
+    driver: D,
+    about: About,
+    table: fn() -> Vec<Route<D>>,
+    entries: Vec<Entry<D>>,
+}
+
+impl<D: Send + Sync + 'static> Routes<D> {
+    /// The routes of `table`, and that of the document.
+    pub fn new(driver: D, about: About, table: fn() -> Vec<Route<D>>) -> Self {
+        let entries = table().into_iter().map(Route::into_entry).collect();
+        Self { driver, about, table, entries }
+    }
+
+    /// The OpenAPI document.
+    pub fn document(&self) -> Vec<u8> {
+        document(&self.about, (self.table)())
+    }
+
+    /// The entries for a path, with its parameter.
+    fn entries<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a Entry<D>, String)> {
+        self.entries.iter().filter_map(move |entry| Some((entry, parameter(entry.path, path)?)))
+    }
+
+    fn answer(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        if request.path == DOCUMENT && request.method == "GET" {
+            return Ok(Reply::new(200, JSON, self.document()));
+        }
+        let found = self.entries(request.path).find(|(entry, _)| entry.method == request.method);
+        let Some((entry, parameter)) = found else { return self.refuse_path(request) };
+        if !entry.has_query && !request.query.is_empty() {
+            return Err(Failure(400, format!("{} {} takes no parameters after \"?\"", entry.method, entry.path)));
+        }
+        (entry.call)(&self.driver, &Ask { request, parameter })
+    }
+
+    fn refuse_path(&self, request: Request<'_>) -> Result<Reply, Failure> {
+        let (method, path) = (request.method, request.path);
+        let mut allowed: Vec<_> = self.entries(path).map(|(entry, _)| entry.method).collect();
+        if path == DOCUMENT {
+            allowed.push("GET");
+        }
+        if allowed.is_empty() {
+            return Err(Failure(404, format!("{method} {path} is unknown: see {DOCUMENT}")));
+        }
+        let allowed = allowed.join(", ");
+        let mut reply = self.refuse(405, &format!("{method} is no method of {path}: use {allowed}"));
+        reply.headers.push(("allow", allowed));
+        Ok(reply)
+    }
+}
+
+/// The parameter of a path that a template fits; empty if that has none.
+fn parameter(template: &str, path: &str) -> Option<String> {
+    let mut found = String::new();
+    let mut parts = path.trim_matches('/').split('/');
+    for wanted in template.trim_matches('/').split('/') {
+        let part = parts.next()?;
+        if wanted.starts_with('{') && !part.is_empty() {
+            found = percent_decode_str(part).decode_utf8_lossy().into_owned();
+        } else if wanted != part {
+            return None;
+        }
+    }
+    parts.next().is_none().then_some(found)
+}
+
+impl<D: Send + Sync + 'static> Handler for Routes<D> {
+    fn handle(&self, request: Request<'_>) -> Reply {
+        self.answer(request).unwrap_or_else(|Failure(status, text)| self.refuse(status, &text))
+    }
+
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    fn answer_within(&self, path: &str) -> Duration {
+        self.entries(path).map(|(entry, _)| entry.within).max().unwrap_or(ANSWER_WITHIN)
+    }
+
+    /// JSON, none, or the one that curl sends unless another is given.
+    fn accepts(&self, content_type: &str) -> bool {
+        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        ["", JSON, "application/x-www-form-urlencoded"].contains(&essence.as_str()) || essence.ends_with("+json")
+    }
+
+    fn refuse(&self, status: u16, text: &str) -> Reply {
+        Reply::json(status, JSON, &ErrorReply { error: text.to_owned() })
+    }
+}
+
+/// A reply.
+pub fn json(status: u16, value: &impl Serialize) -> Result<Reply, Failure> {
+    let body = serde_json::to_vec(value).map_err(|error| {
+        Failure(500, format!("internal error (please report): the reply cannot be written: {error}"))
+    })?;
+    Ok(Reply::new(status, JSON, body))
+}
+
+#[cfg(test)]
+mod tests;

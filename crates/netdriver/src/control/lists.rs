@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a controller sends and gets: the hosts of the cluster, and the host of each address of a tenant.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ciao_common::store::{ClusterHost, Remote};
+use ciao_common::types::{Address, HostId, MacAddr, Mtu, TenantId};
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ArrayBuilder, ArrayItems};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+/// The controller's fencing token: the epoch of the controller in the higher 32 bits, a count in the lower.
+#[derive(ToSchema)]
+#[schema(value_type = u64, minimum = 0, maximum = 9_223_372_036_854_775_807_i64, example = 4_294_967_297_i64)]
+pub(super) struct Generation(#[expect(dead_code, reason = "a schema")] u64);
+
+/// The sum modulo 2^64 of the FNV-1a hashes (64 bits) of the rows, each as text with blanks between its parts:
+/// `ADDRESS MAC HOST` of a remote, `ID ADDRESS MTU` of a host.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9a-f]{16}$", example = "00000000deadbeef")]
+pub(super) struct Digest(#[expect(dead_code, reason = "a schema")] String);
+
+/// The schema of a [`Remote`].
+pub(super) struct RemoteRow;
+
+impl PartialSchema for RemoteRow {
+    fn schema() -> RefOr<Schema> {
+        let inline = |schema| match schema {
+            RefOr::T(schema) => Some(schema),
+            RefOr::Ref(_) => None,
+        };
+        let parts = [Address::schema(), MacAddr::schema(), HostId::schema()].into_iter().filter_map(inline);
+        ArrayBuilder::new()
+            .description(Some("Address, MAC address, host."))
+            .prefix_items(parts.collect::<Vec<_>>())
+            .items(ArrayItems::False)
+            .min_items(Some(3))
+            .max_items(Some(3))
+            .examples([serde_json::json!(["10.1.0.12", "02:01:0a:00:00:02", "h2"])])
+            .into()
+    }
+}
+
+impl ToSchema for RemoteRow {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Remote".into()
+    }
+}
+
+/// The whole list of hosts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostsRequest {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    pub(super) hosts: Vec<GivenHost>,
+}
+
+/// A host of the cluster.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = HostRequest)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GivenHost {
+    pub(super) id: HostId,
+    /// Of its link to the other hosts.
+    #[schema(value_type = Address)]
+    pub(super) address: IpAddr,
+    /// Of that link, in bytes; absent: 1500.
+    pub(super) mtu: Option<Mtu>,
+}
+
+/// All remotes of a tenant.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RemotesRequest {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Vec<RemoteRow>)]
+    pub(super) remotes: Vec<Remote>,
+}
+
+/// The remotes of a tenant that change.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RemotesChange)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeRequest {
+    /// The generation that this changes.
+    #[schema(value_type = Generation)]
+    pub(super) base: u64,
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    /// Added, or in place of those of the same address.
+    #[serde(default)]
+    #[schema(value_type = Vec<RemoteRow>)]
+    pub(super) set: Vec<Remote>,
+    /// Addresses.
+    #[serde(default)]
+    #[schema(value_type = Vec<Address>)]
+    pub(super) delete: Vec<IpAddr>,
+}
+
+/// The generation of the empty list.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RemotesDeletion)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteRequest {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+}
+
+/// The list of hosts.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Hosts)]
+pub(super) struct HostsReply {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Digest)]
+    pub(super) digest: String,
+    /// Which of them this host is; null: none, so it has no tunnel.
+    pub(super) own: Option<HostId>,
+    pub(super) hosts: Vec<ClusterHost>,
+    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts of the list, `forged` ones with
+    /// addresses that are not on the host that sent them, `forwarded` ones, and those `diverted` from the link of
+    /// `serve --tunnel`.
+    pub(super) dropped: BTreeMap<String, u64>,
+}
+
+/// The list of a tenant, without its rows.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantRemotes)]
+pub(super) struct TenantReply {
+    pub(super) tenant: TenantId,
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Digest)]
+    pub(super) digest: String,
+    /// How many.
+    pub(super) remotes: u32,
+}
+
+/// The list of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Remotes)]
+pub(super) struct RemotesReply {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Digest)]
+    pub(super) digest: String,
+    #[schema(value_type = Vec<RemoteRow>)]
+    pub(super) remotes: Vec<Remote>,
+}
+
+/// What is recorded of a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListState)]
+pub(super) struct StateReply {
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Digest)]
+    pub(super) digest: String,
+}
+
+/// Why a list was refused, and what is recorded instead.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListConflict)]
+pub(super) struct Conflict {
+    /// What is wrong, and what to do.
+    pub(super) error: String,
+    #[schema(value_type = Generation)]
+    pub(super) generation: u64,
+    #[schema(value_type = Digest)]
+    pub(super) digest: String,
+}
