@@ -10,7 +10,11 @@ FUZZ_SECONDS ?= 60
 export CIAO_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 # What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
-ALL = --locked --workspace --exclude ciao-bench
+ALL = --locked --workspace
+# The suites of the crates themselves, which need no engine.
+ENGINELESS = $(sort $(notdir $(basename $(wildcard crates/*/tests/*.rs fuzz/tests/*.rs)) $(patsubst %/main.rs,%,$(wildcard crates/*/tests/*/main.rs))))
+# Packages of the workspace are linted as they are compiled: clippy by itself would read every dependency once more.
+LINTED = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings $(CARGO)
 # Tests with an engine wait a third of their time, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
 
@@ -23,15 +27,16 @@ demo: build
 ## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same
 ## build.
 test: lint
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test $(ALL) --no-fail-fast
+	RUST_TEST_THREADS=$(TEST_THREADS) $(LINTED) test $(ALL) --no-fail-fast
 
 ## The tests that need no engine.
 check: lint
-	$(CARGO) test --locked -p ciao-common -p ciao-ipam -p ciao-netdriver -p ciao-fuzz
+	$(LINTED) test $(ALL) --lib --bins $(addprefix --test ,$(ENGINELESS))
 
+## Build all targets, with the lints as errors.
 lint: deps
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(LINTED) test $(ALL) --all-targets --no-run
 
 ## The tests on a real engine, once for each engine of three Debian suites. Longer than in `test`: each call meets three
 ## kills, and random operations a hundred faults; the daemons are release builds. Prints what happened to each call, and

@@ -8,6 +8,7 @@ use std::fs;
 use ciao_bench::all::{Size, run};
 
 #[test]
+#[ignore = "needs what `deps.sh bench` installs, and a release build"]
 fn everything_is_measured_written_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &Size::quick()).unwrap();
