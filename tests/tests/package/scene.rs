@@ -17,7 +17,7 @@ use crate::made::packages;
 /// the kernel makes, the packages' own book-keeping, logs and caches.
 pub(crate) const FILES: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /root \
     -o -path /run -o -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg \
-    -o -path /var/lib/apt -o -path /var/tmp -o -path '/work' -o -path /var/lib/systemd/random-seed \
+    -o -path /var/lib/apt -o -path /var/tmp -o -path /var/lib/systemd/random-seed \
     -o -name '*-' -path '/etc/*' \\) -prune -o -print | sort";
 
 /// The lines of two sorted lists that only one has.
