@@ -13,6 +13,10 @@ fn traffic_continues_while_the_managed_plugin_is_replaced() {
     run(Command::new("sh").args(["deploy/plugin/build.sh", "stage"]).env("BINARIES", binaries()));
     let host = Host::builder().name("plugin").ciao(false).start().unwrap();
     let folder = workspace().join("target/package/plugin");
+    // Namespaces that end with the daemon would cut off all containers at its first upgrade.
+    let hidden = format!("unshare --mount --propagation slave {}/ciao-net serve 2>&1", binaries().display());
+    let refused = host.try_sh(&hidden).unwrap();
+    assert!(refused.code == 1 && refused.stdout.contains("/run/netns are not seen by the host"), "{refused:?}");
     for name in ["ciao-ipam", "ciao-net"] {
         host.sh(&format!("docker plugin create {name} {}/{name}; docker plugin enable {name}", folder.display()))
             .unwrap();

@@ -81,6 +81,8 @@ fn tunnel_link(text: &str) -> Result<LinkName> {
 
 pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     daemon::start("ciao-net", version);
+    let kernel = Linux::new()?;
+    kernel.check_mounts()?;
     let files = daemon::raise_file_limit()?;
     let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
@@ -92,7 +94,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let store = Arc::new(Store::open(&args.database.db)?);
     let driver = Arc::new(Driver::new(
         store,
-        Arc::new(Linux::new()?),
+        Arc::new(kernel),
         Config {
             scope: args.scope,
             uplink_pool: args.uplink_pool,

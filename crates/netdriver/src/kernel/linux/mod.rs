@@ -12,6 +12,7 @@ mod forwarding;
 mod link;
 mod look;
 mod message;
+mod mounts;
 mod namespace;
 mod neighbour;
 mod netlink;
@@ -61,6 +62,14 @@ impl Linux {
             listings: nft::Listings::default(),
             guard: nft::Guard::default(),
         })
+    }
+
+    /// Checks that network namespaces created by this process outlive it.
+    ///
+    /// # Errors
+    /// The host does not see what this process mounts below /run/netns.
+    pub fn check_mounts(&self) -> Result<()> {
+        mounts::check()
     }
 
     /// A socket in a namespace (`None`: the host's); `None`: the namespace does not exist.

@@ -20,7 +20,7 @@ use super::message::{self, Link};
 use super::netlink::Netlink;
 use super::sockets::Place;
 
-const FOLDER: &str = "/run/netns";
+pub(super) const FOLDER: &str = "/run/netns";
 /// `NSFS_MAGIC` of linux/magic.h: the file is a namespace and not the empty file that a crash left.
 const NSFS: FsType = FsType(0x6e73_6673);
 
