@@ -5,6 +5,7 @@
 //! names the value.
 //!
 //! - [`docker`]: Docker's calls; [`launcher`]: VNICs created before their containers; [`control`]: its socket;
+//! - [`exchange`]: hosts tell each other which addresses are on them;
 //! - [`reconcile`]: differences between records and kernel, repaired;
 //! - `fabric`: what a record needs in the kernel; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
@@ -16,12 +17,14 @@ pub mod cli;
 mod contest;
 pub mod control;
 pub mod docker;
+pub mod exchange;
 mod fabric;
 mod failures;
 pub mod kernel;
 pub mod launcher;
 pub mod names;
 mod passes;
+mod peers;
 mod ready;
 pub mod reconcile;
 mod rollback;
@@ -29,6 +32,7 @@ pub mod rules;
 mod uninstall;
 mod uplink_pool;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +54,7 @@ pub struct Driver {
     contests: contest::Contests,
     failures: failures::Failures,
     passes: passes::Passes,
+    peers: peers::Peers,
     config: Config,
 }
 
@@ -64,6 +69,8 @@ pub struct Config {
     pub shares: Shares,
     /// How tunnels reach other hosts.
     pub tunnel: TunnelConfig,
+    /// The file of hosts, which tell each other their addresses; `None`: a controller gives hosts and addresses.
+    pub hosts_file: Option<PathBuf>,
     /// What tenants reach beyond the host.
     pub egress: EgressPolicy,
     /// Interval of reconciliation.
@@ -82,6 +89,7 @@ impl Default for Config {
             uplink_pool,
             shares: Shares::default(),
             tunnel: TunnelConfig { port: TUNNEL_PORT, link: None },
+            hosts_file: None,
             egress: EgressPolicy::default(),
             reconcile_every: Duration::from_secs(60),
         }
@@ -96,6 +104,10 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
+        // Nobody would withdraw what they said.
+        if config.hosts_file.is_none() && store.write(|tx| tx.forget_peers())? {
+            log::info!("no --exchange: what other hosts said of their addresses is forgotten");
+        }
         let fabric =
             Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel.clone(), config.egress.clone())?;
         Ok(Self {
@@ -105,6 +117,7 @@ impl Driver {
             contests: contest::Contests::default(),
             failures: failures::Failures::default(),
             passes: passes::Passes::default(),
+            peers: peers::Peers::default(),
             config,
         })
     }

@@ -82,7 +82,7 @@ fn remote_hash((address, mac, host): &Remote) -> u64 {
 }
 
 /// The digest of rows with these hashes, in any order: it can be kept up to date row by row.
-fn digest(hashes: impl Iterator<Item = u64>) -> String {
+pub(super) fn digest(hashes: impl Iterator<Item = u64>) -> String {
     format!("{:016x}", hashes.fold(0_u64, u64::wrapping_add))
 }
 
@@ -111,6 +111,7 @@ impl Tx<'_> {
                 params![Text(&host.id), Text(host.address), host.mtu, number],
             )?;
         }
+        self.forget_absent_peers()?;
         self.record_list(HOSTS, given)
     }
 
@@ -124,11 +125,6 @@ impl Tx<'_> {
     fn remote(&self, tenant: &TenantId, address: IpAddr) -> Result<Option<Remote>> {
         let sql = "SELECT address, mac, host FROM remote_record WHERE tenant = ?1 AND key = ?2";
         self.first(sql, params![Text(tenant), Key::of(address)], remote)
-    }
-
-    /// The host that an address of a tenant is on, as the controller gives it.
-    pub fn host_of(&self, tenant: &TenantId, address: IpAddr) -> Result<Option<HostId>> {
-        Ok(self.remote(tenant, address)?.map(|(_, _, host)| host))
     }
 
     /// Replaces a tenant's remotes.
@@ -190,7 +186,7 @@ impl Tx<'_> {
     pub fn remotes_states(&self) -> Result<Vec<(TenantId, ListState, u32)>> {
         self.all(
             "SELECT list, generation, digest, (SELECT count(*) FROM remote_record WHERE tenant = list) AS remotes
-             FROM generation_record WHERE list <> '' ORDER BY list",
+             FROM generation_record WHERE list <> '' AND list NOT LIKE '@%' ORDER BY list",
             [],
             |row| Ok((get(row, "list")?, list_state(row)?, row.get("remotes")?)),
         )
@@ -198,17 +194,19 @@ impl Tx<'_> {
 
     /// When each list was given last, in milliseconds since 1970; `None`: that of the hosts.
     pub fn lists_given(&self) -> Result<Vec<(Option<TenantId>, i64)>> {
-        self.all("SELECT nullif(list, '') AS list, changed FROM generation_record ORDER BY list", [], |row| {
-            Ok((get_optional(row, "list")?, row.get("changed")?))
-        })
+        self.all(
+            "SELECT nullif(list, '') AS list, changed FROM generation_record WHERE list NOT LIKE '@%' ORDER BY list",
+            [],
+            |row| Ok((get_optional(row, "list")?, row.get("changed")?)),
+        )
     }
 
-    fn list_state(&self, list: &str) -> Result<Option<ListState>> {
+    pub(super) fn list_state(&self, list: &str) -> Result<Option<ListState>> {
         self.first("SELECT generation, digest FROM generation_record WHERE list = ?1", [list], list_state)
     }
 
     /// Why a list is not recorded; `None`: it is to be.
-    fn refusal(&self, list: &str, given: &ListState) -> Result<Option<Given>> {
+    pub(super) fn refusal(&self, list: &str, given: &ListState) -> Result<Option<Given>> {
         let Some(known) = self.list_state(list)? else { return Ok(None) };
         Ok(match known.generation.cmp(&given.generation) {
             std::cmp::Ordering::Less => None,
@@ -218,7 +216,7 @@ impl Tx<'_> {
         })
     }
 
-    fn record_list(&self, list: &str, given: ListState) -> Result<Given> {
+    pub(super) fn record_list(&self, list: &str, given: ListState) -> Result<Given> {
         self.change(
             "INSERT OR REPLACE INTO generation_record (list, generation, digest, changed) VALUES (?1, ?2, ?3, ?4)",
             params![list, i64::try_from(given.generation)?, given.digest, self.now()],

@@ -232,9 +232,23 @@ CREATE TABLE remote_record (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
--- The generation of each list that a controller sent last.
+-- An address of a tenant that another host says is on it. Several may say so, as an address moves.
+CREATE TABLE peer_record (
+    tenant  TEXT NOT NULL,
+    key     BLOB NOT NULL,
+    host    TEXT NOT NULL,
+    address TEXT NOT NULL,
+    mac     TEXT NOT NULL,
+    subnet  TEXT NOT NULL,           -- of its network there
+    vni     INTEGER NOT NULL CHECK (vni BETWEEN 1 AND 16777215),  -- of its network there
+    told    INTEGER NOT NULL,        -- orders the claims of an address: the later one holds
+    PRIMARY KEY (tenant, key, host)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX peer_by_host ON peer_record (host);
+
+-- The generation of each list that a controller or another host sent last.
 CREATE TABLE generation_record (
-    list       TEXT PRIMARY KEY,     -- a tenant: its remotes; '': the hosts
+    list       TEXT PRIMARY KEY,     -- a tenant: its remotes; '': the hosts; @HOST: a host's own
     generation INTEGER NOT NULL,
     digest     TEXT NOT NULL,        -- of the list, independent of its order
     changed    INTEGER NOT NULL

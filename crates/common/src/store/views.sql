@@ -81,15 +81,18 @@ FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
      LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
 ORDER BY p.host_port, p.protocol, p.host_address;
 
--- Addresses of tenants on other hosts, and on this one as the controller gives them.
+-- Addresses of tenants on other hosts, and on this one as the controller gives them; source: the controller, or the
+-- host itself. ciao-net remote show TENANT lists those that another host says and this one refuses.
 CREATE VIEW remote AS
-SELECT r.tenant, r.address, r.mac, r.host, h.address AS host_address
-FROM remote_record r LEFT JOIN cluster_host h ON h.id = r.host
-ORDER BY r.tenant, r.key;
+SELECT r.tenant, r.address, r.mac, r.host, h.address AS host_address, r.source
+FROM (SELECT tenant, key, address, mac, host, 'controller' AS source FROM remote_record
+      UNION ALL SELECT tenant, key, address, mac, host, 'host' FROM peer_record) r
+     LEFT JOIN cluster_host h ON h.id = r.host
+ORDER BY r.tenant, r.key, r.source, r.host;
 
 -- Networks over several hosts; remotes: of the tenant, on whichever host.
 CREATE VIEW tunnel AS
 SELECT n.tenant, t.vni, (SELECT group_concat(s.subnet, ' ') FROM network_subnet s WHERE s.network = n.id) AS subnets, n.bridge, n.mtu,
-       (SELECT count(*) FROM remote_record r WHERE r.tenant = n.tenant) AS remotes, substr(n.id, 1, 12) AS network
+       (SELECT count(*) FROM remote r WHERE r.tenant = n.tenant) AS remotes, substr(n.id, 1, 12) AS network
 FROM tunnel_record t JOIN network_record n ON n.id = t.network
 ORDER BY n.tenant, t.vni;

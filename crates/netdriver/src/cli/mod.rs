@@ -6,6 +6,7 @@ mod container;
 mod control;
 mod docker;
 mod doctor;
+mod exchange;
 mod host;
 mod launch;
 mod lock;
@@ -47,7 +48,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Manage VNICs of launchers
     #[command(subcommand)]
     Vnic(vnic::Command),

@@ -17,8 +17,10 @@ use ciao_common::store::{Scope, Store};
 use ciao_common::types::{LinkName, Subnet};
 use clap::Args;
 
+use super::exchange::ExchangeOptions;
 use super::lock::LaunchLock;
 use crate::control::{self, METHODS, Report};
+use crate::exchange::Exchange;
 use crate::kernel::linux::Linux;
 use crate::reconcile::{Depth, Watcher};
 use crate::rules::MOST_NAT_PORTS;
@@ -64,6 +66,8 @@ pub(super) struct Serve {
     /// Link by which tunnels leave and arrive, such as wg0; default: any
     #[arg(long, value_name = "LINK", value_parser = tunnel_link)]
     tunnel: Option<LinkName>,
+    #[command(flatten)]
+    exchange: ExchangeOptions,
     /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
@@ -104,6 +108,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
                 nat_ports: args.nat_ports_per_tenant,
                 published_ports: usize::try_from(files.saturating_sub(RESERVED_FILES))?,
             },
+            hosts_file: args.exchange.config().map(|config| config.hosts),
             egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
             reconcile_every: Duration::from_secs(args.reconcile_every),
         },
@@ -123,6 +128,8 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
         let report = Arc::new(Report(Arc::clone(&driver)));
         services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
     }
+    let exchange = args.exchange.config().map(|config| Exchange::start(Arc::clone(&driver), config));
+    let _exchange = exchange.transpose()?;
     let mut watcher = Watcher::new(driver, Duration::from_secs(args.reconcile_every));
     // It waits by itself.
     let _timer = every("reconcile", Duration::from_millis(1), move || watcher.step())?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ciao_common::store::{ClusterHost, Remote};
+use ciao_common::store::{ClusterHost, ListState, Remote};
 use ciao_common::types::{Address, HostId, MacAddr, Mtu, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ArrayItems};
@@ -121,6 +121,10 @@ pub(super) struct HostsReply {
     /// Which of them this host is; null: none, so it has no tunnel.
     pub(super) own: Option<HostId>,
     pub(super) hosts: Vec<ClusterHost>,
+    /// How the exchange with each other host stands: `in step`, `behind`, or why it is not reached; empty without
+    /// `serve --exchange`.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub(super) exchange: BTreeMap<HostId, String>,
     /// Packets to tunnels that were dropped: from `strangers`, which are no hosts of the list, `forged` ones with
     /// addresses that are not on the host that sent them, `forwarded` ones, and those `diverted` from the link of
     /// `serve --tunnel`.
@@ -140,7 +144,18 @@ pub(super) struct TenantReply {
     pub(super) remotes: u32,
 }
 
-/// The list of a tenant.
+/// An address that another host says it has, and that is not taken to be there.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RefusedRemote {
+    #[schema(value_type = Address)]
+    pub(super) address: IpAddr,
+    pub(super) mac: MacAddr,
+    pub(super) host: HostId,
+    /// Why.
+    pub(super) reason: &'static str,
+}
+
+/// The list of a tenant. With `serve --exchange`, what its hosts say: of generation 0.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Remotes)]
 pub(super) struct RemotesReply {
@@ -150,6 +165,7 @@ pub(super) struct RemotesReply {
     pub(super) digest: String,
     #[schema(value_type = Vec<RemoteRow>)]
     pub(super) remotes: Vec<Remote>,
+    pub(super) refused: Vec<RefusedRemote>,
 }
 
 /// What is recorded of a list.
@@ -172,4 +188,9 @@ pub(super) struct Conflict {
     pub(super) generation: u64,
     #[schema(value_type = Digest)]
     pub(super) digest: String,
+}
+
+/// Of a list that nobody gave.
+pub(super) fn none() -> ListState {
+    ListState { generation: 0, digest: format!("{:016x}", 0) }
 }

@@ -2,6 +2,7 @@
 //! The control socket: HTTP with JSON for launchers, controllers and the command line. `GET /v1/openapi.json` describes
 //! it.
 
+mod exchange;
 mod lists;
 mod metrics;
 mod networks;

@@ -13,20 +13,22 @@ use ciao_common::serve::server::Reply;
 use ciao_common::store::{ClusterHost, Given, ListState, Remote, Tx};
 use ciao_common::types::{Mtu, TenantId};
 
+use super::exchange;
 use super::lists::{
     ChangeRequest, Conflict, DeleteRequest, GivenHost, HostsReply, HostsRequest, RemotesReply, RemotesRequest,
-    StateReply, TenantReply,
+    StateReply, TenantReply, none,
 };
 use crate::Driver;
-
-/// The default MTU of a host.
-const MTU: u32 = 1500;
+use crate::fabric::{HOST_MTU, check_hosts, remotes};
 
 pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let HostsRequest { generation, hosts } = ask.body()?;
     let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::contradiction)?;
     check_hosts(&hosts).map_err(Failure::contradiction)?;
     check_generation(generation)?;
+    if let Some(refused) = exchange::leave_to_hosts(driver)? {
+        return Ok(refused);
+    }
     answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.sync_tunnels())
 }
 
@@ -35,7 +37,8 @@ pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure>
     let ListState { generation, digest } = state.unwrap_or_else(none);
     let own = driver.fabric.tunnels.cluster()?.own.map(|host| host.id);
     let dropped = driver.fabric.tunnels.drops()?;
-    json(200, &HostsReply { generation, digest, own, hosts, dropped })
+    let exchange = exchange::hosts(driver)?;
+    json(200, &HostsReply { generation, digest, own, hosts, exchange, dropped })
 }
 
 pub(super) fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
@@ -58,14 +61,20 @@ pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failu
     record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
 }
 
-/// The remotes of a tenant, in the form of a request.
+/// The remotes of a tenant, in the form of a request; or as the hosts say.
 pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
+    if driver.config.hosts_file.is_some() {
+        let ListState { generation, digest } = none();
+        let remotes = driver.store.read(|tx| remotes::known(tx, &tenant))?;
+        let refused = exchange::refused(driver, &tenant)?;
+        return json(200, &RemotesReply { generation, digest, remotes, refused });
+    }
     let (states, remotes) = driver.store.read(|tx| Ok((tx.remotes_states()?, tx.remotes(&tenant)?)))?;
     let Some((_, state, _)) = states.into_iter().find(|(found, ..)| *found == tenant) else {
         return Err(Failure(404, format!("no controller has given remotes of tenant {tenant}")));
     };
-    json(200, &RemotesReply { generation: state.generation, digest: state.digest, remotes })
+    json(200, &RemotesReply { generation: state.generation, digest: state.digest, remotes, refused: Vec::new() })
 }
 
 /// The state of each tenant's list, which a controller compares with its own.
@@ -80,28 +89,13 @@ pub(super) fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> 
     json(200, &states.into_iter().map(reply).collect::<Vec<_>>())
 }
 
-fn none() -> ListState {
-    ListState { generation: 0, digest: format!("{:016x}", 0) }
-}
-
 fn checked(host: GivenHost) -> Result<ClusterHost> {
     let GivenHost { id, address, mtu } = host;
     ensure!(
         !address.is_unspecified() && !address.is_loopback() && !address.is_multicast(),
         "host {id} has the address {address}: give that of its link to the other hosts"
     );
-    Ok(ClusterHost { id, address, mtu: mtu.map_or_else(|| Mtu::try_from(MTU), Ok)?, number: 0 })
-}
-
-fn check_hosts(hosts: &[ClusterHost]) -> Result<()> {
-    let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
-    for host in hosts {
-        ensure!(ids.insert(&host.id), "host {} is given twice", host.id);
-        ensure!(addresses.insert(host.address), "two hosts have the address {}", host.address);
-        let is_family = host.address.is_ipv4() == hosts[0].address.is_ipv4();
-        ensure!(is_family, "hosts {} and {} have addresses of two families: give one", hosts[0].id, host.id);
-    }
-    Ok(())
+    Ok(ClusterHost { id, address, mtu: mtu.map_or_else(|| Mtu::try_from(HOST_MTU), Ok)?, number: 0 })
 }
 
 fn check_remotes(remotes: &[Remote]) -> Result<()> {
@@ -124,6 +118,9 @@ fn record(
     change: impl FnOnce(&Tx<'_>, &TenantId) -> Result<Given> + Send + 'static,
 ) -> Result<Reply, Failure> {
     check_generation(generation)?;
+    if let Some(refused) = exchange::leave_to_hosts(driver)? {
+        return Ok(refused);
+    }
     let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
     let owner = tenant.clone();
     let given = driver.store.write(move |tx| change(tx, &owner))?;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use ciao_common::serve::metrics::{Scrape, single};
 
+use super::exchange;
 use crate::Driver;
 
 /// The metrics, of up to `limit` tenants. Drops are read from the rules, where there are tunnels.
@@ -34,6 +35,7 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
             (label("list", list), at as f64 / 1e3)
         }),
     );
+    exchange::collect(driver, scrape)?;
     if others > 0 {
         let drops = driver.fabric.tunnels.drops()?;
         scrape.counter(
@@ -48,16 +50,17 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
 /// What is not as it should be, each with its remedy.
 pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     let (tunnels, lists) = driver.store.read(|tx| Ok((tx.tunnels()?, tx.remotes_states()?)))?;
+    let mut problems = exchange::problems(driver)?;
     if tunnels.is_empty() {
-        return Ok(Vec::new());
+        return Ok(problems);
     }
     if driver.fabric.tunnels.cluster()?.own.is_none() {
         let problem =
             format!("{} networks reach over several hosts, and this host is in no list of hosts", tunnels.len());
-        let remedy = "PUT /v1/hosts with an address of this host, see \"ciao-net host list\"".to_owned();
-        return Ok(vec![(problem, remedy)]);
+        let remedy = "give a list of hosts with an address of this host, see \"ciao-net host list\"".to_owned();
+        problems.push((problem, remedy));
+        return Ok(problems);
     }
-    let mut problems = Vec::new();
     let mut unknown = BTreeSet::new();
     let encrypted = driver.fabric.tunnels.check_encrypted();
     for tunnel in &tunnels {
@@ -68,7 +71,9 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
             let remedy = "\"ciao-net serve --tunnel\" with a WireGuard link".to_owned();
             problems.push((format!("network {} reaches no other host: {error:#}", network.id.short()), remedy));
         }
-        unknown.extend(network.tenant.filter(|tenant| lists.iter().all(|(known, ..)| known != tenant)));
+        // Hosts that tell each other know.
+        let of_controller = network.tenant.filter(|_| driver.config.hosts_file.is_none());
+        unknown.extend(of_controller.filter(|tenant| lists.iter().all(|(known, ..)| known != tenant)));
     }
     problems.extend(unknown.into_iter().map(|tenant| {
         let remedy = format!("PUT /v1/tenants/{tenant}/remotes, if need be with no address");

@@ -2,14 +2,17 @@
 //! The hosts of the cluster as this one sees them. This host is the one of the list that has an address of this
 //! machine, or of its link for tunnels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ciao_common::store::{ClusterHost, Store};
 use ciao_common::types::{HostId, LinkName};
 
 use crate::kernel::Kernel;
 use crate::kernel::tunnel::Underlay;
+
+/// MTU of a host's link to the others, unless the list gives another.
+pub(crate) const HOST_MTU: u32 = 1500;
 
 /// How this host's tunnels reach others.
 #[derive(Clone, Debug)]
@@ -21,6 +24,7 @@ pub struct TunnelConfig {
 }
 
 /// The hosts of the cluster.
+#[derive(Default)]
 pub(crate) struct Cluster {
     /// This host; `None`: it is not in the list.
     pub(crate) own: Option<ClusterHost>,
@@ -34,7 +38,7 @@ impl Cluster {
     pub(super) fn read(store: &Store, kernel: &dyn Kernel, config: &TunnelConfig) -> Result<Self> {
         let hosts = store.read(|tx| tx.cluster_hosts())?;
         if hosts.is_empty() {
-            return Ok(Self { own: None, others: BTreeMap::new(), is_encrypted: false });
+            return Ok(Self::default());
         }
         let Underlay { addresses, is_encrypted } = match &config.link {
             Some(link) => kernel.underlay(link)?,
@@ -47,4 +51,16 @@ impl Cluster {
         let others = others.into_iter().map(|host| (host.id.clone(), host)).collect();
         Ok(Self { own: own.into_iter().next(), others, is_encrypted })
     }
+}
+
+/// Whether hosts can be one list.
+pub(crate) fn check_hosts(hosts: &[ClusterHost]) -> Result<()> {
+    let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for host in hosts {
+        ensure!(ids.insert(&host.id), "host {} is given twice", host.id);
+        ensure!(addresses.insert(host.address), "two hosts have the address {}", host.address);
+        let is_family = host.address.is_ipv4() == hosts[0].address.is_ipv4();
+        ensure!(is_family, "hosts {} and {} have addresses of two families: give one", hosts[0].id, host.id);
+    }
+    Ok(())
 }

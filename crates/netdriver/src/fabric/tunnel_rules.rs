@@ -10,6 +10,7 @@ use ciao_common::sync::lock;
 
 use super::cluster::{Cluster, TunnelConfig};
 use super::lost::Lost;
+use super::remotes;
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, Namespace};
 use crate::rules::{NetworkSenders, TunnelSenders};
@@ -60,7 +61,8 @@ impl TunnelRules {
 
     /// Addresses of all the tenant's subnets: hosts route between them.
     fn of_network(&self, cluster: &Cluster, network: &Network) -> Result<NetworkSenders> {
-        let remotes = network.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| tx.remotes(tenant)));
+        let remotes =
+            network.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| remotes::known(tx, tenant)));
         let mut senders = NetworkSenders { secured: network.secured, ..NetworkSenders::default() };
         for (address, mac, host) in remotes? {
             senders.taken.insert(mac);

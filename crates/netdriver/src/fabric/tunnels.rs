@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tunnels to the other hosts of a cluster: what must exist of them for a controller's lists.
+//! Tunnels to the other hosts of a cluster: what must exist of them for the recorded lists.
 //!
 //! This host's own rows of a tenant's remotes are ignored, because its VNICs are in its own records; so every host of a
 //! tenant gets the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, bail};
 use ciao_common::store::{Network, Store, Vnic};
@@ -15,6 +15,7 @@ use ciao_common::types::LinkName;
 
 use super::cluster::{Cluster, TunnelConfig};
 use super::lost::Lost;
+use super::remotes;
 use super::tunnel_rules::TunnelRules;
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{Kernel, Namespace};
@@ -27,6 +28,8 @@ pub(crate) struct Tunnels {
     config: TunnelConfig,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
+    /// What happens when addresses on this host have changed.
+    follower: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Who may send to them.
     pub(crate) rules: TunnelRules,
 }
@@ -34,7 +37,7 @@ pub(crate) struct Tunnels {
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
         let rules = TunnelRules::new(store.clone(), kernel.clone(), lost, config.clone());
-        Self { store, kernel, config, hosts: Mutex::default(), rules }
+        Self { store, kernel, config, hosts: Mutex::default(), follower: OnceLock::new(), rules }
     }
 
     /// The hosts of the cluster.
@@ -46,6 +49,19 @@ impl Tunnels {
     /// database, what exists of tunnels stays as it is.
     pub(crate) fn are_hosts_known(&self) -> Result<bool> {
         Ok(self.store.read(|tx| tx.hosts_state())?.is_some())
+    }
+
+    /// Has `act` called whenever addresses on this host may have changed.
+    pub(crate) fn follow(&self, act: impl Fn() + Send + Sync + 'static) {
+        // A second exchange of a driver would be an internal error, and is in no program.
+        drop(self.follower.set(Box::new(act)));
+    }
+
+    /// Addresses on this host may have changed.
+    pub(super) fn notify(&self) {
+        if let Some(act) = self.follower.get() {
+            act();
+        }
     }
 
     /// How the kernel's list of other hosts differs from the records; `None`: not at all.
@@ -109,8 +125,9 @@ impl Tunnels {
     pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
         let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
-        let (remotes, vnics) =
-            self.store.read(|tx| Ok((tx.remotes(tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
+        let (remotes, vnics) = self
+            .store
+            .read(|tx| Ok((remotes::known(tx, tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
         let Cluster { own: Some(host), others, is_encrypted } = self.cluster()? else { return Ok(None) };
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let own_macs: BTreeSet<_> = vnics.iter().map(|vnic| vnic.mac).collect();
@@ -142,6 +159,7 @@ impl Tunnels {
     /// Makes a network's tunnel as recorded. The caller has the namespace's lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
         let Some(link) = self.link(network)? else { return Ok(()) };
+        self.notify();
         self.rules.sync_network(network)?;
         self.sync_hosts()?;
         self.kernel.ensure_tunnel(&link)
@@ -170,10 +188,10 @@ impl Tunnels {
         if self.store.read(|tx| tx.tunnels_on_bridge(namespace, &vnic.bridge))?.is_empty() {
             return Ok(());
         }
+        self.notify();
         let others = self.cluster()?.others;
         for address in vnic.addresses() {
-            let host = self.store.read(|tx| tx.host_of(tenant, address))?;
-            if host.is_some_and(|host| others.contains_key(&host)) {
+            if self.store.read(|tx| tx.hosts_of(tenant, address))?.iter().any(|host| others.contains_key(host)) {
                 return self.sync_bridge(namespace, &vnic.bridge);
             }
         }
@@ -182,14 +200,17 @@ impl Tunnels {
 
     /// Removes the tunnel of a deleted network, before its bridge. The caller has the namespace's lock.
     pub(crate) fn remove(&self, namespace: &str, deleted: &Network) -> Result<()> {
+        self.notify();
         self.rules.forget_deleted()?;
         let link = names::tunnel_link(&deleted.id)?;
         let inside = Namespace::Named(namespace.to_owned());
         if !self.kernel.links(&inside)?.contains(&link) {
             return Ok(());
         }
-        let remotes =
-            deleted.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| tx.remotes(tenant)))?;
+        let remotes = deleted
+            .tenant
+            .as_ref()
+            .map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| remotes::known(tx, tenant)))?;
         let vnics = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), &deleted.bridge))?;
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let left: Vec<_> = remotes.into_iter().map(|(address, ..)| address).filter(|a| !own.contains(a)).collect();

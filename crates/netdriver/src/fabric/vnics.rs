@@ -202,6 +202,7 @@ impl Vnics {
         }
         let on_host = deleting.iter().any(|vnic| vnic.namespace.is_none());
         self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))?;
+        self.tunnels.notify();
         if on_host { self.firewall.sync(None) } else { Ok(()) }
     }
 

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Table `peer_record`: the addresses that other hosts say are on them, each host for itself; and this host's own list.
+//!
+//! The lists' generations are in `generation_record`, as `@HOST`.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use rusqlite::{Row, params};
+
+use super::remote::{Given, ListState, digest};
+use super::value::{Key, Text, get};
+use super::{Tx, Vnic};
+use crate::types::{HostId, MacAddr, Subnet, TenantId, fnv1a};
+
+/// An address on a host: its tenant, the address, its MAC address, subnet and VNI of its network.
+pub type HostEndpoint = (TenantId, IpAddr, MacAddr, Subnet, u32);
+
+/// What a host says of an address of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRemote {
+    /// The address.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: MacAddr,
+    /// The host that has it, and says so.
+    pub host: HostId,
+    /// Subnet of its network there.
+    pub subnet: Subnet,
+    /// VNI of its network there.
+    pub vni: u32,
+    /// When it said so first, in milliseconds since 1970; of two claims of an address never the same.
+    pub told: i64,
+}
+
+fn list_of(host: &HostId) -> String {
+    format!("@{host}")
+}
+
+/// The state of a host's list.
+pub fn list_of_endpoints(generation: u64, endpoints: &BTreeSet<HostEndpoint>) -> ListState {
+    let hash = |(tenant, address, mac, subnet, vni): &HostEndpoint| {
+        fnv1a(format!("{tenant} {address} {mac} {subnet} {vni}").as_bytes())
+    };
+    ListState { generation, digest: digest(endpoints.iter().map(hash)) }
+}
+
+fn endpoint(row: &Row<'_>) -> rusqlite::Result<HostEndpoint> {
+    Ok((get(row, "tenant")?, get(row, "address")?, get(row, "mac")?, get(row, "subnet")?, row.get("vni")?))
+}
+
+fn peer_remote(row: &Row<'_>) -> rusqlite::Result<PeerRemote> {
+    Ok(PeerRemote {
+        address: get(row, "address")?,
+        mac: get(row, "mac")?,
+        host: get(row, "host")?,
+        subnet: get(row, "subnet")?,
+        vni: row.get("vni")?,
+        told: row.get("told")?,
+    })
+}
+
+impl Tx<'_> {
+    /// The addresses on this host in networks that reach over several.
+    pub fn own_endpoints(&self) -> Result<BTreeSet<HostEndpoint>> {
+        let mut endpoints = BTreeSet::new();
+        for tunnel in self.tunnels()? {
+            let Some(network) = self.network(&tunnel.network)? else { continue };
+            let Some(tenant) = &network.tenant else { continue };
+            let vnics = self.vnics_on_bridge(network.namespace.as_deref(), &network.bridge)?;
+            let of = |vnic: &Vnic| vnic.addresses().map(|address| (address, vnic.mac)).collect::<Vec<_>>();
+            for (address, mac) in vnics.iter().flat_map(of) {
+                let subnet = network.subnets.iter().find(|subnet| subnet.subnet.contains(address));
+                endpoints.extend(subnet.map(|subnet| (tenant.clone(), address, mac, subnet.subnet, tunnel.vni)));
+            }
+        }
+        Ok(endpoints)
+    }
+
+    /// Records this host's own list, if it is new: under a generation higher than before and than `above`, and not
+    /// lower than the host's clock, so that it is new to others after the loss of the database too.
+    pub fn publish(&self, own: &HostId, endpoints: &BTreeSet<HostEndpoint>, above: u64) -> Result<ListState> {
+        let list = list_of(own);
+        let known = self.list_state(&list)?;
+        let clock = u64::try_from(self.now()).unwrap_or_default();
+        let generation = known.as_ref().map_or(0, |known| known.generation + 1).max(above + 1).max(clock);
+        let given = list_of_endpoints(generation, endpoints);
+        if let Some(known) = known.filter(|known| known.digest == given.digest && known.generation > above) {
+            return Ok(known);
+        }
+        self.record_list(&list, given.clone())?;
+        Ok(given)
+    }
+
+    /// What is recorded of a host's list; `None`: it has sent none.
+    pub fn peer_state(&self, host: &HostId) -> Result<Option<ListState>> {
+        self.list_state(&list_of(host))
+    }
+
+    /// Replaces what a host says is on it. Returns the tenants with changes, too.
+    pub fn give_endpoints(
+        &self,
+        host: &HostId,
+        generation: u64,
+        endpoints: &BTreeSet<HostEndpoint>,
+    ) -> Result<(Given, BTreeSet<TenantId>)> {
+        let (list, given) = (list_of(host), list_of_endpoints(generation, endpoints));
+        if let Some(refused) = self.refusal(&list, &given)? {
+            return Ok((refused, BTreeSet::new()));
+        }
+        let rows = "SELECT tenant, address, mac, subnet, vni FROM peer_record WHERE host = ?1";
+        let before: BTreeSet<HostEndpoint> = self.all(rows, [Text(host)], endpoint)?.into_iter().collect();
+        for (tenant, address, ..) in before.difference(endpoints) {
+            let delete = "DELETE FROM peer_record WHERE tenant = ?1 AND key = ?2 AND host = ?3";
+            self.change(delete, params![Text(tenant), Key::of(*address), Text(host)])?;
+        }
+        for (tenant, address, mac, subnet, vni) in endpoints.difference(&before) {
+            let key = Key::of(*address);
+            self.change(
+                "INSERT INTO peer_record (tenant, key, host, address, mac, subnet, vni, told)
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7,
+                     max(?8, 1 + coalesce((SELECT max(told) FROM peer_record WHERE tenant = ?1 AND key = ?2), 0))",
+                params![Text(tenant), key, Text(host), Text(address), Text(mac), Text(subnet), vni, self.now()],
+            )?;
+        }
+        let changed = before.symmetric_difference(endpoints).map(|(tenant, ..)| tenant.clone()).collect();
+        Ok((self.record_list(&list, given)?, changed))
+    }
+
+    /// What other hosts say of a tenant's addresses, in the order in which they said it.
+    pub fn peer_remotes(&self, tenant: &TenantId) -> Result<Vec<PeerRemote>> {
+        let rows =
+            "SELECT address, mac, host, subnet, vni, told FROM peer_record WHERE tenant = ?1 ORDER BY told, host";
+        self.all(rows, [Text(tenant)], peer_remote)
+    }
+
+    /// The hosts that any list has an address of a tenant on.
+    pub fn hosts_of(&self, tenant: &TenantId, address: IpAddr) -> Result<Vec<HostId>> {
+        let hosts = "SELECT host FROM remote_record WHERE tenant = ?1 AND key = ?2
+             UNION SELECT host FROM peer_record WHERE tenant = ?1 AND key = ?2";
+        self.all(hosts, params![Text(tenant), Key::of(address)], |row| get(row, "host"))
+    }
+
+    /// The tenants of which other hosts have addresses.
+    pub fn peer_tenants(&self) -> Result<Vec<TenantId>> {
+        self.all("SELECT DISTINCT tenant FROM peer_record ORDER BY tenant", [], |row| get(row, "tenant"))
+    }
+
+    /// The hosts that have sent their list, and when its last change came, in milliseconds since 1970.
+    pub fn peers_heard(&self) -> Result<Vec<(HostId, i64)>> {
+        let lists = "SELECT substr(list, 2) AS host, changed FROM generation_record WHERE list LIKE '@%' ORDER BY list";
+        self.all(lists, [], |row| Ok((get(row, "host")?, row.get("changed")?)))
+    }
+
+    /// Forgets what hosts said that are in the list of hosts no more.
+    pub(super) fn forget_absent_peers(&self) -> Result<()> {
+        self.change("DELETE FROM peer_record WHERE host NOT IN (SELECT id FROM cluster_host)", [])?;
+        let lists = "DELETE FROM generation_record
+             WHERE list LIKE '@%' AND substr(list, 2) NOT IN (SELECT id FROM cluster_host)";
+        self.change(lists, [])
+    }
+
+    /// Forgets what all hosts said. `false`: nothing was recorded.
+    pub fn forget_peers(&self) -> Result<bool> {
+        let had = !self.peers_heard()?.is_empty();
+        self.change("DELETE FROM peer_record", [])?;
+        self.change("DELETE FROM generation_record WHERE list LIKE '@%'", [])?;
+        Ok(had)
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The exchange between hosts in replies, metrics and checks.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use ciao_common::serve::metrics::Scrape;
+use ciao_common::serve::routes::{Failure, json};
+use ciao_common::serve::server::Reply;
+use ciao_common::store::{ListState, PeerRemote};
+use ciao_common::types::{HostId, TenantId};
+
+use super::lists::{Conflict, RefusedRemote, none};
+use crate::Driver;
+use crate::fabric::remotes::{self, Refusal};
+
+/// How long two hosts may have an address, as it moves.
+const MOVE: i64 = 10_000;
+
+/// The refusal of a controller's list, where hosts tell each other.
+pub(super) fn leave_to_hosts(driver: &Driver) -> Result<Option<Reply>, Failure> {
+    let Some(file) = &driver.config.hosts_file else { return Ok(None) };
+    let error = format!(
+        "hosts tell each other their addresses, and the list of hosts is {}: change that, or start ciao-net without --exchange",
+        file.display()
+    );
+    let ListState { generation, digest } = driver.store.read(|tx| tx.hosts_state())?.unwrap_or_else(none);
+    json(409, &Conflict { error, generation, digest }).map(Some)
+}
+
+/// How the exchange with each host stands: `in step`, `behind`, or why it is not reached.
+pub(super) fn hosts(driver: &Driver) -> Result<BTreeMap<HostId, String>> {
+    if driver.config.hosts_file.is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let Some(own) = driver.fabric.tunnels.cluster()?.own else { return Ok(BTreeMap::new()) };
+    let state = driver.store.read(|tx| tx.peer_state(&own.id))?;
+    let stands = driver.peers.all().into_iter().map(|(host, peer)| {
+        let how = match peer.error {
+            Some(error) => error,
+            None if peer.has.is_some() && peer.has == state => "in step".to_owned(),
+            None => "behind".to_owned(),
+        };
+        (host, how)
+    });
+    Ok(stands.collect())
+}
+
+/// The addresses of a tenant that other hosts say they have and that this one does not accept, each with the reason.
+pub(super) fn refused(driver: &Driver, tenant: &TenantId) -> Result<Vec<RefusedRemote>> {
+    let claims = driver.store.read(|tx| remotes::claims(tx, tenant))?;
+    let refused = claims.into_iter().filter_map(|(claim, refusal)| Some((claim, refusal?)));
+    let row = |(PeerRemote { address, mac, host, .. }, refusal): (PeerRemote, Refusal)| RefusedRemote {
+        address,
+        mac,
+        host,
+        reason: refusal.sentence(),
+    };
+    Ok(refused.map(row).collect())
+}
+
+/// The metrics.
+pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
+    if driver.config.hosts_file.is_none() {
+        return Ok(());
+    }
+    let mut states = BTreeMap::from([("in_step", 0), ("behind", 0), ("unreachable", 0)]);
+    for how in hosts(driver)?.values() {
+        let state = match how.as_str() {
+            "in step" => "in_step",
+            "behind" => "behind",
+            _ => "unreachable",
+        };
+        *states.entry(state).or_default() += 1;
+    }
+    let states = states.into_iter().map(|(state, count)| (vec![("state", state.to_owned())], f64::from(count)));
+    scrape.gauge("ciao_exchange_hosts", "Other hosts, by whether they have this host's addresses", states);
+    let refused = driver.peers.refused().into_iter();
+    scrape.counter(
+        "ciao_exchange_refused",
+        "Connections, messages and addresses of other hosts that were refused",
+        refused.map(|(reason, count)| (vec![("reason", reason.to_owned())], count as f64)),
+    );
+    Ok(())
+}
+
+/// What is not as it should be, each with its remedy.
+pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
+    if driver.config.hosts_file.is_none() {
+        return Ok(Vec::new());
+    }
+    let options = || "the options --exchange of ciao-net serve, and the files that they name".to_owned();
+    let mut problems: Vec<_> = driver
+        .peers
+        .faults()
+        .into_iter()
+        .map(|fault| (format!("no exchange with other hosts: {fault}"), options()))
+        .collect();
+    for (host, how) in hosts(driver)?.into_iter().filter(|(_, how)| how != "in step" && how != "behind") {
+        problems.push((format!("host {host} does not get this host's addresses: {how}"), options()));
+    }
+    let long_ago = driver.store.now() - MOVE;
+    for tenant in driver.store.read(|tx| tx.peer_tenants())? {
+        let claims = driver.store.read(|tx| remotes::claims(tx, &tenant))?;
+        let refused = claims.into_iter().filter(|(claim, refusal)| refusal.is_some() && claim.told < long_ago);
+        let refused: Vec<_> = refused.collect();
+        if let Some((claim, Some(refusal))) = refused.first() {
+            let (host, address, why) = (&claim.host, claim.address, refusal.sentence());
+            let others = refused.len() - 1;
+            let problem =
+                format!("host {host} says that it has {address} of tenant {tenant}, and {why} ({others} more)");
+            problems.push((problem, format!("\"ciao-net remote show {tenant}\"; delete one of the two")));
+        }
+    }
+    Ok(problems)
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connections of the exchange: one for each question, so every one of them checks the other's certificate.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use ciao_common::serve::every::attempt;
+use ciao_common::store::{ClusterHost, ListState};
+use ciao_common::sync::lock;
+use ciao_common::types::HostId;
+
+use super::file::HostsFile;
+use super::message::{GENERATION_LIMIT, Message, read_answer};
+use super::own::{COMPARE_EVERY, OwnList, Published};
+use super::tls::Identity;
+use crate::Driver;
+use crate::fabric::Cluster;
+
+/// The longest time between looks at the file of hosts and at who is to be asked.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Questions at a time, to all hosts.
+const AT_A_TIME: usize = 64;
+/// Questions of one host at a time.
+const OF_A_HOST: usize = 4;
+
+/// This host's side of all connections.
+pub(super) struct Contact {
+    driver: Arc<Driver>,
+    identity: Identity,
+    port: u16,
+    cluster: Mutex<Arc<Cluster>>,
+    list: OwnList,
+    stopping: AtomicBool,
+    sender: OnceLock<Thread>,
+}
+
+impl Contact {
+    pub(super) fn new(driver: Arc<Driver>, identity: Identity, port: u16) -> Self {
+        Self {
+            list: OwnList::new(driver.store.clone()),
+            driver,
+            identity,
+            port,
+            cluster: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            sender: OnceLock::new(),
+        }
+    }
+
+    /// Wakes the sender whenever addresses on this host have changed.
+    pub(super) fn follow(self: &Arc<Self>, sender: Thread) {
+        drop(self.sender.set(sender));
+        let contact = Arc::downgrade(self);
+        self.driver.fabric.tunnels.follow(move || {
+            if let Some(contact) = contact.upgrade() {
+                contact.list.has_changed();
+                contact.wake();
+            }
+        });
+    }
+
+    fn wake(&self) {
+        if let Some(sender) = self.sender.get() {
+            sender.unpark();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn fault(&self, what: &'static str, why: Option<String>) {
+        if let Some(why) = self.driver.peers.set_fault(what, why) {
+            log::error!("exchange: {why}");
+        }
+    }
+
+    /// Answers connections until the exchange stops.
+    pub(super) fn listen(self: &Arc<Self>, at: SocketAddr) {
+        while !self.is_stopping() {
+            let listener = match TcpListener::bind(at) {
+                Ok(listener) => listener,
+                Err(error) => {
+                    self.fault("listener", Some(format!("listen on {at}: {error}")));
+                    thread::park_timeout(LOOK_EVERY);
+                    continue;
+                }
+            };
+            self.fault("listener", None);
+            while !self.is_stopping() {
+                match listener.accept().map_err(Into::into).and_then(|(stream, from)| self.accept(stream, from)) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        log::warn!("exchange: accept a connection: {error:#}");
+                        thread::park_timeout(LOOK_EVERY);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a connection in the background, or closes it: only hosts of the list are answered.
+    fn accept(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) -> Result<()> {
+        let (driver, address) = (&self.driver, from.ip().to_canonical());
+        if self.is_stopping() {
+            return Ok(());
+        }
+        let cluster = Arc::clone(&lock(&self.cluster));
+        let Some(host) = cluster.others.values().find(|host| host.address == address) else {
+            driver.peers.refuse("unlisted", 1);
+            if driver.peers.may_log(format!("unlisted {address}")) {
+                log::warn!("exchange: {address} is in no list of hosts: refused");
+            }
+            return Ok(());
+        };
+        if !driver.peers.connect(address, OF_A_HOST) {
+            driver.peers.disconnect(address);
+            return Ok(());
+        }
+        let (contact, host) = (Arc::clone(self), host.id.clone());
+        let spawned = thread::Builder::new().name("answer".to_owned()).spawn(move || {
+            let answered =
+                attempt(|| contact.identity.answer(stream, host.as_str(), |asked| contact.hear(&host, asked)));
+            contact.driver.peers.disconnect(address);
+            if let Err(error) = answered {
+                contact.driver.peers.refuse("connection", 1);
+                if contact.driver.peers.may_log(format!("connection {host}")) {
+                    log::warn!("exchange: a connection of {host} from {address}: {error:#}");
+                }
+            }
+        });
+        if spawned.is_err() {
+            driver.peers.disconnect(address);
+        }
+        spawned.map(drop).context("start a thread")
+    }
+
+    fn hear(&self, host: &HostId, message: &[u8]) -> Result<Vec<u8>> {
+        let (answer, is_news) = self.driver.hear(host, message)?;
+        if is_news {
+            self.wake();
+        }
+        Ok(answer)
+    }
+
+    /// Reads the file of hosts, and sends this host's list to those that do not have it.
+    pub(super) fn step(self: &Arc<Self>, file: &mut HostsFile) -> Result<()> {
+        self.fault("file", file.follow(&self.driver).err().map(|error| format!("{error:#}")));
+        let cluster = Arc::new(self.driver.fabric.tunnels.cluster()?);
+        *lock(&self.cluster) = Arc::clone(&cluster);
+        let missing = cluster.own.is_none().then(|| "this host has no address of the list of hosts".to_owned());
+        self.fault("own", missing);
+        let Some(own) = &cluster.own else { return Ok(()) };
+        let published = self.list.current(own)?;
+        let due = self.driver.peers.due(cluster.others.keys(), &published.state, (AT_A_TIME, COMPARE_EVERY));
+        for (id, has) in due {
+            if let Some(host) = cluster.others.get(&id) {
+                self.send(Arc::clone(&published), host.clone(), has)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the list to a host, or only compares it, in the background.
+    fn send(self: &Arc<Self>, list: Arc<Published>, to: ClusterHost, has: Option<ListState>) -> Result<()> {
+        let contact = Arc::clone(self);
+        let id = to.id.clone();
+        let spawned = thread::Builder::new().name("question".to_owned()).spawn(move || {
+            let mut has = has;
+            let asked = attempt(|| {
+                has = contact.tell(&list, &to, has.as_ref() == Some(&list.state))?;
+                Ok(())
+            });
+            let answer = asked.map(|()| has).map_err(|error| format!("{error:#}"));
+            if let Some(error) = contact.driver.peers.answered(&to.id, answer) {
+                log::warn!("exchange with {}: {error}; tried again, at least every 30 seconds", to.id);
+            }
+            contact.wake();
+        });
+        if spawned.is_err() {
+            self.driver.peers.answered(&id, Err("no thread can be started".to_owned()));
+        }
+        spawned.map(drop).context("start a thread")
+    }
+
+    /// Returns what the host has then.
+    fn tell(&self, list: &Published, to: &ClusterHost, compare: bool) -> Result<Option<ListState>> {
+        let yours = self.driver.store.read(|tx| tx.peer_state(&to.id))?;
+        let endpoints = (!compare).then(|| list.endpoints.clone());
+        let message = serde_json::to_vec(&Message { own: list.state.clone(), yours, endpoints })?;
+        let at = SocketAddr::new(to.address, self.port);
+        let answer = self.identity.ask(list.own.address, at, to.id.as_str(), &message)?;
+        let has = read_answer(&to.id, &answer)?;
+        if compare || has.as_ref() == Some(&list.state) {
+            return Ok(has);
+        }
+        let has = has.ok_or_else(|| anyhow!("it has not recorded this host's list"))?;
+        let (there, here) = (has.generation, list.state.generation);
+        ensure!(there < GENERATION_LIMIT, "it has generation {there} of this host's list, which is too high");
+        if there >= here {
+            // The database was lost, and the clock was behind: only this host speaks for itself, so it goes on above.
+            self.list.publish(&list.own, there)?;
+        }
+        Err(anyhow!("it has generation {there} of this host's list, and was sent {here}"))
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which host has which address of a tenant: as its controller gives it, or as the hosts say themselves.
+//!
+//! What a host says is recorded as it is, and judged whenever it is used: it holds as far as the records of this host
+//! and the other hosts' claims allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use anyhow::Result;
+use ciao_common::store::{Egress, PeerRemote, Remote, Tx};
+use ciao_common::types::{HostId, MacAddr, Subnet, TenantId};
+
+use crate::names;
+
+/// Why an address that another host says it has is not taken to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    /// A VNIC of this host has the address or the MAC address.
+    Own,
+    /// It is a gateway's address, or a bridge's MAC address.
+    Gateway,
+    /// Its subnet or VNI is another one on this host.
+    Network,
+    /// Another host said later that it has the address.
+    Superseded,
+    /// Another host has the MAC address, with another address.
+    Mac,
+}
+
+impl Refusal {
+    /// In metrics and lists.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Gateway => "gateway",
+            Self::Network => "network",
+            Self::Superseded => "superseded",
+            Self::Mac => "mac",
+        }
+    }
+
+    /// In messages.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Own => "this host has that address or MAC address",
+            Self::Gateway => "it is a gateway's address, or a bridge's MAC address",
+            Self::Network => "its network has another subnet or VNI here",
+            Self::Superseded => "another host said later that it has the address",
+            Self::Mac => "another host has the MAC address",
+        }
+    }
+}
+
+/// What this host has of a tenant.
+struct Local {
+    addresses: BTreeSet<IpAddr>,
+    macs: BTreeSet<MacAddr>,
+    gateways: BTreeSet<IpAddr>,
+    bridges: BTreeSet<MacAddr>,
+    /// Subnets with the VNI of their network; `None`: it is on this host alone.
+    subnets: Vec<(Subnet, Option<u32>)>,
+}
+
+impl Local {
+    fn read(tx: &Tx<'_>, tenant: &TenantId) -> Result<Self> {
+        let networks = tx.networks_of_tenant(tenant)?;
+        let mut local = Self {
+            addresses: BTreeSet::new(),
+            macs: BTreeSet::new(),
+            gateways: BTreeSet::new(),
+            bridges: BTreeSet::new(),
+            subnets: Vec::new(),
+        };
+        let namespaces: BTreeSet<_> = networks.iter().filter_map(|network| network.namespace.as_ref()).collect();
+        for namespace in namespaces {
+            for vnic in tx.vnics_in_namespace(namespace)? {
+                local.macs.insert(vnic.mac);
+                local.addresses.extend(vnic.addresses());
+            }
+        }
+        for network in &networks {
+            let vni = tx.tunnel(&network.id)?.map(|tunnel| tunnel.vni);
+            local.bridges.extend(network.namespace.iter().map(|name| names::bridge_mac(name, &network.bridge)));
+            for subnet in &network.subnets {
+                local.subnets.push((subnet.subnet, vni));
+                // Else an instance is the gateway, on whichever host.
+                local.gateways.extend(subnet.gateway.filter(|_| network.egress != Egress::Gateway));
+            }
+        }
+        Ok(local)
+    }
+
+    fn refuses(&self, claim: &PeerRemote) -> Option<Refusal> {
+        let overlaps = |subnet: &Subnet| subnet.covers(claim.subnet) || claim.subnet.covers(*subnet);
+        let is_same = self.subnets.contains(&(claim.subnet, Some(claim.vni)));
+        let differs = |(subnet, vni): &(Subnet, Option<u32>)| overlaps(subnet) || *vni == Some(claim.vni);
+        if self.addresses.contains(&claim.address) || self.macs.contains(&claim.mac) {
+            Some(Refusal::Own)
+        } else if self.gateways.contains(&claim.address) || self.bridges.contains(&claim.mac) {
+            Some(Refusal::Gateway)
+        } else {
+            (!is_same && self.subnets.iter().any(differs)).then_some(Refusal::Network)
+        }
+    }
+}
+
+/// What other hosts say of a tenant's addresses, each with the reason why it does not hold.
+pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<(PeerRemote, Option<Refusal>)>> {
+    let said = tx.peer_remotes(tenant)?;
+    if said.is_empty() {
+        return Ok(Vec::new());
+    }
+    let local = Local::read(tx, tenant)?;
+    let vnis: BTreeSet<u32> = said.iter().map(|claim| claim.vni).collect();
+    let mut foreign = BTreeSet::new();
+    for vni in vnis {
+        let network = tx.tunnel_of_vni(vni)?.map(|tunnel| tx.network(&tunnel.network)).transpose()?.flatten();
+        if network.is_some_and(|network| network.tenant.as_ref() != Some(tenant)) {
+            foreign.insert(vni);
+        }
+    }
+    let (mut latest, mut at) = (BTreeMap::<IpAddr, HostId>::new(), BTreeMap::<MacAddr, HostId>::new());
+    let judged = said.into_iter().map(|claim| {
+        let refusal = local.refuses(&claim).or_else(|| foreign.contains(&claim.vni).then_some(Refusal::Network));
+        if refusal.is_none() {
+            latest.insert(claim.address, claim.host.clone());
+        }
+        (claim, refusal)
+    });
+    let mut judged: Vec<_> = judged.collect();
+    for (claim, refusal) in judged.iter_mut().filter(|(_, refusal)| refusal.is_none()) {
+        if latest.get(&claim.address) != Some(&claim.host) {
+            *refusal = Some(Refusal::Superseded);
+        } else if at.entry(claim.mac).or_insert_with(|| claim.host.clone()) != &claim.host {
+            *refusal = Some(Refusal::Mac);
+        }
+    }
+    Ok(judged)
+}
+
+/// Where a tenant's addresses are: as their hosts say; of a host that never said anything, as the controller gives it.
+pub(crate) fn known(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<Remote>> {
+    let heard: BTreeSet<_> = tx.peers_heard()?.into_iter().map(|(host, _)| host).collect();
+    let given = tx.remotes(tenant)?.into_iter().filter(|(.., host)| !heard.contains(host));
+    let said = claims(tx, tenant)?.into_iter().filter(|(_, refusal)| refusal.is_none());
+    let known = given.chain(said.map(|(claim, _)| (claim.address, claim.mac, claim.host)));
+    Ok(known.map(|remote| (remote.0, remote)).collect::<BTreeMap<_, _>>().into_values().collect())
+}
