@@ -6,6 +6,7 @@
 //! - [`bodies`]: what reads and writes Docker's JSON, alone;
 //! - [`ipam`], [`net`], [`control`]: lines of text, each a call with a body of any kind, to a host where something
 //!   runs;
+//! - [`peer`]: lines of text, each a message of another host;
 //! - [`sequence`]: plausible calls in any order, with few names and addresses, among kills, reboots and a failing
 //!   kernel.
 //!
@@ -16,6 +17,7 @@ mod engine;
 mod host;
 mod lines;
 mod names;
+mod peer;
 mod promises;
 mod requests;
 mod scenes;
@@ -27,6 +29,7 @@ use nix::sched::{CloneFlags, unshare};
 pub use bodies::bodies;
 use host::Host;
 use lines::{control_line, driver_line};
+pub use peer::peer;
 use steps::Step;
 
 /// Most calls in one input: bounds the time that it takes.
@@ -36,8 +39,8 @@ const CALLS: usize = 60;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 5] =
-    [("bodies", bodies), ("ipam", ipam), ("net", net), ("control", control), ("sequence", sequence)];
+pub const TARGETS: [(&str, Target); 6] =
+    [("bodies", bodies), ("ipam", ipam), ("net", net), ("control", control), ("peer", peer), ("sequence", sequence)];
 
 /// Gives the calling thread, and those that it starts, a network of its own: published ports are bound in earnest.
 pub fn be_alone() {
