@@ -96,19 +96,24 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     // Created here, so that it has this daemon's group.
     LaunchLock::open(&args.control)?;
     let store = Arc::new(Store::open(&args.database.db)?);
+    let exchange = args.exchange.config();
     let driver = Arc::new(Driver::new(
         store,
         Arc::new(kernel),
         Config {
             scope: args.scope,
             uplink_pool: args.uplink_pool,
-            tunnel: TunnelConfig { port: args.tunnel_port, link: args.tunnel.clone() },
+            tunnel: TunnelConfig {
+                port: args.tunnel_port,
+                link: args.tunnel.clone(),
+                exchange: exchange.as_ref().map(|config| config.listen.port()),
+            },
             shares: Shares {
                 flows: args.flows_per_tenant,
                 nat_ports: args.nat_ports_per_tenant,
                 published_ports: usize::try_from(files.saturating_sub(RESERVED_FILES))?,
             },
-            hosts_file: args.exchange.config().map(|config| config.hosts),
+            hosts_file: exchange.as_ref().map(|config| config.hosts.clone()),
             egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
             reconcile_every: Duration::from_secs(args.reconcile_every),
         },
@@ -128,8 +133,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
         let report = Arc::new(Report(Arc::clone(&driver)));
         services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
     }
-    let exchange = args.exchange.config().map(|config| Exchange::start(Arc::clone(&driver), config));
-    let _exchange = exchange.transpose()?;
+    let _exchange = exchange.map(|config| Exchange::start(Arc::clone(&driver), config)).transpose()?;
     let mut watcher = Watcher::new(driver, Duration::from_secs(args.reconcile_every));
     // It waits by itself.
     let _timer = every("reconcile", Duration::from_millis(1), move || watcher.step())?;

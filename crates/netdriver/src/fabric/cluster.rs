@@ -21,6 +21,8 @@ pub struct TunnelConfig {
     pub port: u16,
     /// The link that they leave and arrive by; `None`: any.
     pub link: Option<LinkName>,
+    /// The TCP port of the exchange between hosts; `None`: there is none.
+    pub exchange: Option<u16>,
 }
 
 /// The hosts of the cluster.

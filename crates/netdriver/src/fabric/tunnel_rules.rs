@@ -55,8 +55,8 @@ impl TunnelRules {
         let networks = networks.into_iter().filter_map(|(vni, network)| Some((vni, network?)));
         let networks = networks.map(|(vni, network)| Ok((vni, self.of_network(&cluster, &network)?)));
         let hosts = cluster.others.values().map(|host| host.address).collect();
-        let TunnelConfig { port, link } = self.config.clone();
-        Ok(Some(TunnelSenders { port, link, hosts, networks: networks.collect::<Result<_>>()? }))
+        let TunnelConfig { port, link, exchange } = self.config.clone();
+        Ok(Some(TunnelSenders { port, link, exchange, hosts, networks: networks.collect::<Result<_>>()? }))
     }
 
     /// Addresses of all the tenant's subnets: hosts route between them.

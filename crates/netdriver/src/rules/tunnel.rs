@@ -17,6 +17,8 @@ pub(crate) struct TunnelSenders {
     pub(crate) port: u16,
     /// The link that tunnels leave and arrive by; `None`: any.
     pub(crate) link: Option<LinkName>,
+    /// The TCP port of the exchange between hosts.
+    pub(crate) exchange: Option<u16>,
     /// The other hosts, all of one family.
     pub(crate) hosts: BTreeSet<IpAddr>,
     /// By VNI.
@@ -45,7 +47,11 @@ impl TunnelSenders {
             |rule: &str| self.link.as_ref().map_or_else(String::new, |link| rule.replace("#link#", link.as_str()));
         let arriving = by_another(r##"iifname != "#link#" counter name strangers drop"##);
         let leaving = by_another(r##"udp dport #port# oifname != "#link#" counter name diverted drop"##);
+        let exchanging = self
+            .exchange
+            .map_or_else(String::new, |port| format!("#ip# daddr @hosts tcp dport {port} counter name forwarded drop"));
         let tables = RULESET.replace("#arriving#", &arriving).replace("#leaving#", &leaving);
+        let tables = tables.replace("#exchanging#", &exchanging);
         let tables = tables.replace("#port#", &self.port.to_string()).replace("#ip#", ip).replace("#type#", kind);
         let hosts = self.hosts.iter().map(|host| element("hosts", vec![Part::Address(*host)]));
         let networks = self.networks.iter().flat_map(|(vni, network)| network.elements(self.port, *vni));

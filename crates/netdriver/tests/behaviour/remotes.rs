@@ -177,7 +177,7 @@ fn an_encrypted_network_leads_to_no_other_host_over_a_link_that_does_not_encrypt
     let refused = |b: &Bench, name: &str| b.call("CreateNetwork", &encrypted(name, "10.4.0.0/24", "104")).unwrap_err();
     assert!(refused(&b, "one").contains("serve --tunnel"), "{}", refused(&b, "one"));
     let wg0: LinkName = "wg0".parse().unwrap();
-    let tunnel_config = TunnelConfig { port: 14789, link: Some(wg0.clone()) };
+    let tunnel_config = TunnelConfig { port: 14789, link: Some(wg0.clone()), exchange: None };
     let b = b.restarted_as(Config { tunnel: tunnel_config, ..Config::default() });
     let own = |b: &Bench| ask(b, "GET", "/v1/hosts", &json!(null)).1["own"].clone();
     let underlay = |b: &Bench, is_encrypted: bool| {

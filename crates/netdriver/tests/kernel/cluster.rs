@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ciao_common::serve::server::{self, Handler, Request};
 use ciao_netdriver::control;
+use ciao_netdriver::exchange::Exchange;
 use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -62,6 +63,11 @@ impl Member {
     pub(crate) fn control(&self, method: &str, path: &str, body: &Value) -> (u64, Value) {
         let answer = self.ask(&json!({ "control": method, "path": path, "body": body }));
         (answer[0].as_u64().unwrap(), answer[1].clone())
+    }
+
+    /// Starts the exchange, with the files of a folder.
+    pub(crate) fn exchange(&self, folder: &Path) {
+        self.ask(&json!({ "exchange": folder, "n": self.n }));
     }
 
     pub(crate) fn docker(&self, method: &str, body: &Value) -> Value {
@@ -242,6 +248,10 @@ fn serve() {
             Value::Null
         } else if request["stop"].is_string() {
             bench.stop(text("stop"), n());
+            Value::Null
+        } else if request["exchange"].is_string() {
+            let config = crate::exchange::config(Path::new(text("exchange")), n());
+            std::mem::forget(Exchange::start(Arc::clone(&bench.driver), config).unwrap());
             Value::Null
         } else if request["reconcile"].is_boolean() {
             serde_json::to_value(bench.driver.reconcile(Depth::Full)).unwrap()

@@ -18,6 +18,9 @@ use tempfile::TempDir;
 
 use crate::apart::{answers, answers_once, into_container, name, run, soon, tests};
 
+/// The TCP port of the exchange, where there is one.
+pub(crate) const EXCHANGE_PORT: u16 = 14789;
+
 /// A driver on the running kernel.
 pub(crate) struct Bench {
     pub(crate) driver: Arc<Driver>,
@@ -49,7 +52,7 @@ impl Bench {
     /// With tunnels that leave by such a link.
     pub(crate) fn with_tunnel(link: Option<LinkName>) -> Self {
         let Self { store, folder, .. } = Self::new();
-        let tunnel = TunnelConfig { link, ..Config::default().tunnel };
+        let tunnel = TunnelConfig { link, exchange: Some(EXCHANGE_PORT), ..Config::default().tunnel };
         Self::configured(store, folder, Config { tunnel, ..Config::default() })
     }
 

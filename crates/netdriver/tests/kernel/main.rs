@@ -10,6 +10,7 @@ mod apart;
 mod cluster;
 mod driver;
 mod egress;
+mod exchange;
 mod host;
 mod hostile;
 mod learning;
