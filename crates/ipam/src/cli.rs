@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ciao_common::cli::client::Client;
+use ciao_common::cli::events::{Column, EventOptions};
 use ciao_common::cli::table;
 use ciao_common::cli::table::{Database, List};
 use ciao_common::serve::calls::{Calls, Counted};
@@ -24,6 +25,8 @@ use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
 
 const CONTROL: &str = "/run/ciao/ipam-control.sock";
+
+const EVENTS: [Column; 6] = [("time", 19), ("kind", 7), ("tenant", 8), ("address", 15), ("subnet", 18), ("space", 6)];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +52,8 @@ enum Command {
     Pool(PoolCommand),
     /// Release pools without a Docker network, left by lost calls
     Reconcile(Reconcile),
+    /// Print which addresses other network drivers' containers had when
+    Events(Events),
     /// List granted and reserved addresses
     #[command(subcommand)]
     Lease(LeaseCommand),
@@ -90,6 +95,15 @@ enum LeaseCommand {
 }
 
 #[derive(Args)]
+struct Events {
+    #[command(flatten)]
+    events: EventOptions,
+    /// Control socket of the daemon
+    #[arg(long, value_name = "SOCKET", default_value = CONTROL)]
+    control: PathBuf,
+}
+
+#[derive(Args)]
 struct Reconcile {
     /// Print the changes without making them
     #[arg(long)]
@@ -112,6 +126,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
     match cli.command {
         Command::Serve(serve) => self::serve(&serve, version),
         Command::Reconcile(args) => reconcile(args),
+        Command::Events(args) => args.events.run(&Client::new("ciao-ipam", args.control)?, &EVENTS),
         Command::Pool(PoolCommand::List(list)) => list.run("pool", "pool_id"),
         Command::Lease(LeaseCommand::List(list)) => list.run("lease", "address"),
     }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control socket, for `ciao-ipam reconcile` beside a running daemon.
+//! The control socket, for `ciao-ipam reconcile` beside a running daemon, and for `ciao-ipam events`.
 
 use std::fs;
 use std::sync::Arc;
 
+use ciao_common::serve::events::{self, EVENTS, EventQuery};
 use ciao_common::serve::routes::{About, Ask, Failure, Route, Routes, json};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::Store;
+use ciao_common::store::{EventLog, Store};
+use ciao_common::types::{Subnet, TenantId};
+use utoipa::ToSchema;
 
 use crate::reconcile;
 
@@ -29,7 +32,36 @@ fn table() -> Vec<Route<Arc<Store>>> {
             .body::<reconcile::Request>()
             .list::<reconcile::Repair>("The corrections.")
             .fails(&[409]),
+        Route::get(
+            EVENTS,
+            "listEvents",
+            "List which addresses other network drivers' containers had when: the newest 100,000 events, oldest first.",
+            events,
+        )
+        .query::<EventQuery>()
+        .lines::<Event>("One event a line."),
     ]
+}
+
+/// An event, as described; it is read as it is recorded.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described")]
+struct Event {
+    /// Ascending.
+    id: i64,
+    /// By the host's clock, UTC.
+    #[schema(value_type = String, format = DateTime, examples("2026-11-24T08:00:00.123Z"))]
+    time: String,
+    /// `lease` or `release`.
+    kind: String,
+    tenant: Option<TenantId>,
+    space: String,
+    subnet: Subnet,
+    address: String,
+}
+
+fn events(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    events::reply(store, EventLog::Leases, ask)
 }
 
 fn reconcile(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {

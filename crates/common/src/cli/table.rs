@@ -89,6 +89,11 @@ pub fn print_text(text: &str) -> Result<()> {
     }
 }
 
+/// Columns of the terminal; `None`: the output is none.
+pub(super) fn terminal_width() -> Option<usize> {
+    Table::new().width().map(usize::from)
+}
+
 /// As text, its lines without a blank at their begin and end.
 fn text(mut table: Table) -> String {
     table.load_style(presets::NOTHING);
@@ -116,7 +121,7 @@ fn fields(value: &Value) -> String {
     text(table)
 }
 
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),

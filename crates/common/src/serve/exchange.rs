@@ -52,7 +52,10 @@ pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state:
     for header in reply.headers {
         response.insert_header(header);
     }
-    response.body(reply.body)
+    match reply.lines {
+        Some(lines) => response.streaming(lines.stream()),
+        None => response.body(reply.body),
+    }
 }
 
 async fn reply(

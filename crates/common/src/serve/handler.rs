@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::runtime::Builder;
 
+use super::lines::Lines;
+
 /// The content type of replies that are not Docker's.
 pub const JSON: &str = "application/json";
 
@@ -39,12 +41,14 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Further headers.
     pub headers: Vec<(&'static str, String)>,
+    /// What the body goes on with.
+    pub lines: Option<Lines>,
 }
 
 impl Reply {
-    /// Without further headers.
+    /// With a body that ends, without further headers.
     pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status, content_type, body, headers: Vec::new() }
+        Self { status, content_type, body, headers: Vec::new(), lines: None }
     }
 
     /// `value` as JSON.

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Daemons: [`server`] serves HTTP on Unix sockets, [`plugin`] implements Docker's plugin protocol as a table of
-//! methods, [`routes`] a control socket with its OpenAPI document, [`every`] runs periodic tasks, [`daemon`] starts and
-//! stops the process, [`claim`] excludes a second one.
+//! methods, [`routes`] a control socket with its OpenAPI document, [`events`] who had which address, [`every`] runs
+//! periodic tasks, [`daemon`] starts and stops the process, [`claim`] excludes a second one.
 
 pub mod calls;
 pub mod claim;
 pub mod daemon;
+pub mod events;
 pub mod every;
 mod exchange;
 mod handler;
+pub mod lines;
 pub mod metrics;
 pub mod plugin;
 mod progress;

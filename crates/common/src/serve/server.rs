@@ -96,7 +96,8 @@ fn start(
     progress: &Arc<Progress>,
 ) -> Result<actix_web::dev::Server> {
     let progress = Arc::clone(progress);
-    let head_within = if handler.keeps_connections() { Duration::ZERO } else { HEAD_WITHIN };
+    let keeps = handler.keeps_connections();
+    let head_within = if keeps { Duration::ZERO } else { HEAD_WITHIN };
     let server = HttpServer::new(move || {
         let state = web::Data::new((Arc::clone(&handler), Arc::clone(&progress)));
         App::new().app_data(state).default_service(web::to(exchange))
@@ -105,6 +106,8 @@ fn start(
     .worker_max_blocking_threads(BLOCKING_THREADS)
     .keep_alive(KeepAlive::Os)
     .client_request_timeout(head_within)
+    // A client that is gone while a reply goes on is noticed when nothing is to be sent, too.
+    .h1_allow_half_closed(keeps)
     .disable_signals();
     let server = match listener.into() {
         Listener::Unix(listener) => server.listen_uds(listener),

@@ -69,19 +69,23 @@ impl Tx<'_> {
              ON CONFLICT DO UPDATE SET pool = excluded.pool, kind = excluded.kind, held = held + 1, granted = excluded.granted,
              unclaimed = NULL, term = excluded.term",
             params![pool.set.id, Key::of(address), Text(address), pool.id, Text(kind), self.now(), pool.term],
-        )
+        )?;
+        self.record_lease("lease", &pool.set, address)
     }
 
     /// Grants an address whose holder is gone to a new one, with reference count 1.
     pub fn regrant(&self, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
+        self.record_lease("release", &pool.set, address)?;
         self.change(
             "UPDATE address_record SET pool = ?3, kind = ?4, held = 1, granted = ?5, unclaimed = NULL, term = ?6 WHERE set_id = ?1 AND key = ?2",
             params![pool.set.id, Key::of(address), pool.id, Text(kind), self.now(), pool.term],
-        )
+        )?;
+        self.record_lease("lease", &pool.set, address)
     }
 
     /// Records that an address is reserved for an instance and not granted.
     pub fn reserve(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.record_lease("release", set, address)?;
         self.change(
             "INSERT INTO address_record (set_id, key, address, pool, kind, held, granted) VALUES (?1, ?2, ?3, NULL, 'reserved', 0, ?4)
              ON CONFLICT DO UPDATE SET pool = NULL, kind = 'reserved', held = 0, granted = excluded.granted, unclaimed = NULL",
@@ -91,6 +95,7 @@ impl Tx<'_> {
 
     /// Deletes the record of an address. The caller adds it to the free ranges.
     pub fn delete_address(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
+        self.record_lease("release", set, address)?;
         self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
     }
 

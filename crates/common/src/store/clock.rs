@@ -59,6 +59,11 @@ impl Clock {
     }
 }
 
+/// The host's clock, which may be stepped.
+pub(super) fn wall() -> i64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
 fn since_boot() -> i64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| millis(time.into()))
 }

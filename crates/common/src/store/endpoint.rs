@@ -102,7 +102,8 @@ impl Tx<'_> {
                 endpoint.created,
                 endpoint.attached
             ],
-        )
+        )?;
+        self.record_attachment("attach", &endpoint.id)
     }
 
     /// Records that a container was seen to have an endpoint's link.
@@ -134,8 +135,10 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Deletes an endpoint.
+    /// Deletes an endpoint and its published ports.
     pub fn delete_endpoint(&self, id: &EndpointId) -> Result<()> {
+        self.record_revoked(id)?;
+        self.record_attachment("detach", id)?;
         self.change("DELETE FROM endpoint_record WHERE id = ?1", [Text(id)])
     }
 }

@@ -26,6 +26,7 @@ mod claim;
 mod clock;
 mod connection;
 mod endpoint;
+mod event;
 mod file;
 mod free;
 mod gateway;
@@ -64,6 +65,7 @@ use rusqlite::Connection;
 pub use crate::types::Scope;
 pub use address::AddressRecord;
 pub use endpoint::Endpoint;
+pub use event::{EVENTS_KEPT, EventLog, EventPage};
 pub use host_setting::HostSettingRow;
 pub use network::{Network, NetworkSubnet, Route};
 pub use peer::{HostEndpoint, PeerRemote, list_of_endpoints};
@@ -78,7 +80,7 @@ pub use tx::Tx;
 pub use uplink::{Port, Uplink};
 pub use vnic::Vnic;
 pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
-pub use writer::{Answer, Commits};
+pub use writer::{Answer, Commits, Committed};
 
 use clock::Clock;
 use readers::Readers;
@@ -187,7 +189,17 @@ impl Store {
 
     /// The commits since the store was opened.
     pub fn commits(&self) -> Commits {
-        self.writer.commits()
+        *self.writer.commits().borrow()
+    }
+
+    /// The same, awaited by whoever looks for what is new.
+    pub fn committed(&self) -> Committed {
+        self.writer.commits().subscribe()
+    }
+
+    /// How many await them.
+    pub fn followers(&self) -> usize {
+        self.writer.commits().receiver_count()
     }
 
     /// Path of the file.

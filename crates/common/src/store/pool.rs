@@ -182,6 +182,9 @@ impl Tx<'_> {
         let heir =
             self.first("SELECT id FROM pool_record WHERE set_id = ?1", [pool.set.id], |row| row.get::<_, i64>(0))?;
         let Some(heir) = heir else {
+            for number in &leases {
+                self.record_lease("release", &pool.set, pool.set.subnet.family().address(*number))?;
+            }
             self.change("DELETE FROM pool_set WHERE id = ?1", [pool.set.id])?;
             return Ok(leases.len());
         };

@@ -49,6 +49,37 @@ CREATE TABLE generation_record (
     changed    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Which endpoint had which address and port of the host when, the newest 100,000. Unlike other times, an event's is the
+-- host's clock of its moment, so that it can be compared with other logs.
+CREATE TABLE endpoint_event (
+    id             INTEGER PRIMARY KEY,
+    time           INTEGER NOT NULL,
+    kind           TEXT NOT NULL CHECK (kind IN ('attach', 'detach', 'publish', 'revoke')),
+    tenant         TEXT,
+    instance       TEXT,
+    network        TEXT NOT NULL,
+    endpoint       TEXT NOT NULL,
+    vnic           TEXT NOT NULL,
+    address        TEXT,
+    address6       TEXT,
+    mac            TEXT,
+    protocol       TEXT,             -- this and the following: of a port
+    host_address   TEXT,
+    host_port      INTEGER,
+    container_port INTEGER
+) STRICT;
+
+-- ciao-ipam's, of leases that are on no network of ciao-net: those of other network drivers' containers.
+CREATE TABLE lease_event (
+    id      INTEGER PRIMARY KEY,
+    time    INTEGER NOT NULL,
+    kind    TEXT NOT NULL CHECK (kind IN ('lease', 'release')),
+    tenant  TEXT,
+    space   TEXT NOT NULL,
+    subnet  TEXT NOT NULL,
+    address TEXT NOT NULL
+) STRICT;
+
 -- Its name in the container; NULL: the network's prefix and a number.
 ALTER TABLE endpoint_record ADD COLUMN interface TEXT;
 

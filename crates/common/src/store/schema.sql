@@ -2,8 +2,8 @@
 -- The records of ciao's two daemons: every table, at the newest version. An older file becomes the same by the steps
 -- schema-N.sql, each from version N - 1; the views for people are in views.sql.
 --
--- ciao-ipam alone writes pool_set, pool_record, address_record and free_range; ciao-net alone writes the others. No
--- foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
+-- ciao-ipam alone writes pool_set, pool_record, address_record, free_range and lease_event; ciao-net alone writes the
+-- others. No foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
 --
 -- Text is as Docker shows it. Times are milliseconds since 1970, UTC, by the host's clock at boot: later steps of that
 -- clock do not move them. An address's key is its 4 or 16 bytes in network order, so that keys compare as addresses do.
@@ -187,6 +187,37 @@ CREATE TABLE port_record (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX port_by_endpoint ON port_record (endpoint);
 CREATE INDEX port_by_namespace ON port_record (namespace);
+
+-- Which endpoint had which address and port of the host when, the newest 100,000. Unlike other times, an event's is the
+-- host's clock of its moment, so that it can be compared with other logs.
+CREATE TABLE endpoint_event (
+    id             INTEGER PRIMARY KEY,
+    time           INTEGER NOT NULL,
+    kind           TEXT NOT NULL CHECK (kind IN ('attach', 'detach', 'publish', 'revoke')),
+    tenant         TEXT,
+    instance       TEXT,
+    network        TEXT NOT NULL,
+    endpoint       TEXT NOT NULL,
+    vnic           TEXT NOT NULL,
+    address        TEXT,
+    address6       TEXT,
+    mac            TEXT,
+    protocol       TEXT,             -- this and the following: of a port
+    host_address   TEXT,
+    host_port      INTEGER,
+    container_port INTEGER
+) STRICT;
+
+-- ciao-ipam's, of leases that are on no network of ciao-net: those of other network drivers' containers.
+CREATE TABLE lease_event (
+    id      INTEGER PRIMARY KEY,
+    time    INTEGER NOT NULL,
+    kind    TEXT NOT NULL CHECK (kind IN ('lease', 'release')),
+    tenant  TEXT,
+    space   TEXT NOT NULL,
+    subnet  TEXT NOT NULL,
+    address TEXT NOT NULL
+) STRICT;
 
 -- Subnets in the host's routing table, as ciao-net last read it: default pools avoid them.
 CREATE TABLE host_route (

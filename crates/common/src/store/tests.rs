@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The store as the daemons use it: one file, several connections.
 
+mod events;
 mod failing;
 mod opening;
 mod versions;
@@ -11,7 +12,7 @@ use anyhow::bail;
 use tempfile::TempDir;
 
 use super::*;
-use crate::types::{AddressRange, AddressSpace, Subnet};
+use crate::types::{AddressRange, AddressSpace, Subnet, TenantId};
 
 fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -27,6 +28,42 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// A pool of tenant red with a network of ciao-net on it, and that network.
+fn network(store: &Store) -> (Pool, Network) {
+    store
+        .write(|tx| {
+            let tenant: TenantId = "red".parse()?;
+            let set = tx.insert_pool_set(Scope::Local, Some(&tenant), subnet("10.0.0.0/24"))?;
+            let pool = tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)?;
+            let network = Network {
+                id: "7".repeat(64).parse()?,
+                tenant: Some(tenant),
+                namespace: Some("ciao-red".to_owned()),
+                bridge: "br0".parse()?,
+                mtu: None,
+                egress: Egress::Nat,
+                vnics: VnicPolicy::Auto,
+                dst_prefix: "eth".to_owned(),
+                egress6: Egress6::Nat,
+                secured: true,
+                icc: true,
+                egress_allow: Vec::new(),
+                options: "[]".to_owned(),
+                subnets: vec![NetworkSubnet {
+                    subnet: set.subnet,
+                    gateway: Some(address("10.0.0.1")),
+                    aux: Vec::new(),
+                    set_id: Some(set.id),
+                    pool: None,
+                }],
+                routes: Vec::new(),
+            };
+            tx.insert_network(&network)?;
+            Ok((pool, network))
+        })
+        .unwrap()
+}
+
 #[test]
 fn a_failing_change_undoes_only_itself() {
     let (_folder, store) = store();
@@ -40,17 +77,16 @@ fn a_failing_change_undoes_only_itself() {
     assert_eq!(sets, [kept]);
 }
 
+/// Pages in the log, each with a header of 24 bytes.
+fn pages_of(folder: &TempDir) -> u64 {
+    std::fs::metadata(folder.path().join("ciao.db-wal")).unwrap().len() / (4096 + 24)
+}
+
 #[test]
 fn a_lease_writes_two_pages_and_so_does_its_release() {
     let (folder, store) = store();
-    let pool = store
-        .write(|tx| {
-            let set = tx.insert_pool_set(Scope::Local, None, subnet("10.0.0.0/24"))?;
-            tx.insert_pool(&set, &AddressSpace::of(Scope::Local), None, None, false)
-        })
-        .unwrap();
-    // A page of the log has a header of 24 bytes.
-    let pages = || std::fs::metadata(folder.path().join("ciao.db-wal")).unwrap().len() / (4096 + 24);
+    let pool = network(&store).0;
+    let pages = || pages_of(&folder);
     let before = pages();
     let (lease, leased) = (address("10.0.0.7"), pool.clone());
     store

@@ -135,11 +135,13 @@ impl Tx<'_> {
                 Text(port.address),
                 port.container_port
             ],
-        )
+        )?;
+        self.record_published(port)
     }
 
     /// Deletes the published ports of an endpoint.
     pub fn delete_ports_of(&self, endpoint: &EndpointId) -> Result<()> {
+        self.record_revoked(endpoint)?;
         self.change("DELETE FROM port_record WHERE endpoint = ?1", [Text(endpoint)])
     }
 }

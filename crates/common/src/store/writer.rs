@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Poll;
 use std::thread::JoinHandle;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::clock::Clock;
 use super::connection::OpenFile;
@@ -30,7 +29,7 @@ const BATCH: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Commits since the start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Commits {
     /// Transactions.
     pub commits: u64,
@@ -38,9 +37,12 @@ pub struct Commits {
     pub changes: u64,
 }
 
+/// The latest number of commits, which can be awaited.
+pub type Committed = watch::Receiver<Commits>;
+
 /// The thread. Dropping it completes the waiting changes.
 pub(super) struct Writer {
-    commits: Arc<[AtomicU64; 2]>,
+    commits: Arc<watch::Sender<Commits>>,
     requests: Option<Sender<Box<dyn Change>>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -131,7 +133,7 @@ where
 impl Writer {
     pub(super) fn start(conn: Connection, clock: Clock, file: OpenFile) -> Result<Self> {
         let (requests, waiting) = channel();
-        let commits = Arc::<[AtomicU64; 2]>::default();
+        let commits = Arc::<watch::Sender<Commits>>::default();
         let counted = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -140,9 +142,8 @@ impl Writer {
         Ok(Self { commits, requests: Some(requests), thread: Some(thread) })
     }
 
-    pub(super) fn commits(&self) -> Commits {
-        let [commits, changes] = self.commits.each_ref().map(|count| count.load(Ordering::Relaxed));
-        Commits { commits, changes }
+    pub(super) fn commits(&self) -> &watch::Sender<Commits> {
+        &self.commits
     }
 
     pub(super) fn begin<T, F>(&self, change: F, only_while_awaited: bool) -> Answer<T>
@@ -180,15 +181,17 @@ fn serve(
     clock: Clock,
     file: &OpenFile,
     waiting: &Receiver<Box<dyn Change>>,
-    counted: &[AtomicU64; 2],
+    counted: &watch::Sender<Commits>,
 ) {
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         let usable = file.check().and_then(|()| schema::check_unchanged(conn));
         let committed = usable.and_then(|()| commit(&Tx { conn, clock }, &mut batch, waiting));
         if let Ok(true) = committed {
-            counted[0].fetch_add(1, Ordering::Relaxed);
-            counted[1].fetch_add(batch.len() as u64, Ordering::Relaxed);
+            counted.send_modify(|count| {
+                count.commits += 1;
+                count.changes += batch.len() as u64;
+            });
         }
         let failed = committed.err().map(|error| format!("{error:#}"));
         for request in batch {

@@ -7,6 +7,7 @@ mod addresses;
 mod bench;
 #[path = "../clock/mod.rs"]
 mod clock;
+mod events;
 mod leases;
 mod lost;
 mod pools;

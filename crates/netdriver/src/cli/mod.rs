@@ -6,6 +6,7 @@ mod container;
 mod control;
 mod docker;
 mod doctor;
+mod events;
 mod exchange;
 mod host;
 mod launch;
@@ -56,6 +57,8 @@ enum Command {
     Status(status::Status),
     /// Check what ciao-net needs of this host; exit code 1 if something is missing
     Doctor(doctor::Doctor),
+    /// Print which container had which address and host port when
+    Events(events::Events),
     /// Show what is connected to what: tenants, bridges, VNICs, containers, ports
     Topology(topology::Topology),
     /// List, show or delete tenants
@@ -94,6 +97,7 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
         Command::Vnic(command) => vnic::run(command),
         Command::Status(args) => status::run(&args, version),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Topology(args) => topology::run(&args),
         Command::Tenant(command) => tenant::run(command),
         Command::Launch(args) => launch::launch(*args),

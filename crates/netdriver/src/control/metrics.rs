@@ -12,7 +12,7 @@ use crate::passes::PassCounts;
 use crate::{Driver, names};
 
 /// The methods of the control socket, as calls are counted.
-pub const METHODS: [&str; 18] = [
+pub const METHODS: [&str; 19] = [
     "GET /v1/vnics",
     "POST /v1/vnics",
     "GET /v1/vnics/{id}",
@@ -30,6 +30,7 @@ pub const METHODS: [&str; 18] = [
     "GET /v1/records",
     "POST /v1/reconcile",
     "GET /v1/status",
+    "GET /v1/events",
     "GET /v1/openapi.json",
 ];
 

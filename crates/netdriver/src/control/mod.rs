@@ -2,6 +2,7 @@
 //! The control socket: HTTP with JSON for launchers, controllers and the command line. `GET /v1/openapi.json` describes
 //! it.
 
+mod events;
 mod exchange;
 mod lists;
 mod metrics;
@@ -17,6 +18,7 @@ mod vnics;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ciao_common::serve::events::{EVENTS, EventQuery};
 use ciao_common::serve::routes::{About, Route, Routes};
 use ciao_common::types::{HostId, NetworkId, TenantId, VnicId};
 
@@ -171,6 +173,14 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         .body::<DeleteRequest>()
         .reply::<StateReply>(200, GIVEN)
         .reply::<Conflict>(409, REFUSED),
+        Route::get(
+            EVENTS,
+            "listEvents",
+            "List which container had which address and host port when: the newest 100,000 events, oldest first.",
+            events::list,
+        )
+        .query::<EventQuery>()
+        .lines::<events::Event>("One event a line."),
         Route::get("/v1/status", "showStatus", "Counts, and problems with their remedy.", status::show)
             .reply::<StatusReply>(200, "How ciao-net stands."),
         Route::get(

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ciao_common::serve::events::EVENTS;
+use ciao_common::serve::lines::Lines;
 use ciao_common::serve::plugin::Plugin;
 use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
@@ -133,6 +135,28 @@ impl Bench {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let reply = self.control.handle(Request { method, path, query, body });
         (reply.status, serde_json::from_slice(&reply.body).unwrap())
+    }
+
+    fn lines(&self, query: &str) -> Lines {
+        let reply = self.control.handle(Request { method: "GET", path: EVENTS, query, body: b"" });
+        assert_eq!((reply.status, reply.content_type), (200, "application/x-ndjson"));
+        reply.lines.unwrap()
+    }
+
+    /// The events of a query, all of them.
+    pub(crate) fn events(&self, query: &str) -> Vec<Value> {
+        let lines = self.lines(query);
+        let (mut text, mut position) = (Vec::new(), lines.start);
+        while let Some((more, next)) = (lines.read)(position).unwrap() {
+            text.extend(more);
+            position = next;
+        }
+        String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Those to come.
+    pub(crate) fn follow(&self) -> Lines {
+        self.lines("follow=1")
     }
 
     /// How long the engine and a launcher may wait for an answer to a call.

@@ -8,6 +8,7 @@ mod bench;
 mod consistency;
 mod crosswise;
 mod endpoints;
+mod events;
 mod exchange;
 mod faults;
 mod host_bridges;

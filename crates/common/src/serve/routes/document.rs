@@ -18,6 +18,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::{Call, DOCUMENT, Entry, ErrorReply};
 use crate::serve::handler::{ANSWER_WITHIN, BODY_LIMIT, JSON};
+use crate::serve::lines::LINES;
 
 /// What a document says of the whole.
 #[derive(Clone, Copy)]
@@ -130,19 +131,26 @@ impl<D> Route<D> {
     #[must_use]
     pub fn reply<R: ToSchema>(mut self, status: u16, description: &str) -> Self {
         let schema = self.component::<R>();
-        self.answers(status, description, schema)
+        self.answers(status, description, JSON, schema)
     }
 
     /// A reply that is a list.
     #[must_use]
     pub fn list<R: ToSchema>(mut self, description: &str) -> Self {
         let item = self.component::<R>();
-        self.answers(200, description, ArrayBuilder::new().items(item).into())
+        self.answers(200, description, JSON, ArrayBuilder::new().items(item).into())
     }
 
-    fn answers(mut self, status: u16, description: &str, schema: RefOr<Schema>) -> Self {
+    /// A reply of one value a line.
+    #[must_use]
+    pub fn lines<R: ToSchema>(mut self, description: &str) -> Self {
+        let line = self.component::<R>();
+        self.answers(200, description, LINES, line)
+    }
+
+    fn answers(mut self, status: u16, description: &str, content_type: &str, schema: RefOr<Schema>) -> Self {
         let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new().description(description).content(JSON, content);
+        let response = ResponseBuilder::new().description(description).content(content_type, content);
         self.operation = self.operation.response(status.to_string(), response);
         self.replies.insert(status);
         self

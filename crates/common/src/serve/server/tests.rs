@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use super::*;
+use crate::serve::lines::Lines;
+use crate::store::Store;
 
 /// Slow, with a longer timeout for one path.
 struct Slow;
@@ -140,4 +142,67 @@ fn a_slow_call_times_out_unless_its_path_has_a_longer_timeout() {
     let short = ask("/short");
     assert!(short.starts_with("HTTP/1.1 503") && short.contains("no reply within 50ms"), "{short}");
     assert!(ask("/long").starts_with("HTTP/1.1 200"));
+}
+
+/// Counts up with each commit of a store.
+struct Counting(Arc<Store>);
+
+impl Handler for Counting {
+    fn handle(&self, _request: Request<'_>) -> Reply {
+        let store = Arc::clone(&self.0);
+        let read = move |position: i64| {
+            let commits = i64::try_from(store.commits().commits)?;
+            let text = if commits > position { format!("{commits}\n") } else { String::new() };
+            Ok((commits < 3).then(|| (text.into_bytes(), commits)))
+        };
+        let lines = Lines { start: 0, read: Arc::new(read), committed: self.0.committed() };
+        Reply { lines: Some(lines), ..Reply::new(200, "text/plain", Vec::new()) }
+    }
+
+    fn keeps_connections(&self) -> bool {
+        false
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        Reply::new(status, "", sentence.into())
+    }
+}
+
+#[test]
+fn lines_come_with_each_commit_until_they_end_or_the_client_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+    let committing = Arc::clone(&store);
+    with_server(Arc::new(Counting(Arc::clone(&store))), move |socket, _| {
+        let commit = |name: &'static str| committing.write(move |tx| tx.set_setting(name, "1")).unwrap();
+        let follow = || {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            write!(stream, "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            stream
+        };
+        commit("a");
+        // The server's, the test's, and one for each client.
+        let held = Arc::strong_count(&committing);
+        let first = |stream: &mut UnixStream| {
+            let mut seen = String::new();
+            while !seen.contains("1\n") {
+                let mut some = [0; 4096];
+                let length = stream.read(&mut some).unwrap();
+                seen += std::str::from_utf8(&some[..length]).unwrap();
+            }
+            seen
+        };
+        let mut gone = follow();
+        first(&mut gone);
+        assert!(Arc::strong_count(&committing) > held);
+        drop(gone);
+        wait_until("the client is no longer served", || Arc::strong_count(&committing) == held);
+        let mut stream = follow();
+        let mut seen = first(&mut stream);
+        commit("b");
+        std::thread::sleep(Duration::from_millis(300));
+        commit("c");
+        seen += &response(stream);
+        assert!(seen.starts_with("HTTP/1.1 200") && seen.contains("2\n") && seen.ends_with("0\r\n\r\n"), "{seen}");
+    });
 }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `events`: who had which address when, as a table or one JSON object a line.
+
+use std::io::{ErrorKind, Write};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Client, Method};
+use super::table::{cell, terminal_width};
+use crate::types::TenantId;
+
+/// A column: its key in the event, and its width as long as no value is longer.
+pub type Column = (&'static str, usize);
+
+/// Options of the command.
+#[derive(Args, Debug)]
+pub struct EventOptions {
+    /// Limit the list to this tenant
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// Begin with this time: 2026-11-24, 2026-11-24T08:00:00Z, now
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Go on with the events to come; without --since only those
+    #[arg(short, long)]
+    follow: bool,
+    /// Output as JSON, one event a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl EventOptions {
+    /// Prints the events that the daemon knows. Lines are cut at the width of the terminal, the last columns first.
+    pub fn run(&self, daemon: &Client, columns: &[Column]) -> Result<()> {
+        let mut table = Lines::new(columns);
+        let response = daemon.follow(Method::GET, &self.path(), |event| {
+            let line = if self.json { event.to_string() } else { table.line(&event) };
+            print(&line);
+        })?;
+        response.success().map(drop)
+    }
+
+    fn path(&self) -> String {
+        let tenant = self.tenant.as_ref().map(|tenant| ("tenant", tenant.as_str()));
+        let since = self.since.as_deref().map(|since| ("since", since));
+        let follow = self.follow.then_some(("follow", "1"));
+        let query: Vec<_> = [tenant, since, follow].into_iter().flatten().collect();
+        format!("/v1/events?{}", serde_urlencoded::to_string(query).unwrap_or_default())
+    }
+}
+
+/// Prints a line at once. A reader that is gone, such as `head`, ends the command.
+fn print(line: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        std::process::exit(i32::from(error.kind() != ErrorKind::BrokenPipe));
+    }
+}
+
+/// Events as lines of a table whose columns become wider where need be.
+struct Lines<'a> {
+    columns: &'a [Column],
+    widths: Vec<usize>,
+    has_head: bool,
+    most: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(columns: &'a [Column]) -> Self {
+        let most = terminal_width().unwrap_or(usize::MAX);
+        Self { columns, widths: columns.iter().map(|(_, width)| *width).collect(), has_head: false, most }
+    }
+
+    fn line(&mut self, event: &Value) -> String {
+        let values: Vec<_> = self.columns.iter().map(|(key, _)| value(event, key)).collect();
+        for (width, value) in self.widths.iter_mut().zip(&values) {
+            *width = value.len().max(*width);
+        }
+        let line = self.fit(&values);
+        if std::mem::replace(&mut self.has_head, true) {
+            return line;
+        }
+        let titles: Vec<_> = self.columns.iter().map(|(key, _)| key.to_uppercase()).collect();
+        format!("{}\n{line}", self.fit(&titles))
+    }
+
+    /// The columns beside each other. At most as wide as the terminal.
+    fn fit(&self, values: &[String]) -> String {
+        let mut line = String::new();
+        for (value, width) in values.iter().zip(&self.widths) {
+            line += &format!("{value:<width$} ");
+        }
+        line.chars().take(self.most).collect::<String>().trim_end().to_owned()
+    }
+}
+
+/// What an event has in a column.
+fn value(event: &Value, key: &str) -> String {
+    let text = |key: &str| cell(&event[key]);
+    match key {
+        "time" => text(key).replace('T', " ").chars().take(19).collect(),
+        "network" | "endpoint" => text(key).chars().take(12).collect(),
+        "address" if event["address6"].is_string() && event["address"].is_string() => {
+            format!("{},{}", text("address"), text("address6"))
+        }
+        "address" if event["address6"].is_string() => text("address6"),
+        "port" if event["host_port"].is_number() => {
+            let host = match event["host_address"].as_str().unwrap_or_default() {
+                "0.0.0.0" | "::" => String::new(),
+                address if address.contains(':') => format!("[{address}]:"),
+                address => format!("{address}:"),
+            };
+            format!("{host}{}->{}/{}", text("host_port"), text("container_port"), text("protocol"))
+        }
+        _ => text(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const COLUMNS: [Column; 6] =
+        [("time", 19), ("kind", 7), ("tenant", 6), ("address", 8), ("port", 12), ("endpoint", 12)];
+
+    fn event(kind: &str, address6: Option<&str>) -> Value {
+        json!({
+            "id": 1, "time": "2026-11-24T08:00:00.123Z", "kind": kind, "tenant": "red", "endpoint": "7c298b289eb4".repeat(5),
+            "address": "10.5.0.2", "address6": address6, "protocol": "tcp", "host_address": "127.0.0.1",
+            "host_port": if kind == "publish" { json!(8080) } else { Value::Null }, "container_port": 80,
+        })
+    }
+
+    #[test]
+    fn a_table_of_events_is_as_wide_as_the_terminal_and_a_column_as_its_longest_value() {
+        let mut table = Lines { most: usize::MAX, ..Lines::new(&COLUMNS) };
+        let lines = [table.line(&event("attach", None)), table.line(&event("publish", None))];
+        assert_eq!(
+            lines.join("\n").lines().collect::<Vec<_>>(),
+            [
+                "TIME                KIND    TENANT ADDRESS  PORT         ENDPOINT",
+                "2026-11-24 08:00:00 attach  red    10.5.0.2 -            7c298b289eb4",
+                "2026-11-24 08:00:00 publish red    10.5.0.2 127.0.0.1:8080->80/tcp 7c298b289eb4",
+            ]
+        );
+        let mut narrow = Lines { most: 44, ..Lines::new(&COLUMNS) };
+        let text = narrow.line(&event("attach", Some("fd00::2")));
+        assert_eq!(text.lines().last(), Some("2026-11-24 08:00:00 attach  red    10.5.0.2,"));
+        assert!(text.lines().all(|line| line.len() <= 44), "{text}");
+    }
+}

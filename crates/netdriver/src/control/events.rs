@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/v1/events`: which container had which address and host port when.
+
+use std::sync::Arc;
+
+use ciao_common::serve::events;
+use ciao_common::serve::routes::{Ask, Failure};
+use ciao_common::serve::server::Reply;
+use ciao_common::store::EventLog;
+use ciao_common::types::{EndpointId, InstanceId, MacAddr, NetworkId, TenantId, VnicId};
+use utoipa::ToSchema;
+
+use crate::Driver;
+
+/// An event, as described; it is read as it is recorded.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described")]
+pub(super) struct Event {
+    /// Ascending.
+    id: i64,
+    /// By the host's clock, UTC.
+    #[schema(value_type = String, format = DateTime, examples("2026-11-24T08:00:00.123Z"))]
+    time: String,
+    kind: Kind,
+    tenant: Option<TenantId>,
+    instance: Option<InstanceId>,
+    network: NetworkId,
+    endpoint: EndpointId,
+    vnic: VnicId,
+    address: Option<String>,
+    address6: Option<String>,
+    mac: Option<MacAddr>,
+    /// This and the following: of a port.
+    protocol: Option<String>,
+    host_address: Option<String>,
+    host_port: Option<u16>,
+    container_port: Option<u16>,
+}
+
+/// What happened.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "only described")]
+pub(super) enum Kind {
+    /// A container got an address.
+    Attach,
+    /// It has it no longer.
+    Detach,
+    /// A port of the host leads to it.
+    Publish,
+    /// It does so no longer.
+    Revoke,
+}
+
+pub(super) fn list(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    events::reply(&driver.store, EventLog::Endpoints, ask)
+}
