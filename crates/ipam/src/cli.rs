@@ -19,7 +19,7 @@ use ciao_common::serve::server::{self, Listener};
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
-use crate::control::{self, RECONCILE};
+use crate::control::{self, METHODS, RECONCILE};
 use crate::metrics::Report;
 use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
@@ -158,19 +158,20 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let period = config.grace.min(config.takeover);
     let control = Arc::new(control::routes(Arc::clone(&store)));
     let plugin = Arc::new(routes::plugin(Ipam::new(Arc::clone(&store), config)?));
-    let calls = Calls::new("ipam", plugin.paths());
+    let calls = [Calls::new("ipam", plugin.paths()), Calls::new("control", METHODS)];
+    let [ipam_calls, control_calls] = calls.each_ref().map(Arc::clone);
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
-    let mut services = vec![(Listener::from(listener), Counted::around(plugin, Arc::clone(&calls)))];
+    let mut services = vec![(Listener::from(listener), Counted::around(plugin, ipam_calls))];
     match sockets.next(&args.control) {
-        Ok(listener) => services.push((listener.into(), control)),
+        Ok(listener) => services.push((listener.into(), Counted::around(control, control_calls))),
         // Under a socket unit of an earlier version, whose service cannot create one.
         Err(error) => log::warn!("no control socket, \"ciao-ipam reconcile\" opens the database itself: {error:#}"),
     }
     if let Some(address) = &args.metrics
         && let Some(listener) = sockets.metrics(address)?
     {
-        let metrics = Metrics::new("ciao-ipam", version, vec![calls], Arc::new(Report(store)));
+        let metrics = Metrics::new("ciao-ipam", version, calls.into(), Arc::new(Report(store)));
         services.push((listener, Arc::new(metrics)));
     }
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)

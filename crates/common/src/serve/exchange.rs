@@ -39,7 +39,7 @@ pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state:
     if reply.status < 400 || reply.body.is_empty() {
         log::debug!("{} {}: {}", request.method(), request.path(), reply.status);
     } else {
-        progress.log_refusal(request.path(), &String::from_utf8_lossy(&reply.body));
+        progress.log_refusal(level(reply.status), request.path(), &String::from_utf8_lossy(&reply.body));
     }
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
@@ -56,6 +56,11 @@ pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state:
         Some(lines) => response.streaming(lines.stream()),
         None => response.body(reply.body),
     }
+}
+
+/// A path or thing that does not exist is somebody's typing error, and no warning.
+fn level(status: u16) -> log::Level {
+    if matches!(status, 404 | 405) { log::Level::Info } else { log::Level::Warn }
 }
 
 async fn reply(

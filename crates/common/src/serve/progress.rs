@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// Logs a refusal, unless there were too many. Their number is logged with a later one.
-    pub(super) fn log_refusal(&self, path: &str, reason: &str) {
+    pub(super) fn log_refusal(&self, level: log::Level, path: &str, reason: &str) {
         let mut refusals = lock(&self.refusals);
         let window = refusals.get_or_insert_with(|| Refusals { since: Instant::now(), logged: 0, omitted: 0 });
         if window.since.elapsed() >= WINDOW {
@@ -74,7 +74,7 @@ impl Progress {
         }
         window.logged += 1;
         let reason: String = reason.chars().take(LINE).collect();
-        log::warn!("{path} refused: {reason}");
+        log::log!(level, "{path} refused: {reason}");
         if window.logged == LOGGED {
             log::warn!("more than {LOGGED} refusals within {WINDOW:?}: further ones are counted only");
         }
@@ -137,7 +137,7 @@ mod tests {
     fn of_many_refusals_a_few_are_logged_and_the_others_counted() {
         let progress = Progress::default();
         for _ in 0..100_000 {
-            progress.log_refusal("/Driver.Method", &"x".repeat(2 * LINE));
+            progress.log_refusal(log::Level::Warn, "/Driver.Method", &"x".repeat(2 * LINE));
         }
         let count = || {
             let window = progress.refusals.lock().unwrap();
@@ -145,7 +145,7 @@ mod tests {
         };
         assert_eq!(count(), (LOGGED, 100_000 - u64::from(LOGGED)));
         progress.refusals.lock().unwrap().as_mut().unwrap().since -= WINDOW;
-        progress.log_refusal("/Driver.Method", "");
+        progress.log_refusal(log::Level::Warn, "/Driver.Method", "");
         assert_eq!(count(), (1, 0), "a new window");
     }
 

@@ -154,7 +154,8 @@ impl Driver {
                 false,
             ));
         }
-        for (what, remedy) in tunnels::problems(self).unwrap_or_default() {
+        let unknown = |error| vec![(format!("{error:#}"), "see the log of ciao-net".to_owned())];
+        for (what, remedy) in tunnels::problems(self).unwrap_or_else(unknown) {
             problems.push(Problem::new("tunnels", what, &remedy, false));
         }
         let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {

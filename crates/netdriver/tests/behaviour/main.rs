@@ -15,6 +15,7 @@ mod host_bridges;
 mod known;
 mod launcher;
 mod launcher_refusals;
+mod logs;
 mod lost;
 mod networks;
 mod pairing;

@@ -220,6 +220,14 @@ fn an_encrypted_network_leads_to_no_other_host_over_a_link_that_does_not_encrypt
 }
 
 #[test]
+fn tunnels_that_cannot_be_checked_are_a_problem() {
+    let b = bench();
+    let conn = rusqlite::Connection::open(b.store.path()).unwrap();
+    conn.execute_batch("PRAGMA foreign_keys = off; UPDATE tunnel_record SET network = 'not an id'").unwrap();
+    assert!(problems(&b)[0].contains("not an id"), "{:?}", problems(&b));
+}
+
+#[test]
 fn status_and_metrics_show_lists_that_were_not_given() {
     let b = bench();
     let missing = "tenant red reaches over several hosts, and no list of its addresses was given";
