@@ -7,6 +7,7 @@ use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
 
 use super::tunnels;
+use crate::kernel::Namespace;
 use crate::kernel::state::Check;
 use crate::passes::PassCounts;
 use crate::{Driver, names};
@@ -75,6 +76,24 @@ impl Report {
         scrape.counter("ciao_tenant_packets", "Packets over a tenant's uplink", packets);
         Ok(())
     }
+
+    /// What the rules of tenants' namespaces dropped. A tenant whose rules dropped nothing has no series; the tenants
+    /// with the oldest uplinks come first.
+    fn drops(&self, scrape: &mut Scrape) -> Result<()> {
+        let mut uplinks = self.0.store.read(|tx| tx.uplinks())?;
+        uplinks.sort_by_key(|uplink| uplink.number);
+        let mut drops: Vec<Series> = Vec::new();
+        for uplink in uplinks.iter().take(TENANTS) {
+            let tenant = names::tenant_of(&uplink.namespace).unwrap_or(&uplink.namespace);
+            // One whose namespace is missing is restored by reconciliation.
+            let counts = self.0.fabric.kernel.drops(&Namespace::Named(uplink.namespace.clone())).unwrap_or_default();
+            for (reason, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+                drops.push((vec![("tenant", tenant.to_owned()), ("reason", reason)], count as f64));
+            }
+        }
+        scrape.counter("ciao_tenant_drops", "Packets that the rules of a tenant's namespace dropped", drops);
+        Ok(())
+    }
 }
 
 impl Source for Report {
@@ -111,6 +130,7 @@ impl Source for Report {
             scrape.gauge("ciao_conntrack_limit", "The most that it tracks", single(max as f64));
         }
         tunnels::collect(&self.0, scrape, TENANTS)?;
+        self.drops(scrape)?;
         self.traffic(scrape)
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! nftables, and tracked connections.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -35,6 +35,11 @@ pub trait Rules {
 
     /// The published ports in ciao's rules of a namespace. No rules: none.
     fn forwarded_ports(&self, namespace: &Namespace) -> Result<Vec<ForwardedPort>>;
+
+    /// How many packets the rules of a tenant's namespace have dropped since they were loaded, by reason.
+    fn drops(&self, _namespace: &Namespace) -> Result<BTreeMap<String, u64>> {
+        Ok(BTreeMap::new())
+    }
 
     /// All rules of a namespace, as nft lists them.
     fn list_rules(&self, namespace: &Namespace) -> Result<String>;

@@ -9,6 +9,7 @@
 mod apart;
 mod cluster;
 mod driver;
+mod drops;
 mod egress;
 mod exchange;
 mod host;

@@ -147,7 +147,7 @@ fn family(table: Table) -> NetfilterProtoFamily {
     }
 }
 
-fn inner(family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) -> NetfilterMessage {
+pub(super) fn inner(family: NetfilterProtoFamily, resource: u16, inner: NetfilterMessageInner) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner)
 }
 

@@ -3,9 +3,12 @@
 
 pub(super) mod command;
 mod compare;
+mod drops;
 mod elements;
 mod forwarded;
 mod guard;
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 
@@ -82,6 +85,10 @@ impl Rules for Linux {
             return Ok(Vec::new());
         }
         forwarded::list(&mut *self.netfilter(namespace)?, namespace)
+    }
+
+    fn drops(&self, namespace: &Namespace) -> Result<BTreeMap<String, u64>> {
+        drops::list(&mut *self.netfilter(namespace)?)
     }
 
     fn list_rules(&self, namespace: &Namespace) -> Result<String> {
