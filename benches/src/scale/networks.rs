@@ -21,6 +21,9 @@ const VNICS: usize = 2;
 /// Endpoints made in a row to learn what one costs.
 const ENDPOINTS: usize = 20;
 
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// What a reboot leaves of the kernel's part: nothing. Namespaces go in the background.
 const REBOOT: &str = "
     for space in $(ip netns list | cut -d' ' -f1); do ip netns delete $space; done
@@ -41,10 +44,10 @@ pub(super) fn measure(size: &Size, section: &mut Section) -> Result<()> {
     let [file, log] = file_sizes(&host)?;
 
     host.ciao_net().stop()?;
-    let again = answer(&host)?;
+    let again = Start::measure(&host)?;
     host.ciao_net().kill()?;
     host.sh(REBOOT).context("take all links away")?;
-    let rebooted = answer(&host)?;
+    let rebooted = Start::measure(&host)?;
     let memory = watch(net)?.memory()?;
     anyhow::ensure!(host::count_links(&host)? >= size.tenants * NETWORKS * VNICS, "not all links are back");
 
@@ -58,8 +61,12 @@ pub(super) fn measure(size: &Size, section: &mut Section) -> Result<()> {
         ("made one by one: networks", time(made.networks)),
         ("made one by one: VNICs", time(made.vnics)),
         ("links in the host's namespace", numbers::count(links)),
-        ("ciao-net stopped and started, until it answers", time(again)),
-        ("ciao-net killed and all links, namespaces and rules gone, until it answers", time(rebooted)),
+        ("ciao-net stopped and started, until it answers", time(again.answered)),
+        ("until it has made a network of a new tenant", time(again.made)),
+        ("until all is compared", time(again.settled)),
+        ("ciao-net killed and all links, namespaces and rules gone, until it answers", time(rebooted.answered)),
+        ("until it has made a network of a new tenant", time(rebooted.made)),
+        ("until everything exists again", time(rebooted.settled)),
         ("ciao-net, RSS", bytes(loaded.resident)),
         ("ciao-net, RSS after the reboot", bytes(memory.resident)),
         ("ciao-net, RSS after the reboot, most", bytes(memory.peak)),
@@ -167,11 +174,26 @@ fn make(host: &Host, tenants: usize) -> Result<Made> {
     Ok(made)
 }
 
-/// Starts ciao-net; returns how long it takes until a call is answered.
-fn answer(host: &Host) -> Result<Duration> {
-    let begun = Instant::now();
-    host.ciao_net().start()?;
-    let mut connection = Connection::open(&host::net_socket(host), false)?;
-    connection.ask::<Value>(&Call::bare("/NetworkDriver.GetCapabilities"))?;
-    Ok(begun.elapsed())
+/// How long a start takes.
+struct Start {
+    answered: Duration,
+    made: Duration,
+    settled: Duration,
+}
+
+impl Start {
+    fn measure(host: &Host) -> Result<Self> {
+        let begun = Instant::now();
+        host.ciao_net().start_serving(PATIENCE)?;
+        let mut connection = Connection::open(&host::net_socket(host), false)?;
+        connection.ask::<Value>(&Call::bare("/NetworkDriver.GetCapabilities"))?;
+        let answered = begun.elapsed();
+        let network = Network::numbered("first", 3);
+        network.create(&mut connection)?;
+        let made = begun.elapsed();
+        host.ciao_net().settle()?;
+        let settled = begun.elapsed();
+        network.delete(&mut connection)?;
+        Ok(Self { answered, made, settled })
+    }
 }

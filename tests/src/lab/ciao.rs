@@ -32,6 +32,10 @@ impl Ciao {
         let net = Daemon::new(inside.clone(), "ciao-net", serve("ciao-net", net_args), |inside| {
             inside.answers("/run/ciao/ciao-net.sock") && inside.answers("/run/ciao/control.sock")
         });
+        let net = net.settled_when(|inside| {
+            let status = inside.get("/run/ciao/control.sock", "/v1/status");
+            status.is_some_and(|status| !status.contains("first pass"))
+        });
         ipam.start()?;
         net.start()?;
         Ok(Self { net, ipam })

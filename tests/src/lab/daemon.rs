@@ -30,22 +30,44 @@ pub struct Daemon {
     argv: Vec<OsString>,
     /// Whether it serves already.
     ready: fn(&Inside) -> bool,
+    /// Whether what it does first, while it serves, is done.
+    settled: fn(&Inside) -> bool,
     process: Mutex<Option<Process>>,
 }
 
 impl Daemon {
     pub(super) fn new(inside: Inside, name: &'static str, argv: Vec<OsString>, ready: fn(&Inside) -> bool) -> Self {
-        Self { inside, name, argv, ready, process: Mutex::new(None) }
+        Self { inside, name, argv, ready, settled: |_| true, process: Mutex::new(None) }
     }
 
-    /// Starts the daemon and waits until it serves; returns how long that took. An error if it runs already, ends, or
-    /// is not ready in 90 seconds, with the end of its log.
+    pub(super) fn settled_when(self, settled: fn(&Inside) -> bool) -> Self {
+        Self { settled, ..self }
+    }
+
+    /// Starts the daemon and waits until it serves and its first pass is done; returns how long that took. An error if
+    /// it runs already, ends, or is not ready in 90 seconds, with the end of its log.
     pub fn start(&self) -> Result<Duration> {
         self.start_within(PATIENCE)
     }
 
     /// As [`Self::start`], with more patience.
     pub fn start_within(&self, patience: Duration) -> Result<Duration> {
+        let served = self.start_serving(patience)?;
+        Ok(served + self.settle()?)
+    }
+
+    /// Waits until what the daemon does first, while it serves, is done; returns how long that took.
+    pub fn settle(&self) -> Result<Duration> {
+        let since = Instant::now();
+        while !(self.settled)(&self.inside) {
+            ensure!(self.is_running() && since.elapsed() < PATIENCE, "{}'s first pass does not end", self.name);
+            thread::sleep(POLL);
+        }
+        Ok(since.elapsed())
+    }
+
+    /// Starts the daemon and waits until it serves; returns how long that took.
+    pub fn start_serving(&self, patience: Duration) -> Result<Duration> {
         let since = Instant::now();
         let mut process = self.process();
         ensure!(!process.as_ref().is_some_and(Process::is_running), "{} runs already", self.name);

@@ -64,15 +64,17 @@ impl Inside {
     /// Whether something at a socket of the host answers HTTP: a daemon may accept connections, or systemd for it, long
     /// before it is ready.
     pub(super) fn answers(&self, socket: &str) -> bool {
-        let ask = || -> std::io::Result<bool> {
-            let mut stream = UnixStream::connect(self.path(socket))?;
-            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: ciao\r\nConnection: close\r\n\r\n")?;
-            let mut start = [0; 5];
-            stream.read_exact(&mut start)?;
-            Ok(start == *b"HTTP/")
-        };
-        ask().unwrap_or(false)
+        self.get(socket, "/").is_some_and(|reply| reply.starts_with("HTTP/"))
+    }
+
+    /// The whole reply to a GET at a socket of the host, if there is one within a second.
+    pub(super) fn get(&self, socket: &str, path: &str) -> Option<String> {
+        let mut stream = UnixStream::connect(self.path(socket)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: ciao\r\nConnection: close\r\n\r\n").ok()?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).ok()?;
+        Some(reply)
     }
 }
 

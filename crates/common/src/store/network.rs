@@ -141,6 +141,13 @@ impl Tx<'_> {
         self.networks_by("WHERE namespace IS ?1 AND bridge = ?2", params![namespace, Text(bridge)])
     }
 
+    /// Where bridges of networks and VNICs are; `None`: on the host.
+    pub fn recorded_namespaces(&self) -> Result<Vec<Option<String>>> {
+        self.all("SELECT namespace FROM network_record UNION SELECT namespace FROM vnic_record", [], |row| {
+            row.get("namespace")
+        })
+    }
+
     fn networks_by(&self, condition: &str, params: impl Params) -> Result<Vec<Network>> {
         let networks = self.all(&format!("{NETWORK} {condition} ORDER BY created"), params, network)?;
         networks.into_iter().map(|network| self.with_subnets(network)).collect()

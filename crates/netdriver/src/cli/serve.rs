@@ -22,7 +22,7 @@ use super::lock::LaunchLock;
 use crate::control::{self, METHODS, Report};
 use crate::exchange::Exchange;
 use crate::kernel::linux::Linux;
-use crate::reconcile::{Depth, Watcher};
+use crate::reconcile::Watcher;
 use crate::rules::MOST_NAT_PORTS;
 use crate::{Config, Driver, EgressPolicy, Shares, TUNNEL_PORT, TunnelConfig, docker};
 
@@ -118,9 +118,6 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
             reconcile_every: Duration::from_secs(args.reconcile_every),
         },
     )?);
-    // Before the first request: after a reboot every launcher's VNIC is there again when dockerd starts its containers.
-    // What fails of one tenant is logged, and tried again; the others have their network.
-    driver.reconcile(Depth::Full);
     driver.resume().context("hold published ports")?;
     let handler = docker::plugin(Arc::clone(&driver));
     let calls = [Calls::new("network", handler.paths()), Calls::new("control", METHODS)];
@@ -134,7 +131,8 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
         services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
     }
     let _exchange = exchange.map(|config| Exchange::start(Arc::clone(&driver), config)).transpose()?;
-    let mut watcher = Watcher::new(driver, Duration::from_secs(args.reconcile_every));
+    // All is compared with the records behind the calls: each has its own namespace restored first.
+    let mut watcher = Watcher::from_start(driver, Duration::from_secs(args.reconcile_every));
     // It waits by itself.
     let _timer = every("reconcile", Duration::from_millis(1), move || watcher.step())?;
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)

@@ -147,6 +147,17 @@ impl Driver {
             problems.push(Problem::new("database", format!("{error:#}"), "free the disk or the database's lock", true));
         }
         let PassCounts { failing, last, .. } = self.passes.counts();
+        if last == 0 {
+            problems.push(Problem::new(
+                "reconcile",
+                format!(
+                    "the first pass since the start is not finished, {} parts are left",
+                    self.fabric.pending.count()
+                ),
+                "wait: calls are answered meanwhile, each when its own network namespace is restored",
+                false,
+            ));
+        }
         let (waited, period) = (self.store.now() - last, self.config.reconcile_every.as_millis());
         if last > 0 && u128::try_from(waited).is_ok_and(|waited| waited > (period * LATE).max(60_000)) {
             problems.push(Problem::new(

@@ -29,7 +29,13 @@ pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, F
     if let Some(refused) = exchange::leave_to_hosts(driver)? {
         return Ok(refused);
     }
-    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.sync_tunnels())
+    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || {
+        for tunnel in driver.store.read(|tx| tx.tunnels())? {
+            let network = driver.store.read(|tx| tx.network(&tunnel.network))?;
+            network.map_or(Ok(()), |network| driver.fabric.restored(network.namespace.as_deref()))?;
+        }
+        driver.fabric.sync_tunnels()
+    })
 }
 
 pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
@@ -126,7 +132,10 @@ fn record(
     let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
         let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
-        networks.iter().try_for_each(|network| driver.fabric.sync_tunnel(&network.id))
+        networks.iter().try_for_each(|network| {
+            driver.fabric.restored(network.namespace.as_deref())?;
+            driver.fabric.sync_tunnel(&network.id)
+        })
     })
 }
 

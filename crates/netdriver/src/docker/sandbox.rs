@@ -38,6 +38,7 @@ impl Driver {
             network.id.short(),
             request.network_id.short()
         );
+        self.fabric.restored(network.namespace.as_deref())?;
         self.hand_over(&network, &vnic)?;
         if network.egress == Egress::None {
             // An --internal network, or its ports would have been refused before: Docker publishes nothing there

@@ -7,7 +7,7 @@
 //! `reconcile` makes them again, or an administrator gives them up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use anyhow::{Result, bail};
 use ciao_common::store::Store;
@@ -26,24 +26,35 @@ pub(crate) struct Lost {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     found: Mutex<BTreeSet<Namespace>>,
+    /// The first look since the start, before anything depends on it.
+    first: Once,
     /// Links that an administrator has given up.
     given_up: Mutex<BTreeSet<LinkName>>,
 }
 
 impl Lost {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel, found: Mutex::default(), given_up: Mutex::default() }
+        Self { store, kernel, found: Mutex::default(), first: Once::new(), given_up: Mutex::default() }
     }
 
     /// Whether records are missing anywhere.
     pub(crate) fn is_any(&self) -> bool {
-        !lock(&self.found).is_empty()
+        !self.known().is_empty()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<Namespace>> {
+        self.first.call_once_force(|_| {
+            if let Err(error) = self.look_now() {
+                log::warn!("look for lost records: {error:#}");
+            }
+        });
+        lock(&self.found)
     }
 
     /// Whether a namespace has links without records, still.
     pub(crate) fn has(&self, namespace: &str) -> Result<bool> {
         let namespace = Namespace::Named(namespace.to_owned());
-        if !lock(&self.found).contains(&namespace) {
+        if !self.known().contains(&namespace) {
             return Ok(false);
         }
         let lasts = !self.links_in(vec![namespace.clone()])?.is_empty();
@@ -55,6 +66,12 @@ impl Lost {
 
     /// Looks at every namespace.
     pub(crate) fn look(&self) -> Result<()> {
+        let mut looked = None;
+        self.first.call_once_force(|_| looked = Some(self.look_now()));
+        looked.unwrap_or_else(|| self.look_now())
+    }
+
+    fn look_now(&self) -> Result<()> {
         let mut namespaces = vec![Namespace::Host];
         namespaces.extend(self.kernel.namespaces()?.into_iter().map(Namespace::Named));
         let found: BTreeSet<_> = self.links_in(namespaces)?.into_keys().collect();

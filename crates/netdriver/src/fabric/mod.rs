@@ -16,6 +16,7 @@ pub(crate) mod inspect;
 mod locks;
 mod lost;
 mod networks;
+pub(crate) mod pending;
 mod ports;
 pub(crate) mod remotes;
 mod repair;
@@ -44,6 +45,7 @@ use host_settings::HostSettings;
 use locks::Locks;
 use lost::Lost;
 use networks::Networks;
+use pending::Pending;
 use ports::PublishedPorts;
 use tenant_rules::TenantRules;
 use tunnels::Tunnels;
@@ -82,6 +84,7 @@ pub(crate) struct Fabric {
     pub(crate) tenant_rules: Arc<TenantRules>,
     pub(crate) host_rules: Arc<HostRules>,
     pub(crate) lost: Arc<Lost>,
+    pub(crate) pending: Pending,
     locks: Arc<Locks>,
 }
 
@@ -150,6 +153,7 @@ impl Fabric {
             endpoints: Locks::default(),
             held: Mutex::default(),
         };
+        let pending = Pending::new(store.read(|tx| tx.recorded_namespaces())?);
         Ok(Self {
             store,
             kernel,
@@ -162,6 +166,7 @@ impl Fabric {
             tenant_rules,
             host_rules,
             lost,
+            pending,
             locks,
         })
     }

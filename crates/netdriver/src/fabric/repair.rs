@@ -3,14 +3,69 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network};
 use ciao_common::types::NetworkId;
 
 use super::Fabric;
 use super::fault::{Fault, Subject};
+use super::pending::Part;
+use crate::kernel::Namespace;
+use crate::kernel::state::Seen;
 
 impl Fabric {
+    /// Restores what a namespace's records need, if that was not done since the start, and before it what all tenants
+    /// share. Waits while another thread does it. The caller has no lock.
+    ///
+    /// # Errors
+    /// The namespace or its rules cannot be restored: nothing may be set up in it.
+    pub(crate) fn restored(&self, namespace: Option<&str>) -> Result<()> {
+        if self.pending.count() == 0 {
+            return Ok(());
+        }
+        if let Some(claim) = self.pending.claim(Part::Host) {
+            let look = self.lost.look();
+            if let Err(error) = look.and_then(|()| self.restore_host()) {
+                log::warn!("reconcile: rules of the host: {error:#}");
+            }
+            claim.done();
+        }
+        if let Some(claim) = self.pending.claim(Part::Space(namespace.map(str::to_owned))) {
+            self.restore_space(namespace)?;
+            claim.done();
+        }
+        Ok(())
+    }
+
+    fn restore_host(&self) -> Result<()> {
+        let host = self.look_at_host()?;
+        self.restore(&self.host_faults(&host, true)?)
+    }
+
+    fn restore_space(&self, namespace: Option<&str>) -> Result<()> {
+        let faults = self.faults(&self.space(namespace)?, &self.look_at_host()?, true)?;
+        self.restore(&faults)
+    }
+
+    /// Repairs faults in their order, up to one that blocks the others.
+    fn restore(&self, faults: &[Fault]) -> Result<()> {
+        for fault in faults.iter().filter(|fault| !matches!(fault.subject, Subject::ContainerLink(_))) {
+            let Fault { action, subject, why } = fault;
+            match self.repair(fault) {
+                Ok(false) => {}
+                Ok(true) => log::info!("reconcile: {action} {subject}: {why}"),
+                Err(error) if fault.blocks_others() => return Err(error.context(format!("{action} {subject}"))),
+                Err(error) => log::warn!("reconcile: {action} {subject}: {why}: {error:#}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// The state of the host's namespace.
+    pub(crate) fn look_at_host(&self) -> Result<Seen> {
+        self.kernel.look(&Namespace::Host)?.context("the host's network namespace is not there")
+    }
+
     /// Repairs a fault, unless its record was deleted or something else repaired it meanwhile. `true`: repaired here.
     pub(crate) fn repair(&self, fault: &Fault) -> Result<bool> {
         match &fault.subject {

@@ -39,10 +39,10 @@ impl Driver {
             Creation::Existing(vnic) => (vnic, false),
             Creation::Conflict(sentence) => return Ok(Creation::Conflict(sentence)),
         };
-        let made = {
+        let made = self.fabric.restored(vnic.namespace.as_deref()).and_then(|()| {
             let _lock = self.fabric.lock(vnic.namespace.as_deref());
             self.fabric.vnics.ensure(&vnic)
-        };
+        });
         if let Err(error) = made {
             return Err(if is_new { rolled_back(error, self.remove(&vnic)) } else { error });
         }

@@ -58,6 +58,7 @@ impl Driver {
             allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
             ..before.clone()
         };
+        self.fabric.restored(before.namespace.as_deref())?;
         let _lock = self.fabric.lock(before.namespace.as_deref());
         self.record_vnic(&after)?;
         if let Err(error) = self.fabric.vnics.change(&before, &after) {

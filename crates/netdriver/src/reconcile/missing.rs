@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use ciao_common::store::{Owner, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
 use super::{Depth, Forgotten, Known, Repairs};
 use crate::fabric::fault::{Fault, Subject};
 use crate::fabric::inspect::Space;
+use crate::fabric::pending::{Claim, Part};
 use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
@@ -22,10 +23,10 @@ impl Driver {
     /// The host's part, and each namespace's.
     pub(super) fn restore_all(&self, repairs: &mut Repairs<'_>, depth: Depth, docker: Option<&Known>) -> Result<()> {
         let closely = depth != Depth::Changed;
-        let host = self.look_at_host()?;
+        let host = self.fabric.look_at_host()?;
         self.restore_host(repairs, &host, closely);
         let all_known = self.are_all_known_recorded(docker)?;
-        let namespaces: Vec<_> = self.recorded_namespaces()?.into_iter().collect();
+        let namespaces = self.store.read(|tx| tx.recorded_namespaces())?;
         repairs.each(&namespaces, |repairs, namespace| {
             let restored = self.restore_in(repairs, namespace.as_deref(), &host, closely).and_then(|space| {
                 self.restart_containers(repairs, &space, &host)?;
@@ -39,8 +40,8 @@ impl Driver {
     /// Restores what is missing where links, addresses, routes or forwarding changed. Returns where that failed.
     pub(super) fn restore_changed(&self, namespaces: &BTreeSet<Namespace>) -> BTreeSet<Namespace> {
         let mut repairs = Repairs::new(self, false);
-        let (host, uplinks) = match self.look_at_host().and_then(|host| Ok((host, self.store.read(|tx| tx.uplinks())?)))
-        {
+        let found = self.fabric.look_at_host().and_then(|host| Ok((host, self.store.read(|tx| tx.uplinks())?)));
+        let (host, uplinks) = match found {
             Ok(found) => found,
             Err(error) => {
                 repairs.step(describe(None), Err(error));
@@ -84,21 +85,14 @@ impl Driver {
         if changed.is_empty() { changed } else { self.restore_changed(&changed) }
     }
 
-    fn look_at_host(&self) -> Result<Seen> {
-        self.fabric.kernel.look(&Namespace::Host)?.context("the host's network namespace is not there")
-    }
-
-    fn recorded_namespaces(&self) -> Result<BTreeSet<Option<String>>> {
-        let (networks, vnics) = self.store.read(|tx| Ok((tx.networks()?, tx.vnics(None)?)))?;
-        let of_networks = networks.into_iter().map(|network| network.namespace);
-        Ok(of_networks.chain(vnics.into_iter().map(|vnic| vnic.namespace)).collect())
-    }
-
     fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
+        let claim = self.claim(repairs, Part::Host);
         match self.fabric.host_faults(host, closely) {
-            Ok(faults) => restore(repairs, &faults),
+            Ok(faults) => drop(restore(repairs, &faults)),
             Err(error) => repairs.step("rules of the host", Err(error)),
         }
+        // Whoever needs what could not be restored meets its error again.
+        claim.into_iter().for_each(Claim::done);
     }
 
     fn restore_in(
@@ -108,6 +102,7 @@ impl Driver {
         host: &Seen,
         closely: bool,
     ) -> Result<Space> {
+        let claim = self.claim(repairs, Part::Space(namespace.map(str::to_owned)));
         let mut space = self.fabric.space(namespace)?;
         if repairs.dry {
             let Forgotten { networks, vnics, .. } = &repairs.forgotten;
@@ -126,8 +121,15 @@ impl Driver {
                 fault.why += "; restart its container";
             }
         }
-        restore(repairs, &faults);
+        if restore(repairs, &faults) {
+            claim.into_iter().for_each(Claim::done);
+        }
         Ok(space)
+    }
+
+    /// What is still to be done since the start; no call does it meanwhile.
+    fn claim(&self, repairs: &Repairs<'_>, part: Part) -> Option<Claim<'_>> {
+        if repairs.dry { None } else { self.fabric.pending.claim(part) }
     }
 
     /// Running containers without network, because their links were deleted.
@@ -191,8 +193,8 @@ impl Driver {
     }
 }
 
-/// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing in it is set up.
-fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
+/// Repairs faults in their order. Where a namespace or its rules cannot be repaired, nothing in it is set up: `false`.
+fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) -> bool {
     let mut blocked_by = None;
     for fault in faults {
         let ok = repairs.repair(fault.action, &fault.subject, &fault.why, |driver| match blocked_by {
@@ -203,6 +205,7 @@ fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) {
             blocked_by = Some(&fault.subject);
         }
     }
+    blocked_by.is_none()
 }
 
 fn describe(namespace: Option<&str>) -> String {

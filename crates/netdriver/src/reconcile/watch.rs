@@ -28,6 +28,8 @@ pub struct Watcher {
     looked: Instant,
     period: Duration,
     due: Instant,
+    /// How far the next pass goes.
+    depth: Depth,
 }
 
 impl Watcher {
@@ -38,7 +40,21 @@ impl Watcher {
             .inspect_err(|error| log::warn!("{error:#}: changes are detected by polling, within {WITHOUT_REPORTS:?}"));
         let now = Instant::now();
         let (waiting, failed) = (Changes::default(), BTreeSet::new());
-        Self { driver, reports: reports.ok(), waiting, failed, looked: now, period, due: now + period }
+        Self {
+            driver,
+            reports: reports.ok(),
+            waiting,
+            failed,
+            looked: now,
+            period,
+            due: now + period,
+            depth: Depth::Changed,
+        }
+    }
+
+    /// A watcher that begins with the whole pass of a start.
+    pub fn from_start(driver: Arc<Driver>, period: Duration) -> Self {
+        Self { due: Instant::now(), depth: Depth::Full, ..Self::new(driver, period) }
     }
 
     /// Waits a while for something to do, and does it.
@@ -52,7 +68,7 @@ impl Watcher {
         self.waiting.rules.retain(|namespace| *namespace == Namespace::Host);
         if Instant::now() >= self.due {
             (self.waiting, self.failed) = Default::default();
-            self.driver.reconcile(Depth::Changed);
+            self.driver.reconcile(std::mem::replace(&mut self.depth, Depth::Changed));
             self.due = Instant::now() + self.period;
         } else if self.waits().is_some_and(|waits| self.looked.elapsed() >= waits) {
             self.waiting.links.append(&mut self.failed);

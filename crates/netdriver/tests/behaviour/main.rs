@@ -29,4 +29,5 @@ mod repairs;
 mod requests;
 mod sandbox;
 mod stale;
+mod starting;
 mod wrong;

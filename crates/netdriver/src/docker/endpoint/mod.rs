@@ -68,6 +68,7 @@ impl Driver {
     /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC exist, or `Join` creates them.
     fn make_links(&self, recorded: &Recorded) -> Result<()> {
         let vnic = &recorded.vnic;
+        self.fabric.restored(vnic.namespace.as_deref())?;
         let _lock = self.fabric.lock(vnic.namespace.as_deref());
         match recorded.links {
             Links::New => self.fabric.vnics.create(vnic, recorded.restrictions),

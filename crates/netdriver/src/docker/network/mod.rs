@@ -47,8 +47,10 @@ impl Driver {
                 network.bridge
             );
         }
+        let ensured = self.fabric.restored(network.namespace.as_deref());
         let _lock = self.fabric.lock(network.namespace.as_deref());
-        let Err(error) = self.fabric.networks.ensure(&network) else { return Ok(Empty {}) };
+        let ensured = ensured.and_then(|()| self.fabric.networks.ensure(&network));
+        let Err(error) = ensured else { return Ok(Empty {}) };
         Err(if made { rolled_back(error, self.forget(&network)) } else { error })
     }
 

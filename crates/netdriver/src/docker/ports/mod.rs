@@ -41,6 +41,7 @@ impl Driver {
             network.id.short(),
             network.egress
         );
+        self.fabric.restored(network.namespace.as_deref())?;
         if published.is_empty() {
             self.publish(&network, &endpoint, &bindings)?;
         }

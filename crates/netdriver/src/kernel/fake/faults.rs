@@ -2,7 +2,7 @@
 //! How the double fails on request, and what it checks after each change: nothing is up without its rules.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Result, bail};
 use ciao_common::sync::lock;
@@ -28,6 +28,9 @@ enum Plan {
 pub(super) struct Faults {
     plan: Mutex<Plan>,
     unguarded: Mutex<Vec<String>>,
+    /// Where a look takes until it is released.
+    held: Mutex<Option<Namespace>>,
+    released: Condvar,
 }
 
 impl Faults {
@@ -41,6 +44,17 @@ impl Faults {
 
     pub(super) fn panic_in(&self, thread: &'static str) {
         *lock(&self.plan) = Plan::PanicIn(thread);
+    }
+
+    pub(super) fn hold(&self, namespace: Option<Namespace>) {
+        *lock(&self.held) = namespace;
+        self.released.notify_all();
+    }
+
+    /// Waits as long as a namespace is held.
+    pub(super) fn pass(&self, namespace: &Namespace) {
+        let held = self.released.wait_while(lock(&self.held), |held| held.as_ref() == Some(namespace));
+        drop(held.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether a failure is still to come.

@@ -15,6 +15,7 @@ use crate::names;
 
 impl Inspection for Fake {
     fn look(&self, namespace: &Namespace) -> Result<Option<Seen>> {
+        self.faults.pass(namespace);
         let state = self.reading()?;
         if namespace.name().is_some_and(|name| !state.namespaces.contains(name)) {
             return Ok(None);

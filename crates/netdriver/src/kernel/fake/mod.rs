@@ -60,6 +60,11 @@ impl Fake {
         self.faults.panic_in(thread);
     }
 
+    /// Lets whoever looks into a namespace wait until another one is held, or none.
+    pub fn hold(&self, namespace: Option<Namespace>) {
+        self.faults.hold(namespace);
+    }
+
     /// Whether a requested failure is still to come.
     pub fn is_failure_pending(&self) -> bool {
         self.faults.is_pending()
