@@ -37,8 +37,10 @@ pub(crate) struct HostRules {
     pub(super) nat_ports: u32,
     /// Held by whoever loads or deletes the rules.
     pub(super) state: Mutex<State>,
-    /// Held while rules are written. No other lock is taken inside, `state` above all.
+    /// Held while rules are written. `state` is never taken inside.
     pub(super) writing: Mutex<()>,
+    /// The kernel's count of changes when they were last found loaded, with ciao-net's own since.
+    pub(super) generation: Mutex<Option<u32>>,
 }
 
 /// What is known of the rules.
@@ -49,8 +51,6 @@ pub(super) struct State {
     /// How traffic leaves the host, as last written.
     egress: Option<HostEgress>,
     guard: HostGuard,
-    /// The kernel's count of changes when a watch last found them loaded.
-    generation: Option<u32>,
     /// A tenant leaves by IPv6.
     v6: bool,
 }
@@ -61,11 +61,14 @@ impl HostRules {
         self.kernel.has_rules(&Namespace::Host)
     }
 
-    /// Changes elements. Where one is not as expected, all are written again from the records.
+    /// Changes elements, none of which the guard has. Where one is not as expected, all are written again.
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = lock(&self.writing);
-        let changed = self.kernel.change_elements(&Namespace::Host, elements, change);
-        changed.map(drop).or_else(|error| self.write_after(error))
+        let changed = self.kernel.change_elements(&Namespace::Host, elements, change).map(|now| {
+            let mut known = lock(&self.generation);
+            *known = if known.map(|known| known.wrapping_add(1)) == now { now } else { *known };
+        });
+        changed.or_else(|error| self.write_after(error))
     }
 
     /// Makes the host forward (`v6`: IPv6 too), loads the rules, and opens the host's firewall, if that was not done
@@ -76,7 +79,7 @@ impl HostRules {
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
         let mut state = lock(&self.state);
         state.v6 |= v6;
-        if state.loaded && generation.is_some() && state.generation == generation {
+        if state.loaded && generation.is_some() && *lock(&self.generation) == generation {
             return Ok(());
         }
         let egress = self.egress()?;
@@ -86,7 +89,8 @@ impl HostRules {
             self.set_egress(&egress)?;
         }
         self.firewall.sync(None)?;
-        (state.loaded, state.egress, state.generation) = (true, Some(egress), generation);
+        (state.loaded, state.egress) = (true, Some(egress));
+        *lock(&self.generation) = generation;
         self.guard(&mut state)
     }
 
@@ -148,11 +152,9 @@ impl HostRules {
         if self.store.read(|tx| tx.uplinks())?.is_empty() || (self.lost.is_any() && self.exist()?) {
             return Ok(None);
         }
-        // Before the lock: its holder may need the state.
-        let known = lock(&self.state).generation;
         let _lock = lock(&self.writing);
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if !closely && generation.is_some() && generation == known {
+        if !closely && generation.is_some() && generation == *lock(&self.generation) {
             return Ok(None);
         }
         self.kernel.rules_difference(&Namespace::Host, &self.ruleset()?)
@@ -187,20 +189,19 @@ impl HostRules {
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if generation.is_some() && lock(&self.state).generation == generation && self.is_unchanged()? {
+        if generation.is_some() && *lock(&self.generation) == generation && self.is_unchanged()? {
             return Ok(());
         }
         self.restore()?;
-        lock(&self.state).generation = generation;
+        *lock(&self.generation) = generation;
         Ok(())
     }
 
     /// Whether traffic leaves the host as when the rules were loaded.
     fn is_unchanged(&self) -> Result<bool> {
-        let (known, v6) = {
-            let state = lock(&self.state);
-            (state.egress.clone(), state.v6)
-        };
+        let state = lock(&self.state);
+        let (known, v6) = (state.egress.clone(), state.v6);
+        drop(state);
         let Some(known) = known else { return Ok(true) };
         let forwards = |family| self.kernel.missing_forwarding(family).map(|missing| missing.is_empty());
         Ok(forwards(Family::V4)? && (!v6 || forwards(Family::V6)?) && self.egress()? == known)
@@ -235,6 +236,7 @@ impl HostRules {
             return self.firewall.sync(None);
         }
         *state = State::default();
+        *lock(&self.generation) = None;
         self.kernel.unguard_host();
         self.firewall.sync(None)?;
         if self.exist()? {

@@ -113,6 +113,7 @@ impl Fabric {
             nat_ports: shares.nat_ports,
             state: Mutex::default(),
             writing: Mutex::default(),
+            generation: Mutex::default(),
         });
         let bridges = Arc::new(Bridges {
             store: store.clone(),

@@ -20,6 +20,21 @@ fn delete(b: &Bench, name: &str) {
     b.ok("DeleteNetwork", &json!({ "NetworkID": id(name) }));
 }
 
+/// As long as nobody else changes rules of the host, they and its firewall are known.
+#[test]
+fn a_tenant_s_first_network_costs_no_look_at_the_host_s_firewall() {
+    let b = Bench::new();
+    let make = |name: &str| drop(b.ok("CreateNetwork", &network(name, &["10.1.0.0/24"], &[("tenant", name)])));
+    ["t1", "t2"].into_iter().for_each(make);
+    let looks = b.kernel.firewall_looks();
+    ["t3", "t4", "t5"].into_iter().for_each(make);
+    assert_eq!(b.kernel.firewall_looks(), looks);
+    b.kernel.change(|_| ());
+    make("t6");
+    assert!(b.kernel.firewall_looks() > looks, "something else may have changed it");
+    b.assert_consistent();
+}
+
 #[test]
 fn the_capabilities_are_local_scope_and_gateway_checks() {
     let (status, reply) = Bench::new().raw("GetCapabilities", b"");

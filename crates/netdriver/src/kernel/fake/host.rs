@@ -2,6 +2,7 @@
 //! The host of the double: its firewall, settings, ports and guard.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use ciao_common::types::Family;
@@ -12,6 +13,7 @@ use crate::kernel::{Firewall, FirewallOpening, HostChange, HostGuard, HostSettin
 
 impl Firewall for Fake {
     fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, _drop: &[Family]) -> Result<Option<String>> {
+        self.firewall_looks.fetch_add(1, Ordering::Relaxed);
         self.changing()?.openings.clone_from(openings);
         Ok(None)
     }

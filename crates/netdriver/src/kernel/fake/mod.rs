@@ -31,6 +31,8 @@ pub struct Fake {
     foreign: AtomicU32,
     /// How often rules were changed here, by namespace.
     generations: Mutex<BTreeMap<Namespace, u32>>,
+    /// How often the host's firewall was looked at.
+    firewall_looks: AtomicU32,
 }
 
 impl Fake {
@@ -73,6 +75,11 @@ impl Fake {
     /// Links that were up without their rules after a change of ciao's own, a sentence each time.
     pub fn unguarded(&self) -> Vec<String> {
         self.faults.unguarded()
+    }
+
+    /// How often the host's firewall was looked at.
+    pub fn firewall_looks(&self) -> u32 {
+        self.firewall_looks.load(Ordering::Relaxed)
     }
 
     /// A container takes, or returns, a container's end.
