@@ -23,18 +23,22 @@ impl Fabric {
         if self.pending.count() == 0 {
             return Ok(());
         }
-        if let Some(claim) = self.pending.claim(Part::Host) {
-            let look = self.lost.look();
-            if let Err(error) = look.and_then(|()| self.restore_host()) {
-                log::warn!("reconcile: rules of the host: {error:#}");
-            }
-            claim.done();
-        }
+        self.restore_shared();
         if let Some(claim) = self.pending.claim(Part::Space(namespace.map(str::to_owned))) {
             self.restore_space(namespace)?;
             claim.done();
         }
         Ok(())
+    }
+
+    /// The part of [`Self::restored`] that all tenants share. Whoever needs what fails meets its error again.
+    pub(crate) fn restore_shared(&self) {
+        if let Some(claim) = self.pending.claim(Part::Host) {
+            if let Err(error) = self.lost.look().and_then(|()| self.restore_host()) {
+                log::warn!("reconcile: rules of the host: {error:#}");
+            }
+            claim.done();
+        }
     }
 
     fn restore_host(&self) -> Result<()> {
@@ -81,7 +85,8 @@ impl Fabric {
             Subject::Tunnel(network) => self.repair_tunnel(network),
             Subject::Bridge(network) => self.repair_bridge(network),
             Subject::Gateway(network, address) => self.repair_gateway(network, *address),
-            Subject::Forwarding(_, network) | Subject::Uplink(_, network) => self.repair_uplink(network),
+            Subject::Forwarding(_, network) => self.host_rules.ensure(network.has_v6()).map(|()| true),
+            Subject::Uplink(_, network) => self.repair_uplink(network),
             Subject::Port(vnic) => {
                 let _lock = self.lock(vnic.namespace.as_deref());
                 match self.store.read(|tx| tx.vnic(&vnic.id))? {

@@ -37,6 +37,8 @@ impl Driver {
         if request.options.encrypted && self.store.read(|tx| tx.network(&id))?.is_none() {
             self.fabric.tunnels.check_encrypted().context("--opt encrypted=required")?;
         }
+        // Before the record, which would be taken for one of before the start.
+        self.fabric.restore_shared();
         let pool = self.fabric.uplinks.pool;
         let (network, made) = self.record_network(request, pool)?;
         if made && network.namespace.is_none() {
