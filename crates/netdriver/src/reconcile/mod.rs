@@ -2,9 +2,9 @@
 //! Repair of differences between records and kernel: after a reboot, a crash, a killed dockerd, or an `ip link del`.
 //!
 //! It runs at start, while calls are answered (see `fabric/pending.rs`), then on a timer, and when an administrator
-//! asks. What a record needs and is missing is created again; links and namespaces of ours without a record are deleted; endpoints
-//! whose container no longer exists are removed. It never touches an endpoint or link younger than [`SETTLED`], whose
-//! call may be under way, and never what a container is on.
+//! asks. What a record needs and is missing is created again; links and namespaces of ours without a record are
+//! deleted; endpoints whose container no longer exists are removed. It never touches an endpoint or link younger than
+//! [`SETTLED`], whose call may be under way, and never what a container is on.
 
 mod foreign;
 mod found;
