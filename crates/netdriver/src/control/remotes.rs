@@ -30,10 +30,7 @@ pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, F
         return Ok(refused);
     }
     answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || {
-        for tunnel in driver.store.read(|tx| tx.tunnels())? {
-            let network = driver.store.read(|tx| tx.network(&tunnel.network))?;
-            network.map_or(Ok(()), |network| driver.fabric.restored(network.namespace.as_deref()))?;
-        }
+        driver.fabric.restored_tunnels()?;
         driver.fabric.sync_tunnels()
     })
 }

@@ -40,7 +40,8 @@ impl Driver {
         self.judge(from, &tenants)?;
         for tenant in &tenants {
             for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
-                if let Err(error) = self.fabric.sync_tunnel(&network.id) {
+                let restored = self.fabric.restored(network.namespace.as_deref());
+                if let Err(error) = restored.and_then(|()| self.fabric.sync_tunnel(&network.id)) {
                     log::warn!("addresses on host {from}: {error:#}; tried again by the next reconcile");
                 }
             }

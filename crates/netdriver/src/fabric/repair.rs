@@ -31,6 +31,15 @@ impl Fabric {
         Ok(())
     }
 
+    /// [`Self::restored`] for every namespace with a tunnel.
+    pub(crate) fn restored_tunnels(&self) -> Result<()> {
+        for tunnel in self.store.read(|tx| tx.tunnels())? {
+            let network = self.store.read(|tx| tx.network(&tunnel.network))?;
+            network.map_or(Ok(()), |network| self.restored(network.namespace.as_deref()))?;
+        }
+        Ok(())
+    }
+
     /// The part of [`Self::restored`] that all tenants share. Whoever needs what fails meets its error again.
     pub(crate) fn restore_shared(&self) {
         if let Some(claim) = self.pending.claim(Part::Host) {
