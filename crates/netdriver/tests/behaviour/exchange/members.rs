@@ -150,12 +150,18 @@ impl Member {
         self.exchange = None;
     }
 
-    /// The daemon killed and started again, with its records or without.
+    /// The daemon killed and started again, with its records, or without them and its containers.
     pub(super) fn restarted(mut self, with_records: bool) -> Self {
         self.stop();
         let Self { n, bench, config, .. } = self;
         let options = Config { hosts_file: Some(config.hosts.clone()), ..Config::default() };
-        let bench = if with_records { bench } else { bench.without_database() };
+        let bench = if with_records {
+            bench
+        } else {
+            // Nothing new is made beside containers without records.
+            bench.kill_containers();
+            bench.without_database()
+        };
         let mut member = Self { n, bench: bench.restarted_as(options), exchange: None, config };
         member.start();
         member
