@@ -5,6 +5,7 @@
 //! are read for each connection, so renewed certificates and further authorities need no restart, and no session is
 //! resumed.
 
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -52,8 +53,10 @@ impl Identity {
         for authority in certificates(&self.ca)? {
             roots.add(authority).with_context(|| format!("read {}", self.ca.display()))?;
         }
-        let key = PrivateKeyDer::from_pem_file(&self.key);
-        let key = key.with_context(|| format!("read a key from {}", self.key.display()))?;
+        let at = || format!("read a key from {}", self.key.display());
+        let key =
+            PrivateKeyDer::from_pem_slice(without_headers(&fs::read_to_string(&self.key).with_context(at)?).as_bytes());
+        let key = key.with_context(at)?;
         Ok(Loaded { roots: Arc::new(roots), chain: certificates(&self.cert)?, key })
     }
 
@@ -129,6 +132,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = found.with_context(|| format!("read certificates from {}", path.display()))?;
     ensure!(!found.is_empty(), "{} has no certificate", path.display());
     Ok(found)
+}
+
+/// PEM without headers, which a node's key of a swarm has.
+fn without_headers(pem: &str) -> String {
+    pem.split_inclusive('\n').filter(|line| !line.contains(": ")).collect()
 }
 
 fn provider() -> Arc<CryptoProvider> {

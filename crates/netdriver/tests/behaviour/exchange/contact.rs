@@ -181,3 +181,15 @@ fn certificates_and_authorities_are_replaced_without_a_restart() {
     members[1].end(13);
     members[0].soon_reaches(&[]);
 }
+
+#[test]
+fn a_key_may_have_headers_as_a_swarm_node_s_has() {
+    let cluster = Cluster::new();
+    let members = cluster.members(&[1, 2]);
+    let path = cluster.identity(1).key;
+    let key = std::fs::read_to_string(&path).unwrap();
+    let (begin, rest) = key.split_once('\n').unwrap();
+    std::fs::write(&path, format!("{begin}\nkek-version: 0\nraft-dek: EiBKPjxOSziBs8X7\n\n{rest}")).unwrap();
+    members[0].run(11);
+    members[1].soon_reaches(&["10.1.0.11 h1"]);
+}
