@@ -45,7 +45,7 @@ pub(crate) const LAN: Place = Place("lan");
 /// A machine beyond the host, 198.51.100.2 and 2001:db8::2; the host is 198.51.100.1 and 2001:db8::1.
 pub(crate) fn lan() {
     run("ip netns add lan");
-    run("ip link add lan0 type veth peer name eth0 netns lan");
+    run("ip link add lan0 address 02:00:00:00:01:01 type veth peer name eth0 address 02:00:00:00:01:02 netns lan");
     run("ip addr add 198.51.100.1/24 dev lan0");
     run("ip link set lan0 up");
     run("ip addr add 2001:db8::1/64 dev lan0 nodad");
@@ -54,6 +54,11 @@ pub(crate) fn lan() {
     run("ip -n lan addr add 198.51.100.2/24 dev eth0");
     run("ip -n lan link set eth0 up");
     run("ip -n lan link set lo up");
+    // The kernel's table of neighbours is one for all namespaces, and other tests fill it.
+    for (family, host, there) in [("-4", "198.51.100.1", "198.51.100.2"), ("-6", "2001:db8::1", "2001:db8::2")] {
+        run(&format!("ip {family} neigh replace {there} lladdr 02:00:00:00:01:02 nud permanent dev lan0"));
+        run(&format!("ip {family} -n lan neigh replace {host} lladdr 02:00:00:00:01:01 nud permanent dev eth0"));
+    }
 }
 
 /// Tenants red and blue with a container each, which is 10.1.0.2 and fd00:1::2.
