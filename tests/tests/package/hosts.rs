@@ -121,23 +121,23 @@ fn trixie_is_as_before_after_everything() {
     installed_to_purged(Engine::Trixie);
 }
 
-/// Neither daemon is started again, so each start made or opened the database at the first attempt.
+/// Neither daemon is started again, so each start made or opened the database at the first attempt. `CIAO_STARTS` asks
+/// for more than a hundred.
 #[test]
 #[ignore = "boots a Debian: make test-package"]
-fn a_thousand_first_starts_of_both_daemons_at_once_fail_none() {
+fn first_starts_of_both_daemons_at_once_fail_none() {
+    let asked = std::env::var("CIAO_STARTS").map_or(100, |count| count.parse().expect("CIAO_STARTS is a number"));
     let host = boot(Engine::Trixie, "starts");
     host.sh(INSTALL).unwrap();
     let before = starts(&host);
     host.sh("systemctl mask --runtime --now docker.service docker.socket 2>&1").unwrap();
-    for _ in 0..20 {
-        host.sh("for start in $(seq 50); do
-                 systemctl stop ciao-net.service ciao-ipam.service
-                 rm -r /var/lib/ciao/*
-                 systemctl reset-failed ciao-net.service ciao-ipam.service
-                 systemctl start ciao-net.service ciao-ipam.service
-             done")
+    for _ in 0..asked {
+        host.sh("systemctl stop ciao-net.service ciao-ipam.service
+             rm -r /var/lib/ciao/*
+             systemctl reset-failed ciao-net.service ciao-ipam.service
+             systemctl start ciao-net.service ciao-ipam.service")
             .unwrap();
     }
-    assert_eq!(starts(&host), before.into_iter().map(|(name, count)| (name, count + 1000)).collect());
+    assert_eq!(starts(&host), before.into_iter().map(|(name, count)| (name, count + asked)).collect());
     assert_eq!(host.sh("journalctl -q -u ciao-net -u ciao-ipam -p warning -o cat").unwrap(), "");
 }
