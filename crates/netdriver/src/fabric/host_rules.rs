@@ -48,6 +48,8 @@ pub(crate) struct HostRules {
 pub(super) struct State {
     /// They were seen or written, and no change was noticed since.
     loaded: bool,
+    /// They differ from the records and could not be written: uplinks are down.
+    broken: bool,
     /// How traffic leaves the host, as last written.
     egress: Option<HostEgress>,
     guard: HostGuard,
@@ -83,8 +85,9 @@ impl HostRules {
             return Ok(());
         }
         let egress = self.egress()?;
-        if !self.exist()? {
+        if state.broken || !self.exist()? {
             self.load()?;
+            state.broken = false;
         } else if state.egress.as_ref() != Some(&egress) {
             self.set_egress(&egress)?;
         }
@@ -162,7 +165,12 @@ impl HostRules {
 
     /// Writes them again. Where that fails, the tenants' uplinks are set down until it does not.
     pub(super) fn repair(&self) -> Result<()> {
-        let Err(error) = self.load() else { return Ok(()) };
+        let loaded = self.load();
+        let mut state = lock(&self.state);
+        state.broken = loaded.is_err();
+        let Err(error) = loaded else { return Ok(()) };
+        state.loaded = false;
+        drop(state);
         let links: Vec<_> = self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link).collect();
         self.kernel.set_down(&Namespace::Host, &links).context("set uplinks down while the host has no rules")?;
         Err(error.context(format!("{} uplinks are down until the host's rules are restored", links.len())))

@@ -133,6 +133,33 @@ fn vnics_whose_rules_cannot_be_restored_are_set_down_until_they_are() {
     assert_eq!(b.kernel.state(), good);
 }
 
+/// The host's rules lack an element and cannot be written: the next network does not get an uplink beside them.
+#[test]
+fn a_network_is_created_only_when_the_host_s_rules_are_as_recorded() {
+    let b = busy();
+    let good = b.kernel.state();
+    let spoil = || b.kernel.change(|state| drop(state.rules.get_mut(&Namespace::Host).unwrap().pop_first()));
+    spoil();
+    let failed = (0..50).any(|passes| {
+        b.kernel.fail_once_after(passes);
+        let rows = b.driver.reconcile(Depth::Changed);
+        b.kernel.fail_after(None);
+        let failed = rows.iter().any(|row| row.error.as_ref().is_some_and(|error| error.contains("uplinks are down")));
+        if !failed {
+            b.kernel.change(|state| *state = good.clone());
+            spoil();
+        }
+        failed
+    });
+    assert!(failed, "no call that loads the host's rules");
+    let blue = network("blue", &[SUBNET], &[("tenant", "blue")]);
+    b.kernel.fail_after(Some(0));
+    b.call("CreateNetwork", &blue).unwrap_err();
+    b.kernel.fail_after(None);
+    b.ok("CreateNetwork", &blue);
+    assert!(b.kernel.state().rules[&Namespace::Host].is_superset(&good.rules[&Namespace::Host]));
+}
+
 /// The veth pair of a running container is deleted: nothing can give it another one.
 #[test]
 fn a_container_whose_link_was_deleted_is_listed_for_a_restart() {
