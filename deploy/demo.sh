@@ -71,9 +71,9 @@ for n in 1 2; do
 done
 
 say "What is recorded, as an administrator sees it."
-run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT tenant, subnet, address, state, instance, endpoint, network FROM lease'
-run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT id, owner, tenant, instance, address, mac, bridge, namespace, endpoint FROM vnic'
-run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT tenant, subnets, gateways, bridge, namespace, egress, endpoints, network FROM network'
+run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT tenant, subnet, address, state, instance, substr(endpoint, 1, 12) AS endpoint, substr(network, 1, 12) AS network FROM lease'
+run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT id, owner, tenant, instance, address, mac, bridge, namespace, substr(endpoint, 1, 12) AS endpoint FROM vnic'
+run sqlite3 -box /var/lib/ciao/ciao.db 'SELECT tenant, subnets, gateways, bridge, namespace, egress, endpoints, substr(network, 1, 12) AS network FROM network'
 
 say "And its end: nothing is left."
 for tenant in red blue; do

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control socket, for `ciao-ipam reconcile` beside a running daemon, and for `ciao-ipam events`.
+//! The control socket: lists, events, and `ciao-ipam reconcile` beside a running daemon.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use ciao_common::store::{EventLog, Store};
 use ciao_common::types::{Subnet, TenantId};
 use utoipa::ToSchema;
 
+use crate::pages::{self, LeaseItem, LeasesQuery, PoolItem, PoolsQuery};
 use crate::reconcile;
 
 /// Path of the request.
 pub(crate) const RECONCILE: &str = "/v1/reconcile";
 
 /// The requests, as calls are counted.
-pub(crate) const METHODS: [&str; 3] = ["POST /v1/reconcile", "GET /v1/events", "GET /v1/openapi.json"];
+pub(crate) const METHODS: [&str; 5] =
+    ["GET /v1/pools", "GET /v1/leases", "POST /v1/reconcile", "GET /v1/events", "GET /v1/openapi.json"];
 
 /// The control socket of a daemon on `store`.
 pub fn routes(store: Arc<Store>) -> Routes<Arc<Store>> {
@@ -31,6 +33,12 @@ pub fn routes(store: Arc<Store>) -> Routes<Arc<Store>> {
 
 fn table() -> Vec<Route<Arc<Store>>> {
     vec![
+        Route::get("/v1/pools", "listPools", "List pools that Docker requested.", pages::pools)
+            .query::<PoolsQuery>()
+            .page::<PoolItem>(),
+        Route::get("/v1/leases", "listLeases", "List addresses that are granted or reserved.", pages::leases)
+            .query::<LeasesQuery>()
+            .page::<LeaseItem>(),
         Route::post(RECONCILE, "reconcile", "Release pools without a network of Docker.", reconcile)
             .body::<reconcile::Request>()
             .list::<reconcile::Repair>("The corrections.")

@@ -19,6 +19,7 @@ mod lease;
 mod lost;
 mod metrics;
 pub mod options;
+mod pages;
 pub mod pool;
 pub mod reclaim;
 pub mod reconcile;

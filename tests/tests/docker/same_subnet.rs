@@ -74,7 +74,8 @@ fn two_tenants_networks_with_one_subnet_made_at_the_same_moment_are_each_tenant_
             &host,
             tenants.map(|tenant| format!("docker run -d --name c-{tenant} --network {tenant} busybox sleep 600")),
         );
-        let owners = "SELECT l.tenant || '=' || n.tenant FROM lease l JOIN network_record n ON substr(n.id, 1, 12) = l.network ORDER BY 1";
+        let owners =
+            "SELECT l.tenant || '=' || n.tenant FROM lease l JOIN network_record n ON n.id = l.network ORDER BY 1";
         let leases = sql(&host, owners);
         assert_eq!(leases, ["blue=blue", "blue=blue", "red=red", "red=red"].join("\n"), "round {round}");
         at_once(&host, tenants.map(|tenant| format!("docker network create {ours} -o tenant={tenant} {tenant}-2")));

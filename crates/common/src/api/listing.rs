@@ -32,7 +32,8 @@ pub struct ListedNetwork {
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub options: BTreeMap<String, String>,
     /// Its subnets.
-    #[serde(rename = "IPAM")]
+    #[serde(rename = "IPAM", deserialize_with = "go::object")]
+    #[schema(value_type = Option<ListedIpam>, required = true)]
     pub ipam: ListedIpam,
     /// The endpoints of running containers, by container.
     #[serde(default, deserialize_with = "go::nullable")]
@@ -41,7 +42,7 @@ pub struct ListedNetwork {
 }
 
 /// Its IPAM driver and subnets.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListedIpam {
     /// The driver.
@@ -53,7 +54,7 @@ pub struct ListedIpam {
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub options: BTreeMap<String, String>,
     /// The subnets.
-    #[serde(default, deserialize_with = "go::nullable")]
+    #[serde(default, deserialize_with = "go::objects")]
     #[schema(value_type = Option<Vec<ListedSubnet>>)]
     pub config: Vec<ListedSubnet>,
 }

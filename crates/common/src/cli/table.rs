@@ -51,7 +51,8 @@ impl List {
     ) -> Result<()> {
         let rows = Store::open_reading(&self.database.db)?.read(|tx| read(tx, self.tenant.as_ref()))?;
         if self.quiet {
-            let ids = rows.iter().map(|row| Ok(cell(&serde_json::to_value(row)?[id]))).collect::<Result<Vec<_>>>()?;
+            let ids =
+                rows.iter().map(|row| Ok(shown(id, &serde_json::to_value(row)?[id]))).collect::<Result<Vec<_>>>()?;
             return ids.iter().try_for_each(|id| print_text(id));
         }
         print(&rows, self.json)
@@ -108,7 +109,7 @@ fn table(rows: &Value) -> Option<String> {
     let mut table = Table::new();
     table.set_header(rows.first()?.keys().map(|key| key.to_uppercase().replace('_', " ")));
     for row in &rows {
-        table.add_row(row.values().map(cell));
+        table.add_row(row.iter().map(|(key, value)| shown(key, value)));
     }
     Some(text(table))
 }
@@ -119,6 +120,16 @@ fn fields(value: &Value) -> String {
         table.add_row([key.replace('_', " "), cell(value)]);
     }
     text(table)
+}
+
+/// A value of a column in a table: of Docker's ids the first twelve characters, as Docker prints them.
+fn shown(column: &str, value: &Value) -> String {
+    let text = cell(value);
+    if !["network", "networks", "endpoint"].contains(&column) {
+        return text;
+    }
+    let short = |id: &str| id.chars().take(12).collect::<String>();
+    text.split(' ').map(short).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn cell(value: &Value) -> String {
@@ -140,6 +151,8 @@ mod tests {
         let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
         let text = table(&rows).unwrap();
         assert_eq!(text.lines().collect::<Vec<_>>(), ["TENANT  POOL ID  REFS", "acme    -        2"]);
+        let text = table(&serde_json::json!([{"networks": "0123456789abcdef 0123456789abcdefgh"}])).unwrap();
+        assert_eq!(text.lines().last(), Some("0123456789ab 0123456789ab"), "as Docker prints ids");
         assert_eq!(table(&serde_json::json!([])), None);
     }
 

@@ -33,7 +33,7 @@ impl Tx<'_> {
     /// The settings changed since this boot of the host, in any order.
     pub fn host_settings(&self, boot: &str) -> Result<Vec<HostSettingRow>> {
         self.all(
-            "SELECT name, before, after, datetime(changed / 1000, 'unixepoch') AS changed FROM host_setting WHERE boot = ?1",
+            "SELECT name, before, after, strftime('%Y-%m-%dT%H:%M:%SZ', changed / 1000, 'unixepoch') AS changed FROM host_setting WHERE boot = ?1",
             [boot],
             setting,
         )

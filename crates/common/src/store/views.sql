@@ -3,9 +3,9 @@
 
 CREATE VIEW pool AS
 SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
-       (SELECT group_concat(substr(n.network, 1, 12), ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
+       (SELECT group_concat(n.network, ' ') FROM network_subnet n WHERE n.set_id = s.id) AS networks, p.refs,
        (SELECT count(*) FROM address_record a WHERE a.set_id = s.id AND a.pool = p.id) AS leases,
-       p.pool_id, datetime(p.created / 1000, 'unixepoch') AS created
+       p.pool_id, strftime('%Y-%m-%dT%H:%M:%SZ', p.created / 1000, 'unixepoch') AS created
 FROM pool_record p JOIN pool_set s ON s.id = p.set_id
 ORDER BY s.tenant, s.first, p.sub_pool;
 
@@ -35,19 +35,19 @@ WITH network_of AS (
 SELECT tenant, subnet, address,
        CASE WHEN former THEN 'former' WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
             WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
-       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, substr(endpoint, 1, 12) AS endpoint,
-       substr((SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1), 1, 12) AS network, scope AS space,
-       datetime(iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
+       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, endpoint,
+       (SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1) AS network, scope AS space,
+       strftime('%Y-%m-%dT%H:%M:%SZ', iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
 FROM joined
 UNION ALL
 SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL,
-       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
+       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live'
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
 UNION ALL
 SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL,
-       (SELECT substr(n.id, 1, 12) FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', datetime(v.created / 1000, 'unixepoch')
+       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch')
 FROM vnic_record v
 WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
@@ -59,24 +59,24 @@ SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHE
        CASE WHEN n.namespace IS NULL THEN 'none: the host''s bridge' WHEN n.secured THEN 'on' ELSE 'port_security=off' END AS isolation,
        n.egress, n.mtu, n.vnics,
        (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
-       substr(n.id, 1, 12) AS network, datetime(n.created / 1000, 'unixepoch') AS created
+       n.id AS network, strftime('%Y-%m-%dT%H:%M:%SZ', n.created / 1000, 'unixepoch') AS created
 FROM network_record n
 ORDER BY n.tenant, n.created;
 
 CREATE VIEW endpoint AS
 SELECT n.tenant, v.instance, e.address, e.address6, v.mac, v.id AS vnic,
-       substr(e.network, 1, 12) AS network, substr(e.id, 1, 12) AS endpoint, datetime(e.created / 1000, 'unixepoch') AS created
+       e.network AS network, e.id AS endpoint, strftime('%Y-%m-%dT%H:%M:%SZ', e.created / 1000, 'unixepoch') AS created
 FROM endpoint_record e LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
 ORDER BY n.tenant, e.network, e.created;
 
 CREATE VIEW vnic AS
 SELECT v.id, v.owner, v.tenant, v.instance, v.address, v.address6, v.mac, v.rate, v.bridge, coalesce(v.namespace, '(host)') AS namespace,
-       v.container_link, v.host_link, v.state, substr(e.id, 1, 12) AS endpoint, datetime(v.created / 1000, 'unixepoch') AS created
+       v.container_link, v.host_link, v.state, e.id AS endpoint, strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch') AS created
 FROM vnic_record v LEFT JOIN endpoint_record e ON e.vnic = v.id
 ORDER BY v.tenant, v.bridge, v.created;
 
 CREATE VIEW port AS
-SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container_port, v.instance, substr(p.endpoint, 1, 12) AS endpoint
+SELECT n.tenant, p.protocol, p.host_address, p.host_port, p.address, p.container_port, v.instance, e.network, p.endpoint AS endpoint
 FROM port_record p JOIN endpoint_record e ON e.id = p.endpoint
      LEFT JOIN network_record n ON n.id = e.network LEFT JOIN vnic_record v ON v.id = e.vnic
 ORDER BY p.host_port, p.protocol, p.host_address;
@@ -93,6 +93,6 @@ ORDER BY r.tenant, r.key, r.source, r.host;
 -- Networks over several hosts; remotes: of the tenant, on whichever host.
 CREATE VIEW tunnel AS
 SELECT n.tenant, t.vni, (SELECT group_concat(s.subnet, ' ') FROM network_subnet s WHERE s.network = n.id) AS subnets, n.bridge, n.mtu,
-       (SELECT count(*) FROM remote r WHERE r.tenant = n.tenant) AS remotes, substr(n.id, 1, 12) AS network
+       (SELECT count(*) FROM remote r WHERE r.tenant = n.tenant) AS remotes, n.id AS network
 FROM tunnel_record t JOIN network_record n ON n.id = t.network
 ORDER BY n.tenant, t.vni;

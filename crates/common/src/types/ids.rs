@@ -20,6 +20,12 @@ fn check(text: &str, what: &str, max: usize) -> Result<()> {
     Ok(())
 }
 
+fn check_hex(text: &str) -> Result<()> {
+    let is_hex = text.len() == 10 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    ensure!(is_hex, "VNIC id {text:?} is not ten hexadecimal digits: see \"ciao-net vnic list\"");
+    Ok(())
+}
+
 text!(
     /// Docker's id of a network.
     NetworkId, check("network id", 64)
@@ -42,7 +48,7 @@ text!(
 );
 text!(
     /// A VNIC: a veth pair created by ciao-net. Ten hexadecimal digits.
-    VnicId, check("VNIC id", 10)
+    VnicId, check_hex()
 );
 
 described!(

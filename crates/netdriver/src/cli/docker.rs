@@ -117,12 +117,11 @@ impl Engine {
     /// The names of networks, and of running containers by their endpoints; by the first 12 digits of an ID.
     pub(super) fn names(&self) -> Result<BTreeMap<String, String>> {
         let text = |value: &Value| value.as_str().unwrap_or_default().trim_start_matches('/').to_owned();
-        let short = |id: &Value| text(id).chars().take(12).collect::<String>();
-        let networks = self.networks()?.into_iter().map(|network| (short(&network["Id"]), text(&network["Name"])));
+        let networks = self.networks()?.into_iter().map(|network| (text(&network["Id"]), text(&network["Name"])));
         let mut names: BTreeMap<_, _> = networks.collect();
         for container in self.containers()? {
             let at = container["NetworkSettings"]["Networks"].as_object().into_iter().flatten();
-            names.extend(at.map(|(_, at)| (short(&at["EndpointID"]), text(&container["Names"][0]))));
+            names.extend(at.map(|(_, at)| (text(&at["EndpointID"]), text(&container["Names"][0]))));
         }
         Ok(names)
     }

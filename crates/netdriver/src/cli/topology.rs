@@ -104,7 +104,7 @@ fn bridge(records: &Records, names: &BTreeMap<String, String>, place: (&str, &st
     let is_here = |row: &&Row| (text(row, "tenant"), text(row, "namespace"), text(row, "bridge")) == place;
     let networks = records.networks.iter().filter(is_here).map(|row| Node {
         text: joined([
-            format!("network {}", names.get(text(row, "network")).map_or(text(row, "network"), String::as_str)),
+            format!("network {}", names.get(text(row, "network")).map_or(short(text(row, "network")), String::as_str)),
             text(row, "subnets").to_owned(),
             field(row, "gateways", "gateway"),
             field(row, "egress", "egress"),
@@ -120,7 +120,7 @@ fn vnic(records: &Records, names: &BTreeMap<String, String>, row: &Row) -> Node 
     let attached = match names.get(endpoint) {
         _ if endpoint.is_empty() => "no container".to_owned(),
         Some(container) => format!("container {container}"),
-        None => format!("endpoint {endpoint}"),
+        None => format!("endpoint {}", short(endpoint)),
     };
     let ports = records.ports.iter().filter(|port| !endpoint.is_empty() && text(port, "endpoint") == endpoint);
     Node {
@@ -164,6 +164,11 @@ fn tunnels(records: &Records, network: &str) -> Vec<Node> {
 
 fn text<'a>(row: &'a Row, key: &str) -> &'a str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The beginning of an ID, as Docker prints it.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 /// A field with its label; empty if there is none.

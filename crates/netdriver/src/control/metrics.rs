@@ -13,13 +13,16 @@ use crate::passes::PassCounts;
 use crate::{Driver, names};
 
 /// The methods of the control socket, as calls are counted.
-pub const METHODS: [&str; 19] = [
+pub const METHODS: [&str; 22] = [
     "GET /v1/vnics",
     "POST /v1/vnics",
     "GET /v1/vnics/{id}",
     "PATCH /v1/vnics/{id}",
     "DELETE /v1/vnics/{id}",
+    "GET /v1/networks",
     "GET /v1/networks/{id}",
+    "GET /v1/endpoints",
+    "GET /v1/ports",
     "GET /v1/hosts",
     "GET /v1/hosts/{id}",
     "PUT /v1/hosts",

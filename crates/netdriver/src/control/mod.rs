@@ -7,6 +7,7 @@ mod exchange;
 mod lists;
 mod metrics;
 mod networks;
+mod pages;
 mod reach;
 mod reconcile;
 mod remotes;
@@ -29,6 +30,7 @@ use lists::{
     ChangeRequest, Conflict, DeleteRequest, HostsReply, HostsRequest, RemotesReply, RemotesRequest, StateReply,
     TenantReply,
 };
+use pages::{EndpointItem, EndpointsQuery, NetworkItem, NetworksQuery, PortItem};
 use reach::MtuReply;
 use reconcile::ReconcileQuery;
 use vnics::{DeleteQuery, VnicQuery};
@@ -99,6 +101,9 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         .query::<DeleteQuery>()
         .reply::<DeletionReply>(200, "Deleted, now or before.")
         .fails(&[409]),
+        Route::get("/v1/networks", "listNetworks", "List Docker networks of driver ciao-net.", pages::networks)
+            .query::<NetworksQuery>()
+            .page::<NetworkItem>(),
         Route::get(
             "/v1/networks/{id}",
             "showNetwork",
@@ -108,6 +113,12 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         .parameter::<NetworkId>("Docker's ID of the network, or a prefix of it.")
         .reply::<NetworkReply>(200, "The network.")
         .fails(&[404]),
+        Route::get("/v1/endpoints", "listEndpoints", "List containers' attachments to networks.", pages::endpoints)
+            .query::<EndpointsQuery>()
+            .page::<EndpointItem>(),
+        Route::get("/v1/ports", "listPorts", "List published ports.", pages::ports)
+            .query::<EndpointsQuery>()
+            .page::<PortItem>(),
         Route::get("/v1/hosts", "listHosts", "List the hosts of the cluster.", remotes::hosts)
             .reply::<HostsReply>(200, "The list that was given last."),
         Route::put(

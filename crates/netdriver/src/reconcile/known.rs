@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
+use ciao_common::api::go;
 use ciao_common::api::listing::ListedNetwork;
 use ciao_common::types::{EndpointId, NetworkId};
 use serde::{Deserialize, Serialize};
@@ -24,12 +25,15 @@ pub struct Known {
     #[serde(default)]
     pub engine: Option<String>,
     /// The ids of all its networks.
+    #[schema(value_type = Vec<NetworkId>)]
     pub networks: BTreeSet<NetworkId>,
     /// The ids of all endpoints of its networks of driver ciao-net; `None`: not listed.
     #[serde(default)]
+    #[schema(value_type = Option<Vec<EndpointId>>)]
     pub endpoints: Option<BTreeSet<EndpointId>>,
     /// Its networks of driver ciao-net, of which lost records are made again.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "go::objects")]
+    #[schema(value_type = Option<Vec<ListedNetwork>>)]
     pub details: Vec<ListedNetwork>,
     /// Further parts follow: nothing is done but records made again.
     #[serde(default)]
@@ -41,8 +45,10 @@ pub struct Known {
 #[schema(as = Records)]
 pub struct Recorded {
     /// The ids of its networks.
+    #[schema(value_type = Vec<NetworkId>)]
     pub networks: BTreeSet<NetworkId>,
     /// Those of its endpoints.
+    #[schema(value_type = Vec<EndpointId>)]
     pub endpoints: BTreeSet<EndpointId>,
 }
 

@@ -18,6 +18,7 @@ mod launcher_refusals;
 mod logs;
 mod lost;
 mod networks;
+mod pages;
 mod pairing;
 mod port_conflicts;
 mod ports;

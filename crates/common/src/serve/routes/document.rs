@@ -9,7 +9,7 @@ use utoipa::openapi::path::{
     HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
@@ -100,7 +100,9 @@ impl<D> Route<D> {
     #[must_use]
     pub fn query<Q: IntoParams + ToSchema>(mut self) -> Self {
         Q::schemas(&mut self.schemas);
-        for parameter in Q::into_params(|| Some(ParameterIn::Query)) {
+        for mut parameter in Q::into_params(|| Some(ParameterIn::Query)) {
+            // What is not required may be missing; null it cannot be.
+            parameter.schema = parameter.schema.map(without_null);
             self.operation = self.operation.parameter(parameter);
         }
         self.entry.has_query = true;
@@ -148,6 +150,22 @@ impl<D> Route<D> {
         self.answers(200, description, LINES, line)
     }
 
+    /// A reply that is a page of a list.
+    #[must_use]
+    pub fn page<R: ToSchema>(mut self) -> Self {
+        let item = self.component::<R>();
+        let next = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("The cursor of the next page, for \"after\"; null: this is the last one."));
+        let page = ObjectBuilder::new()
+            .schema_type(Type::Object)
+            .property("items", ArrayBuilder::new().items(item))
+            .property("next", next)
+            .required("items")
+            .required("next");
+        self.answers(200, "Those after the cursor, in an order of their own.", JSON, page.into())
+    }
+
     fn answers(mut self, status: u16, description: &str, content_type: &str, schema: RefOr<Schema>) -> Self {
         let content = ContentBuilder::new().schema(Some(schema)).build();
         let response = ResponseBuilder::new().description(description).content(content_type, content);
@@ -179,6 +197,27 @@ impl<D> Route<D> {
 
     pub(super) fn into_entry(self) -> Entry<D> {
         self.entry
+    }
+}
+
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    let null = SchemaType::from(Type::Null);
+    match schema {
+        RefOr::T(Schema::OneOf(either)) => {
+            let is_null =
+                |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(one)) if one.schema_type == null);
+            let rest: Vec<_> = either.items.iter().filter(|item| !is_null(item)).cloned().collect();
+            <[_; 1]>::try_from(rest).map_or(RefOr::T(Schema::OneOf(either)), |[one]| one)
+        }
+        RefOr::T(Schema::Object(mut object)) => {
+            if let SchemaType::Array(types) = &object.schema_type
+                && let [one, Type::Null] = types.as_slice()
+            {
+                object.schema_type = one.clone().into();
+            }
+            object.into()
+        }
+        other => other,
     }
 }
 

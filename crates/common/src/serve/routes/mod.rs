@@ -7,6 +7,7 @@
 //! 500 disk or kernel. An error is `{"error": sentence}`.
 
 mod document;
+mod page;
 
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use anyhow::Error;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::handler::{ANSWER_WITHIN, Handler, JSON, Reply, Request};
 use crate::api;
 pub use document::{About, Route, document};
+pub use page::{View, page, words};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/v1/openapi.json";
@@ -79,12 +82,30 @@ impl Ask<'_> {
 
     /// The body.
     pub fn body<B: DeserializeOwned>(&self) -> Result<B, Failure> {
-        api::parse(self.request.body).map_err(Failure::bad_request)
+        let read = api::parse(self.request.body);
+        // JSON Schema takes 1500.0 for an integer; serde does not.
+        let whole = || serde_json::from_value(with_integers(serde_json::from_slice(self.request.body).ok()?)).ok();
+        read.or_else(|error| whole().ok_or(error)).map_err(Failure::bad_request)
     }
 
     /// The body; `None`: it is empty.
     pub fn body_if_any<B: DeserializeOwned>(&self) -> Result<Option<B>, Failure> {
         if self.request.body.is_empty() { Ok(None) } else { self.body().map(Some) }
+    }
+}
+
+/// Numbers without a fraction as integers, up to 2^53.
+fn with_integers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0 => {
+                (float as i64).into()
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(with_integers).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, field)| (key, with_integers(field))).collect(),
+        other => other,
     }
 }
 

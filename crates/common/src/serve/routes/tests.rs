@@ -18,11 +18,13 @@ struct Filter {
 #[serde(deny_unknown_fields)]
 struct Thing {
     name: TenantId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u32>,
 }
 
 fn list(_: &(), ask: &Ask<'_>) -> Result<Reply, Failure> {
     let Filter { tenant } = ask.query()?;
-    json(200, &tenant.into_iter().map(|name| Thing { name }).collect::<Vec<_>>())
+    json(200, &tenant.into_iter().map(|name| Thing { name, size: None }).collect::<Vec<_>>())
 }
 
 fn make(_: &(), ask: &Ask<'_>) -> Result<Reply, Failure> {
@@ -97,6 +99,16 @@ fn json_is_read_under_its_own_names_and_under_curl_s() {
 }
 
 #[test]
+fn a_number_without_a_fraction_is_an_integer() {
+    let (status, reply, _) = ask("POST", "/v1/things", br#"{"name":"a","size":1500.0}"#);
+    assert_eq!((status, &reply["size"]), (201, &json!(1500)), "{reply}");
+    for wrong in ["1500.5", "-1.0", "1e300", "\"1500\""] {
+        let (status, reply, _) = ask("POST", "/v1/things", format!(r#"{{"name":"a","size":{wrong}}}"#).as_bytes());
+        assert!(status == 400 && reply["error"].is_string(), "{wrong}: {reply}");
+    }
+}
+
+#[test]
 fn every_route_is_in_the_document_with_all_that_it_names() {
     let (status, document, _) = ask("GET", DOCUMENT, b"");
     assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
@@ -104,6 +116,7 @@ fn every_route_is_in_the_document_with_all_that_it_names() {
         ("/paths/~1v1~1things/get/operationId", json!("listThings")),
         ("/paths/~1v1~1things/get/tags", json!(["things"])),
         ("/paths/~1v1~1things/get/parameters/0/name", json!("tenant")),
+        ("/paths/~1v1~1things/get/parameters/0/schema", json!({ "$ref": "#/components/schemas/TenantId" })),
         ("/paths/~1v1~1things/post/requestBody/required", json!(true)),
         ("/paths/~1v1~1things~1{name}/get/parameters/0/in", json!("path")),
         ("/components/schemas/Thing/additionalProperties", json!(false)),

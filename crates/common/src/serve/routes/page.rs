@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists in pages, of the views of the store.
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Failure, json};
+use crate::serve::handler::Reply;
+use crate::store::Store;
+
+/// Items of a page, unless the request says how many.
+const LIMIT: usize = 1000;
+/// The most items of a page.
+const MOST: usize = 10_000;
+
+/// A page of a list.
+#[derive(Serialize)]
+struct Page<T> {
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+/// A list of a view: its name, and columns that no two rows have in common.
+pub type View = (&'static str, &'static [&'static str]);
+
+/// The reply with the rows of a view, as `T`, that have the values of `filters`: at most `limit` after the cursor
+/// `after`.
+pub fn page<T: Serialize + DeserializeOwned>(
+    store: &Store,
+    (view, key): View,
+    filters: impl IntoIterator<Item = (&'static str, Option<String>)>,
+    (limit, after): (Option<usize>, Option<&str>),
+) -> Result<Reply, Failure> {
+    let limit = limit.unwrap_or(LIMIT);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Failure(400, format!("limit={limit}: give 1 to {MOST}")));
+    }
+    let after = after.map(decoded).transpose()?;
+    let filters: Vec<_> = filters.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
+    let found = store.read(|tx| tx.page(view, key, &filters, after.as_deref(), limit))?;
+    let items = found.rows.into_iter().map(|row| serde_json::from_value(row.into()));
+    let items: Vec<T> = items.collect::<Result<_, _>>().map_err(|error| Failure::from(anyhow::Error::from(error)))?;
+    let next = found.next.map(|key| key.bytes().map(|byte| format!("{byte:02x}")).collect());
+    json(200, &Page { items, next })
+}
+
+/// The key that a cursor stands for.
+fn decoded(cursor: &str) -> Result<String, Failure> {
+    let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes = cursor.as_bytes().chunks(2).map(byte).collect::<Option<Vec<_>>>();
+    let is_hex = !cursor.is_empty() && cursor.len().is_multiple_of(2) && cursor.bytes().all(|b| b.is_ascii_hexdigit());
+    let bytes = bytes.filter(|_| is_hex).ok_or_else(|| {
+        Failure(400, format!("after={cursor:?} is not a cursor: give the field \"next\" of the page before"))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A text of words with blanks between them, or null, as a list.
+pub fn words<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let text = Option::<String>::deserialize(deserializer)?.unwrap_or_default();
+    text.split_whitespace().map(|word| word.parse().map_err(D::Error::custom)).collect()
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/v1/networks`, `/v1/endpoints`, `/v1/ports`: what is recorded, in pages.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ciao_common::serve::routes::{Ask, Failure, View, page, words};
+use ciao_common::serve::server::Reply;
+use ciao_common::types::{
+    Address, EndpointId, InstanceId, LinkName, MacAddr, Mtu, NetworkId, Subnet, TenantId, VnicId,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::Driver;
+
+const NETWORKS: View = ("network", &["network"]);
+const ENDPOINTS: View = ("endpoint", &["endpoint"]);
+const PORTS: View = ("port", &["protocol", "host_address", "host_port", "endpoint"]);
+
+/// Which networks.
+#[derive(Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NetworksQuery {
+    /// Limit the list to this tenant.
+    tenant: Option<TenantId>,
+    /// The most items of the page.
+    #[param(minimum = 1, maximum = 10_000, default = 1000)]
+    limit: Option<usize>,
+    /// The cursor of the page before.
+    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
+    after: Option<String>,
+}
+
+/// Which endpoints or ports.
+#[derive(Deserialize, IntoParams, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndpointsQuery {
+    /// Limit the list to this tenant.
+    tenant: Option<TenantId>,
+    /// Limit the list to this network, by Docker's whole ID.
+    network: Option<NetworkId>,
+    /// Limit the list to this instance.
+    instance: Option<InstanceId>,
+    /// The most items of the page.
+    #[param(minimum = 1, maximum = 10_000, default = 1000)]
+    limit: Option<usize>,
+    /// The cursor of the page before.
+    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
+    after: Option<String>,
+}
+
+/// A Docker network of driver ciao-net.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct NetworkItem {
+    #[serde(rename(serialize = "id", deserialize = "network"))]
+    #[schema(rename = "id")]
+    id: NetworkId,
+    tenant: Option<TenantId>,
+    /// IPv4 first.
+    #[serde(deserialize_with = "words")]
+    subnets: Vec<Subnet>,
+    #[serde(deserialize_with = "words")]
+    #[schema(value_type = Vec<Address>)]
+    gateways: Vec<IpAddr>,
+    bridge: LinkName,
+    /// The bridge's network namespace; `(host)`: the host's.
+    namespace: String,
+    /// `on`, `port_security=off`, or that it is on a bridge of the host.
+    isolation: String,
+    /// What acts as the default gateway.
+    egress: String,
+    mtu: Option<Mtu>,
+    /// How many endpoints it has.
+    endpoints: u64,
+    #[schema(format = DateTime)]
+    created: String,
+}
+
+/// A container's attachment to a network.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct EndpointItem {
+    #[serde(rename(serialize = "id", deserialize = "endpoint"))]
+    #[schema(rename = "id")]
+    id: EndpointId,
+    network: NetworkId,
+    tenant: Option<TenantId>,
+    instance: Option<InstanceId>,
+    #[schema(value_type = Option<Address>)]
+    address: Option<IpAddr>,
+    #[schema(value_type = Option<Address>)]
+    address6: Option<IpAddr>,
+    mac: Option<MacAddr>,
+    /// The VNIC that it uses.
+    vnic: Option<VnicId>,
+    #[schema(format = DateTime)]
+    created: String,
+}
+
+/// A published port.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(super) struct PortItem {
+    tenant: Option<TenantId>,
+    instance: Option<InstanceId>,
+    network: NetworkId,
+    endpoint: EndpointId,
+    /// `tcp`, `udp` or `sctp`.
+    protocol: String,
+    /// Of the host; the unspecified address: all.
+    #[schema(value_type = Address)]
+    host_address: IpAddr,
+    host_port: u16,
+    /// Of the container.
+    #[schema(value_type = Address)]
+    address: IpAddr,
+    container_port: u16,
+}
+
+pub(super) fn networks(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    let NetworksQuery { tenant, limit, after } = ask.query()?;
+    let tenant = tenant.map(|tenant| tenant.to_string());
+    page::<NetworkItem>(&driver.store, NETWORKS, [("tenant", tenant)], (limit, after.as_deref()))
+}
+
+pub(super) fn endpoints(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    of_endpoints::<EndpointItem>(driver, ENDPOINTS, ask)
+}
+
+pub(super) fn ports(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+    of_endpoints::<PortItem>(driver, PORTS, ask)
+}
+
+fn of_endpoints<T>(driver: &Driver, view: View, ask: &Ask<'_>) -> Result<Reply, Failure>
+where
+    T: Serialize + serde::de::DeserializeOwned,
+{
+    let EndpointsQuery { tenant, network, instance, limit, after } = ask.query()?;
+    let filters = [
+        ("tenant", tenant.map(|tenant| tenant.to_string())),
+        ("network", network.map(|network| network.to_string())),
+        ("instance", instance.map(|instance| instance.to_string())),
+    ];
+    page::<T>(&driver.store, view, filters, (limit, after.as_deref()))
+}
