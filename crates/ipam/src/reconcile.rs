@@ -14,7 +14,7 @@ use ciao_common::store::{Pool, Scope, Store, Tx};
 use ciao_common::types::{Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::openapi::schema::{ArrayBuilder, ArrayItems, ObjectBuilder, OneOfBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, SchemaType, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -78,7 +78,8 @@ impl PartialSchema for NetworksOnPool {
         let or_null = |schema| Schema::from(OneOfBuilder::new().item(inline(schema)).item(of(Type::Null)));
         let tuple = |parts: Vec<Schema>| {
             let length = Some(parts.len());
-            let array = ArrayBuilder::new().prefix_items(parts).items(ArrayItems::False);
+            let array =
+                ArrayBuilder::new().prefix_items(parts).items(ObjectBuilder::new().schema_type(SchemaType::AnyValue));
             array.min_items(length).max_items(length)
         };
         let key = [or_null(TenantId::schema()), inline(Subnet::schema()), or_null(Subnet::schema()), of(Type::Boolean)];

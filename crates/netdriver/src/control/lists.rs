@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ciao_common::store::{ClusterHost, ListState, Remote};
 use ciao_common::types::{Address, HostId, MacAddr, Mtu, TenantId};
 use serde::{Deserialize, Serialize};
-use utoipa::openapi::schema::{ArrayBuilder, ArrayItems};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -35,7 +35,7 @@ impl PartialSchema for RemoteRow {
         ArrayBuilder::new()
             .description(Some("Address, MAC address, host."))
             .prefix_items(parts.collect::<Vec<_>>())
-            .items(ArrayItems::False)
+            .items(ObjectBuilder::new().schema_type(Type::String))
             .min_items(Some(3))
             .max_items(Some(3))
             .examples([serde_json::json!(["10.1.0.12", "02:01:0a:00:00:02", "h2"])])
