@@ -25,9 +25,9 @@ pub struct EventQuery {
     /// Limit to this tenant.
     tenant: Option<TenantId>,
     /// From this time on; UTC, unless it names a zone. Without it all that are kept, or with `follow=1` those to come.
-    #[schema(
+    #[param(
         pattern = "^(now|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9]))?)$",
-        examples("2026-11-24T08:00:00Z")
+        example = "2026-11-24T08:00:00Z"
     )]
     since: Option<String>,
     /// `1`: go on with those to come, until the client is gone.
