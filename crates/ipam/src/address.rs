@@ -63,6 +63,9 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
     let (family, subnet) = (Family::of(address), set.subnet);
     ensure!(family == subnet.family(), "address {address} is {family}, but pool {subnet} is {}", subnet.family());
     ensure!(subnet.contains(address), "address {address} is outside of pool {subnet}: give one inside");
+    if kind == AddressKind::Lease {
+        term::check_gateway(tx, pool)?;
+    }
     let Some(held) = tx.address(set, address)? else {
         ensure!(
             tx.take(set, address)?,
@@ -92,12 +95,12 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
 fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, serial: bool) -> Result<IpAddr> {
     let set = &pool.set;
     ensure!(!pool.incomplete, lost::incomplete(pool));
-    if kind == AddressKind::Gateway {
-        term::check_gateway(tx, pool)?;
-        if let Some(gateway) = tx.gateway_of(set)? {
-            tx.grant(pool, gateway, kind)?;
-            return Ok(gateway);
-        }
+    term::check_gateway(tx, pool)?;
+    if kind == AddressKind::Gateway
+        && let Some(gateway) = tx.gateway_of(set)?
+    {
+        tx.grant(pool, gateway, kind)?;
+        return Ok(gateway);
     }
     let range = dynamic_range(pool)?;
     let number = match lowest_unreserved(tx, pool, range, serial)? {

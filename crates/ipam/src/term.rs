@@ -7,9 +7,9 @@
 //!
 //! Enabling a plugin again also counts as a leadership, without repeated requests, and a user's serial option then
 //! looks like a restore. So a former address is granted to another request only if the pool is full or, [`SETTLED`]
-//! later, if a lease was requested again, which only a new leader does. Two requests cancel the restore: the release of
-//! a former address together with its pool, which only the old leader can send, and a first one for any gateway, where
-//! a new leader names it.
+//! later, if a lease was requested again, which only a new leader does. Three requests cancel the restore: the release
+//! of a former address together with its pool, which only the old leader can send; a first one for any gateway, where a
+//! new leader names it; and one for a lease before any gateway, because a new leader requests networks first.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -162,8 +162,8 @@ pub(crate) fn make_room(tx: &Tx<'_>, pool: &Pool) -> Result<bool> {
     Ok(false)
 }
 
-/// Cancels a restore that begins with a request for any gateway: a new leader names that of each network, so this is
-/// the first request of a new one.
+/// Cancels a restore in which no gateway was named yet, at a request for any gateway or for a lease: a new leader names
+/// the gateway of each network before.
 pub(crate) fn check_gateway(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
     if pool.restoring && !tx.has_gateway_of_term(&pool.set)? {
         cancel(tx, pool)?;

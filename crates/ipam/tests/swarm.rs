@@ -102,3 +102,17 @@ fn a_running_task_keeps_its_address_when_a_second_network_has_the_serial_option_
         play(&steps);
     }
 }
+
+/// The answer to the request of a further network's pool is lost: the repeated one is for another pool, so nothing but
+/// the next task tells that the first network was not restored.
+#[test]
+fn a_running_task_keeps_its_address_when_a_second_network_s_pool_is_requested_twice() {
+    let task = |address| Step::Task { network: 0, address, lost: false };
+    let mut steps = vec![Step::Network { tenant: 0, subnet: 1, serial: false, lost: None }];
+    steps.extend((0..4).map(|_| task(None)));
+    steps.extend([Step::Enable, Step::Network { tenant: 0, subnet: 1, serial: true, lost: Some(0) }]);
+    for next in [task(None), task(Some(1))] {
+        let steps: Vec<_> = steps.iter().cloned().chain([next.clone(), next]).collect();
+        play(&steps);
+    }
+}
