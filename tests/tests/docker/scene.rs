@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 /// What containers run: it ends at SIGTERM, so that `docker stop` need not wait.
 pub(crate) const LIVE: [&str; 4] = ["busybox", "sh", "-c", "trap exit TERM; sleep 600 & wait"];
-/// Facts of the host, which stay.
-const FACTS: [&str; 3] = ["setting", "host_setting", "host_route"];
+/// Facts of the host, and what happened on it, which stay.
+const FACTS: [&str; 5] = ["setting", "host_setting", "host_route", "endpoint_event", "lease_event"];
 /// How long something that happens in the background may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
