@@ -39,8 +39,10 @@ pub(crate) struct HostRules {
     pub(super) state: Mutex<State>,
     /// Held while rules are written. `state` is never taken inside.
     pub(super) writing: Mutex<()>,
-    /// The kernel's count of changes when they were last found loaded, with ciao-net's own since.
-    pub(super) generation: Mutex<Option<u32>>,
+    /// The kernel's count of changes when they were last seen to exist, and when they were last written, or compared
+    /// with the records; each with ciao-net's own changes since.
+    pub(super) seen: Mutex<Option<u32>>,
+    pub(super) compared: Mutex<Option<u32>>,
 }
 
 /// What is known of the rules.
@@ -67,8 +69,10 @@ impl HostRules {
     pub(crate) fn change(&self, elements: &[Element], change: Change) -> Result<()> {
         let _lock = lock(&self.writing);
         let changed = self.kernel.change_elements(&Namespace::Host, elements, change).map(|now| {
-            let mut known = lock(&self.generation);
-            *known = if known.map(|known| known.wrapping_add(1)) == now { now } else { *known };
+            for known in [&self.seen, &self.compared] {
+                let mut known = lock(known);
+                *known = if known.map(|known| known.wrapping_add(1)) == now { now } else { *known };
+            }
         });
         changed.or_else(|error| self.write_after(error))
     }
@@ -81,7 +85,7 @@ impl HostRules {
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
         let mut state = lock(&self.state);
         state.v6 |= v6;
-        if state.loaded && generation.is_some() && *lock(&self.generation) == generation {
+        if state.loaded && generation.is_some() && *lock(&self.seen) == generation {
             return Ok(());
         }
         let egress = self.egress()?;
@@ -93,7 +97,7 @@ impl HostRules {
         }
         self.firewall.sync(None)?;
         (state.loaded, state.egress) = (true, Some(egress));
-        *lock(&self.generation) = generation;
+        *lock(&self.seen) = generation;
         self.guard(&mut state)
     }
 
@@ -134,7 +138,9 @@ impl HostRules {
     }
 
     fn write(&self) -> Result<()> {
-        self.kernel.load_rules(&Namespace::Host, &self.ruleset()?).context("load the host's rules").map(drop)
+        let generation = self.kernel.load_rules(&Namespace::Host, &self.ruleset()?).context("load the host's rules")?;
+        *lock(&self.compared) = generation;
+        Ok(())
     }
 
     /// As recorded, and as the host is.
@@ -150,17 +156,19 @@ impl HostRules {
     }
 
     /// How they differ from the records; `None`: not at all, or no tenant needs them. Unless `closely`, they are not
-    /// compared where nobody changed a rule since [`Self::watch`] found them loaded.
+    /// compared where nobody else changed a rule since.
     pub(super) fn difference(&self, closely: bool) -> Result<Option<String>> {
         if self.store.read(|tx| tx.uplinks())?.is_empty() || (self.lost.is_any() && self.exist()?) {
             return Ok(None);
         }
         let _lock = lock(&self.writing);
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if !closely && generation.is_some() && generation == *lock(&self.generation) {
+        if !closely && generation.is_some() && generation == *lock(&self.compared) {
             return Ok(None);
         }
-        self.kernel.rules_difference(&Namespace::Host, &self.ruleset()?)
+        let difference = self.kernel.rules_difference(&Namespace::Host, &self.ruleset()?)?;
+        *lock(&self.compared) = generation.filter(|_| difference.is_none());
+        Ok(difference)
     }
 
     /// Writes them again. Where that fails, the tenants' uplinks are set down until it does not.
@@ -197,11 +205,11 @@ impl HostRules {
     pub(crate) fn watch(&self) -> Result<()> {
         // Read first: a change during the check is noticed by the next one.
         let generation = self.kernel.rules_generation(&Namespace::Host)?;
-        if generation.is_some() && *lock(&self.generation) == generation && self.is_unchanged()? {
+        if generation.is_some() && *lock(&self.seen) == generation && self.is_unchanged()? {
             return Ok(());
         }
         self.restore()?;
-        *lock(&self.generation) = generation;
+        *lock(&self.seen) = generation;
         Ok(())
     }
 
@@ -244,7 +252,7 @@ impl HostRules {
             return self.firewall.sync(None);
         }
         *state = State::default();
-        *lock(&self.generation) = None;
+        (*lock(&self.seen), *lock(&self.compared)) = (None, None);
         self.kernel.unguard_host();
         self.firewall.sync(None)?;
         if self.exist()? {

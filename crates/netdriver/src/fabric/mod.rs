@@ -113,7 +113,8 @@ impl Fabric {
             nat_ports: shares.nat_ports,
             state: Mutex::default(),
             writing: Mutex::default(),
-            generation: Mutex::default(),
+            seen: Mutex::default(),
+            compared: Mutex::default(),
         });
         let bridges = Arc::new(Bridges {
             store: store.clone(),

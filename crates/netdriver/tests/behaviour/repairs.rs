@@ -160,6 +160,18 @@ fn a_network_is_created_only_when_the_host_s_rules_are_as_recorded() {
     assert!(b.kernel.state().rules[&Namespace::Host].is_superset(&good.rules[&Namespace::Host]));
 }
 
+/// Somebody changes the host's rules, and a network is created before anybody looks.
+#[test]
+fn a_change_of_the_host_s_rules_is_noticed_whatever_is_created_meanwhile() {
+    let b = busy();
+    b.driver.reconcile(Depth::Changed);
+    let good = b.kernel.state().rules[&Namespace::Host].clone();
+    b.kernel.change(|state| drop(state.rules.get_mut(&Namespace::Host).unwrap().pop_first()));
+    b.ok("CreateNetwork", &network("blue", &[SUBNET], &[("tenant", "blue")]));
+    b.driver.reconcile(Depth::Changed);
+    assert!(b.kernel.state().rules[&Namespace::Host].is_superset(&good));
+}
+
 /// The veth pair of a running container is deleted: nothing can give it another one.
 #[test]
 fn a_container_whose_link_was_deleted_is_listed_for_a_restart() {
