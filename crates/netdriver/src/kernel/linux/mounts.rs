@@ -15,10 +15,14 @@ use super::namespace::FOLDER;
 /// They are not, as in a unit with `ProtectSystem=`, or in a container whose /run is its own.
 pub(super) fn check() -> Result<()> {
     let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo")).context("list the mounts");
+    let Ok(first) = mounts("1") else {
+        log::warn!("/proc/1/mountinfo cannot be read: not checked whether the host sees mounts below {FOLDER}");
+        return Ok(());
+    };
     // In a managed plugin it is a symbolic link.
     let folder = fs::canonicalize(FOLDER).unwrap_or_else(|_| Path::new(FOLDER).to_owned());
     ensure!(
-        is_seen(&mounts("self")?, &mounts("1")?, &folder),
+        is_seen(&mounts("self")?, &first, &folder),
         "mounts below {} are not seen by the host, so tenants' network namespaces would end with this process and cut \
          off their containers: in a unit, remove options such as ProtectSystem= and PrivateMounts=; in a container, \
          mount the host's /run with rshared",
