@@ -25,6 +25,8 @@ pub(crate) struct Peers {
     connections: Mutex<BTreeMap<IpAddr, usize>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
     logged: Mutex<BTreeMap<String, Instant>>,
+    /// Held while a list is recorded.
+    pub(crate) recording: Mutex<()>,
     /// Why the exchange does not run, by what it lacks.
     faults: Mutex<BTreeMap<&'static str, String>>,
 }
@@ -69,12 +71,14 @@ impl Peers {
         let mut before = std::mem::take(&mut *peers);
         peers.extend(hosts.map(|host| (host.clone(), before.remove(host).unwrap_or_default())));
         let free = limit.saturating_sub(peers.values().filter(|peer| peer.is_asked).count());
-        let due = peers.iter_mut().filter(|(_, peer)| peer.is_due(own, period)).take(free);
-        due.map(|(host, peer)| {
+        let mut due: Vec<_> = peers.iter_mut().filter(|(_, peer)| peer.is_due(own, period)).collect();
+        // Many that do not answer keep nobody waiting.
+        due.sort_by_key(|(_, peer)| (peer.failures > 0, peer.tried));
+        let asked = due.into_iter().take(free).map(|(host, peer)| {
             (peer.is_asked, peer.tried) = (true, Some(Instant::now()));
             (host.clone(), peer.has.clone())
-        })
-        .collect()
+        });
+        asked.collect()
     }
 
     /// Records what a host answered. Returns its error, if it is a new one.

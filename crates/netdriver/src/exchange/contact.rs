@@ -14,7 +14,7 @@ use ciao_common::sync::lock;
 use ciao_common::types::HostId;
 
 use super::file::HostsFile;
-use super::message::{GENERATION_LIMIT, Message, read_answer};
+use super::message::{GENERATION_LIMIT, Message, plain, read_answer};
 use super::own::{COMPARE_EVERY, OwnList, Published};
 use super::tls::Identity;
 use crate::Driver;
@@ -158,19 +158,25 @@ impl Contact {
         *lock(&self.cluster) = Arc::clone(&cluster);
         let missing = cluster.own.is_none().then(|| "this host has no address of the list of hosts".to_owned());
         self.fault("own", missing);
-        let Some(own) = &cluster.own else { return Ok(()) };
+        // Others would take the addresses of containers for gone.
+        let lost = self.driver.fabric.lost.is_any();
+        self.fault(
+            "lost",
+            lost.then(|| "records of running containers were lost: other hosts are told nothing".to_owned()),
+        );
+        let Some(own) = cluster.own.as_ref().filter(|_| !lost) else { return Ok(()) };
         let published = self.list.current(own)?;
         let due = self.driver.peers.due(cluster.others.keys(), &published.state, (AT_A_TIME, COMPARE_EVERY));
         for (id, has) in due {
             if let Some(host) = cluster.others.get(&id) {
-                self.send(Arc::clone(&published), host.clone(), has)?;
+                self.send(Arc::clone(&published), host.clone(), has);
             }
         }
         Ok(())
     }
 
     /// Sends the list to a host, or only compares it, in the background.
-    fn send(self: &Arc<Self>, list: Arc<Published>, to: ClusterHost, has: Option<ListState>) -> Result<()> {
+    fn send(self: &Arc<Self>, list: Arc<Published>, to: ClusterHost, has: Option<ListState>) {
         let contact = Arc::clone(self);
         let id = to.id.clone();
         let spawned = thread::Builder::new().name("question".to_owned()).spawn(move || {
@@ -179,16 +185,18 @@ impl Contact {
                 has = contact.tell(&list, &to, has.as_ref() == Some(&list.state))?;
                 Ok(())
             });
-            let answer = asked.map(|()| has).map_err(|error| format!("{error:#}"));
-            if let Some(error) = contact.driver.peers.answered(&to.id, answer) {
+            let answer = asked.map(|()| has).map_err(|error| plain(&error));
+            if let Some(error) = contact.driver.peers.answered(&to.id, answer)
+                && contact.driver.peers.may_log(format!("question {}", to.id))
+            {
                 log::warn!("exchange with {}: {error}; tried again, at least every 30 seconds", to.id);
             }
             contact.wake();
         });
-        if spawned.is_err() {
+        if let Err(error) = spawned {
+            log::warn!("exchange: start a thread: {error}");
             self.driver.peers.answered(&id, Err("no thread can be started".to_owned()));
         }
-        spawned.map(drop).context("start a thread")
     }
 
     /// Returns what the host has then.
@@ -204,8 +212,9 @@ impl Contact {
         }
         let has = has.ok_or_else(|| anyhow!("it has not recorded this host's list"))?;
         let (there, here) = (has.generation, list.state.generation);
-        ensure!(there < GENERATION_LIMIT, "it has generation {there} of this host's list, which is too high");
-        if there >= here {
+        // Nobody's answer uses up what others accept.
+        ensure!(there < GENERATION_LIMIT / 2, "it has generation {there} of this host's list, which is too high");
+        if there >= here && !self.driver.fabric.lost.is_any() {
             // The database was lost, and the clock was behind: only this host speaks for itself, so it goes on above.
             self.list.publish(&list.own, there)?;
         }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ciao_common::store::{Given, ListState};
+use ciao_common::sync::lock;
 use ciao_common::types::{HostId, TenantId};
 
-use super::message::{Answer, Message};
+use super::message::{Answer, Message, plain};
 use crate::Driver;
 use crate::fabric::remotes::{self, Refusal};
 
@@ -21,10 +22,11 @@ impl Driver {
             Ok(message) => message,
             Err(error) => {
                 self.peers.refuse("message", 1);
+                let error = plain(&error);
                 if self.peers.may_log(format!("message {from}")) {
-                    log::warn!("exchange: a message of {from} is refused: {error:#}");
+                    log::warn!("exchange: a message of {from} is refused: {error}");
                 }
-                return Ok((serde_json::to_vec(&Answer::Refused(format!("{error:#}")))?, false));
+                return Ok((serde_json::to_vec(&Answer::Refused(error))?, false));
             }
         };
         let is_news = self.peers.told(from, message.yours.clone());
@@ -36,7 +38,10 @@ impl Driver {
         let host = from.clone();
         let Some(endpoints) = message.endpoints else { return self.store.read(|tx| tx.peer_state(&host)) };
         let generation = message.own.generation;
+        // One at a time: Docker's calls write too.
+        let recording = lock(&self.peers.recording);
         let (given, tenants) = self.store.write(move |tx| tx.give_endpoints(&host, generation, &endpoints))?;
+        drop(recording);
         self.judge(from, &tenants)?;
         for tenant in &tenants {
             for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use ciao_common::store::{HostEndpoint, ListState, list_of_endpoints};
 use ciao_common::types::HostId;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,7 @@ impl Message {
         let message: Self = ciao_common::api::parse(bytes)?;
         let generation = message.own.generation;
         ensure!(generation < GENERATION_LIMIT, "generation {generation} is too high");
+        [Some(&message.own), message.yours.as_ref()].into_iter().flatten().try_for_each(check_digest)?;
         let Some(endpoints) = &message.endpoints else { return Ok(message) };
         check_count(endpoints)?;
         let mut known = BTreeSet::new();
@@ -63,6 +64,18 @@ impl Message {
     }
 }
 
+fn check_digest(state: &ListState) -> Result<()> {
+    let is_one = state.digest.len() == 16 && state.digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ensure!(is_one, "a digest is not of 16 hexadecimal digits");
+    Ok(())
+}
+
+/// An error that quotes another host: short, and on one line.
+pub(super) fn plain(error: &Error) -> String {
+    let text = format!("{error:#}");
+    text.chars().take(300).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 /// Whether a host may have so many addresses.
 pub(super) fn check_count(endpoints: &BTreeSet<HostEndpoint>) -> Result<()> {
     let count = endpoints.len();
@@ -73,7 +86,10 @@ pub(super) fn check_count(endpoints: &BTreeSet<HostEndpoint>) -> Result<()> {
 /// What a host answers to a message with `own`: what it has of that list.
 pub(super) fn read_answer(host: &HostId, bytes: &[u8]) -> Result<Option<ListState>> {
     match ciao_common::api::parse(bytes).with_context(|| format!("read the answer of {host}"))? {
-        Answer::Has(state) => Ok(state),
-        Answer::Refused(why) => bail!("it refuses this host's list: {}", why.chars().take(200).collect::<String>()),
+        Answer::Has(state) => {
+            state.iter().try_for_each(check_digest)?;
+            Ok(state)
+        }
+        Answer::Refused(why) => bail!("it refuses this host's list: {why}"),
     }
 }

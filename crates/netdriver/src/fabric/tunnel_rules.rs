@@ -117,10 +117,11 @@ impl TunnelRules {
 
     /// Makes the rules those of a network's records, if the others are as recorded: the cost grows with the change.
     pub(crate) fn sync_network(&self, network: &Network) -> Result<()> {
+        // Before what is wanted is read, or an older list may be written last.
+        let written = lock(&self.written);
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(()) };
         let cluster = Cluster::read(&self.store, &*self.kernel, &self.config)?;
         let wanted = self.of_network(&cluster, network)?;
-        let written = lock(&self.written);
         match &written.senders {
             Some(senders) if cluster.others.values().all(|host| senders.hosts.contains(&host.address)) => {
                 self.change(written, BTreeMap::from([(tunnel.vni, wanted)]))
@@ -131,8 +132,8 @@ impl TunnelRules {
 
     /// Removes what was allowed in networks that were deleted.
     pub(crate) fn forget_deleted(&self) -> Result<()> {
-        let tunnels = self.store.read(|tx| tx.tunnels())?;
         let written = lock(&self.written);
+        let tunnels = self.store.read(|tx| tx.tunnels())?;
         let Some(senders) = &written.senders else { return Ok(()) };
         if tunnels.is_empty() {
             return self.sync_locked(written);

@@ -26,6 +26,7 @@ pub(crate) struct Tunnels {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     config: TunnelConfig,
+    lost: Arc<Lost>,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
     /// What happens when addresses on this host have changed.
@@ -36,8 +37,8 @@ pub(crate) struct Tunnels {
 
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
-        let rules = TunnelRules::new(store.clone(), kernel.clone(), lost, config.clone());
-        Self { store, kernel, config, hosts: Mutex::default(), follower: OnceLock::new(), rules }
+        let rules = TunnelRules::new(store.clone(), kernel.clone(), lost.clone(), config.clone());
+        Self { store, kernel, config, lost, hosts: Mutex::default(), follower: OnceLock::new(), rules }
     }
 
     /// The hosts of the cluster.
@@ -45,8 +46,8 @@ impl Tunnels {
         Cluster::read(&self.store, &*self.kernel, &self.config)
     }
 
-    /// Whether a controller has given a list of hosts, an empty one too. Without any, as after the loss of the
-    /// database, what exists of tunnels stays as it is.
+    /// Whether a list of hosts was given, an empty one too. Without any, as after the loss of the database, what exists
+    /// of tunnels stays as it is.
     pub(crate) fn are_hosts_known(&self) -> Result<bool> {
         Ok(self.store.read(|tx| tx.hosts_state())?.is_some())
     }
@@ -66,7 +67,7 @@ impl Tunnels {
 
     /// How the kernel's list of other hosts differs from the records; `None`: not at all.
     pub(crate) fn hosts_difference(&self) -> Result<Option<String>> {
-        if !self.are_hosts_known()? {
+        if !self.are_hosts_known()? || self.lost.is_any() {
             return Ok(None);
         }
         let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
@@ -74,9 +75,10 @@ impl Tunnels {
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
     }
 
-    /// Writes the other hosts' addresses into the kernel: a message for each that differs.
+    /// Writes the other hosts' addresses into the kernel: a message for each that differs. While records are missing,
+    /// the links of running containers go by the former numbers.
     pub(crate) fn sync_hosts(&self) -> Result<()> {
-        if !self.are_hosts_known()? {
+        if !self.are_hosts_known()? || self.lost.is_any() {
             return Ok(());
         }
         let _lock = lock(&self.hosts);

@@ -114,6 +114,9 @@ fn a_message_that_is_none_is_refused_and_changes_nothing() {
         (with(&|message| message["endpoints"][0][2] = json!("01:00:5e:00:00:01")), "MAC"),
         (with(&|message| message["own"]["generation"] = json!(u64::MAX)), "generation"),
         (with(&|message| message["own"]["generation"] = json!(-1)), "-1"),
+        (with(&|message| message["own"]["digest"] = json!("\n<0>panic")), "16 hexadecimal digits"),
+        (with(&|message| message["yours"] = json!({ "generation": 1, "digest": "1" })), "16 hexadecimal digits"),
+        (with(&|message| message["a\nb"] = json!(1)), "unknown field `a b`"),
         (message(6, &[outside]), "10.2.0.5 of tenant red is not in subnet 10.1.0.0/24"),
         (message(6, &[red(41), twice]), "10.1.0.41 of tenant red is in the list twice"),
         (message(6, &[endpoint("red", "10.1.0.41", "02:00:00:00:03:05", "10.1.0.0/24", 0)]), "VNI 0"),
@@ -122,7 +125,7 @@ fn a_message_that_is_none_is_refused_and_changes_nothing() {
         let answer = cluster.say(3, 1, &bad).unwrap();
         assert!(answer["refused"].as_str().unwrap().contains(expected), "{expected}: {answer}");
     }
-    assert_eq!(members[0].counted("message"), 11.0);
+    assert_eq!(members[0].counted("message"), 14.0);
     assert!(cluster.say(3, 1, &vec![b' '; 5 << 20]).is_err(), "more than a message may have");
     assert_eq!(members[0].reached(), ["10.1.0.40 h3"]);
     // An older list is not recorded, and the sender learns which one is.

@@ -79,6 +79,21 @@ fn nothing_expires_while_a_host_is_away_and_it_catches_up() {
 }
 
 #[test]
+fn a_host_that_lost_the_records_of_running_containers_withdraws_nothing() {
+    let cluster = Cluster::new();
+    let mut members = cluster.members(&[1, 2]);
+    members[0].run(11);
+    members[1].run(12);
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    let second = members.pop().unwrap().without_records();
+    let problem = "records of running containers were lost";
+    soon("it says so", || second.ask("GET", "/v1/status")["problems"].to_string().contains(problem));
+    members[0].run(13);
+    soon("it hears the others", || second.ask("GET", "/v1/hosts")["exchange"]["h1"] != json!(null));
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+}
+
+#[test]
 fn a_host_without_its_database_is_heard_and_hears_at_once() {
     let cluster = Cluster::new();
     let mut members = cluster.members(&[1, 2]);

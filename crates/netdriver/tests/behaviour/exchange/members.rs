@@ -167,6 +167,16 @@ impl Member {
         member
     }
 
+    /// The daemon killed and started again without its records, while its containers run.
+    pub(super) fn without_records(mut self) -> Self {
+        self.stop();
+        let Self { n, bench, config, .. } = self;
+        let options = Config { hosts_file: Some(config.hosts.clone()), ..Config::default() };
+        let mut member = Self { n, bench: bench.without_database().restarted_as(options), exchange: None, config };
+        member.start();
+        member
+    }
+
     /// What is left of it without its exchange.
     pub(super) fn into_bench(mut self) -> Bench {
         self.stop();
