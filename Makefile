@@ -74,7 +74,7 @@ fuzz: export CARGO_PROFILE_RELEASE_LTO = off
 fuzz: export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = 16
 fuzz: deps
 	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
-	for target in bodies ipam net control sequence; do \
+	for target in bodies ipam net control sequence peer; do \
 		mkdir -p target/corpus/$$target; \
 		$(CARGO) fuzz run --sanitizer none --features libfuzzer $$target \
 			target/corpus/$$target fuzz/corpus/$$target -- \
