@@ -29,10 +29,7 @@ pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, F
     if let Some(refused) = exchange::leave_to_hosts(driver)? {
         return Ok(refused);
     }
-    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || {
-        driver.fabric.restored_tunnels()?;
-        driver.fabric.sync_tunnels()
-    })
+    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.follow_hosts())
 }
 
 pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
@@ -129,10 +126,7 @@ fn record(
     let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
         let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
-        networks.iter().try_for_each(|network| {
-            driver.fabric.restored(network.namespace.as_deref())?;
-            driver.fabric.sync_tunnel(&network.id)
-        })
+        networks.iter().try_for_each(|network| driver.fabric.follow_remotes(network))
     })
 }
 

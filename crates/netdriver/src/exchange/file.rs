@@ -81,8 +81,7 @@ fn record(driver: &Driver, hosts: Vec<ClusterHost>) -> Result<bool> {
         }
     })?;
     if matches!(given, Given::Recorded(_)) {
-        driver.fabric.restored_tunnels()?;
-        driver.fabric.sync_tunnels()?;
+        driver.fabric.follow_hosts()?;
         return Ok(true);
     }
     Ok(false)

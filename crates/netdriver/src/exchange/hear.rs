@@ -45,8 +45,7 @@ impl Driver {
         self.judge(from, &tenants)?;
         for tenant in &tenants {
             for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
-                let restored = self.fabric.restored(network.namespace.as_deref());
-                if let Err(error) = restored.and_then(|()| self.fabric.sync_tunnel(&network.id)) {
+                if let Err(error) = self.fabric.follow_remotes(&network) {
                     log::warn!("addresses on host {from}: {error:#}; tried again by the next reconcile");
                 }
             }

@@ -31,13 +31,22 @@ impl Fabric {
         Ok(())
     }
 
-    /// [`Self::restored`] for every namespace with a tunnel.
-    pub(crate) fn restored_tunnels(&self) -> Result<()> {
+    /// Writes the other hosts, and all tunnels to them: their list has changed. The caller has no lock.
+    pub(crate) fn follow_hosts(&self) -> Result<()> {
         for tunnel in self.store.read(|tx| tx.tunnels())? {
+            if self.pending.count() == 0 {
+                break;
+            }
             let network = self.store.read(|tx| tx.network(&tunnel.network))?;
             network.map_or(Ok(()), |network| self.restored(network.namespace.as_deref()))?;
         }
-        Ok(())
+        self.sync_tunnels()
+    }
+
+    /// Writes a network's tunnel: its tenant's remotes have changed. The caller has no lock.
+    pub(crate) fn follow_remotes(&self, network: &Network) -> Result<()> {
+        self.restored(network.namespace.as_deref())?;
+        self.sync_tunnel(&network.id)
     }
 
     /// The part of [`Self::restored`] that all tenants share. Whoever needs what fails meets its error again.
@@ -141,7 +150,7 @@ impl Fabric {
     }
 
     /// Writes the other hosts, and all tunnels to them, as they are recorded now.
-    pub(crate) fn sync_tunnels(&self) -> Result<()> {
+    fn sync_tunnels(&self) -> Result<()> {
         self.tunnels.rules.sync()?;
         self.tunnels.sync_hosts()?;
         let tunnels = self.store.read(|tx| tx.tunnels())?;
@@ -149,7 +158,7 @@ impl Fabric {
     }
 
     /// Writes a network's tunnel as it is recorded now, if it has one.
-    pub(crate) fn sync_tunnel(&self, network: &NetworkId) -> Result<()> {
+    fn sync_tunnel(&self, network: &NetworkId) -> Result<()> {
         let Some(network) = self.store.read(|tx| tx.network(network))? else { return Ok(()) };
         self.tunnels.rules.sync_network(&network)?;
         self.repair_tunnel(&network).map(drop)
