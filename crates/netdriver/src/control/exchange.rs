@@ -28,22 +28,30 @@ pub(super) fn leave_to_hosts(driver: &Driver) -> Result<Option<Reply>, Failure> 
     json(409, &Conflict { error, generation, digest }).map(Some)
 }
 
+/// Whether each host has this host's addresses as they are now, or why it is not reached.
+type Standing = Result<bool, String>;
+
 /// How the exchange with each host stands: `in step`, `behind`, or why it is not reached.
 pub(super) fn hosts(driver: &Driver) -> Result<BTreeMap<HostId, String>> {
+    let text = |standing: Standing| match standing {
+        Ok(true) => "in step".to_owned(),
+        Ok(false) => "behind".to_owned(),
+        Err(why) => why,
+    };
+    Ok(standings(driver)?.into_iter().map(|(host, standing)| (host, text(standing))).collect())
+}
+
+fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
     if driver.config.hosts_file.is_none() {
         return Ok(BTreeMap::new());
     }
     let Some(own) = driver.fabric.tunnels.cluster()?.own else { return Ok(BTreeMap::new()) };
     let state = driver.store.read(|tx| tx.peer_state(&own.id))?;
-    let stands = driver.peers.all().into_iter().map(|(host, peer)| {
-        let how = match peer.error {
-            Some(error) => error,
-            None if peer.has.is_some() && peer.has == state => "in step".to_owned(),
-            None => "behind".to_owned(),
-        };
-        (host, how)
+    let standings = driver.peers.all().into_iter().map(|(host, peer)| {
+        let has = peer.has.is_some() && peer.has == state;
+        (host, peer.error.map_or(Ok(has), Err))
     });
-    Ok(stands.collect())
+    Ok(standings.collect())
 }
 
 /// The addresses of a tenant that other hosts say they have and that this one does not accept, each with the reason.
@@ -65,11 +73,11 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
         return Ok(());
     }
     let mut states = BTreeMap::from([("in_step", 0), ("behind", 0), ("unreachable", 0)]);
-    for how in hosts(driver)?.values() {
-        let state = match how.as_str() {
-            "in step" => "in_step",
-            "behind" => "behind",
-            _ => "unreachable",
+    for standing in standings(driver)?.into_values() {
+        let state = match standing {
+            Ok(true) => "in_step",
+            Ok(false) => "behind",
+            Err(_) => "unreachable",
         };
         *states.entry(state).or_default() += 1;
     }
@@ -96,8 +104,10 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         .into_iter()
         .map(|fault| (format!("no exchange with other hosts: {fault}"), options()))
         .collect();
-    for (host, how) in hosts(driver)?.into_iter().filter(|(_, how)| how != "in step" && how != "behind") {
-        problems.push((format!("host {host} does not get this host's addresses: {how}"), options()));
+    for (host, standing) in standings(driver)? {
+        if let Err(why) = standing {
+            problems.push((format!("host {host} does not get this host's addresses: {why}"), options()));
+        }
     }
     let long_ago = driver.store.now() - MOVE;
     for tenant in driver.store.read(|tx| tx.peer_tenants())? {
