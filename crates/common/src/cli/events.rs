@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::{Client, Method};
-use super::table::{cell, terminal_width};
+use super::table::{cell, shown, terminal_width};
 use crate::types::TenantId;
 
 /// A column: its key in the event, and its width as long as no value is longer.
@@ -101,7 +101,6 @@ fn value(event: &Value, key: &str) -> String {
     let text = |key: &str| cell(&event[key]);
     match key {
         "time" => text(key).replace('T', " ").chars().take(19).collect(),
-        "network" | "endpoint" => text(key).chars().take(12).collect(),
         "address" if event["address6"].is_string() && event["address"].is_string() => {
             format!("{},{}", text("address"), text("address6"))
         }
@@ -114,7 +113,7 @@ fn value(event: &Value, key: &str) -> String {
             };
             format!("{host}{}->{}/{}", text("host_port"), text("container_port"), text("protocol"))
         }
-        _ => text(key),
+        _ => shown(key, &event[key]),
     }
 }
 

@@ -123,7 +123,7 @@ fn fields(value: &Value) -> String {
 }
 
 /// A value of a column in a table: of Docker's ids the first twelve characters, as Docker prints them.
-fn shown(column: &str, value: &Value) -> String {
+pub(super) fn shown(column: &str, value: &Value) -> String {
     let text = cell(value);
     if !["network", "networks", "endpoint"].contains(&column) {
         return text;
