@@ -135,7 +135,10 @@ impl Member {
     fn on(cluster: &Cluster, n: u8, bench: Bench) -> Self {
         let address = cluster.address(n);
         bench.kernel.change(|state| state.addresses.push((format!("{address}/32").parse().unwrap(), address)));
-        let config = cluster.config(n);
+        Self::begin(n, bench, cluster.config(n))
+    }
+
+    fn begin(n: u8, bench: Bench, config: ExchangeConfig) -> Self {
         let bench = bench.restarted_as(Config { hosts_file: Some(config.hosts.clone()), ..Config::default() });
         let mut member = Self { n, bench, exchange: None, config };
         member.start();
@@ -151,30 +154,25 @@ impl Member {
     }
 
     /// The daemon killed and started again, with its records, or without them and its containers.
-    pub(super) fn restarted(mut self, with_records: bool) -> Self {
-        self.stop();
-        let Self { n, bench, config, .. } = self;
-        let options = Config { hosts_file: Some(config.hosts.clone()), ..Config::default() };
-        let bench = if with_records {
-            bench
-        } else {
+    pub(super) fn restarted(self, with_records: bool) -> Self {
+        self.again(|bench| {
+            if with_records {
+                return bench;
+            }
             // Nothing new is made beside containers without records.
             bench.kill_containers();
             bench.without_database()
-        };
-        let mut member = Self { n, bench: bench.restarted_as(options), exchange: None, config };
-        member.start();
-        member
+        })
     }
 
     /// The daemon killed and started again without its records, while its containers run.
-    pub(super) fn without_records(mut self) -> Self {
+    pub(super) fn without_records(self) -> Self {
+        self.again(Bench::without_database)
+    }
+
+    fn again(mut self, between: impl FnOnce(Bench) -> Bench) -> Self {
         self.stop();
-        let Self { n, bench, config, .. } = self;
-        let options = Config { hosts_file: Some(config.hosts.clone()), ..Config::default() };
-        let mut member = Self { n, bench: bench.without_database().restarted_as(options), exchange: None, config };
-        member.start();
-        member
+        Self::begin(self.n, between(self.bench), self.config)
     }
 
     /// What is left of it without its exchange.
