@@ -19,7 +19,7 @@ use ciao_common::serve::server::{self, Listener};
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
-use crate::control::{self, METHODS, RECONCILE};
+use crate::control::{self, RECONCILE};
 use crate::metrics::Report;
 use crate::options::{DefaultPool, builtin_pools};
 use crate::{Config, Ipam, reconcile, routes};
@@ -158,7 +158,7 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let period = config.grace.min(config.takeover);
     let control = Arc::new(control::routes(Arc::clone(&store)));
     let plugin = Arc::new(routes::plugin(Ipam::new(Arc::clone(&store), config)?));
-    let calls = [Calls::new("ipam", plugin.paths()), Calls::new("control", METHODS)];
+    let calls = [Calls::new("ipam", plugin.paths()), Calls::new("control", control.methods())];
     let [ipam_calls, control_calls] = calls.each_ref().map(Arc::clone);
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;

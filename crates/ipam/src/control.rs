@@ -17,10 +17,6 @@ use crate::reconcile;
 /// Path of the request.
 pub(crate) const RECONCILE: &str = "/v1/reconcile";
 
-/// The requests, as calls are counted.
-pub(crate) const METHODS: [&str; 5] =
-    ["GET /v1/pools", "GET /v1/leases", "POST /v1/reconcile", "GET /v1/events", "GET /v1/openapi.json"];
-
 /// The control socket of a daemon on `store`.
 pub fn routes(store: Arc<Store>) -> Routes<Arc<Store>> {
     let about = About {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Failure, View, page, words};
+use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, View, page, words};
 use ciao_common::serve::server::Reply;
 use ciao_common::store::Store;
 use ciao_common::types::{Address, EndpointId, InstanceId, NetworkId, Subnet, TenantId};
@@ -23,11 +23,9 @@ pub(crate) struct PoolsQuery {
     /// Limit the list to this subnet.
     subnet: Option<Subnet>,
     /// The most items of the page.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
+    limit: Option<Limit>,
     /// The cursor of the page before.
-    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
-    after: Option<String>,
+    after: Option<Cursor>,
 }
 
 /// Which leases.
@@ -43,11 +41,9 @@ pub(crate) struct LeasesQuery {
     /// Limit the list to this state.
     state: Option<State>,
     /// The most items of the page.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
+    limit: Option<Limit>,
     /// The cursor of the page before.
-    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
-    after: Option<String>,
+    after: Option<Cursor>,
 }
 
 /// Who has an address: a `gateway`, an auxiliary address (`aux`), no endpoint yet (`pending`), an endpoint of ciao-net
@@ -110,7 +106,7 @@ pub(crate) struct LeaseItem {
 pub(crate) fn pools(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let PoolsQuery { tenant, subnet, limit, after } = ask.query()?;
     let filters = [("tenant", tenant.map(|tenant| tenant.to_string())), ("subnet", subnet.map(|s| s.to_string()))];
-    page::<PoolItem>(store, POOLS, filters, (limit, after.as_deref()))
+    page::<PoolItem>(store, POOLS, filters, (limit, after))
 }
 
 pub(crate) fn leases(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {
@@ -122,5 +118,5 @@ pub(crate) fn leases(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure
         ("network", network.map(|network| network.to_string())),
         ("state", state.and_then(word)),
     ];
-    page::<LeaseItem>(store, LEASES, filters, (limit, after.as_deref()))
+    page::<LeaseItem>(store, LEASES, filters, (limit, after))
 }

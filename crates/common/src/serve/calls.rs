@@ -52,14 +52,14 @@ impl Counts {
 pub struct Calls {
     /// `network`, `ipam` or `control`.
     pub service: &'static str,
-    methods: BTreeMap<&'static str, Counts>,
+    methods: BTreeMap<String, Counts>,
     other: Counts,
 }
 
 impl Calls {
     /// A plugin's methods are paths, `/NetworkDriver.Join`; the control socket's are `GET /v1/vnics/{id}`.
-    pub fn new(service: &'static str, methods: impl IntoIterator<Item = &'static str>) -> Arc<Self> {
-        let methods = methods.into_iter().map(|method| (method, Counts::default())).collect();
+    pub fn new<M: Into<String>>(service: &'static str, methods: impl IntoIterator<Item = M>) -> Arc<Self> {
+        let methods = methods.into_iter().map(|method| (method.into(), Counts::default())).collect();
         Arc::new(Self { service, methods, other: Counts::default() })
     }
 
@@ -72,21 +72,25 @@ impl Calls {
         if let Some(counts) = self.methods.get(path) {
             return counts;
         }
-        let mut parts = path.trim_matches('/').splitn(3, '/');
-        let (version, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let id = if parts.next().is_some() { "/{id}" } else { "" };
-        self.methods.get(&*format!("{method} /{version}/{resource}{id}")).unwrap_or(&self.other)
+        self.methods.get(&name(method, path)).unwrap_or(&self.other)
     }
 
     /// Each method's short name with its counters.
-    pub fn methods(&self) -> impl Iterator<Item = (&'static str, &Counts)> {
-        let short = |name: &'static str| match name.strip_prefix('/').and_then(|path| path.split_once('.')) {
-            Some((_, method)) => method,
-            None => name,
-        };
-        let known = self.methods.iter().map(move |(name, counts)| (short(name), counts));
+    pub fn methods(&self) -> impl Iterator<Item = (&str, &Counts)> {
+        let known = self.methods.iter().map(|(name, counts)| {
+            let method = name.strip_prefix('/').and_then(|path| path.split_once('.'));
+            (method.map_or(name.as_str(), |(_, method)| method), counts)
+        });
         known.chain([("other", &self.other)])
     }
+}
+
+/// What a control socket's call is counted as: all that is below a resource is one.
+pub(super) fn name(method: &str, path: &str) -> String {
+    let mut parts = path.trim_matches('/').splitn(3, '/');
+    let (version, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let id = if parts.next().is_some() { "/{id}" } else { "" };
+    format!("{method} /{version}/{resource}{id}")
 }
 
 /// A handler whose calls are counted.

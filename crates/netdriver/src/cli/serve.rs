@@ -19,7 +19,7 @@ use clap::Args;
 
 use super::exchange::ExchangeOptions;
 use super::lock::LaunchLock;
-use crate::control::{self, METHODS, Report};
+use crate::control::{self, Report};
 use crate::exchange::Exchange;
 use crate::kernel::linux::Linux;
 use crate::reconcile::Watcher;
@@ -120,11 +120,12 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     )?);
     driver.resume().context("hold published ports")?;
     let handler = docker::plugin(Arc::clone(&driver));
-    let calls = [Calls::new("network", handler.paths()), Calls::new("control", METHODS)];
+    let control = control::routes(Arc::clone(&driver));
+    let calls = [Calls::new("network", handler.paths()), Calls::new("control", control.methods())];
     let [network_calls, control_calls] = calls.each_ref().map(Arc::clone);
     let mut services: Vec<(Listener, Arc<dyn Handler>)> = vec![
         (plugin.into(), Counted::around(Arc::new(handler), network_calls)),
-        (launchers.into(), Counted::around(Arc::new(control::routes(Arc::clone(&driver))), control_calls)),
+        (launchers.into(), Counted::around(Arc::new(control), control_calls)),
     ];
     if let Some(listener) = metrics {
         let report = Arc::new(Report(Arc::clone(&driver)));

@@ -35,7 +35,7 @@ use reach::MtuReply;
 use reconcile::ReconcileQuery;
 use vnics::{DeleteQuery, VnicQuery};
 
-pub use metrics::{METHODS, Report};
+pub use metrics::Report;
 pub use reconcile::requests;
 pub use show::NetworkReply;
 pub use status::StatusReply;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Failure, View, page, words};
+use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, View, page, words};
 use ciao_common::serve::server::Reply;
 use ciao_common::types::{
     Address, EndpointId, InstanceId, LinkName, MacAddr, Mtu, NetworkId, Subnet, TenantId, VnicId,
@@ -25,11 +25,9 @@ pub(super) struct NetworksQuery {
     /// Limit the list to this tenant.
     tenant: Option<TenantId>,
     /// The most items of the page.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
+    limit: Option<Limit>,
     /// The cursor of the page before.
-    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
-    after: Option<String>,
+    after: Option<Cursor>,
 }
 
 /// Which endpoints or ports.
@@ -43,11 +41,9 @@ pub(super) struct EndpointsQuery {
     /// Limit the list to this instance.
     instance: Option<InstanceId>,
     /// The most items of the page.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<usize>,
+    limit: Option<Limit>,
     /// The cursor of the page before.
-    #[param(pattern = "^(?:[0-9a-f]{2})+$")]
-    after: Option<String>,
+    after: Option<Cursor>,
 }
 
 /// A Docker network of driver ciao-net.
@@ -119,7 +115,7 @@ pub(super) struct PortItem {
 pub(super) fn networks(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let NetworksQuery { tenant, limit, after } = ask.query()?;
     let tenant = tenant.map(|tenant| tenant.to_string());
-    page::<NetworkItem>(&driver.store, NETWORKS, [("tenant", tenant)], (limit, after.as_deref()))
+    page::<NetworkItem>(&driver.store, NETWORKS, [("tenant", tenant)], (limit, after))
 }
 
 pub(super) fn endpoints(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
@@ -140,5 +136,5 @@ where
         ("network", network.map(|network| network.to_string())),
         ("instance", instance.map(|instance| instance.to_string())),
     ];
-    page::<T>(&driver.store, view, filters, (limit, after.as_deref()))
+    page::<T>(&driver.store, view, filters, (limit, after))
 }

@@ -29,7 +29,7 @@ pub(crate) struct Bench {
     pub(crate) kernel: Arc<Fake>,
     pub(crate) store: Arc<Store>,
     plugin: Plugin<Arc<Driver>>,
-    control: Control,
+    pub(crate) control: Control,
     ipam: Plugin<Ipam>,
     folder: TempDir,
 }

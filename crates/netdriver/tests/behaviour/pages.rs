@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists in pages, of both daemons.
+//! The control sockets of both daemons: lists in pages, and the names that calls are counted under.
 
+use std::time::Duration;
+
+use ciao_common::serve::calls::Calls;
 use ciao_common::serve::server::{Handler, Request};
 use serde_json::{Value, json};
 
@@ -95,5 +98,26 @@ fn pages_have_each_item_once_while_others_come_and_go() {
     for wrong in ["limit=0", "limit=10001", "limit=x", "after=xyz", "after=", "after=%C3%A4", "pages=1", "state=x"] {
         let (status, reply) = get(&b, &format!("/v1/leases?{wrong}"));
         assert!(status == 400 && reply["error"].is_string(), "{wrong}: {status} {reply}");
+    }
+}
+
+#[test]
+fn every_documented_call_is_counted_under_a_name_of_its_own() {
+    let b = Bench::new();
+    let ipam = ciao_ipam::control::routes(b.store.clone());
+    let both = [
+        (Calls::new("control", b.control.methods()), b.control.document()),
+        (Calls::new("control", ipam.methods()), ipam.document()),
+    ];
+    for (calls, document) in both {
+        let described: Value = serde_json::from_slice(&document).unwrap();
+        for (path, methods) in described["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+                calls.add(&method.to_uppercase(), path, 200, Duration::ZERO);
+            }
+        }
+        for (name, counts) in calls.methods() {
+            assert_eq!(counts.outcomes()[0] > 0, name != "other", "{name}");
+        }
     }
 }

@@ -244,7 +244,7 @@ fn error(status: u16) -> Response {
 }
 
 /// The OpenAPI document of these routes, as JSON.
-pub fn document<D>(about: &About, routes: Vec<Route<D>>) -> Vec<u8> {
+pub(super) fn document<D>(about: &About, routes: Vec<Route<D>>) -> Vec<u8> {
     let (mut paths, mut tags) = (PathsBuilder::new(), BTreeSet::new());
     let mut components = ComponentsBuilder::new().schema(ErrorReply::name(), ErrorReply::schema());
     for route in routes {

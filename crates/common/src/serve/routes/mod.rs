@@ -18,10 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::calls;
 use super::handler::{ANSWER_WITHIN, Handler, JSON, Reply, Request};
 use crate::api;
-pub use document::{About, Route, document};
-pub use page::{View, page, words};
+use document::document;
+pub use document::{About, Route};
+pub use page::{Cursor, Limit, View, page, words};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/v1/openapi.json";
@@ -138,6 +140,13 @@ impl<D: Send + Sync + 'static> Routes<D> {
     /// The OpenAPI document.
     pub fn document(&self) -> Vec<u8> {
         document(&self.about, (self.table)())
+    }
+
+    /// The requests, as calls are counted.
+    pub fn methods(&self) -> impl Iterator<Item = String> {
+        let document = ("GET", DOCUMENT);
+        let requests = self.entries.iter().map(|entry| (entry.method, entry.path)).chain([document]);
+        requests.map(|(method, path)| calls::name(method, path))
     }
 
     /// The entries for a path, with its parameter.

@@ -3,15 +3,30 @@
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use super::{Failure, json};
 use crate::serve::handler::Reply;
 use crate::store::Store;
 
-/// Items of a page, unless the request says how many.
-const LIMIT: usize = 1000;
-/// The most items of a page.
+/// The most items of a page that a request may ask for.
 const MOST: usize = 10_000;
+
+/// How many items a page has at most.
+#[derive(Deserialize, ToSchema)]
+#[schema(minimum = 1, maximum = 10_000, default = 1000)]
+pub struct Limit(usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(1000)
+    }
+}
+
+/// Where a page begins: the field `next` of the page before.
+#[derive(Deserialize, ToSchema)]
+#[schema(pattern = "^(?:[0-9a-f]{2})+$")]
+pub struct Cursor(String);
 
 /// A page of a list.
 #[derive(Serialize)]
@@ -29,13 +44,13 @@ pub fn page<T: Serialize + DeserializeOwned>(
     store: &Store,
     (view, key): View,
     filters: impl IntoIterator<Item = (&'static str, Option<String>)>,
-    (limit, after): (Option<usize>, Option<&str>),
+    (limit, after): (Option<Limit>, Option<Cursor>),
 ) -> Result<Reply, Failure> {
-    let limit = limit.unwrap_or(LIMIT);
+    let Limit(limit) = limit.unwrap_or_default();
     if !(1..=MOST).contains(&limit) {
         return Err(Failure(400, format!("limit={limit}: give 1 to {MOST}")));
     }
-    let after = after.map(decoded).transpose()?;
+    let after = after.map(|Cursor(after)| decoded(&after)).transpose()?;
     let filters: Vec<_> = filters.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
     let found = store.read(|tx| tx.page(view, key, &filters, after.as_deref(), limit))?;
     let items = found.rows.into_iter().map(|row| serde_json::from_value(row.into()));
