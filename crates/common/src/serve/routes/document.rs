@@ -16,9 +16,12 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::{Call, DOCUMENT, Entry, ErrorReply};
+use super::entry::{Call, Entry, ErrorReply};
 use crate::serve::handler::{ANSWER_WITHIN, BODY_LIMIT, JSON};
 use crate::serve::lines::LINES;
+
+/// Where the document is.
+pub const DOCUMENT: &str = "/v1/openapi.json";
 
 /// What a document says of the whole.
 #[derive(Clone, Copy)]

@@ -4,6 +4,9 @@
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::*;
 use crate::types::TenantId;
 
