@@ -83,5 +83,8 @@ CREATE TABLE lease_event (
 -- Its name in the container; NULL: the network's prefix and a number.
 ALTER TABLE endpoint_record ADD COLUMN interface TEXT;
 
+-- Its number at the tenant's uplink, where a port of one number at two of the host's addresses is two; NULL: host_port.
+ALTER TABLE port_record ADD COLUMN inner_port INTEGER CHECK (inner_port BETWEEN 1 AND 65535);
+
 -- It cost each lease a page of the log, and only the deletion of a pool used it, which visits its leases anyway.
 DROP INDEX address_by_pool;

@@ -183,6 +183,7 @@ CREATE TABLE port_record (
     namespace      TEXT NOT NULL,    -- of the container's tenant
     address        TEXT NOT NULL,    -- of the container
     container_port INTEGER NOT NULL CHECK (container_port BETWEEN 1 AND 65535),
+    inner_port     INTEGER CHECK (inner_port BETWEEN 1 AND 65535),  -- at the tenant's uplink; NULL: host_port
     PRIMARY KEY (protocol, host_address, host_port)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX port_by_endpoint ON port_record (endpoint);

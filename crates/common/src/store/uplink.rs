@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables `uplink_record` and `port_record`: uplinks of namespaces, and published ports.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rusqlite::{Row, params};
 
 use super::value::{Text, get};
@@ -38,6 +39,8 @@ pub struct Port {
     pub address: IpAddr,
     /// Port of the container.
     pub container_port: u16,
+    /// Its number at the tenant's uplink, see [`Tx::free_inner_port`].
+    pub inner_port: u16,
 }
 
 fn uplink(row: &Row<'_>) -> rusqlite::Result<Uplink> {
@@ -53,12 +56,12 @@ fn port(row: &Row<'_>) -> rusqlite::Result<Port> {
         namespace: row.get("namespace")?,
         address: get(row, "address")?,
         container_port: row.get("container_port")?,
+        inner_port: row.get("inner_port")?,
     })
 }
 
 const UPLINK: &str = "SELECT namespace, number, host_link FROM uplink_record";
-const PORT: &str =
-    "SELECT protocol, host_address, host_port, endpoint, namespace, address, container_port FROM port_record";
+const PORT: &str = "SELECT protocol, host_address, host_port, endpoint, namespace, address, container_port, coalesce(inner_port, host_port) AS inner_port FROM port_record";
 
 impl Tx<'_> {
     /// The uplink of a namespace.
@@ -118,14 +121,28 @@ impl Tx<'_> {
         self.all(&format!("{PORT} ORDER BY host_port"), [], port)
     }
 
+    /// The number that a port can have at its tenant's uplink, which one port of each protocol and family has there:
+    /// the host's, unless a port of another of the host's addresses has it.
+    ///
+    /// # Errors
+    /// All are in use.
+    pub fn free_inner_port(&self, port: &Port) -> Result<u16> {
+        let of_tenant = "WHERE namespace = ?1 AND protocol = ?2 AND (instr(address, ':') > 0) = ?3";
+        let params = params![port.namespace, Text(port.protocol), port.address.is_ipv6()];
+        let used = self.all(&format!("{PORT} {of_tenant}"), params, |row| row.get::<_, u16>("inner_port"))?;
+        let used: BTreeSet<_> = used.into_iter().collect();
+        let mut wanted = std::iter::once(port.host_port).chain((1..=u16::MAX).rev());
+        wanted.find(|number| !used.contains(number)).context("all ports of the tenant's uplink are in use")
+    }
+
     /// Records a published port.
     ///
     /// # Errors
     /// The port is already published.
     pub fn insert_port(&self, port: &Port) -> Result<()> {
         self.change(
-            "INSERT INTO port_record (protocol, host_address, host_port, endpoint, namespace, address, container_port)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO port_record (protocol, host_address, host_port, endpoint, namespace, address, container_port, inner_port)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             params![
                 Text(port.protocol),
                 Text(port.host_address),
@@ -133,7 +150,8 @@ impl Tx<'_> {
                 Text(&port.endpoint),
                 port.namespace,
                 Text(port.address),
-                port.container_port
+                port.container_port,
+                port.inner_port
             ],
         )?;
         self.record_published(port)

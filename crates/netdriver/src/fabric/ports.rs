@@ -88,20 +88,18 @@ impl PublishedPorts {
     /// first one. A TCP connection ends with its container, and a new one begins with a new decision.
     fn forget_flows(&self, ports: &[Port]) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
-        let numbers: BTreeSet<_> = ports
-            .iter()
-            .filter(|port| port.protocol != Protocol::Tcp)
-            .map(|port| (port.protocol.number(), port.host_port))
-            .collect();
-        if numbers.is_empty() {
+        let lasting = || ports.iter().filter(|port| port.protocol != Protocol::Tcp);
+        if lasting().next().is_none() {
             return Ok(());
         }
+        let outer = lasting().map(|port| (port.protocol.number(), port.host_port)).collect();
+        let inner = lasting().map(|port| (port.protocol.number(), port.inner_port)).collect();
         let mut addresses: BTreeSet<_> = ports.iter().map(|port| port.host_address).collect();
         if addresses.iter().any(IpAddr::is_unspecified) {
             addresses.extend(self.kernel.host_addresses()?.into_iter().map(|(_, address)| address));
         }
         self.kernel
-            .forget_flows(&Namespace::Host, &Flows::To { addresses, ports: numbers.clone() })
+            .forget_flows(&Namespace::Host, &Flows::To { addresses, ports: outer })
             .context("remove flows to published ports")?;
         let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
         if !self.kernel.has_namespace(&first.namespace)? {
@@ -109,16 +107,13 @@ impl PublishedPorts {
         }
         let addresses = [false, true].map(|v6| self.pool.inner_address(uplink.number, v6)).into();
         self.kernel
-            .forget_flows(&Namespace::Named(first.namespace.clone()), &Flows::To { addresses, ports: numbers })
+            .forget_flows(&Namespace::Named(first.namespace.clone()), &Flows::To { addresses, ports: inner })
             .context("remove a tenant's flows to published ports")
     }
 
     fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
-        // One port on two addresses of the host is one element in the namespace.
-        let mut seen = BTreeSet::new();
-        let inside = ports.iter().filter(|port| seen.insert((port.protocol, port.host_port, port.address)));
-        let inner: Vec<_> = inside.map(rules::inner_port).collect();
+        let inner: Vec<_> = ports.iter().map(rules::inner_port).collect();
         if self.kernel.has_namespace(&first.namespace)? {
             self.tenant_rules
                 .change(&first.namespace, &inner, change)

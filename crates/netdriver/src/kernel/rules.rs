@@ -55,11 +55,11 @@ pub struct ForwardedPort {
     pub at: Option<IpAddr>,
     /// The protocol.
     pub protocol: Protocol,
-    /// The host's port.
+    /// The host's port; in a tenant's namespace, that of its uplink.
     pub number: u16,
     /// Where it leads.
     pub to: IpAddr,
-    /// The container's port.
+    /// The port there: the container's, or the uplink's.
     pub port: Option<u16>,
 }
 

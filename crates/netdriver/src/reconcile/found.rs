@@ -2,7 +2,7 @@
 //! What the kernel says of networks, VNICs, uplinks and published ports whose records were lost.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 use ciao_common::store::{Port, Protocol, Uplink, Vnic};
@@ -28,8 +28,8 @@ pub(super) struct Found {
     sandboxes: BTreeMap<LinkName, i32>,
     /// By namespace.
     pub(super) uplinks: BTreeMap<String, Uplink>,
-    /// With the host's address, by namespace and address of the container.
-    ports: BTreeMap<(String, IpAddr), Vec<(ForwardedPort, IpAddr)>>,
+    /// With the host's address and port, by namespace and address of the container.
+    ports: BTreeMap<(String, IpAddr), Vec<(ForwardedPort, SocketAddr)>>,
 }
 
 impl Found {
@@ -56,15 +56,16 @@ impl Found {
     pub(super) fn ports(&self, vnic: &Vnic, endpoint: &EndpointId) -> Vec<Port> {
         let Some(namespace) = &vnic.namespace else { return Vec::new() };
         let found = vnic.addresses().filter_map(|address| self.ports.get(&(namespace.clone(), address))).flatten();
-        let port = |(port, at): &(ForwardedPort, IpAddr)| {
+        let port = |(port, at): &(ForwardedPort, SocketAddr)| {
             Some(Port {
                 protocol: port.protocol,
-                host_address: *at,
-                host_port: port.number,
+                host_address: at.ip(),
+                host_port: at.port(),
                 endpoint: endpoint.clone(),
                 namespace: namespace.clone(),
                 address: port.to,
                 container_port: port.port?,
+                inner_port: port.number,
             })
         };
         found.filter_map(port).collect()
@@ -112,11 +113,13 @@ impl Driver {
         let mut found = Found::default();
         let host = kernel.look(&Namespace::Host)?.unwrap_or_default();
         found.add_links(&Namespace::Host, &host);
-        let mut outer = BTreeMap::<(Protocol, u16, IpAddr), Vec<IpAddr>>::new();
+        let mut outer = BTreeMap::<(Protocol, u16, IpAddr), Vec<SocketAddr>>::new();
         for port in kernel.forwarded_ports(&Namespace::Host)? {
             let all: IpAddr =
                 if port.to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            outer.entry((port.protocol, port.number, port.to)).or_default().push(port.at.unwrap_or(all));
+            let at = SocketAddr::new(port.at.unwrap_or(all), port.number);
+            // Rules of an older version lead to the same number.
+            outer.entry((port.protocol, port.port.unwrap_or(port.number), port.to)).or_default().push(at);
         }
         for name in kernel.namespaces()? {
             let namespace = Namespace::Named(name.clone());

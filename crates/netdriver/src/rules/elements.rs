@@ -130,7 +130,7 @@ fn link_local(mac: MacAddr) -> Ipv6Addr {
 /// A published port's step from the tenant's uplink to the container.
 pub(crate) fn inner_port(port: &Port) -> Element {
     let set = if port.address.is_ipv4() { "ports4" } else { "ports6" };
-    let key = [Part::Protocol(port.protocol), Part::Port(port.host_port)];
+    let key = [Part::Protocol(port.protocol), Part::Port(port.inner_port)];
     Element::new(Table::Inet, set, key).leading_to([Part::Address(port.address), Part::Port(port.container_port)])
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn outer_port(port: &Port, uplink: IpAddr) -> Element {
             (set, [Part::Address(address)].into_iter().chain(key).collect())
         }
     };
-    Element::new(Table::Inet, set, key).leading_to([Part::Address(uplink)])
+    Element::new(Table::Inet, set, key).leading_to([Part::Address(uplink), Part::Port(port.inner_port)])
 }
 
 #[cfg(test)]

@@ -25,25 +25,34 @@ fn two_tenants_cannot_publish_one_port_and_the_error_names_its_holder() {
 }
 
 #[test]
-fn one_port_at_two_of_the_host_s_addresses_is_one_container_port_s() {
+fn one_port_at_several_of_the_host_s_addresses_leads_to_several_container_ports() {
     let b = two();
     b.run("red2", "red", "192.168.111.3/24", "");
     let port = free_port();
     let at = |address| binding(6, (port, port), address);
-    let both = publish("red", "red1", &[at("127.0.0.1"), at("127.0.0.2")]);
     let rows = b.rows();
-    b.ok("ProgramExternalConnectivity", &both);
-    assert_eq!(published(&b).len(), 2);
-    let error = b.call("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red100000000")), "{error}");
-    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.3")]));
-    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
-    b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
-    assert_eq!(b.rows(), rows);
     let mut other = at("127.0.0.2");
     other["Port"] = json!(81);
-    let error = b.call("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other])).unwrap_err();
-    assert!(error.contains(&format!("port {port}/tcp is in use on 127.0.0.1 by endpoint red1")), "{error}");
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[at("127.0.0.1"), other]));
+    b.ok("ProgramExternalConnectivity", &publish("red", "red2", &[at("127.0.0.3")]));
+    b.ok("ProgramExternalConnectivity", &publish("blue", "blue1", &[at("127.0.0.4")]));
+    let expected = ["1 192.168.111.2:80", "2 192.168.111.2:81", "3 192.168.111.3:80", "4 192.168.111.2:80"];
+    let expected = expected.map(|place| place.replacen(' ', &format!(":{port} "), 1));
+    assert_eq!(published(&b), expected.map(|place| format!("tcp 127.0.0.{place}")));
+    let inner = b.store.read(|tx| Ok(tx.ports()?.into_iter().map(|port| port.inner_port).collect::<Vec<_>>())).unwrap();
+    assert_eq!(inner, [port, u16::MAX, u16::MAX - 1, port], "a number each at the uplink of a tenant");
+    b.run("red3", "red", "192.168.111.4/24", "");
+    for address in ["", "127.0.0.1"] {
+        let error = b.call("ProgramExternalConnectivity", &publish("red", "red3", &[at(address)])).unwrap_err();
+        assert!(
+            error.contains(&format!("port {port}/tcp is in use on")) && error.contains("by endpoint red1"),
+            "{error}"
+        );
+    }
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red2"));
+    b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));
+    b.stop("red", "red3");
     assert_eq!(b.rows(), rows);
 }
 

@@ -253,20 +253,23 @@ tests! {
         let options = json!({ "com.docker.network.portmap": [binding(17, "127.0.0.1"), binding(6, "")] });
         let ids = json!({ "NetworkID": id("red"), "EndpointID": id("e3"), "Options": options });
         bench.ok("ProgramExternalConnectivity", &ids);
+        bench.run("red", 5, "10.1.0.5/24");
+        let options = json!({ "com.docker.network.portmap": [binding(17, "127.0.0.2")] });
+        bench.ok("ProgramExternalConnectivity", &json!({ "NetworkID": id("red"), "EndpointID": id("e5"), "Options": options }));
         let ports = |bench: &Bench| bench.store.read(|tx| tx.ports()).unwrap();
         let rules = || run("nft list table inet ciao") + &run("ip netns exec ciao-red nft list ruleset");
         let (before, listing) = (ports(&bench), rules());
-        assert_eq!(before.len(), 3);
+        assert_eq!(before.len(), 4);
         drop(bench);
         let bench = Bench::new();
         let container = |n: u8| json!({ "EndpointID": id(&format!("e{n}")), "IPv4Address": format!("10.1.0.{n}/24"), "publishes": true });
         let known = json!({ "engine": "E", "networks": [id("red")], "details": [{
             "Id": id("red"), "Options": { "tenant": "red", "bridge": "br0", "egress": "nat" },
             "IPAM": { "Config": [{ "Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1" }] },
-            "Containers": { "c2": container(2), "c3": container(3) },
+            "Containers": { "c2": container(2), "c3": container(3), "c5": container(5) },
         }] });
         let rows = bench.driver.reconcile_with(Depth::Full, serde_json::from_value(known).unwrap(), false).unwrap();
-        assert!(rows.len() == 3 && rows.iter().all(|row| row.error.is_none()), "{rows:?}");
+        assert!(rows.len() == 4 && rows.iter().all(|row| row.error.is_none()), "{rows:?}");
         assert_eq!(ports(&bench), before);
         assert_eq!(rules(), listing);
     }

@@ -15,6 +15,7 @@ mod exchange;
 mod host;
 mod hostile;
 mod learning;
+mod published;
 mod restoring;
 mod rules;
 mod scale;

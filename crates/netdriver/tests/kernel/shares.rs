@@ -19,7 +19,7 @@ use crate::apart::{run, soon, tests};
 use crate::driver::{Bench, id};
 
 /// A network namespace of a name.
-pub(crate) struct Place(&'static str);
+pub(crate) struct Place(pub(crate) &'static str);
 
 impl Place {
     /// Runs `work` with a thread in it.

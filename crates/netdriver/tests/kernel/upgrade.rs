@@ -95,8 +95,12 @@ tests! {
     fn a_container_that_ends_before_the_first_pass_leaves_nothing_of_the_older_rules(kernel) {
         let bench = scene(kernel).restarted();
         bench.stop("red", 3);
+        // The maps of the older rules take no address with a port.
+        bench.run("red", 5, "10.1.0.5/24");
+        bench.publish("red", 5, 8082);
         bench.driver.reconcile(Depth::Full);
         let after = rules(kernel);
+        assert!(after.contains("tcp . 8080") && after.contains("tcp . 8082"), "{after}");
         assert!(!OLD.iter().any(|name| after.contains(&format!("{name} {{"))), "{after}");
         assert!(!after.contains("10.1.0.3"), "{after}");
     }

@@ -54,6 +54,7 @@ fn port(network: &Network, number: usize, host_port: u16) -> Port {
         namespace: network.namespace.clone().unwrap(),
         address: address("10.0.0.7"),
         container_port: 80,
+        inner_port: host_port,
     }
 }
 

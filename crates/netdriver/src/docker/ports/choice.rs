@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which ports of the host an endpoint gets: free ones among those that are requested, held from then on.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -18,8 +17,6 @@ pub(crate) struct Publishing<'a> {
     driver: &'a Driver,
     endpoint: &'a Endpoint,
     namespace: &'a str,
-    /// Those of its tenant, its own included, by what they are known by there.
-    inside: BTreeMap<(Protocol, u16, bool), Port>,
     /// What it has so far.
     pub(crate) ports: Vec<Port>,
 }
@@ -29,11 +26,7 @@ impl<'a> Publishing<'a> {
     pub(crate) fn of(driver: &'a Driver, network: &'a Network, endpoint: &'a Endpoint) -> Result<Self> {
         let namespace = network.namespace.as_deref();
         let namespace = namespace.context("the network is on a bridge of the host")?;
-        let mut others = driver.store.read(|tx| tx.ports())?;
-        others.retain(|port| port.namespace == namespace && port.endpoint != endpoint.id);
-        // Of one port on several of the host's addresses, the first.
-        let inside = others.into_iter().rev().map(|port| (inside(&port), port)).collect();
-        Ok(Self { driver, endpoint, namespace, inside, ports: Vec::new() })
+        Ok(Self { driver, endpoint, namespace, ports: Vec::new() })
     }
 
     /// Takes the ports that a binding asks for: one for each family that the container has, with the same number; the
@@ -59,9 +52,6 @@ impl<'a> Publishing<'a> {
                 None => Ok(None),
             });
             if matches!(taken, Ok(Some(_))) {
-                for port in &self.ports[begun..] {
-                    self.inside.entry(inside(port)).or_insert_with(|| port.clone());
-                }
                 return Ok(());
             }
             self.ports.drain(begun..).for_each(|port| self.driver.fabric.ports.release(&port));
@@ -90,6 +80,7 @@ impl<'a> Publishing<'a> {
                     namespace: self.namespace.to_owned(),
                     address,
                     container_port: binding.port,
+                    inner_port: 0,
                 });
             }
         }
@@ -99,29 +90,16 @@ impl<'a> Publishing<'a> {
     /// Takes one port, if need be from a container that no longer exists. Returns its number; `None`: it is in use.
     fn take_one(&mut self, port: Port) -> Result<Option<u16>> {
         loop {
-            let clash = self.clash(&port).map(|other| other.endpoint.clone());
-            if clash.is_none()
-                && let Some(number) = self.driver.fabric.ports.hold(port.protocol, port.host_address, port.host_port)?
-            {
-                self.ports.push(Port { host_port: number, ..port });
+            if let Some(number) = self.driver.fabric.ports.hold(port.protocol, port.host_address, port.host_port)? {
+                self.ports.push(Port { host_port: number, inner_port: number, ..port });
                 return Ok(Some(number));
             }
-            let holder = match clash {
-                Some(endpoint) => Some(endpoint),
-                None => self.recorded(&port)?.map(|port| port.endpoint),
-            };
+            let holder = self.recorded(&port)?.map(|port| port.endpoint);
             let Some(holder) = holder.filter(|holder| *holder != self.endpoint.id) else { return Ok(None) };
             if !self.driver.detach_stale(&holder)? {
                 return Ok(None);
             }
-            self.inside.retain(|_, other| other.endpoint != holder);
         }
-    }
-
-    /// A port that cannot be published beside another one.
-    fn clash(&self, port: &Port) -> Option<&Port> {
-        let leads_to = |port: &Port| (port.endpoint.clone(), port.address, port.container_port);
-        self.inside.get(&inside(port)).filter(|other| port.host_port != 0 && leads_to(other) != leads_to(port))
     }
 
     fn recorded(&self, port: &Port) -> Result<Option<Port>> {
@@ -133,12 +111,6 @@ impl<'a> Publishing<'a> {
         for place in places {
             let port = Port { host_port: number, ..place.clone() };
             let at = port.host_address;
-            if let Some(other) = self.clash(&port).filter(|other| other.host_address != at) {
-                let (at, whose) = (other.host_address, other.endpoint.short());
-                return Ok(format!(
-                    "{at} by endpoint {whose} of the same tenant: a tenant can publish a port number only once, whatever the host address"
-                ));
-            }
             if let Some(other) = self.recorded(&port)? {
                 return Ok(format!("{at} by endpoint {}{}", other.endpoint.short(), self.tenant_of(&other)?));
             }
@@ -160,11 +132,6 @@ impl<'a> Publishing<'a> {
         let tenant = network.and_then(|network| network.tenant);
         Ok(tenant.map_or_else(String::new, |tenant| format!(" of tenant {tenant}")))
     }
-}
-
-/// What a port is known by in its tenant's namespace: protocol, number and family.
-fn inside(port: &Port) -> (Protocol, u16, bool) {
-    (port.protocol, port.host_port, port.host_address.is_ipv4())
 }
 
 fn protocol(number: u8) -> Result<Protocol> {

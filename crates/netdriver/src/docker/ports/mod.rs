@@ -68,13 +68,18 @@ impl Driver {
     fn publish(&self, network: &Network, endpoint: &Endpoint, bindings: &[PortBinding]) -> Result<()> {
         let mut taking = Publishing::of(self, network, endpoint)?;
         let taken = bindings.iter().try_for_each(|binding| taking.take(binding));
-        let ports = taking.ports;
-        let published = taken
-            .and_then(|()| {
-                let rows = ports.clone();
-                self.store.write(move |tx| rows.iter().try_for_each(|port| tx.insert_port(port)))
-            })
-            .and_then(|()| self.fabric.ports.open(&ports));
+        let mut ports = taking.ports;
+        let published = taken.and_then(|()| {
+            let mut rows = ports.clone();
+            ports = self.store.write(move |tx| {
+                for port in &mut rows {
+                    port.inner_port = tx.free_inner_port(port)?;
+                    tx.insert_port(port)?;
+                }
+                Ok(rows)
+            })?;
+            self.fabric.ports.open(&ports)
+        });
         let Err(error) = published else { return Ok(()) };
         // Even if the records cannot be deleted, what was taken is released.
         let id = endpoint.id.clone();
