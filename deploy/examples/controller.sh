@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# A small controller: keeps the hosts of a file in step with it. See docs/hosts.md.
+# A small controller with nothing but curl and jq: keeps the hosts of a file in step with it. See docs/hosts.md, and
+# controller/controller.py for one over a generated client.
 #
 #   controller.sh cluster.json
 #

@@ -19,3 +19,4 @@ for name in ciao_client ciao_ipam_client; do
 	openapi-python-client generate --path "$TOOLS/clients/$name.json" --output-path "$TOOLS/clients/$name" --meta none
 done
 python3 client.py
+python3 controlled.py
