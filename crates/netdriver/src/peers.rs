@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the exchange with each other host stands, and what was refused of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ciao_common::store::ListState;
 use ciao_common::sync::lock;
-use ciao_common::types::HostId;
+use ciao_common::types::{HostId, TenantId};
 
 /// The longest time between tries to reach a host.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -27,6 +27,10 @@ pub(crate) struct Peers {
     logged: Mutex<BTreeMap<String, Instant>>,
     /// Held while a list is recorded.
     pub(crate) recording: Mutex<()>,
+    /// The tenants whose recorded lists have changed and are not in the kernel yet, with the hosts that changed them.
+    pub(crate) changed: Mutex<BTreeMap<TenantId, BTreeSet<HostId>>>,
+    /// Held while these are brought into the kernel.
+    pub(crate) following: Mutex<()>,
     /// Why the exchange does not run, by what it lacks.
     faults: Mutex<BTreeMap<&'static str, String>>,
 }

@@ -110,13 +110,12 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         }
     }
     let long_ago = driver.store.now() - MOVE;
-    for tenant in driver.store.read(|tx| tx.peer_tenants())? {
-        let claims = driver.store.read(|tx| remotes::claims(tx, &tenant))?;
-        let refused = claims.into_iter().filter(|(claim, refusal)| refusal.is_some() && claim.told < long_ago);
-        let refused: Vec<_> = refused.collect();
-        if let Some((claim, Some(refusal))) = refused.first() {
+    let refused = driver.fabric.tunnels.refused.all(&driver.store)?;
+    for of_tenant in refused.chunk_by(|(one, ..), (other, ..)| one == other) {
+        let mut old = of_tenant.iter().filter(|(_, claim, _)| claim.told < long_ago);
+        if let Some((tenant, claim, refusal)) = old.next() {
             let (host, address, why) = (&claim.host, claim.address, refusal.sentence());
-            let others = refused.len() - 1;
+            let others = old.count();
             let problem =
                 format!("host {host} says that it has {address} of tenant {tenant}, and {why} ({others} more)");
             problems.push((problem, format!("\"ciao-net remote show {tenant}\"; delete one of the two")));

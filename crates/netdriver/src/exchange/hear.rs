@@ -2,6 +2,8 @@
 //! What another host says: recorded, brought into the kernel, and answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::store::{Given, ListState};
@@ -42,43 +44,54 @@ impl Driver {
         let recording = lock(&self.peers.recording);
         let (given, tenants) = self.store.write(move |tx| tx.give_endpoints(&host, generation, &endpoints))?;
         drop(recording);
-        self.judge(from, &tenants)?;
-        for tenant in &tenants {
-            for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
-                if let Err(error) = self.fabric.follow_remotes(&network) {
-                    log::warn!("addresses on host {from}: {error:#}; tried again by the next reconcile");
-                }
-            }
+        for tenant in tenants {
+            lock(&self.peers.changed).entry(tenant).or_default().insert(from.clone());
         }
+        self.follow_lists()?;
         Ok(match given {
             Given::Recorded(state) | Given::Same(state) | Given::Contradicted(state) => Some(state),
             Given::Refused(state) => state,
         })
     }
 
-    /// Counts the claims of a host that do not hold, and logs one of them.
-    fn judge(&self, from: &HostId, tenants: &BTreeSet<TenantId>) -> Result<()> {
-        let mut refused = BTreeMap::<Refusal, u64>::new();
-        let mut example = None;
-        for tenant in tenants {
-            for (claim, refusal) in self.store.read(|tx| remotes::claims(tx, tenant))? {
-                if let Some(refusal) = refusal.filter(|_| claim.host == *from) {
-                    *refused.entry(refusal).or_default() += 1;
-                    example.get_or_insert((tenant, claim.address, refusal));
+    /// Brings what was recorded into the kernel: what came during one pass, of however many hosts, is one pass.
+    fn follow_lists(&self) -> Result<()> {
+        let _following = lock(&self.peers.following);
+        let changed = mem::take(&mut *lock(&self.peers.changed));
+        if !changed.is_empty() {
+            self.fabric.tunnels.refused.may_have_changed();
+        }
+        for (tenant, hosts) in &changed {
+            self.judge(tenant, hosts)?;
+            for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
+                if let Err(error) = self.fabric.follow_remotes(&network) {
+                    log::warn!(
+                        "addresses of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile"
+                    );
                 }
             }
         }
-        for (refusal, count) in &refused {
-            self.peers.refuse(refusal.word(), *count);
+        Ok(())
+    }
+
+    /// Counts the claims of hosts of a tenant's addresses that do not hold, and logs one of each host.
+    fn judge(&self, tenant: &TenantId, hosts: &BTreeSet<HostId>) -> Result<()> {
+        let mut refused = BTreeMap::<HostId, Vec<(IpAddr, Refusal)>>::new();
+        for (claim, refusal) in self.store.read(|tx| remotes::claims(tx, tenant))? {
+            if let Some(refusal) = refusal.filter(|_| hosts.contains(&claim.host)) {
+                self.peers.refuse(refusal.word(), 1);
+                refused.entry(claim.host).or_default().push((claim.address, refusal));
+            }
         }
-        if let Some((tenant, address, refusal)) = example
-            && self.peers.may_log(format!("claim {from}"))
-        {
-            let others = refused.values().sum::<u64>() - 1;
-            let why = refusal.sentence();
-            log::warn!(
-                "exchange: {from} says that it has {address} of tenant {tenant}, and {why}: refused; {others} more"
-            );
+        for (host, claims) in refused {
+            if let Some((address, refusal)) = claims.first()
+                && self.peers.may_log(format!("claim {host}"))
+            {
+                let (why, others) = (refusal.sentence(), claims.len() - 1);
+                log::warn!(
+                    "exchange: {host} says that it has {address} of tenant {tenant}, and {why}: refused; {others} more"
+                );
+            }
         }
         Ok(())
     }

@@ -3,9 +3,10 @@
 //! machine, or of its link for tunnels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use ciao_common::store::{ClusterHost, Store};
+use ciao_common::store::{ClusterHost, Remote, Store, Tunnel, Vnic};
 use ciao_common::types::{HostId, LinkName};
 
 use crate::kernel::Kernel;
@@ -36,6 +37,16 @@ pub(crate) struct Cluster {
     pub(crate) is_encrypted: bool,
 }
 
+/// What a network leads to beyond this host, read once.
+pub(super) struct Reach {
+    pub(super) tunnel: Tunnel,
+    pub(super) cluster: Cluster,
+    /// Of the whole tenant: hosts route between its subnets.
+    pub(super) remotes: Vec<Remote>,
+    /// On its bridge.
+    pub(super) vnics: Vec<Vnic>,
+}
+
 impl Cluster {
     pub(super) fn read(store: &Store, kernel: &dyn Kernel, config: &TunnelConfig) -> Result<Self> {
         let hosts = store.read(|tx| tx.cluster_hosts())?;
@@ -52,6 +63,13 @@ impl Cluster {
         let (own, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| addresses.contains(&host.address));
         let others = others.into_iter().map(|host| (host.id.clone(), host)).collect();
         Ok(Self { own: own.into_iter().next(), others, is_encrypted })
+    }
+
+    /// The others' addresses by number; those of the own family, since one socket of a tunnel has an address of one.
+    pub(super) fn numbered(&self) -> BTreeMap<u32, IpAddr> {
+        let Some(own) = &self.own else { return BTreeMap::new() };
+        let others = self.others.values().filter(|host| host.address.is_ipv4() == own.address.is_ipv4());
+        others.map(|host| (host.number, host.address)).collect()
     }
 }
 

@@ -6,9 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ciao_common::store::{Egress, PeerRemote, Remote, Tx};
+use ciao_common::store::{Egress, PeerRemote, Remote, Store, Tx};
+use ciao_common::sync::lock;
 use ciao_common::types::{HostId, MacAddr, Subnet, TenantId};
 
 use crate::names;
@@ -146,4 +150,50 @@ pub(crate) fn known(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<Remote>> {
     let said = claims(tx, tenant)?.into_iter().filter(|(_, refusal)| refusal.is_none());
     let known = given.chain(said.map(|(claim, _)| (claim.address, claim.mac, claim.host)));
     Ok(known.map(|remote| (remote.0, remote)).collect::<BTreeMap<_, _>>().into_values().collect())
+}
+
+/// A claim that does not hold, with its tenant and the reason.
+pub(crate) type Refused = (TenantId, PeerRemote, Refusal);
+
+/// How old a judgement of all claims may be that nothing is known to have changed.
+const JUDGED_FOR: Duration = Duration::from_secs(60);
+
+/// The claims of all tenants that do not hold, as they were read last: a cluster has many, and few change.
+#[derive(Default)]
+pub(crate) struct RefusedClaims {
+    /// Counts what may change a judgement.
+    changes: AtomicU64,
+    judged: Mutex<Option<Judged>>,
+}
+
+/// What was read last.
+struct Judged {
+    changes: u64,
+    at: Instant,
+    refused: Arc<Vec<Refused>>,
+}
+
+impl RefusedClaims {
+    /// Claims, or this host's records of a tenant, may have changed.
+    pub(crate) fn may_have_changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self, store: &Store) -> Result<Arc<Vec<Refused>>> {
+        let mut judged = lock(&self.judged);
+        // Before what is read: a change meanwhile is noticed the next time.
+        let changes = self.changes.load(Ordering::Acquire);
+        if let Some(judged) = judged.as_ref().filter(|one| one.changes == changes && one.at.elapsed() < JUDGED_FOR) {
+            return Ok(judged.refused.clone());
+        }
+        let mut refused = Vec::new();
+        for tenant in store.read(|tx| tx.peer_tenants())? {
+            let claims = store.read(|tx| claims(tx, &tenant))?.into_iter();
+            refused.extend(claims.filter_map(|(claim, refusal)| Some((tenant.clone(), claim, refusal?))));
+        }
+        let refused = Arc::new(refused);
+        *judged = Some(Judged { changes, at: Instant::now(), refused: refused.clone() });
+        Ok(refused)
+    }
 }

@@ -159,9 +159,14 @@ impl Fabric {
 
     /// Writes a network's tunnel as it is recorded now, if it has one.
     fn sync_tunnel(&self, network: &NetworkId) -> Result<()> {
-        let Some(network) = self.store.read(|tx| tx.network(network))? else { return Ok(()) };
-        self.tunnels.rules.sync_network(&network)?;
-        self.repair_tunnel(&network).map(drop)
+        let Some(namespace) = self.store.read(|tx| tx.network(network))?.and_then(|network| network.namespace) else {
+            return Ok(());
+        };
+        let _lock = self.lock(Some(&namespace));
+        match self.store.read(|tx| tx.network(network))? {
+            Some(network) if self.kernel.has_namespace(&namespace)? => self.tunnels.follow_others(&network),
+            _ => Ok(()),
+        }
     }
 
     fn repair_tunnel(&self, network: &Network) -> Result<bool> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use ciao_common::store::{Network, Store};
+use ciao_common::store::{Network, Remote, Store};
 use ciao_common::sync::lock;
 
-use super::cluster::{Cluster, TunnelConfig};
+use super::cluster::{Cluster, Reach, TunnelConfig};
 use super::lost::Lost;
 use super::remotes;
 use crate::kernel::element::Change;
@@ -53,25 +53,14 @@ impl TunnelRules {
             return Ok(None);
         }
         let networks = networks.into_iter().filter_map(|(vni, network)| Some((vni, network?)));
-        let networks = networks.map(|(vni, network)| Ok((vni, self.of_network(&cluster, &network)?)));
+        let networks = networks.map(|(vni, network)| {
+            let known = |tenant| self.store.read(|tx| remotes::known(tx, tenant));
+            let remotes = network.tenant.as_ref().map_or(Ok(Vec::new()), known)?;
+            Ok((vni, of_network(&network, &cluster, &remotes)))
+        });
         let hosts = cluster.others.values().map(|host| host.address).collect();
         let TunnelConfig { port, link, exchange } = self.config.clone();
         Ok(Some(TunnelSenders { port, link, exchange, hosts, networks: networks.collect::<Result<_>>()? }))
-    }
-
-    /// Addresses of all the tenant's subnets: hosts route between them.
-    fn of_network(&self, cluster: &Cluster, network: &Network) -> Result<NetworkSenders> {
-        let remotes =
-            network.tenant.as_ref().map_or(Ok(Vec::new()), |tenant| self.store.read(|tx| remotes::known(tx, tenant)));
-        let mut senders = NetworkSenders { secured: network.secured, ..NetworkSenders::default() };
-        for (address, mac, host) in remotes? {
-            senders.taken.insert(mac);
-            if let Some(host) = cluster.others.get(&host) {
-                senders.macs.insert((host.address, mac));
-                senders.ips.insert((host.address, address));
-            }
-        }
-        Ok(senders)
     }
 
     /// How the rules differ from the records; `None`: not at all. As long as no rule of the host changed, they are not
@@ -115,16 +104,14 @@ impl TunnelRules {
         Ok(())
     }
 
-    /// Makes the rules those of a network's records, if the others are as recorded: the cost grows with the change.
-    pub(crate) fn sync_network(&self, network: &Network) -> Result<()> {
-        // Before what is wanted is read, or an older list may be written last.
+    /// Makes the rules those of a network's records, if the others are as recorded: the cost grows with the change. The
+    /// caller has the namespace's lock since before they were read, or an older list may be written last.
+    pub(super) fn sync_network(&self, network: &Network, reach: &Reach) -> Result<()> {
         let written = lock(&self.written);
-        let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(()) };
-        let cluster = Cluster::read(&self.store, &*self.kernel, &self.config)?;
-        let wanted = self.of_network(&cluster, network)?;
+        let Reach { tunnel, cluster, remotes, .. } = reach;
         match &written.senders {
             Some(senders) if cluster.others.values().all(|host| senders.hosts.contains(&host.address)) => {
-                self.change(written, BTreeMap::from([(tunnel.vni, wanted)]))
+                self.change(written, BTreeMap::from([(tunnel.vni, of_network(network, cluster, remotes))]))
             }
             _ => self.sync_locked(written),
         }
@@ -166,4 +153,17 @@ impl TunnelRules {
         written.senders = Some(senders);
         Ok(())
     }
+}
+
+/// Addresses of all the tenant's subnets: hosts route between them.
+fn of_network(network: &Network, cluster: &Cluster, remotes: &[Remote]) -> NetworkSenders {
+    let mut senders = NetworkSenders { secured: network.secured, ..NetworkSenders::default() };
+    for (address, mac, host) in remotes {
+        senders.taken.insert(*mac);
+        if let Some(host) = cluster.others.get(host) {
+            senders.macs.insert((host.address, *mac));
+            senders.ips.insert((host.address, *address));
+        }
+    }
+    senders
 }

@@ -5,7 +5,6 @@
 //! tenant gets the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, bail};
@@ -13,9 +12,9 @@ use ciao_common::store::{Network, Store, Vnic};
 use ciao_common::sync::lock;
 use ciao_common::types::LinkName;
 
-use super::cluster::{Cluster, TunnelConfig};
+use super::cluster::{Cluster, Reach, TunnelConfig};
 use super::lost::Lost;
-use super::remotes;
+use super::remotes::{self, RefusedClaims};
 use super::tunnel_rules::TunnelRules;
 use crate::kernel::tunnel::VxlanLink;
 use crate::kernel::{Kernel, Namespace};
@@ -33,12 +32,15 @@ pub(crate) struct Tunnels {
     follower: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Who may send to them.
     pub(crate) rules: TunnelRules,
+    /// What other hosts say of addresses that does not hold.
+    pub(crate) refused: RefusedClaims,
 }
 
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
         let rules = TunnelRules::new(store.clone(), kernel.clone(), lost.clone(), config.clone());
-        Self { store, kernel, config, lost, hosts: Mutex::default(), follower: OnceLock::new(), rules }
+        let (hosts, follower) = (Mutex::default(), OnceLock::new());
+        Self { store, kernel, config, lost, hosts, follower, rules, refused: RefusedClaims::default() }
     }
 
     /// The hosts of the cluster.
@@ -60,6 +62,7 @@ impl Tunnels {
 
     /// Addresses on this host may have changed.
     pub(super) fn notify(&self) {
+        self.refused.may_have_changed();
         if let Some(act) = self.follower.get() {
             act();
         }
@@ -70,7 +73,7 @@ impl Tunnels {
         if !self.are_hosts_known()? || self.lost.is_any() {
             return Ok(None);
         }
-        let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
+        let (wanted, found) = (self.cluster()?.numbered(), self.kernel.tunnel_hosts()?);
         Ok((wanted != found)
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
     }
@@ -82,7 +85,8 @@ impl Tunnels {
             return Ok(());
         }
         let _lock = lock(&self.hosts);
-        let (wanted, found) = (self.addresses()?, self.kernel.tunnel_hosts()?);
+        // Read after that, or an older list may be written last.
+        let (wanted, found) = (self.cluster()?.numbered(), self.kernel.tunnel_hosts()?);
         for number in found.keys().filter(|number| !wanted.contains_key(number)) {
             self.kernel.delete_tunnel_host(*number)?;
         }
@@ -114,34 +118,37 @@ impl Tunnels {
         self.kernel.tunnel_drops()
     }
 
-    /// Those of the own family: one socket of a tunnel has an address of one.
-    fn addresses(&self) -> Result<BTreeMap<u32, IpAddr>> {
+    /// What a network leads to; `None`: it is on this host alone.
+    fn reach(&self, network: &Network) -> Result<Option<Reach>> {
+        let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
+        let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
         let cluster = self.cluster()?;
-        let Some(own) = cluster.own else { return Ok(BTreeMap::new()) };
-        let others = cluster.others.into_values().filter(|host| host.address.is_ipv4() == own.address.is_ipv4());
-        Ok(others.map(|host| (host.number, host.address)).collect())
+        let (remotes, vnics) = self
+            .store
+            .read(|tx| Ok((remotes::known(tx, tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
+        Ok(Some(Reach { tunnel, cluster, remotes, vnics }))
     }
 
     /// The link that must exist for a network; `None`: none, because it is on this host alone, or this host is not in
     /// the list.
     pub(crate) fn link(&self, network: &Network) -> Result<Option<VxlanLink>> {
-        let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
-        let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
-        let (remotes, vnics) = self
-            .store
-            .read(|tx| Ok((remotes::known(tx, tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
-        let Cluster { own: Some(host), others, is_encrypted } = self.cluster()? else { return Ok(None) };
+        self.reach(network)?.map_or(Ok(None), |reach| self.link_of(network, &reach))
+    }
+
+    fn link_of(&self, network: &Network, reach: &Reach) -> Result<Option<VxlanLink>> {
+        let Reach { tunnel, cluster: Cluster { own, others, is_encrypted }, remotes, vnics } = reach;
+        let (Some(namespace), Some(host)) = (&network.namespace, own) else { return Ok(None) };
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let own_macs: BTreeSet<_> = vnics.iter().map(|vnic| vnic.mac).collect();
         let (mut macs, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
         // A link without entries sends nothing.
         let is_closed = tunnel.encrypted && !is_encrypted;
-        for (address, mac, at) in remotes.into_iter().filter(|_| !is_closed) {
-            let is_here = network.subnets.iter().any(|subnet| subnet.subnet.contains(address));
-            let other = others.get(&at).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
-            if let (true, Some(other)) = (is_here && !own.contains(&address) && !own_macs.contains(&mac), other) {
-                macs.insert(mac, other.number);
-                neighbours.insert(address, mac);
+        for (address, mac, at) in remotes.iter().filter(|_| !is_closed) {
+            let is_here = network.subnets.iter().any(|subnet| subnet.subnet.contains(*address));
+            let other = others.get(at).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
+            if let (true, Some(other)) = (is_here && !own.contains(address) && !own_macs.contains(mac), other) {
+                macs.insert(*mac, other.number);
+                neighbours.insert(*address, *mac);
             }
         }
         Ok(Some(VxlanLink {
@@ -158,11 +165,19 @@ impl Tunnels {
         }))
     }
 
-    /// Makes a network's tunnel as recorded. The caller has the namespace's lock.
+    /// Makes a network's tunnel as recorded: addresses on this host may have changed. The caller has the namespace's
+    /// lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
-        let Some(link) = self.link(network)? else { return Ok(()) };
         self.notify();
-        self.rules.sync_network(network)?;
+        self.follow_others(network)
+    }
+
+    /// Makes a network's tunnel as recorded: what is on other hosts may have changed. The caller has the namespace's
+    /// lock.
+    pub(crate) fn follow_others(&self, network: &Network) -> Result<()> {
+        let Some(reach) = self.reach(network)? else { return Ok(()) };
+        self.rules.sync_network(network, &reach)?;
+        let Some(link) = self.link_of(network, &reach)? else { return Ok(()) };
         self.sync_hosts()?;
         self.kernel.ensure_tunnel(&link)
     }

@@ -53,7 +53,7 @@ pub(super) struct Cluster {
     pub(super) authority: Authority,
     pub(super) folder: TempDir,
     pub(super) port: u16,
-    net: u8,
+    pub(super) net: u8,
 }
 
 impl Cluster {
@@ -69,7 +69,7 @@ impl Cluster {
         [127, 7, self.net, n].into()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

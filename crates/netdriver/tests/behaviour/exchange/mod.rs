@@ -3,7 +3,9 @@
 
 mod claims;
 mod contact;
+mod many;
 mod members;
+mod scripted;
 
 use std::time::{Duration, Instant};
 
