@@ -7,7 +7,7 @@ use anyhow::Result;
 use rusqlite::{Params, Row, params};
 
 use super::value::{Json, Text, get, get_optional, text};
-use super::{Egress, Egress6, Tx, VnicPolicy};
+use super::{Egress, Egress6, HostPort, Tx, VnicPolicy};
 use crate::types::{LinkName, Mtu, NetworkId, PoolId, Subnet, TenantId};
 
 /// A network.
@@ -38,6 +38,8 @@ pub struct Network {
     /// Subnets that its tenant reaches in spite of `serve --egress-deny`, also on the host's own containers and
     /// machines.
     pub egress_allow: Vec<Subnet>,
+    /// Ports of the host's own services that its tenant reaches.
+    pub host_access: Vec<HostPort>,
     /// The options of `CreateNetwork` as JSON, to recognize a repeated request.
     pub options: String,
     /// Subnets, IPv4 first.
@@ -75,6 +77,11 @@ impl Network {
     pub fn has_v6(&self) -> bool {
         self.subnets.iter().any(|subnet| subnet.subnet.network().is_ipv6())
     }
+
+    /// Whether something is open to its tenant that is closed to others.
+    pub fn has_exceptions(&self) -> bool {
+        !self.egress_allow.is_empty() || !self.host_access.is_empty()
+    }
 }
 
 fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
@@ -91,13 +98,14 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
         secured: row.get("secured")?,
         icc: row.get("icc")?,
         egress_allow: row.get::<_, Json<_>>("egress_allow")?.0,
+        host_access: row.get::<_, Json<_>>("host_access")?.0,
         options: row.get("options")?,
         subnets: Vec::new(),
         routes: Vec::new(),
     })
 }
 
-const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, options FROM network_record";
+const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options FROM network_record";
 
 impl Tx<'_> {
     /// The network with that id.
@@ -178,8 +186,8 @@ impl Tx<'_> {
     /// Records a network.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
-            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, options, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
                 Text(&network.id),
                 text(network.tenant.as_ref()),
@@ -193,6 +201,7 @@ impl Tx<'_> {
                 network.secured,
                 network.icc,
                 Json(&network.egress_allow),
+                Json(&network.host_access),
                 network.options,
                 self.now()
             ],

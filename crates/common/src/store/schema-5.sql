@@ -88,3 +88,6 @@ ALTER TABLE port_record ADD COLUMN inner_port INTEGER CHECK (inner_port BETWEEN 
 
 -- It cost each lease a page of the log, and only the deletion of a pool used it, which visits its leases anyway.
 DROP INDEX address_by_pool;
+
+-- Ports of the host's own services that its tenant reaches.
+ALTER TABLE network_record ADD COLUMN host_access TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(host_access));

@@ -94,6 +94,7 @@ CREATE TABLE network_record (
     secured    INTEGER NOT NULL CHECK (secured IN (0, 1)),  -- port_security: anti-spoofing
     icc        INTEGER NOT NULL CHECK (icc IN (0, 1)),      -- inter-container communication
     egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow)),  -- exceptions to --egress-deny
+    host_access TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(host_access)),  -- ports of the host's own services
     options    TEXT NOT NULL CHECK (json_valid(options)),  -- of CreateNetwork, to recognize a repeated request
     created    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

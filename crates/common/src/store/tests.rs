@@ -48,6 +48,7 @@ fn network(store: &Store) -> (Pool, Network) {
                 secured: true,
                 icc: true,
                 egress_allow: Vec::new(),
+                host_access: Vec::new(),
                 options: "[]".to_owned(),
                 subnets: vec![NetworkSubnet {
                     subnet: set.subnet,

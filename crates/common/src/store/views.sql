@@ -57,7 +57,7 @@ SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHE
        (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
        n.bridge, coalesce(n.namespace, '(host)') AS namespace,
        CASE WHEN n.namespace IS NULL THEN 'none: the host''s bridge' WHEN n.secured THEN 'on' ELSE 'port_security=off' END AS isolation,
-       n.egress, n.mtu, n.vnics,
+       n.egress, (SELECT group_concat(value, ' ') FROM json_each(n.host_access)) AS host_access, n.mtu, n.vnics,
        (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
        n.id AS network, strftime('%Y-%m-%dT%H:%M:%SZ', n.created / 1000, 'unixepoch') AS created
 FROM network_record n

@@ -190,6 +190,7 @@ impl Bench {
                     secured: true,
                     icc: true,
                     egress_allow: Vec::new(),
+                    host_access: Vec::new(),
                     options: "[]".to_owned(),
                     subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id, pool: None }],
                     routes: Vec::new(),

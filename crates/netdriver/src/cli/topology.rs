@@ -108,6 +108,7 @@ fn bridge(records: &Records, names: &BTreeMap<String, String>, place: (&str, &st
             text(row, "subnets").to_owned(),
             field(row, "gateways", "gateway"),
             field(row, "egress", "egress"),
+            field(row, "host_access", "host access"),
         ]),
         below: tunnels(records, text(row, "network")),
     });

@@ -66,6 +66,9 @@ pub(super) struct NetworkItem {
     isolation: String,
     /// What acts as the default gateway.
     egress: String,
+    /// Ports of the host's own services that its tenant reaches: `5432/tcp`.
+    #[serde(deserialize_with = "words")]
+    host_access: Vec<String>,
     mtu: Option<Mtu>,
     /// How many endpoints it has.
     endpoints: u64,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use ciao_common::store::{Egress6, Network};
+use ciao_common::store::{Egress6, HostPort, Network};
 use ciao_common::types::{Address, HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -36,6 +36,8 @@ pub struct NetworkReply {
     pub egress6: String,
     /// What its tenant reaches in spite of `serve --egress-deny`.
     pub egress_allow: Vec<Subnet>,
+    /// Ports of the host's own services that its tenant reaches: `5432/tcp`.
+    pub host_access: Vec<String>,
     /// What no tenant reaches otherwise: `serve --egress-deny`.
     pub egress_deny: Vec<Subnet>,
     /// Whether containers send with their own addresses only.
@@ -117,6 +119,7 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
         egress: network.egress.to_string(),
         egress6: if network.has_v6() { network.egress6 } else { Egress6::None }.to_string(),
         egress_allow: network.egress_allow.clone(),
+        host_access: network.host_access.iter().map(HostPort::to_string).collect(),
         egress_deny: driver.config.egress.deny.clone(),
         port_security: network.secured,
         icc: network.icc,

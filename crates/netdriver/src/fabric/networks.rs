@@ -62,8 +62,8 @@ impl Networks {
             self.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &network.bridge)?;
         }
-        if !network.egress_allow.is_empty() {
-            return self.host_rules.reload().context("add a network's egress_allow to the host's rules");
+        if network.has_exceptions() {
+            return self.host_rules.reload().context("add a network's exceptions to the host's rules");
         }
         let outside = self.uplinks.host_elements(namespace, network)?;
         if outside.is_empty() {

@@ -97,7 +97,7 @@ impl Uplinks {
         let kept: Vec<_> = left.iter().flat_map(|network| rules::host_elements(network, &uplink.host_link)).collect();
         let mut elements = rules::host_elements(deleted, &uplink.host_link);
         elements.retain(|element| !kept.contains(element));
-        if !deleted.egress_allow.is_empty() {
+        if deleted.has_exceptions() {
             self.host_rules.reload()?;
         } else if !elements.is_empty() && self.host_rules.exist()? {
             self.host_rules.change(&elements, Change::Delete)?;

@@ -58,6 +58,11 @@ pub(crate) fn host_ruleset(
         let allowed =
             networks().filter(|network| network.egress == Egress::Nat).flat_map(|network| &network.egress_allow);
         elements.extend(listed(["egress_allow4", "egress_allow6"], Some(&uplink.host_link), allowed));
+        let open: BTreeSet<_> = networks().flat_map(|network| &network.host_access).collect();
+        elements.extend(open.into_iter().map(|port| {
+            let key = [Part::Link(uplink.host_link.clone()), Part::Protocol(port.protocol), Part::Port(port.number)];
+            Element::new(Table::Inet, "host_access", key)
+        }));
     }
     elements.extend(ports.iter().map(|(port, uplink)| outer_port(port, *uplink)));
     elements.extend(listed(["egress_deny4", "egress_deny6"], None, deny));

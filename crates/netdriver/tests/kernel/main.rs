@@ -13,6 +13,7 @@ mod drops;
 mod egress;
 mod exchange;
 mod host;
+mod host_access;
 mod hostile;
 mod learning;
 mod published;

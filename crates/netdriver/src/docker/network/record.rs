@@ -85,10 +85,14 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
     if egress == Egress::Nat {
         subnets.iter().try_for_each(|subnet| pool.check_disjoint(*subnet))?;
     }
-    ensure!(
-        options.egress_allow.is_empty() || egress == Egress::Nat,
-        "--opt egress_allow is for networks with egress=nat, and this one has egress={egress}: omit one of them"
-    );
+    for (option, is_empty) in
+        [("egress_allow", options.egress_allow.is_empty()), ("host_access", options.host_access.is_empty())]
+    {
+        ensure!(
+            is_empty || egress == Egress::Nat,
+            "--opt {option} is for networks with egress=nat, and this one has egress={egress}: omit one of them"
+        );
+    }
     let network = Network {
         id: request.id.clone(),
         tenant,
@@ -102,6 +106,7 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
         secured: options.port_security,
         icc: options.icc,
         egress_allow: options.egress_allow.clone(),
+        host_access: options.host_access.clone(),
         options: request.fingerprint.clone(),
         subnets: Vec::new(),
         routes: options.routes.clone(),

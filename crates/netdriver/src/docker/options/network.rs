@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::go::Options;
 use ciao_common::api::network::{INTERNAL, MTU};
-use ciao_common::store::{Egress, Egress6, Route, VnicPolicy};
+use ciao_common::store::{Egress, Egress6, HostPort, Route, VnicPolicy};
 use ciao_common::types::{LinkName, Mtu, Subnet, TenantId, parse_address};
 
 use super::routes::parse_routes;
@@ -15,7 +15,7 @@ use super::{Given, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "tenant",
     "bridge",
     "host_bridge",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 15] = [
     "egress",
     "egress6",
     "egress_allow",
+    "host_access",
     "dst_prefix",
     "routes",
     "port_security",
@@ -52,6 +53,8 @@ pub struct NetworkOptions {
     pub egress6: Egress6,
     /// `egress_allow=CIDR,…`: what is reached in spite of `serve --egress-deny`, if `egress` is `nat`.
     pub egress_allow: Vec<Subnet>,
+    /// `host_access=PORT[/udp],…`: ports of the host's own services that are reached, if `egress` is `nat`.
+    pub host_access: Vec<HostPort>,
     /// `dst_prefix`: name of the container's interface, before its number.
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
@@ -102,6 +105,11 @@ impl NetworkOptions {
                 egress_allow: given.list("egress_allow").map(str::parse).collect::<Result<_>>().with_context(|| {
                     format!("--opt egress_allow={}", given.text("egress_allow").unwrap_or_default())
                 })?,
+                host_access: given
+                    .list("host_access")
+                    .map(str::parse)
+                    .collect::<Result<_>>()
+                    .with_context(|| format!("--opt host_access={}", given.text("host_access").unwrap_or_default()))?,
                 dst_prefix: given.text("dst_prefix").unwrap_or("eth").to_owned(),
                 routes: parse_routes(given.list("routes")).context("--opt routes")?,
                 port_security: given.switch("port_security")?,
@@ -192,6 +200,7 @@ mod tests {
             ("egress", "none"),
             ("dst_prefix", "net"),
             ("egress_allow", "10.9.0.1/16, fd00::/8"),
+            ("host_access", "5432,53/udp"),
             ("routes", "10.0.0.0/8=192.168.111.254,10.9.0.0/16"),
             (MTU, "1400"),
         ])
@@ -199,6 +208,8 @@ mod tests {
         assert_eq!(options.mtu.map(Mtu::bytes), Some(1400));
         let allowed: Vec<_> = options.egress_allow.iter().map(Subnet::to_string).collect();
         assert_eq!(allowed, ["10.9.0.0/16", "fd00::/8"]);
+        let ports: Vec<_> = options.host_access.iter().map(HostPort::to_string).collect();
+        assert_eq!(ports, ["5432/tcp", "53/udp"]);
         assert_eq!(options.routes.len(), 2);
         assert_eq!(options.routes[1].next_hop, None);
         assert_eq!(options.egress(true).unwrap(), Egress::None);
@@ -228,6 +239,8 @@ mod tests {
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),
+            (("host_access", "5432,http"), "host_access=5432,http: port \"http\" is no number from 1 to 65535"),
+            (("host_access", "80/icmp"), "protocol is one of tcp, udp, sctp"),
             (("egress_allow", "10.0.0.0/8,10.9.0.1"), "egress_allow=10.0.0.0/8,10.9.0.1: \"10.9.0.1\" is not a CIDR"),
         ] {
             let error = sentence(parse(&[pair]));
