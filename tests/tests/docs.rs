@@ -28,6 +28,7 @@ pages! {
     the_concepts_commands_do_what_they_show: "docs/concepts.md",
     the_launcher_s_guide_s_commands_do_what_it_shows: "docs/launcher.md",
     the_docker_guide_s_commands_do_what_it_shows: "docs/docker-and-compose.md",
+    the_api_s_commands_do_what_they_show: "docs/api.md",
     the_options_commands_do_what_they_show: "docs/options.md",
     the_operations_commands_do_what_they_show: "docs/operations.md",
     the_troubleshooting_commands_do_what_they_show: "docs/troubleshooting.md",

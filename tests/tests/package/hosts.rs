@@ -2,8 +2,9 @@
 //! The package on bare hosts of two Debian suites under systemd: installed, upgraded, rolled back, removed, purged.
 
 use std::collections::BTreeMap;
+use std::fs;
 
-use ciao_tests::lab::{Booted, Engine};
+use ciao_tests::lab::{Booted, Engine, workspace};
 
 use crate::scene::{FILES, boot, calling, difference, starts};
 
@@ -37,6 +38,30 @@ fn once() -> BTreeMap<&'static str, usize> {
 
 fn owners(host: &Booted) -> String {
     host.sh("stat -c '%n %U:%G %a' /run/ciao/*.sock").unwrap()
+}
+
+/// Scrapes both daemons over TCP, with the units and options of the page on operations.
+fn scrape(host: &Booted) {
+    let page = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let units = page.split("```ini\n").find(|block| block.starts_with("# /etc/systemd/system/ipam-metrics-proxy"));
+    for unit in units.unwrap().split("```").next().unwrap().split("# ").skip(1) {
+        let (path, text) = unit.split_once('\n').unwrap();
+        fs::write(host.path(path), text).unwrap();
+    }
+    host.sh("sed -i 's/\"$/ --metrics 127.0.0.1:9477\"/' /etc/default/ciao-net
+        systemctl daemon-reload; systemctl restart ciao-net; systemctl start ipam-metrics-proxy.socket")
+        .unwrap();
+    for (port, metric) in [(9477, "ciao_networks 2.0"), (9478, "ciao_pools 2.0")] {
+        let ask = format!(
+            "bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; printf \"GET /metrics HTTP/1.1\\r\\nHost: ciao\\r\\n\\r\\n\" >&3; timeout 5 cat <&3 || true'"
+        );
+        let answer = host.sh(&ask).unwrap();
+        println!("{}", answer.lines().take(12).collect::<Vec<_>>().join("\n"));
+        assert!(answer.contains("200 OK") && answer.contains(metric), "{port}: {answer}");
+    }
+    host.sh("systemctl stop ipam-metrics-proxy.socket ipam-metrics-proxy.service
+        rm /etc/systemd/system/ipam-metrics-proxy.*; systemctl daemon-reload")
+        .unwrap();
 }
 
 fn installed_to_purged(suite: Engine) {
@@ -82,6 +107,7 @@ fn installed_to_purged(suite: Engine) {
         assert!(works(&host));
     }
     assert_eq!(starts(&host), BTreeMap::from([("ciao-net", 3), ("ciao-ipam", 3)]));
+    scrape(&host);
 
     let removed = host.sh("apt-get remove -qy ciao 2>&1").unwrap();
     println!("{suite}: {removed}");
