@@ -126,12 +126,23 @@ fn a_port_that_cannot_be_published_is_refused() {
     for (on, endpoint, binding, expected) in [
         ("n3", "e3", binding(6, (0, 0), ""), "egress=none"),
         ("red", "red1", binding(6, (0, 0), "203.0.113.7"), "not an address of this host"),
-        ("red", "red1", binding(6, (0, 0), "::1"), "no address of that family"),
+        (
+            "red",
+            "red1",
+            binding(6, (0, 0), "::1"),
+            "no address of that family, and there is no proxy: create its network with --ipv6",
+        ),
         ("red", "red1", binding(1, (0, 0), ""), "protocol 1 cannot be published"),
     ] {
         let error = b.call("ProgramExternalConnectivity", &publish(on, endpoint, &[binding])).unwrap_err();
         assert!(error.contains(expected), "{error}");
     }
+    // A container without IPv6 leaves the port free there, for a proxy.
+    let port = free_port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_err());
+    drop(TcpListener::bind(("::1", port)).unwrap());
+    b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
     let mut wrong = names_of("red", "red1");
     wrong["Options"] = json!({ "com.docker.network.portmap": "8080:80" });
     assert!(b.call("ProgramExternalConnectivity", &wrong).unwrap_err().contains("8080:80"));

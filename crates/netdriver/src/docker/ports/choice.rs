@@ -38,9 +38,14 @@ impl<'a> Publishing<'a> {
         let places = self.places(binding)?;
         let Some(first) = places.first() else {
             bail!(
-                "port {} cannot be published at {}: the container has no address of that family",
+                "port {} cannot be published at {}: the container has no address of that family{}",
                 binding.port,
-                binding.host_ip.map_or_else(|| "any address".to_owned(), |address| address.to_string())
+                binding.host_ip.map_or_else(|| "any address".to_owned(), |address| address.to_string()),
+                if binding.host_ip.is_some_and(|address| address.is_ipv6()) {
+                    ", and there is no proxy: create its network with --ipv6, or publish at an IPv4 address"
+                } else {
+                    ""
+                }
             );
         };
         let (low, high) = (binding.host_port, binding.host_port_end.max(binding.host_port));
