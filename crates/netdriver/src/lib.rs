@@ -75,6 +75,8 @@ pub struct Config {
     pub egress: EgressPolicy,
     /// Interval of reconciliation.
     pub reconcile_every: Duration,
+    /// Whether metrics have bytes and packets of each VNIC.
+    pub metrics_vnics: bool,
 }
 
 /// The default of [`TunnelConfig::port`]: not 4789, which Docker's overlay networks and others use, not 8472, and not
@@ -92,6 +94,7 @@ impl Default for Config {
             hosts_file: None,
             egress: EgressPolicy::default(),
             reconcile_every: Duration::from_secs(60),
+            metrics_vnics: false,
         }
     }
 }

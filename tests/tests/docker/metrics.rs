@@ -7,11 +7,12 @@ use crate::scene::{assert_nothing_left, network, printed_json, run};
 
 const ALERTS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/alerts.yml"));
 const DASHBOARD: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/dashboard.json"));
+const NET_ARGS: [&str; 3] = ["--metrics", "unix:/run/ciao/net-metrics.sock", "--metrics-vnics"];
 const NET: &str = "curl -s --unix-socket /run/ciao/net-metrics.sock http://ciao";
 const IPAM: &str = "curl -s http://127.0.0.1:9478";
 
 fn open() -> Host {
-    let builder = Host::builder().name("metrics").ciao_net_args(["--metrics", "unix:/run/ciao/net-metrics.sock"]);
+    let builder = Host::builder().name("metrics").ciao_net_args(NET_ARGS);
     builder.ciao_ipam_args(["--metrics", "127.0.0.1:9478"]).start().unwrap()
 }
 
@@ -25,8 +26,13 @@ fn named(text: &str) -> Vec<&str> {
 fn both_daemons_have_the_metrics_that_the_dashboard_and_the_alerts_name() {
     let host = open();
     network(&host, "app", &["--subnet", "10.5.0.0/24", "-o", "tenant=red"]);
-    run(&host, "web", &["--network", "app", "-p", "8080:80"]);
+    run(&host, "web", &["--network", "app", "-p", "8080:80", "--cap-add", "NET_ADMIN"]);
     host.sh("docker exec web true; curl -s -m 2 http://127.0.0.1:8080/ || true").unwrap();
+    // Another's address, so that there is a drop to see.
+    host.sh(
+        "docker exec web sh -c 'ip address add 10.5.0.99/24 dev eth0; ping -c 1 -W 1 -I 10.5.0.99 10.5.0.1 || true'",
+    )
+    .unwrap();
     let net = host.sh(&format!("{NET}/metrics")).unwrap();
     let ipam = host.sh(&format!("{IPAM}/metrics")).unwrap();
     let all = format!("{net}\n{ipam}");

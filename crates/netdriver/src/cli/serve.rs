@@ -74,6 +74,9 @@ pub(super) struct Serve {
     /// Serve metrics, /healthz and /readyz there
     #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
+    /// With --metrics: bytes and packets of each VNIC too
+    #[arg(long)]
+    metrics_vnics: bool,
 }
 
 /// A link that the rules can name.
@@ -116,6 +119,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
             hosts_file: exchange.as_ref().map(|config| config.hosts.clone()),
             egress: EgressPolicy { resolvers: args.resolver.clone(), deny: args.egress_deny.clone() },
             reconcile_every: Duration::from_secs(args.reconcile_every),
+            metrics_vnics: args.metrics_vnics,
         },
     )?);
     driver.resume().context("hold published ports")?;

@@ -62,7 +62,8 @@ pub(super) fn refused(driver: &Driver, tenant: &TenantId) -> Result<Vec<RefusedR
         address,
         mac,
         host,
-        reason: refusal.sentence(),
+        reason: refusal.word(),
+        meaning: refusal.sentence(),
     };
     Ok(refused.map(row).collect())
 }

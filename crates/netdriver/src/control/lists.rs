@@ -151,8 +151,10 @@ pub(super) struct RefusedRemote {
     pub(super) address: IpAddr,
     pub(super) mac: MacAddr,
     pub(super) host: HostId,
-    /// Why.
+    /// Why, as in the metrics: `own`, `gateway`, `network`, `superseded`, `mac`.
     pub(super) reason: &'static str,
+    /// The same as a sentence.
+    pub(super) meaning: &'static str,
 }
 
 /// The list of a tenant. With `serve --exchange`, what its hosts say: of generation 0.

@@ -1,21 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ciao-net's metrics, and its checks, which are the same for `/readyz`, `GET /v1/status` and `ciao-net status`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
+use ciao_common::types::{InstanceId, TenantId};
 
 use super::tunnels;
 use crate::kernel::Namespace;
-use crate::kernel::state::Check;
+use crate::kernel::state::{Check, Traffic};
 use crate::passes::PassCounts;
 use crate::{Driver, names};
 
 /// Tenants with series of their own; what the others carried is one tenant `(others)`.
 const TENANTS: usize = 1000;
+/// VNICs with series of their own, with `--metrics-vnics`.
+const VNICS: usize = 4000;
 /// A pass that is so late, in multiples of its period, does not come any more.
 const LATE: u128 = 3;
+
+/// Bytes and packets of something, each way.
+#[derive(Default)]
+struct Counted {
+    bytes: Vec<Series>,
+    packets: Vec<Series>,
+}
+
+impl Counted {
+    /// Adds what a link at the other end counted: it receives what is sent.
+    fn add(&mut self, labels: &[(&'static str, &str)], end: Traffic) {
+        let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        for (direction, (bytes, packets)) in [("sent", end.received), ("received", end.sent)] {
+            let labels: Vec<_> = labels.iter().cloned().chain([("direction", direction.to_owned())]).collect();
+            self.bytes.push((labels.clone(), bytes as f64));
+            self.packets.push((labels, packets as f64));
+        }
+    }
+}
 
 /// What ciao-net tells of itself.
 pub struct Report(pub Arc<Driver>);
@@ -25,37 +48,49 @@ impl Report {
     fn traffic(&self, scrape: &mut Scrape) -> Result<()> {
         let mut uplinks = self.0.store.read(|tx| tx.uplinks())?;
         uplinks.sort_by_key(|uplink| uplink.number);
-        let (mut bytes, mut packets): (Vec<Series>, Vec<Series>) = Default::default();
-        let mut others = [0.0; 4];
-        let add = |series: &mut Vec<Series>, tenant: &str, sent: f64, received: f64| {
-            for (direction, value) in [("sent", sent), ("received", received)] {
-                series.push((vec![("tenant", tenant.to_owned()), ("direction", direction.to_owned())], value));
-            }
-        };
+        let links = self.0.fabric.kernel.traffic(&Namespace::Host)?;
+        let (mut counted, mut others) = (Counted::default(), Traffic { received: (0, 0), sent: (0, 0) });
         for (nth, uplink) in uplinks.iter().enumerate() {
-            let Some(traffic) = self.0.fabric.kernel.traffic(&uplink.host_link) else { continue };
-            // The host's end receives what the tenant sends.
-            let (sent, received) = (traffic.received, traffic.sent);
-            let now = [sent.0, received.0, sent.1, received.1].map(|count| count as f64);
+            let Some(end) = links.get(&uplink.host_link) else { continue };
             if nth < TENANTS {
                 let tenant = names::tenant_of(&uplink.namespace).unwrap_or(&uplink.namespace);
-                add(&mut bytes, tenant, now[0], now[1]);
-                add(&mut packets, tenant, now[2], now[3]);
+                counted.add(&[("tenant", tenant)], *end);
             } else {
-                others.iter_mut().zip(now).for_each(|(sum, count)| *sum += count);
+                for (sum, counts) in [(&mut others.received, end.received), (&mut others.sent, end.sent)] {
+                    (sum.0, sum.1) = (sum.0 + counts.0, sum.1 + counts.1);
+                }
             }
         }
         if uplinks.len() > TENANTS {
-            add(&mut bytes, "(others)", others[0], others[1]);
-            add(&mut packets, "(others)", others[2], others[3]);
+            counted.add(&[("tenant", "(others)")], others);
         }
-        scrape.counter("ciao_tenant_bytes", "Bytes over a tenant's uplink", bytes);
-        scrape.counter("ciao_tenant_packets", "Packets over a tenant's uplink", packets);
+        scrape.counter("ciao_tenant_bytes", "Bytes over a tenant's uplink", counted.bytes);
+        scrape.counter("ciao_tenant_packets", "Packets over a tenant's uplink", counted.packets);
         Ok(())
     }
 
-    /// What the rules of tenants' namespaces dropped. A tenant whose rules dropped nothing has no series; the tenants
-    /// with the oldest uplinks come first.
+    /// Traffic of VNICs, the oldest first.
+    fn vnics(&self, scrape: &mut Scrape) -> Result<()> {
+        let vnics = self.0.store.read(|tx| tx.vnics(None))?;
+        let (mut counted, mut links) = (Counted::default(), BTreeMap::new());
+        for vnic in vnics.iter().take(VNICS) {
+            let namespace = Namespace::of(vnic.namespace.as_deref());
+            // One that is missing is restored by reconciliation.
+            let links = links
+                .entry(namespace)
+                .or_insert_with_key(|namespace| self.0.fabric.kernel.traffic(namespace).unwrap_or_default());
+            let Some(end) = links.get(&vnic.host_link) else { continue };
+            let tenant = vnic.tenant.as_ref().map_or("", TenantId::as_str);
+            let instance = vnic.instance.as_ref().map_or("", InstanceId::as_str);
+            counted.add(&[("tenant", tenant), ("vnic_instance", instance), ("vnic", vnic.id.as_str())], *end);
+        }
+        scrape.counter("ciao_vnic_bytes", "Bytes over a VNIC", counted.bytes);
+        scrape.counter("ciao_vnic_packets", "Packets over a VNIC", counted.packets);
+        Ok(())
+    }
+
+    /// What the host's rules dropped, and those of tenants' namespaces. A tenant whose rules dropped nothing has no
+    /// series; the tenants with the oldest uplinks come first.
     fn drops(&self, scrape: &mut Scrape) -> Result<()> {
         let mut uplinks = self.0.store.read(|tx| tx.uplinks())?;
         uplinks.sort_by_key(|uplink| uplink.number);
@@ -69,6 +104,9 @@ impl Report {
             }
         }
         scrape.counter("ciao_tenant_drops", "Packets that the rules of a tenant's namespace dropped", drops);
+        let host = self.0.fabric.kernel.drops(&Namespace::Host)?.into_iter();
+        let host = host.map(|(reason, count)| (vec![("reason", reason)], count as f64));
+        scrape.counter("ciao_host_drops", "Packets from and to tenants that the host's rules dropped", host);
         Ok(())
     }
 }
@@ -108,6 +146,9 @@ impl Source for Report {
         }
         tunnels::collect(&self.0, scrape, TENANTS)?;
         self.drops(scrape)?;
+        if self.0.config.metrics_vnics {
+            self.vnics(scrape)?;
+        }
         self.traffic(scrape)
     }
 

@@ -36,7 +36,7 @@ pub trait Rules {
     /// The published ports in ciao's rules of a namespace. No rules: none.
     fn forwarded_ports(&self, namespace: &Namespace) -> Result<Vec<ForwardedPort>>;
 
-    /// How many packets the rules of a tenant's namespace have dropped since they were loaded, by reason.
+    /// How many packets ciao's rules of a namespace have dropped since they were loaded, by reason.
     fn drops(&self, _namespace: &Namespace) -> Result<BTreeMap<String, u64>> {
         Ok(BTreeMap::new())
     }

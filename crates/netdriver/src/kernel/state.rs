@@ -106,9 +106,9 @@ pub trait Inspection {
         Vec::new()
     }
 
-    /// What a link of the host's namespace has carried; `None`: it is gone, or nobody counts.
-    fn traffic(&self, _link: &LinkName) -> Option<Traffic> {
-        None
+    /// What the links of a namespace have carried. The namespace does not exist: none.
+    fn traffic(&self, _namespace: &Namespace) -> Result<BTreeMap<LinkName, Traffic>> {
+        Ok(BTreeMap::new())
     }
 
     /// Connections that the host tracks, and the most that it tracks.

@@ -2,7 +2,7 @@
 //! The part of the host's ruleset that keeps tenants in, for a second table with the same chains and sets.
 //!
 //! It is taken out of the one text, so that the two never differ: base chains of type filter, the chains that they jump
-//! to, and the sets that these name. Translation is left out: a packet is translated once.
+//! to, and the sets and counters that these name. Translation is left out: a packet is translated once.
 
 use std::collections::BTreeSet;
 
@@ -38,11 +38,11 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
-    /// What it refers to: sets, and chains.
+    /// What it refers to: sets, chains and counters.
     fn names(&self) -> impl Iterator<Item = &str> {
         let words = || self.text.split(|c: char| c.is_whitespace() || matches!(c, ';' | ',' | '{' | '}'));
-        let chains = words().zip(words().skip(1)).filter(|(verb, _)| matches!(*verb, "jump" | "goto"));
-        chains.map(|(_, name)| name).chain(words().filter_map(|word| word.strip_prefix('@')))
+        let blocks = words().zip(words().skip(1)).filter(|(verb, _)| matches!(*verb, "jump" | "goto" | "name"));
+        blocks.map(|(_, name)| name).chain(words().filter_map(|word| word.strip_prefix('@')))
     }
 }
 
@@ -85,13 +85,13 @@ mod tests {
     #[test]
     fn what_filters_is_kept_with_all_that_it_names_and_nothing_else() {
         let tables = "table inet ciao\ntable inet ciao {\n\t# of nat\n\tmap ports { type inet_service : ipv4_addr; }\n\
-            \tset out { type ifname; }\n\tset deny { type ipv4_addr; flags interval; }\n\
+            \tcounter denied { }\n\tcounter passed { }\n\tset out { type ifname; }\n\tset deny { type ipv4_addr; flags interval; }\n\
             chain range {\nmasquerade\n}\n\tchain nat {\n\t\ttype nat hook prerouting priority dstnat;\n\t\tdnat to @ports\n\t}\n\
             \tchain forward {\n\t\ttype filter hook forward priority filter - 1;\n\t\ticmp type { 1, 2 } accept\n\
-            \t\toifname @out jump egress\n\t}\n\tchain egress {\n\t\tip daddr @deny drop\n\t}\n}\n";
+            \t\toifname @out jump egress\n\t}\n\tchain egress {\n\t\tip daddr @deny counter name denied drop\n\t}\n}\n";
         let filter = filter(tables);
         let names: Vec<_> = blocks_in(filter.lines()).iter().map(|block| block.name.to_owned()).collect();
-        assert_eq!(names, ["out", "deny", "forward", "egress"]);
+        assert_eq!(names, ["denied", "out", "deny", "forward", "egress"]);
         assert!(filter.contains("{ 1, 2 }") && !filter.contains("dnat"));
     }
 }

@@ -17,10 +17,10 @@ use crate::kernel::{Inspection, Namespace};
 const HOST_SETTINGS: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 
 impl Inspection for Linux {
-    fn traffic(&self, link: &LinkName) -> Option<Traffic> {
-        let count = |name: &str| number(&format!("/sys/class/net/{link}/statistics/{name}"));
-        let received = (count("rx_bytes")?, count("rx_packets")?);
-        Some(Traffic { received, sent: (count("tx_bytes")?, count("tx_packets")?) })
+    fn traffic(&self, namespace: &Namespace) -> Result<BTreeMap<LinkName, Traffic>> {
+        let Some(mut netlink) = self.netlink(namespace.name())? else { return Ok(BTreeMap::new()) };
+        let links = netlink.dump(message::get_all(), message::read_traffic).context("list links")?;
+        Ok(links.into_iter().filter_map(|(name, traffic)| Some((name.parse().ok()?, traffic))).collect())
     }
 
     fn tracked(&self) -> Option<(u64, u64)> {

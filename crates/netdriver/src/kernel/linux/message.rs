@@ -10,6 +10,8 @@ use netlink_packet_route::link::{
     LinkInfo, LinkMessage,
 };
 
+use crate::kernel::state::Traffic;
+
 /// A link.
 #[derive(Default)]
 pub(super) struct Link {
@@ -52,6 +54,18 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         }
     }
     Some(read)
+}
+
+/// Reads the name and the counters of a link out of a reply to [`get_all`].
+pub(super) fn read_traffic(message: &RouteNetlinkMessage) -> Option<(String, Traffic)> {
+    let NewLink(link) = message else { return None };
+    let traffic = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Stats64(counts) => {
+            Some(Traffic { received: (counts.rx_bytes, counts.rx_packets), sent: (counts.tx_bytes, counts.tx_packets) })
+        }
+        _ => None,
+    });
+    Some((read(message)?.name, traffic?))
 }
 
 /// How many MAC addresses a bridge learns at most.

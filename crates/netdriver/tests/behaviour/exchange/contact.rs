@@ -43,7 +43,7 @@ fn an_address_moves_and_the_later_claim_holds() {
     members[2].soon_reaches(&["10.1.0.20 h1"]);
     members[1].run(20);
     members[2].soon_reaches(&["10.1.0.20 h2"]);
-    assert_eq!(members[2].refused(), ["10.1.0.20 h1 another host said later that it has the address"]);
+    assert_eq!(members[2].refused(), ["10.1.0.20 h1 superseded"]);
     soon("each of the two has it itself", || members[0].refused().len() == 1 && members[1].refused().len() == 1);
     assert!(members[0].reached().is_empty() && members[1].reached().is_empty());
     // The withdrawal of the earlier claim changes nothing.

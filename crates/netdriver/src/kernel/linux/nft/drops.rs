@@ -9,6 +9,7 @@ use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::{NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 
 use super::elements::inner;
+use super::guard;
 use crate::kernel::element::Table;
 use crate::kernel::linux::netlink::Netlink;
 
@@ -18,15 +19,24 @@ const NFTA_OBJ_NAME: u16 = 2;
 const NFTA_OBJ_DATA: u16 = 4;
 const NFTA_COUNTER_PACKETS: u16 = 2;
 
-/// Packets of each counter, in the namespace of the socket. No table: none.
+/// Packets of each counter, in the namespace of the socket: of ciao's tables and of the guard of the host's, which sees
+/// a packet before them or not at all. No table: none.
 pub(super) fn list(socket: &mut Netlink<NetfilterMessage>) -> Result<BTreeMap<String, u64>> {
-    let table = Table::Inet.names()[1];
+    let mut found = BTreeMap::new();
+    for table in [Table::Inet.names()[1], guard::TABLE] {
+        for (name, packets) in of_table(socket, table)? {
+            *found.entry(name).or_default() += packets;
+        }
+    }
+    Ok(found)
+}
+
+fn of_table(socket: &mut Netlink<NetfilterMessage>, table: &str) -> Result<Vec<(String, u64)>> {
     let of_table = DefaultNla::new(NFTA_OBJ_TABLE, [table.as_bytes(), &[0]].concat());
     let question = NfTablesMessage::GetObject(vec![of_table]);
     // Of all families: tables of both have the same name.
     let message = inner(NetfilterProtoFamily::Unspec, 0, question.into());
-    let found = socket.dump(message, counter).context("list counters")?;
-    Ok(found.into_iter().collect())
+    socket.dump(message, counter).context("list counters")
 }
 
 fn counter(message: &NetfilterMessage) -> Option<(String, u64)> {

@@ -19,6 +19,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::kernel::element::{Change, Element};
 
+/// Of the family inet.
+pub(super) const TABLE: &str = "ciao_guard";
 /// nft answers in milliseconds, unless something else changes rules now.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A listing of this table, which is never there, is refused: then all commands before it were read.
@@ -58,8 +60,8 @@ impl Guard {
 /// The table as one line, which is one transaction.
 fn line(filter: &str, elements: &[Element]) -> String {
     let statements = filter.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let mut table = String::from(
-        "add table inet ciao_guard { flags owner; }; delete table inet ciao_guard; table inet ciao_guard { flags owner; ",
+    let mut table = format!(
+        "add table inet {TABLE} {{ flags owner; }}; delete table inet {TABLE}; table inet {TABLE} {{ flags owner; "
     );
     for statement in statements {
         // A block begins without a separator.
@@ -68,7 +70,7 @@ fn line(filter: &str, elements: &[Element]) -> String {
     }
     table.push('}');
     for element in elements {
-        let _infallible = write!(table, "; {}", element.line_in("ciao_guard", Change::Add).trim_end());
+        let _infallible = write!(table, "; {}", element.line_in(TABLE, Change::Add).trim_end());
     }
     table
 }
