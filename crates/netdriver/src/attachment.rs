@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ciao_common::store::{Endpoint, Owner, Port, Tx, Vnic};
+use ciao_common::store::{Answer, Endpoint, Owner, Port, Tx, Vnic};
 use ciao_common::types::{EndpointId, VnicId};
 
 use crate::kernel::LinkLocation;
@@ -94,12 +94,16 @@ impl Driver {
 
     /// Detaches an endpoint, unless its record has changed since it was read.
     pub(crate) fn detach_same(&self, endpoint: Endpoint) -> Result<()> {
-        let detached = self.store.write(move |tx| match tx.endpoint(&endpoint.id)? {
+        self.clean_up(self.begin_detach(endpoint).wait()?);
+        Ok(())
+    }
+
+    /// The first half of [`Self::detach_same`], before [`Self::clean_up`]. Several begun together share a commit.
+    pub(crate) fn begin_detach(&self, endpoint: Endpoint) -> Answer<Detached> {
+        self.store.begin(move |tx| match tx.endpoint(&endpoint.id)? {
             Some(found) if found == endpoint => detach(tx, &found),
             _ => Ok(Detached::default()),
-        })?;
-        self.clean_up(detached);
-        Ok(())
+        })
     }
 
     /// Detaches an endpoint, unless a container has its link or is about to. `true`: detached.

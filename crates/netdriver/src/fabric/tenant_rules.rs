@@ -189,7 +189,7 @@ impl TenantRules {
                 Ok(())
             }
             // What the records are missing would be gone from the rules too.
-            Err(error) if self.lost.has(namespace)? => Err(error),
+            Err(error) if self.lost.has(namespace)? || !self.kernel.has_namespace(namespace)? => Err(error),
             Err(error) => {
                 log::info!("rules of {namespace} differ from the database ({error:#}): reloaded");
                 self.write(namespace)

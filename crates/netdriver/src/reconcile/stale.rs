@@ -74,6 +74,7 @@ impl Driver {
     pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
         let before = self.store.ago(SETTLED);
+        let mut found = Vec::new();
         for (stale, vnic) in self.attachments(|tx| tx.endpoints())? {
             if stale.created >= before {
                 continue;
@@ -92,10 +93,20 @@ impl Driver {
                 _ => continue,
             };
             repairs.forgotten.add(&stale, vnic.as_ref());
-            let done = repairs.repair("remove", format!("endpoint {}", stale.id.short()), why, |driver| {
-                driver.detach_same(stale).map(|()| true)
+            let what = format!("endpoint {}", stale.id.short());
+            found.push((what, why, stale, vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher)));
+        }
+        // After a reboot that is every endpoint: they share a few commits.
+        let begun = found.into_iter().map(|(what, why, stale, living)| {
+            let detached = (!repairs.dry).then(|| self.begin_detach(stale));
+            (what, why, detached, living)
+        });
+        for (what, why, detached, living) in begun.collect::<Vec<_>>() {
+            let done = repairs.repair("remove", what, why, |driver| {
+                detached.map_or(Ok(()), |detached| detached.wait().map(|detached| driver.clean_up(detached)))?;
+                Ok(true)
             });
-            if let Some(vnic) = vnic.filter(|vnic| done && lives && vnic.owner == Owner::Launcher) {
+            if let Some(vnic) = living.filter(|_| done) {
                 self.take_back(repairs, &vnic);
             }
         }

@@ -24,6 +24,24 @@ fn a_killed_dockerd_s_endpoints_are_forgotten_once_they_are_old() {
     assert_eq!(b.store.read(|tx| tx.vnics(None)).unwrap().len(), 2, "the launchers' stay");
 }
 
+/// As after a reboot.
+#[test]
+fn many_stale_endpoints_are_forgotten_in_a_few_commits() {
+    let b = busy();
+    let (many, names) = (40, |number| format!("many{number:02}"));
+    for number in 0..many {
+        b.run(&names(number), "red", &format!("192.168.111.{}/24", 100 + number), "");
+    }
+    b.kill_containers();
+    b.age_endpoints();
+    let before = b.store.commits().commits;
+    let done = b.reconcile();
+    assert_eq!(done.iter().filter(|repair| repair.starts_with("remove endpoint")).count(), 4 + many, "{done:?}");
+    let commits = b.store.commits().commits - before;
+    assert!(commits < many as u64, "{commits} commits");
+    b.assert_consistent();
+}
+
 /// Something that a killed dockerd left in a container's namespace, which it does not know any more.
 #[test]
 fn endpoints_that_docker_does_not_know_are_forgotten_though_something_has_their_links() {
