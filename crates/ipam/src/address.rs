@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::ipam::{ADDRESS_TYPE, AddressReply, GATEWAY, ReleaseAddress, RequestAddress, SERIAL};
-use ciao_common::store::{AddressKind, Answer, Pool, PoolSet, Tx};
+use ciao_common::store::{AddressKind, Answer, Pool, Tx};
 use ciao_common::types::{AddressRange, Family};
 
 use crate::lease::{free, is_abandoned, is_reserved, reclaim};
@@ -47,10 +47,7 @@ impl Ipam {
     pub fn release_address(&self, request: ReleaseAddress) -> Answer<Empty> {
         self.store.begin(move |tx| {
             match known(tx, &request.pool_id)? {
-                Some(pool) => {
-                    term::check_release(tx, &pool, request.address)?;
-                    release(tx, &pool.set, request.address)?;
-                }
+                Some(pool) => release(tx, &pool, request.address)?,
                 None => log::info!("pool {:?} is unknown: {} is not released", request.pool_id, request.address),
             }
             Ok(Empty {})
@@ -103,22 +100,20 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
         return Ok(gateway);
     }
     let range = dynamic_range(pool)?;
-    let number = match lowest_unreserved(tx, pool, range, serial)? {
-        Some(number) => number,
+    let address = match take_unreserved(tx, pool, range, serial)? {
+        Some(address) => address,
         None => {
             reclaim(tx, config, set)?;
-            let number = match lowest_unreserved(tx, pool, range, serial)? {
-                None if term::make_room(tx, pool)? => lowest_unreserved(tx, pool, range, serial)?,
-                number => number,
+            let address = match take_unreserved(tx, pool, range, serial)? {
+                None if term::make_room(tx, pool)? => take_unreserved(tx, pool, range, serial)?,
+                address => address,
             };
-            number.with_context(|| full(pool))?
+            address.with_context(|| full(pool))?
         }
     };
-    let address = set.subnet.family().address(number);
-    tx.take(set, address)?;
     tx.grant(pool, address, kind)?;
     if serial {
-        tx.set_pool_cursor(pool, number)?;
+        tx.set_pool_cursor(pool, address)?;
     }
     Ok(address)
 }
@@ -139,38 +134,40 @@ fn dynamic_range(pool: &Pool) -> Result<AddressRange> {
         .with_context(|| format!("no available addresses on this pool: its sub-pool {sub_pool} has no usable address"))
 }
 
-/// The next dynamic address. Reserved ones before it are removed from the free ranges.
-fn lowest_unreserved(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Result<Option<u128>> {
+/// Removes the next dynamic address from the free ranges, and reserved ones before it.
+fn take_unreserved(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Result<Option<IpAddr>> {
     let set = &pool.set;
     loop {
-        let Some(number) = next_free(tx, pool, range, serial)? else { return Ok(None) };
+        let Some(number) = take_next(tx, pool, range, serial)? else { return Ok(None) };
         let address = set.subnet.family().address(number);
         if !is_reserved(tx, set, address)? {
-            return Ok(Some(number));
+            return Ok(Some(address));
         }
-        tx.take(set, address)?;
         tx.reserve(set, address)?;
     }
 }
 
-fn next_free(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Result<Option<u128>> {
+fn take_next(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Result<Option<u128>> {
     let after = pool.cursor.filter(|_| serial).and_then(|last| last.checked_add(1));
     if let Some(rest) = after.and_then(|next| AddressRange::new(next.max(range.first), range.last))
-        && let Some(number) = tx.lowest_free(&pool.set, rest)?
+        && let Some(number) = tx.take_lowest(&pool.set, rest)?
     {
         return Ok(Some(number));
     }
-    tx.lowest_free(&pool.set, range)
+    tx.take_lowest(&pool.set, range)
 }
 
-fn release(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<()> {
-    match tx.address(set, address)? {
-        None => log::info!("{address} of {} is not allocated: nothing to release", set.subnet),
-        Some(held) if held.held > 1 => tx.count_down(set, address, 1)?,
-        Some(held) if held.held == 0 => {
-            log::info!("{address} of {} is reserved, not granted: nothing to release", set.subnet);
-        }
-        Some(_) => free(tx, set, address)?,
+fn release(tx: &Tx<'_>, pool: &Pool, address: IpAddr) -> Result<()> {
+    let set = &pool.set;
+    let Some(held) = tx.address(set, address)? else {
+        log::info!("{address} of {} is not allocated: nothing to release", set.subnet);
+        return Ok(());
+    };
+    term::check_release(tx, pool, &held)?;
+    match held.held {
+        0 => log::info!("{address} of {} is reserved, not granted: nothing to release", set.subnet),
+        1 => free(tx, set, address)?,
+        _ => tx.count_down(set, address, 1)?,
     }
     Ok(())
 }

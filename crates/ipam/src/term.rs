@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ciao_common::api::ipam::Capabilities;
-use ciao_common::store::{AddressKind, Pool, PoolSet, Tx};
+use ciao_common::store::{AddressKind, AddressRecord, Pool, PoolSet, Tx};
 use ciao_common::types::Scope;
 
 use crate::choice::{SubnetRequest, requested_set};
@@ -173,12 +173,8 @@ pub(crate) fn check_gateway(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
 
 /// Cancels a restore if an address of an earlier leadership is released: only the leader that was granted it can name
 /// it together with its pool, so the leader did not change.
-pub(crate) fn check_release(tx: &Tx<'_>, pool: &Pool, address: IpAddr) -> Result<()> {
-    let former = tx.address(&pool.set, address)?.is_some_and(|held| held.term < pool.term);
-    if former && pool.restoring {
-        cancel(tx, pool)?;
-    }
-    Ok(())
+pub(crate) fn check_release(tx: &Tx<'_>, pool: &Pool, held: &AddressRecord) -> Result<()> {
+    if pool.restoring && held.term < pool.term { cancel(tx, pool) } else { Ok(()) }
 }
 
 fn cancel(tx: &Tx<'_>, pool: &Pool) -> Result<()> {

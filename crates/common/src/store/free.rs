@@ -17,46 +17,59 @@ use crate::types::{AddressRange, Family, Subnet, number};
 impl Tx<'_> {
     /// The lowest free address within `range`.
     pub fn lowest_free(&self, set: &PoolSet, range: AddressRange) -> Result<Option<u128>> {
+        Ok(self.lowest(set, range)?.map(|(_, number)| number))
+    }
+
+    /// Removes the lowest free address within `range` from the free ranges, and returns it.
+    pub fn take_lowest(&self, set: &PoolSet, range: AddressRange) -> Result<Option<u128>> {
+        let Some((run, number)) = self.lowest(set, range)? else { return Ok(None) };
+        self.take_from(set, run, number).map(|()| Some(number))
+    }
+
+    fn lowest(&self, set: &PoolSet, range: AddressRange) -> Result<Option<(AddressRange, u128)>> {
         let run = self.run_from(set, range.first)?;
-        Ok(run.map(|run| run.first.max(range.first)).filter(|first| *first <= range.last))
+        Ok(run.map(|run| (run, run.first.max(range.first))).filter(|(_, number)| *number <= range.last))
     }
 
     /// Removes an address from the free ranges. `false`: it was not free.
     pub fn take(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
-        let (family, number) = (Family::of(address), number(address));
-        let Some(run) = self.run_from(set, number)?.filter(|run| run.contains(number)) else {
-            return Ok(false);
-        };
+        let number = number(address);
+        match self.run_from(set, number)?.filter(|run| run.contains(number)) {
+            Some(run) => self.take_from(set, run, number).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn take_from(&self, set: &PoolSet, run: AddressRange, number: u128) -> Result<()> {
+        let family = set.subnet.family();
         match run.without(number) {
-            (None, None) => self.delete_run(set, family, run.last)?,
+            (None, None) => self.delete_run(set, family, run.last),
             // The row's key is its last address, which stays.
             (below, Some(above)) => {
                 self.set_run_first(set, family, above)?;
-                if let Some(below) = below {
-                    self.insert_run(set, family, below)?;
-                }
+                below.map_or(Ok(()), |below| self.insert_run(set, family, below))
             }
             (Some(below), None) => {
                 self.delete_run(set, family, run.last)?;
-                self.insert_run(set, family, below)?;
+                self.insert_run(set, family, below)
             }
         }
-        Ok(true)
     }
 
     /// Adds an address to the free ranges, and joins it with its neighbours.
     pub fn give(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         let (family, number) = (Family::of(address), number(address));
+        let near = self.all(
+            "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT 2",
+            params![set.id, Key::new(family, number.saturating_sub(1))],
+            range,
+        )?;
         let mut run = AddressRange { first: number, last: number };
-        if let Some(end) = number.checked_sub(1)
-            && let Some(below) = self.run_from(set, end)?.filter(|below| below.last == end)
-        {
-            self.delete_run(set, family, end)?;
+        if let Some(below) = near.iter().find(|below| below.last < number) {
+            self.delete_run(set, family, below.last)?;
             run.first = below.first;
         }
-        if let Some(start) = number.checked_add(1)
-            && let Some(above) = self.run_from(set, start)?.filter(|above| above.first == start)
-        {
+        if let Some(above) = near.iter().find(|above| Some(above.first) == number.checked_add(1)) {
             run.last = above.last;
             return self.set_run_first(set, family, run);
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Table `pool_record`: the pools that Docker has requested, each on a set of addresses.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result};
 use rusqlite::{Row, params};
 
@@ -169,9 +171,8 @@ impl Tx<'_> {
     }
 
     /// Records the last address allocated in ascending order.
-    pub fn set_pool_cursor(&self, pool: &Pool, number: u128) -> Result<()> {
-        let cursor = Key::new(pool.set.subnet.family(), number);
-        self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, cursor])
+    pub fn set_pool_cursor(&self, pool: &Pool, address: IpAddr) -> Result<()> {
+        self.change("UPDATE pool_record SET cursor = ?2 WHERE id = ?1", params![pool.id, Key::of(address)])
     }
 
     /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on

@@ -58,9 +58,9 @@ pub(super) fn text<T: Display>(value: Option<T>) -> Option<Text<T>> {
     value.map(Text)
 }
 
-/// The range between the addresses in columns `first` and `last`.
+/// The range between the addresses in the first two columns.
 pub(super) fn range(row: &Row<'_>) -> rusqlite::Result<AddressRange> {
-    Ok(AddressRange { first: row.get::<_, Key>("first")?.number, last: row.get::<_, Key>("last")?.number })
+    Ok(AddressRange { first: row.get::<_, Key>(0)?.number, last: row.get::<_, Key>(1)?.number })
 }
 
 /// The value of a text column.
