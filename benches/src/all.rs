@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::report::{Bar, Goal, Section};
+use crate::report::{Bar, Goal, Line, Section};
 use crate::{cni, data, docker, instructions, picture, scale, service};
 
 /// How much of everything.
@@ -149,7 +149,8 @@ fn page(sections: &[Section], size: &Size) -> Result<String> {
         "- rounds: service {}, Docker {}, CNI {}, data {}",
         size.service.rounds, size.docker, size.cni, size.data.rounds
     )?;
-    page.push_str("\n![ciao's times as parts of the baselines'](results.svg)\n\n## Goals\n\n");
+    let lines = Line::table(sections.iter().flat_map(|section| &section.lines));
+    write!(page, "\n![ciao's times as parts of the baselines'](results.svg)\n\n{lines}\n## Goals\n\n")?;
     let goals: Vec<_> = sections.iter().flat_map(|section| &section.goals).collect();
     let met = goals.iter().filter(|goal| goal.is_met()).count();
     writeln!(page, "{met} of {} are met.\n\n{}", goals.len(), Goal::table(goals))?;

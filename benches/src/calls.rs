@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ciao_common::api::ipam::{AddressReply, PoolReply};
+use ciao_common::api::ipam::AddressReply;
 use serde_json::{Value, json};
 
 use crate::http::{Call, Connection};
@@ -19,8 +19,8 @@ pub fn request_pool(ipam: &Path, tenant: &str, pool: &str, gateway: &str) -> Res
     let options = json!({"tenant": tenant});
     let body =
         json!({"AddressSpace": "local", "Pool": pool, "SubPool": "", "Options": options, "V6": pool.contains(':')});
-    let reply: PoolReply = connection.ask(&Call::new("/IpamDriver.RequestPool", &body))?;
-    let id = reply.pool_id.to_string();
+    let reply: Value = connection.ask(&Call::new("/IpamDriver.RequestPool", &body))?;
+    let id = reply["PoolID"].as_str().context("a PoolID")?.to_owned();
     let options = json!({"RequestAddressType": "com.docker.network.gateway"});
     let body = json!({"PoolID": id, "Address": gateway, "Options": options});
     connection.ask::<Value>(&Call::new("/IpamDriver.RequestAddress", &body))?;
@@ -157,7 +157,8 @@ impl Endpoint {
 
 impl Client for Endpoint {
     fn next(&mut self) -> Call {
-        let endpoint = id("ep", &[self.number, self.made]);
+        // A peer's links have names of an id's first ten digits.
+        let endpoint = id("ep", &[100 * self.made + self.number]);
         if self.exists {
             self.network.endpoint_call("/NetworkDriver.DeleteEndpoint", &endpoint)
         } else {

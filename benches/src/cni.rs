@@ -18,7 +18,7 @@ use crate::calls::{self, Network};
 use crate::host;
 use crate::http::{Call, Connection};
 use crate::numbers::{Latencies, digits, time};
-use crate::report::{Bar, Section, Table};
+use crate::report::{Bar, Line, Section, Table};
 
 /// Where Debian's containernetworking-plugins are.
 const FOLDER: &str = "/usr/lib/cni";
@@ -74,6 +74,11 @@ fn report(rows: &[Latencies; 6], start: &Latencies) -> Section {
         table.row([names[0].to_owned(), time(medians[0]), digits(ratio)]);
         table.row([names[1].to_owned(), time(medians[1]), digits(1.0)]);
         section.bars.push(Bar { what: names[0].to_owned(), baseline: names[1], ratio });
+        for (by, latencies) in ["ciao", "CNI"].into_iter().zip(pair) {
+            let what = format!("{} (CNI: {})", names[0], names[1]);
+            let [p50, p99] = [50, 99].map(|percent| latencies.percentile(percent));
+            section.lines.push(Line { what, by: by.to_owned(), p50, p99, cpu: None });
+        }
     }
     section.tables.push(table);
     section

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! ciao measured beside its floors (the disk, the kernel) and beside Docker's own drivers, in one run.
 //!
-//! - [`service`]: the daemons under load over their plugin sockets;
+//! - [`service`]: the daemons under load over their plugin sockets, beside [`peers`];
 //! - [`docker`]: containers and networks through Docker's API;
 //! - [`cni`]: CNI's plugins for the same jobs;
 //! - [`data`]: what packets meet;
@@ -26,6 +26,7 @@ pub mod http;
 pub mod instructions;
 pub mod load;
 pub mod numbers;
+pub mod peers;
 pub mod picture;
 pub mod process;
 pub mod report;

@@ -2,6 +2,9 @@
 //! What a measurement says: tables for people, goals and whether they are met, and bars for the picture.
 
 use std::fmt::{self, Display};
+use std::time::Duration;
+
+use crate::numbers::time;
 
 /// The report of one measurement.
 #[derive(Debug, Default)]
@@ -16,6 +19,36 @@ pub struct Section {
     pub goals: Vec<Goal>,
     /// What the picture shows.
     pub bars: Vec<Bar>,
+    /// What leads: the same work by us, by others, and by what is beneath.
+    pub lines: Vec<Line>,
+}
+
+/// A line of the table that leads.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What was done.
+    pub what: String,
+    /// Who did it.
+    pub by: String,
+    /// Of one call.
+    pub p50: Duration,
+    /// Of one call.
+    pub p99: Duration,
+    /// Of the daemon's processor, a call; `None`: not measured.
+    pub cpu: Option<Duration>,
+}
+
+impl Line {
+    /// All of them as one table.
+    #[must_use]
+    pub fn table<'a>(lines: impl IntoIterator<Item = &'a Self>) -> Table {
+        let mut table = Table::new(["what", "by", "p50", "p99", "CPU a call"]);
+        for line in lines {
+            let cpu = line.cpu.map_or_else(String::new, time);
+            table.row([line.what.clone(), line.by.clone(), time(line.p50), time(line.p99), cpu]);
+        }
+        table
+    }
 }
 
 /// A table.

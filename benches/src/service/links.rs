@@ -13,16 +13,17 @@ use crate::floor::veth::Veths;
 use crate::host;
 use crate::http::{Call, Connection};
 use crate::numbers::{Latencies, median_duration, time};
-use crate::report::{Bar, Goal, Section, Table};
+use crate::report::{Bar, Goal, Line, Section, Table};
 
 /// So many in a row, before the links are deleted: deleting holds the kernel's lock, which making waits for.
 const PAIRS: usize = 20;
+const RAW: &str = "raw netlink";
 
 pub(super) fn measure(host: &Host, setting: &Setting, size: Size, section: &mut Section) -> Result<()> {
     let veths = Veths::open(host::namespace(host)?)?;
     let mut connection = Connection::open(&host::net_socket(host), false)?;
     let links = host::count_links(host)?;
-    let mut medians: [Vec<Duration>; 4] = Default::default();
+    let mut all: [Latencies; 4] = Default::default();
     let mut gone = Vec::new();
     for round in 0..size.rounds {
         let (made, deleted) = veths.run(PAIRS)?;
@@ -33,11 +34,21 @@ pub(super) fn measure(host: &Host, setting: &Setting, size: Size, section: &mut 
         let delete = |id: &String| setting.network.endpoint_call("/NetworkDriver.DeleteEndpoint", id);
         let forgotten = ask_all(&mut connection, endpoints.iter().map(delete))?;
         gone.push(host::wait_for_links(host, links)?);
-        for (all, latencies) in medians.iter_mut().zip([made, created, deleted, forgotten]) {
-            all.push(latencies.percentile(50));
+        for (all, latencies) in all.iter_mut().zip([made, created, deleted, forgotten]) {
+            *all = Latencies::merge([&*all, &latencies]);
         }
     }
-    let [made, created, deleted, forgotten] = medians.map(median_duration);
+    let named = [
+        (RAW, "a veth pair on a bridge made"),
+        ("ciao", "CreateEndpoint"),
+        (RAW, "a veth pair deleted"),
+        ("ciao", "DeleteEndpoint"),
+    ];
+    for ((by, what), all) in named.into_iter().zip(&all) {
+        let [p50, p99] = [50, 99].map(|percent| all.percentile(percent));
+        section.lines.push(Line { what: format!("{what}, {PAIRS} in a row"), by: by.to_owned(), p50, p99, cpu: None });
+    }
+    let [made, created, deleted, forgotten] = all.map(|all| all.percentile(50));
     let gone = median_duration(gone);
     let mut table = Table::new(["links, 20 in a row", "p50 of one"]);
     for (what, duration) in [

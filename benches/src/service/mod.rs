@@ -18,9 +18,10 @@ use crate::floor::sqlite::Commits;
 use crate::host;
 use crate::load::{Limit, Load};
 use crate::numbers::{Latencies, bytes, digits, median, median_duration, time};
+use crate::peers::{self, Peer};
 use crate::process::{Memory, Watch};
-use crate::report::{Bar, Goal, Section, Table};
-use cases::{Case, Daemon, Setting};
+use crate::report::{Bar, Goal, Line, Section, Table};
+use cases::{Case, Pair, Setting};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -53,30 +54,43 @@ struct Sample {
 pub fn run(size: Size, only: Option<&str>) -> Result<Section> {
     let host = host::without_docker("service")?;
     let idle = memories(&host)?;
-    let setting = Setting::prepare(&host)?;
+    let setting = Setting::prepare(Pair::ours(&host)?, 7)?;
     if only.is_some() {
         eprintln!("bench: ciao-net is process {}, ciao-ipam {}", host.ciao_net().pid()?, host.ciao_ipam().pid()?);
     }
     let folder = host::folder()?;
     let mut commits = Commits::open(folder.path())?;
     let mut cases = setting.cases();
+    let mut text = TEXT.to_owned();
+    let mut peers = Vec::new();
+    match peers::build() {
+        Ok(program) => {
+            for (number, by) in [(8, cases::IN_MEMORY), (9, cases::DURABLE)] {
+                let peer = Peer::start(&host, &program, by == cases::DURABLE)?;
+                cases.extend(Setting::prepare(Pair::peers(&peer, by), number)?.cases());
+                peers.push(peer);
+            }
+        }
+        Err(error) => text += &format!(" The peers in Go were not built and are not measured: {error:#}."),
+    }
     cases.retain(|case| only.is_none_or(|word| case.what.contains(word)));
     let mut samples: Vec<Vec<Sample>> = cases.iter().map(|_| Vec::new()).collect();
     let mut floor = Vec::new();
     for _ in 0..size.rounds {
         floor.push(commit(&mut commits, size.time)?);
         for (case, samples) in cases.iter().zip(&mut samples) {
-            samples.push(measure(&host, case, size.time).with_context(|| case.what.to_owned())?);
+            samples.push(measure(case, size.time).with_context(|| format!("{}, {}", case.what, case.daemon.by))?);
         }
     }
     let floor = median_of(&floor);
     let results: Vec<_> = samples.iter().map(|samples| median_of(samples)).collect();
-    let mut section = Section { title: "Service".into(), text: TEXT.into(), ..Section::default() };
+    let mut section = Section { title: "Service".into(), text, ..Section::default() };
     section.tables.push(table(&floor, cases.iter().zip(&results)));
-    let of = |what: &str, clients: usize| {
-        cases.iter().zip(&results).find(|(case, _)| case.is(what, clients)).map(|(_, result)| result)
+    let of = |by: &str, what: &str, clients: usize| {
+        cases.iter().zip(&results).find(|(case, _)| case.is(by, what, clients)).map(|(_, result)| result)
     };
     goals(&floor, of, &mut section);
+    lines(&floor, of, &mut section);
     if only.is_none() {
         links::measure(&host, &setting, size, &mut section)?;
         memory_goals(&idle, &memories(&host)?, &mut section);
@@ -85,29 +99,67 @@ pub fn run(size: Size, only: Option<&str>) -> Result<Section> {
 }
 
 fn table<'a>(floor: &Sample, results: impl Iterator<Item = (&'a Case, &'a Sample)>) -> Table {
-    let mut table = Table::new(["what", "clients", "connections", "calls/s", "p50", "p99", "CPU a call", "RSS"]);
+    let mut table = Table::new(["what", "by", "clients", "connections", "calls/s", "p50", "p99", "CPU a call", "RSS"]);
     let speed = |sample: &Sample| [digits(sample.rate), time(sample.p50), time(sample.p99)];
-    let name = ["raw SQLite commit", "1", ""].map(str::to_owned);
+    let name = [COMMIT, "", "1", ""].map(str::to_owned);
     table.row(name.into_iter().chain(speed(floor)).chain([time(floor.cpu), String::new()]));
     for (case, sample) in results {
-        let name = [case.what.to_owned(), case.clients.to_string(), case.connections_word().to_owned()];
+        let name = [case.what, case.daemon.by, &case.clients.to_string(), case.connections_word()].map(str::to_owned);
         table.row(name.into_iter().chain(speed(sample)).chain([time(sample.cpu), bytes(sample.memory)]));
     }
     table
 }
 
-fn goals<'a>(floor: &Sample, of: impl Fn(&str, usize) -> Option<&'a Sample>, section: &mut Section) {
-    for (clients, wanted) in [(1, 0.8), (16, 10.0)] {
-        if let Some(lease) = of(cases::LEASE, clients) {
-            let what = format!("Request+ReleaseAddress, {clients} clients, of 1 committing raw");
-            section.goals.push(Goal::at_least(what, wanted, lease.rate / floor.rate, " ×"));
-            let what = format!("a lease or release, {clients} clients");
-            section.bars.push(Bar { what, baseline: "raw commit", ratio: floor.rate / lease.rate });
+/// Ours beside those of the peers and the floor, where clients keep their connections.
+fn lines<'a>(floor: &Sample, of: impl Fn(&str, &str, usize) -> Option<&'a Sample>, section: &mut Section) {
+    let mut line = |what: String, by: &str, sample: &Sample| {
+        let Sample { p50, p99, cpu, .. } = *sample;
+        section.lines.push(Line { what, by: by.to_owned(), p50, p99, cpu: Some(cpu) });
+    };
+    for what in [cases::LEASE, cases::JOIN, cases::ENDPOINT] {
+        for clients in [1, cases::MANY] {
+            for by in [cases::OURS, cases::IN_MEMORY, cases::DURABLE] {
+                if let Some(sample) = of(by, what, clients) {
+                    line(format!("{what}, {clients} clients"), by, sample);
+                }
+            }
+            if what == cases::LEASE && clients == 1 {
+                line(format!("{what}, {clients} clients"), COMMIT, floor);
+            }
+        }
+    }
+}
+
+fn goals<'a>(floor: &Sample, of: impl Fn(&str, &str, usize) -> Option<&'a Sample>, section: &mut Section) {
+    let ours = |what, clients| of(cases::OURS, what, clients);
+    if let (Some(lease), Some(empty)) = (ours(cases::LEASE, 1), ours(cases::CAPABILITIES, 1)) {
+        let both = 1.0 / (1.0 / floor.rate + 1.0 / empty.rate);
+        let what = "Request+ReleaseAddress, 1 client, of a raw commit and an empty call together";
+        section.goals.push(Goal::at_least(what, 0.95, lease.rate / both, " ×"));
+    }
+    if let Some(lease) = ours(cases::LEASE, cases::MANY) {
+        let what = "Request+ReleaseAddress, 16 clients";
+        section.goals.push(Goal::at_least(what, 40_000.0, lease.rate, "/s"));
+        let cpu = lease.cpu.as_secs_f64() * 1e6;
+        section.goals.push(Goal::at_most(format!("{what}, CPU a call"), 15.0, cpu, " µs"));
+    }
+    let in_memory = of(cases::IN_MEMORY, cases::ENDPOINT, cases::MANY);
+    if let (Some(endpoint), Some(peer)) = (ours(cases::ENDPOINT, cases::MANY), in_memory) {
+        let what = format!("{}, 16 clients, of {}", cases::ENDPOINT, cases::IN_MEMORY);
+        section.goals.push(Goal::at_least(what, 2.0, endpoint.rate / peer.rate, " ×"));
+    }
+    for what in [cases::LEASE, cases::JOIN, cases::ENDPOINT] {
+        for clients in [1, cases::MANY] {
+            for by in [cases::IN_MEMORY, cases::DURABLE] {
+                let (Some(ours), Some(peer)) = (ours(what, clients), of(by, what, clients)) else { continue };
+                let what = format!("{what}, {clients} clients");
+                section.bars.push(Bar { what, baseline: by, ratio: peer.rate / ours.rate });
+            }
         }
     }
     for what in [cases::JOIN, cases::CAPABILITIES] {
         for (clients, wanted) in [(1, 15_000.0), (16, 70_000.0)] {
-            let Some(sample) = of(what, clients) else { continue };
+            let Some(sample) = ours(what, clients) else { continue };
             section.goals.push(Goal::at_least(format!("{what}, {clients} clients"), wanted, sample.rate, "/s"));
             if clients > 1 {
                 let cpu = sample.cpu.as_secs_f64() * 1e6;
@@ -137,15 +189,14 @@ fn sample(elapsed: Duration, latencies: &Latencies, cpu: Duration, memory: u64) 
 }
 
 const TEXT: &str = "Real daemons, a database on a disk, one load generator in one thread on the same two cores. CPU is the daemon's, \
-with its children's. A raw commit is one row in one transaction, WAL and FULL as in ciao.";
+with its children's. A raw commit is one row in one transaction, WAL and FULL as in ciao. Docker's Go helpers serve \
+the least that such plugins do: addresses in a map, veth pairs on a bridge of the host by netlink, no rules; the second \
+one commits each change with bbolt, the database of Docker's own drivers.";
+const COMMIT: &str = "raw SQLite commit";
 
-fn measure(host: &Host, case: &Case, time: Duration) -> Result<Sample> {
-    let (socket, pid) = match case.daemon {
-        Daemon::Ipam => (host::ipam_socket(host), host.ciao_ipam().pid()?),
-        Daemon::Net => (host::net_socket(host), host.ciao_net().pid()?),
-    };
-    let watch = Watch::new(pid);
-    let load = Load { socket, connections: case.connections };
+fn measure(case: &Case, time: Duration) -> Result<Sample> {
+    let watch = Watch::new(case.daemon.pid);
+    let load = Load { socket: case.daemon.socket.clone(), connections: case.connections };
     let before = watch.cpu()?;
     let run = load.run(&mut case.make(), Limit::time(time))?;
     let cpu = watch.cpu()?.saturating_sub(before);

@@ -16,6 +16,10 @@ use super::output::last_lines;
 /// What a root filesystem under systemd has besides.
 const SYSTEMD: &str = "systemd,systemd-sysv,dbus,udev,iputils-ping";
 
+/// Go, and what plugins in Go are made with.
+const GO: &str = "golang-go,golang-github-docker-go-plugins-helpers-dev,golang-github-vishvananda-netlink-dev,\
+                  golang-github-coreos-bbolt-dev";
+
 /// A Docker Engine that a host can run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
@@ -54,6 +58,11 @@ impl Engine {
         ensure!(self != Self::Machine, "systemd is booted from a suite's root filesystem, not from the machine's");
         let [kind, more] = ["-", ","].map(|sign| more.map(|package| format!("{sign}{package}")).unwrap_or_default());
         self.made(&format!("-systemd{kind}"), &format!("{},{SYSTEMD}{more}", self.packages()))
+    }
+
+    /// A root filesystem of a suite that has Go and Docker's helpers for plugins, to build with.
+    pub fn go_root() -> Result<PathBuf> {
+        Self::Trixie.made("-go", GO)
     }
 
     /// The root filesystem with these packages, made if it is missing.
