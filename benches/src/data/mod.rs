@@ -145,8 +145,12 @@ fn section(size: Size, cases: &[Case<'_>]) -> Section {
         let what = format!("TCP {}", ours.what);
         section.goals.push(Goal::at_least(format!("{what}, of a {THEIRS}"), 1.0, ratio, " ×"));
         section.bars.push(Bar { what: format!("{what}, time a byte"), baseline: THEIRS, ratio: 1.0 / ratio });
+        let ratio = median(ours.datagrams.iter().zip(&theirs.datagrams).map(|(ours, theirs)| ours / theirs));
+        let what = format!("UDP {}", ours.what);
+        section.goals.push(Goal::at_least(format!("{what}, of a {THEIRS}"), 0.85, ratio, " ×"));
+        section.bars.push(Bar { what: format!("{what}, time a datagram"), baseline: THEIRS, ratio: 1.0 / ratio });
         let ratio = ours.trip().as_secs_f64() / theirs.trip().as_secs_f64();
-        section.bars.push(Bar { what: format!("{what}, round trip"), baseline: THEIRS, ratio });
+        section.bars.push(Bar { what: format!("{}, round trip", ours.what), baseline: THEIRS, ratio });
     }
     section
 }
