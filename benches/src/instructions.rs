@@ -16,6 +16,7 @@ use ciao_common::store::Store;
 use ciao_ipam::{Ipam, routes};
 use ciao_netdriver::kernel::fake::Fake;
 use ciao_netdriver::{Config, Driver, docker};
+use ciao_tests::lab::built;
 use serde_json::{Value, json};
 
 use crate::calls::id;
@@ -69,10 +70,10 @@ fn read(text: &str) -> Result<BTreeMap<(String, String), u64>> {
     text.lines().map(line).collect()
 }
 
-/// The instructions of this program that does so many rounds.
+/// The instructions of the program `bench` that does so many rounds.
 fn counted(kind: &str, rounds: u64) -> Result<u64> {
     let mut valgrind = Command::new("valgrind");
-    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(std::env::current_exe()?);
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(built("bench")?);
     let output = valgrind.args(["work", kind, &rounds.to_string()]).output();
     let output = output.context("run valgrind (Debian: apt install valgrind)")?;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -155,7 +155,7 @@ struct Made {
 fn make(host: &Host, tenants: usize) -> Result<Made> {
     let ipam = host::ipam_socket(host);
     let mut plugin = Connection::open(&host::net_socket(host), false)?;
-    let mut control = Connection::open(&host.path("/run/ciao/control.sock"), false)?;
+    let control = host.path("/run/ciao/control.sock");
     let mut made = Made { networks: Duration::ZERO, vnics: Duration::ZERO };
     for tenant in 0..tenants {
         let name = format!("tenant-{tenant}");
@@ -175,6 +175,8 @@ fn make(host: &Host, tenants: usize) -> Result<Made> {
             for vnic in 0..VNICS {
                 let wanted = json!({"tenant": name, "instance": format!("instance-{number}-{vnic}"), "subnet": network.subnet,
                     "address": format!("10.{number}.0.{}", 2 + vnic), "mac": format!("02:00:0a:{number:02x}:00:{:02x}", 2 + vnic)});
+                // The control socket closes a connection after each reply.
+                let mut control = Connection::open(&control, true)?;
                 control.ask::<Value>(&Call::new("/v1/vnics", &wanted)).context("make a VNIC")?;
             }
             made.vnics += begun.elapsed();
