@@ -87,8 +87,6 @@ Found with perf and strace on the machine of these numbers; they explain the goa
   commits a second the same test gave 11 times a raw client.
 - **CreateEndpoint**: the record is committed, then rules and links are made, one after the other. Side by side, before veth
   pairs had one queue, was faster; with it, as fast, and it needed a way back.
-- **A host's first network**: iptables lists each family once and changes it once, and once more sets the policy of a host
-  that did not forward; nft loads the host's rules, their guard, and the tenant's.
 - **ciao-net's idle memory**: 3.9 MB are the program's own code (SQLite, netlink's messages, HTTP), 1.2 MB libc's, 1.2 MB
   its own data. `opt-level = \"z\"` takes 0.3 MB off.
 - **Out of a tenant, and in by a published port**: one veth pair and one NAT more than Docker's bridge, for
