@@ -3,7 +3,7 @@
 //!
 //! Ages decide what is stale. So what the host's clock said at boot is recorded by whoever opens the database first
 //! after it, and the rest is `CLOCK_BOOTTIME`, which goes on while the host sleeps: the same for both daemons, and
-//! after a restart.
+//! after a restart. A clock that is behind the newest record then is not believed: nothing is younger than now.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,12 +17,23 @@ use super::file::explain;
 /// The setting with the kernel's boot_id and that boot's time.
 const CLOCK: &str = "clock";
 
+/// The newest time that an age is counted from.
+const NEWEST: &str = "SELECT max(time) FROM (
+    SELECT max(restoring) AS time FROM pool_set
+    UNION ALL SELECT max(max(created, requested)) FROM pool_record
+    UNION ALL SELECT max(max(granted, ifnull(unclaimed, 0))) FROM address_record
+    UNION ALL SELECT max(created) FROM network_record
+    UNION ALL SELECT max(created) FROM vnic_record
+    UNION ALL SELECT max(max(created, ifnull(attached, 0))) FROM endpoint_record
+    UNION ALL SELECT CAST(value AS INTEGER) FROM setting WHERE name = 'engine_started')";
+
 /// When the host was booted, by its clock of then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Clock(i64);
 
 impl Clock {
-    /// This boot's, where the host's clock says `wall`: as recorded, or of now, and then it is what to record.
+    /// This boot's, where the host's clock says `wall`: as recorded, or of now or the newest record, and then it is to
+    /// be recorded.
     pub(super) fn read(conn: &Connection, wall: SystemTime) -> Result<(Self, Option<String>)> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the kernel's boot_id")?;
         let boot = boot.trim();
@@ -34,7 +45,9 @@ impl Clock {
         Ok(match of_boot {
             Some(time) => (Self(time), None),
             None => {
-                let time = millis(wall.duration_since(UNIX_EPOCH).unwrap_or_default()) - since_boot();
+                let newest: Option<i64> = conn.query_row(NEWEST, [], |row| row.get(0)).map_err(explain)?;
+                let wall = millis(wall.duration_since(UNIX_EPOCH).unwrap_or_default());
+                let time = newest.map_or(wall, |newest| wall.max(newest)) - since_boot();
                 (Self(time), Some(format!("{boot} {time}")))
             }
         })

@@ -5,8 +5,9 @@
 -- ciao-ipam alone writes pool_set, pool_record, address_record, free_range and lease_event; ciao-net alone writes the
 -- others. No foreign key crosses that line, so that either daemon can be restarted or upgraded alone.
 --
--- Text is as Docker shows it. Times are milliseconds since 1970, UTC, by the host's clock at boot: later steps of that
--- clock do not move them. An address's key is its 4 or 16 bytes in network order, so that keys compare as addresses do.
+-- Text is as Docker shows it. Times are milliseconds since 1970, UTC, by the host's clock at boot, if that is not
+-- behind the records of before: later steps of that clock do not move them. An address's key is its 4 or 16 bytes in
+-- network order, so that keys compare as addresses do.
 
 -- One set of addresses: a subnet in a tenant's address space. Several pools (sub-pools) of a tenant may share it.
 CREATE TABLE pool_set (

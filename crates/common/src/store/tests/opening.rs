@@ -32,6 +32,42 @@ fn two_daemons_that_open_a_new_file_at_once_both_get_it() {
     }
 }
 
+/// A dead battery, a clock that was ahead before: ages would be negative until the host's clock passes the records.
+#[test]
+fn after_a_boot_nothing_recorded_is_younger_than_now() {
+    const DAY: i64 = 86_400_000;
+    let (folder, store) = store();
+    let path = folder.path().join("ciao.db");
+    let (pool, _) = network(&store);
+    store
+        .write(move |tx| {
+            assert!(tx.take(&pool.set, address("10.0.0.2"))?);
+            tx.grant(&pool, address("10.0.0.2"), AddressKind::Lease)?;
+            tx.set_engine_started()
+        })
+        .unwrap();
+    let times = [
+        ("pool_set", "restoring"),
+        ("pool_record", "created"),
+        ("pool_record", "requested"),
+        ("address_record", "granted"),
+        ("address_record", "unclaimed"),
+        ("network_record", "created"),
+        ("setting", "value"),
+    ];
+    let mut newest = store.now();
+    drop(store);
+    for (table, column) in times {
+        newest += DAY;
+        let conn = Connection::open(&path).unwrap();
+        let of = if table == "setting" { "name = 'engine_started'" } else { "true" };
+        assert!(conn.execute(&format!("UPDATE {table} SET {column} = ?1 WHERE {of}"), [newest]).unwrap() > 0);
+        conn.execute("UPDATE setting SET value = 'another-boot 0' WHERE name = 'clock'", []).unwrap();
+        let booted = Store::open_at(&path, SystemTime::now()).unwrap();
+        assert!((0..10_000).contains(&(booted.now() - newest)), "{table}.{column}: {}", booted.now() - newest);
+    }
+}
+
 /// Run by the next test in a process of its own: opens each file that it reads the name of.
 #[test]
 fn opens_files_by_name() {
