@@ -64,7 +64,7 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     let ids = networks.iter().map(|network| Ok(serde_json::from_value(network["Id"].clone())?));
     let networks = ids.collect::<Result<_>>().context("read the ids of dockerd's networks")?;
     let engine = docker.get("/info")?.success()?["ID"].as_str().map(str::to_owned);
-    Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false })
+    Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false, age: 0 })
 }
 
 /// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may

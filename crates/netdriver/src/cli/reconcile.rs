@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `reconcile`: what the daemon does at its start and every minute, now.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table;
 use clap::Args;
-use serde_json::Value;
 
 use super::control::Call;
 use super::docker::{self, Docker};
@@ -31,15 +32,19 @@ pub(super) struct Reconcile {
 pub(super) fn run(args: &Reconcile) -> Result<()> {
     let client = args.call.client()?;
     let path = format!("/v1/reconcile?dry_run={}&force={}", args.dry_run, args.force);
+    let since = Instant::now();
     let bodies = if args.docker {
         let recorded = client.get("/v1/records")?.success()?;
         let recorded = serde_json::from_value(recorded).context("read the daemon's reply")?;
-        control::requests(docker::known(&args.engine, &recorded)?)?
+        control::requests(docker::known(&args.engine, &recorded)?)?.into_iter().map(Some).collect()
     } else {
-        vec![Value::Null]
+        vec![None]
     };
     let mut repairs = Vec::<Repair>::new();
-    for body in bodies {
+    for mut body in bodies {
+        if let Some(known) = &mut body {
+            known.age = u64::try_from(since.elapsed().as_millis())? + 1;
+        }
         let done = client.post(&path, &body)?.success()?;
         repairs.extend(serde_json::from_value::<Vec<_>>(done).context("read the daemon's reply")?);
     }

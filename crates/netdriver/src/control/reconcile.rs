@@ -7,7 +7,6 @@ use anyhow::Result;
 use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::{BODY_LIMIT, Reply};
 use serde::Deserialize;
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Driver;
@@ -32,7 +31,7 @@ const DETAILS: usize = BODY_LIMIT / 2;
 ///
 /// # Errors
 /// None that is known.
-pub fn requests(mut known: Known) -> Result<Vec<Value>> {
+pub fn requests(mut known: Known) -> Result<Vec<Known>> {
     let mut parts = Vec::<Known>::new();
     let mut size = 0;
     for network in std::mem::take(&mut known.details) {
@@ -47,7 +46,7 @@ pub fn requests(mut known: Known) -> Result<Vec<Value>> {
         }
     }
     parts.push(known);
-    Ok(parts.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+    Ok(parts)
 }
 
 pub(super) fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {

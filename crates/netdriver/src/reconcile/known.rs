@@ -2,6 +2,7 @@
 //! Docker's list: what is not on it is forgotten, so it must be that of the engine whose networks are recorded.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use ciao_common::api::go;
@@ -38,6 +39,10 @@ pub struct Known {
     /// Further parts follow: nothing is done but records made again.
     #[serde(default)]
     pub more: bool,
+    /// Milliseconds since the first of Docker's lists was requested, or more: what was recorded since, or up to a
+    /// minute before, may be missing in them.
+    #[serde(default)]
+    pub age: u64,
 }
 
 /// What is recorded of Docker's.
@@ -83,6 +88,12 @@ impl Driver {
         Ok(self.reconcile_all(depth, Some(&known)))
     }
 
+    /// What was recorded before this time and is not on Docker's list is unknown to Docker.
+    pub(super) fn settled(&self, docker: Option<&Known>) -> i64 {
+        let age = Duration::from_millis(docker.map_or(0, |known| known.age));
+        self.store.ago(SETTLED.saturating_add(age))
+    }
+
     /// What is recorded of Docker's.
     pub(crate) fn recorded(&self) -> Result<Recorded> {
         let (networks, endpoints) = self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?)))?;
@@ -92,7 +103,7 @@ impl Driver {
 
     /// Why a list may not be that of the engine whose networks are recorded.
     fn strangeness(&self, known: &Known) -> Result<Option<String>> {
-        let settled = self.store.ago(SETTLED);
+        let settled = self.settled(Some(known));
         let (recorded, networks) = self.store.read(|tx| Ok((tx.setting(ENGINE)?, tx.networks_before(settled)?)))?;
         Ok(match (&known.engine, recorded) {
             (None, _) => Some("Docker's list names no engine".to_owned()),

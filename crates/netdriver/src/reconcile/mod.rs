@@ -175,6 +175,7 @@ impl Driver {
     /// Whatever fails, of one tenant or of all, the rest is done.
     fn reconcile_all(&self, depth: Depth, docker: Option<&Known>) -> Vec<Repair> {
         let dry = depth == Depth::DryRun;
+        let settled = self.settled(docker);
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
         self.rebuild(rows, docker.map_or(&[], |known| &known.details));
@@ -184,9 +185,9 @@ impl Driver {
             rows.step("attached endpoints", self.note_attached());
             rows.step("routes of the host", self.note_host_routes());
         }
-        let forgotten = self.remove_stale_endpoints(rows, docker);
+        let forgotten = self.remove_stale_endpoints(rows, docker, settled);
         rows.step("endpoints", forgotten);
-        let forgotten = self.remove_unknown_networks(rows, docker);
+        let forgotten = self.remove_unknown_networks(rows, docker, settled);
         rows.step("networks", forgotten);
         if !dry {
             // What the background deletes would be seen half done.

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Endpoint, Owner, Tx, Vnic};
 
-use super::{Known, Repairs, SETTLED};
+use super::{Known, Repairs};
 use crate::attachment::is_joining;
 use crate::docker::pairing;
 use crate::kernel::LinkLocation;
@@ -17,8 +17,12 @@ type Attachment = (Endpoint, Option<Vnic>);
 impl Driver {
     /// Networks unknown to Docker: the reply to their creation, or the call to delete them, was lost. Without Docker's
     /// list, a network whose addresses ciao-ipam has released is one. The creation of a young one may not be finished.
-    pub(super) fn remove_unknown_networks(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
-        let before = self.store.ago(SETTLED);
+    pub(super) fn remove_unknown_networks(
+        &self,
+        repairs: &mut Repairs<'_>,
+        docker: Option<&Known>,
+        before: i64,
+    ) -> Result<()> {
         let (orphans, settled) = self.store.read(|tx| {
             let settled = tx.networks_before(before)?;
             Ok((tx.networks_without_pools()?, settled))
@@ -71,9 +75,13 @@ impl Driver {
     /// Endpoints without a container: dockerd was killed, or its call to delete them was lost. Killed while it started
     /// a container, Docker 28 leaves a `runc init` in that container's namespace for good: only its own list shows
     /// that.
-    pub(super) fn remove_stale_endpoints(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) -> Result<()> {
+    pub(super) fn remove_stale_endpoints(
+        &self,
+        repairs: &mut Repairs<'_>,
+        docker: Option<&Known>,
+        before: i64,
+    ) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
-        let before = self.store.ago(SETTLED);
         let mut found = Vec::new();
         for (stale, vnic) in self.attachments(|tx| tx.endpoints())? {
             if stale.created >= before {

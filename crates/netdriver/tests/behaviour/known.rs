@@ -98,6 +98,47 @@ fn what_a_container_is_on_stays_whatever_the_list() {
     assert_eq!(reconcile(&b, "", &list(Some("F"), &["live"], &["one", "two"])).unwrap(), (vec![], 0));
 }
 
+/// A network and an endpoint are 80 seconds old.
+fn age(b: &Bench, name: &str, endpoint: &str) {
+    let conn = rusqlite::Connection::open(b.store.path()).unwrap();
+    for (table, name) in [("network_record", name), ("endpoint_record", endpoint)] {
+        let sql = format!("UPDATE {table} SET created = created - 80000 WHERE id = ?1");
+        assert_eq!(conn.execute(&sql, [id(name)]).unwrap(), 1);
+    }
+}
+
+/// A list is made network by network: what came meanwhile is not on it.
+#[test]
+fn what_is_younger_than_the_list_stays() {
+    let b = old();
+    b.ok("CreateNetwork", &network("new", &["10.1.0.0/24"], &[]));
+    b.run("four", "live", "192.168.111.4/24", "");
+    age(&b, "new", "four");
+    let mut known = list(Some("E"), &["live", "dead"], &["one", "two", "three"]);
+    known["age"] = json!(90_000);
+    let dead = format!("remove endpoint {} no container uses its link", &id("three")[..12]);
+    assert_eq!(reconcile(&b, "dry_run=true", &known).unwrap(), (vec![dead.clone()], 0));
+    assert_eq!(reconcile(&b, "", &known).unwrap(), (vec![dead], 0));
+    assert_eq!(b.store.read(|tx| Ok((tx.networks()?.len(), tx.endpoints()?.len()))).unwrap(), (3, 3));
+    b.assert_consistent();
+    known["age"] = json!(0);
+    let both = [format!("endpoint {}", &id("four")[..12]), format!("network {}", &id("new")[..12])];
+    assert_eq!(reconcile(&b, "", &known).unwrap().0, both.map(|what| format!("remove {what} unknown to Docker")));
+    b.assert_consistent();
+}
+
+#[test]
+fn a_list_without_a_network_that_is_younger_is_not_strange() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("new", &["10.1.0.0/24"], &[]));
+    b.run("one", "new", "10.1.0.2/24", "");
+    age(&b, "new", "one");
+    let mut known = list(Some("E"), &[], &[]);
+    assert!(reconcile(&b, "", &known).unwrap_err().contains("none of the 1 recorded networks"));
+    known["age"] = json!(90_000);
+    assert_eq!(reconcile(&b, "", &known).unwrap(), (vec![], 0));
+}
+
 #[test]
 fn a_dry_run_lists_exactly_what_the_run_does() {
     let nothing: fn(&Bench) = |_| {};
