@@ -9,6 +9,7 @@ use ciao_common::store::{Egress, Network, Store};
 use ciao_common::types::{LinkName, Mtu, Subnet};
 
 use super::host_firewall::HostFirewall;
+use super::lost::Lost;
 use super::tenant_rules::TenantRules;
 use super::veth::restricted;
 use crate::alias;
@@ -22,6 +23,7 @@ pub(crate) struct Bridges {
     pub(super) kernel: Arc<dyn Kernel>,
     pub(super) tenant_rules: Arc<TenantRules>,
     pub(super) firewall: Arc<HostFirewall>,
+    pub(super) lost: Arc<Lost>,
 }
 
 impl Bridges {
@@ -94,9 +96,10 @@ impl Bridges {
         self.store.read(|tx| tx.networks_on_bridge(Some(namespace), bridge))
     }
 
-    /// Writes on a bridge of ours which networks are on it. The caller has the namespace's lock.
+    /// Writes on a bridge of ours which networks are on it; later, while records are missing: what it says may be all
+    /// that is known of them. The caller has the namespace's lock.
     pub(super) fn describe(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
-        if !self.kernel.is_own_bridge(namespace, bridge)? {
+        if !self.kernel.is_own_bridge(namespace, bridge)? || self.lost.has(namespace)? {
             return Ok(());
         }
         let alias = alias::of_bridge(&self.networks(namespace, bridge)?);
@@ -138,9 +141,12 @@ impl Bridges {
         }))
     }
 
-    /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. The caller
-    /// has the namespace's lock.
+    /// Removes a bridge of ours that nothing uses, and its namespace with the last one. `true`: removed. Nothing goes
+    /// while records are missing. The caller has the namespace's lock.
     pub(crate) fn tidy(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
+        if self.lost.has(namespace)? {
+            return Ok(false);
+        }
         let (in_use, namespace_in_use) =
             self.store.read(|tx| Ok((tx.is_bridge_used(namespace, bridge)?, tx.is_namespace_used(namespace)?)))?;
         if !namespace_in_use {

@@ -76,9 +76,10 @@ impl Fabric {
             Some(name) => Some(self.look_into(name, &space.vnics, closely, &mut found)?),
         };
         let seen = inside.as_ref().unwrap_or(host);
+        let is_lost = space.namespace.as_deref().map_or(Ok(false), |name| self.lost.has(name))?;
         for network in &space.networks {
             let alias = alias::of_bridge(space.networks.iter().filter(|other| other.bridge == network.bridge));
-            network_faults(network, &alias, seen, &mut found);
+            network_faults(network, Some(alias.as_str()).filter(|_| !is_lost), seen, &mut found);
             if let Some(why) = self.tunnels.difference(network)? {
                 found.push(Fault::new("restore", Subject::Tunnel(network.clone()), why));
             }
@@ -143,7 +144,8 @@ impl Fabric {
     }
 }
 
-fn network_faults(network: &Network, alias: &str, seen: &Seen, found: &mut Vec<Fault>) {
+/// Without an alias it is not compared.
+fn network_faults(network: &Network, alias: Option<&str>, seen: &Seen, found: &mut Vec<Fault>) {
     let link = seen.links.get(&network.bridge).unwrap_or(&ABSENT);
     let bridge = || Subject::Bridge(network.clone());
     if !link.is_bridge {
@@ -156,7 +158,7 @@ fn network_faults(network: &Network, alias: &str, seen: &Seen, found: &mut Vec<F
         found.push(Fault::new("restore", bridge(), "down"));
     }
     let is_own = link.mac == Some(names::bridge_mac(namespace, &network.bridge));
-    if is_own && link.alias.as_deref() != Some(alias) {
+    if is_own && alias.is_some_and(|alias| link.alias.as_deref() != Some(alias)) {
         found.push(Fault::new("restore", bridge(), "its alias was changed"));
     }
     if network.egress != Egress::Nat {

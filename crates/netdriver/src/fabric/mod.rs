@@ -121,6 +121,7 @@ impl Fabric {
             kernel: kernel.clone(),
             tenant_rules: tenant_rules.clone(),
             firewall: firewall.clone(),
+            lost: lost.clone(),
         });
         let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), lost.clone(), tunnel));
         let locks = Arc::new(Locks::default());

@@ -73,11 +73,15 @@ impl Networks {
     }
 
     /// Removes what only a deleted network needed: its rules, an uplink, a bridge of ours and a namespace that nothing
-    /// uses, and its gateways from a bridge that stays. The caller has the namespace's lock.
+    /// uses, and its gateways from a bridge that stays. Where records are missing, what they need is not known: a later
+    /// reconcile removes the rest. The caller has the namespace's lock.
     pub(crate) fn tidy(&self, deleted: &Network) -> Result<()> {
         let Some(namespace) = deleted.namespace.as_deref() else {
             return self.firewall.sync(None);
         };
+        if self.bridges.lost.has(namespace)? {
+            return Ok(());
+        }
         self.tunnels.remove(namespace, deleted)?;
         // The host's exceptions to --egress-deny go before the namespace's, which close them to other networks.
         self.uplinks.unroute(namespace, deleted)?;

@@ -87,10 +87,15 @@ impl TenantRules {
         }
     }
 
-    /// Writes a namespace's whole ruleset from the records.
+    /// Writes a namespace's whole ruleset from the records; later, while some of them are missing.
     pub(crate) fn load(&self, namespace: &str) -> Result<()> {
         let _lock = self.locks.lock(namespace);
-        self.write(namespace)
+        if self.have_lost(namespace)? { Ok(()) } else { self.write(namespace) }
+    }
+
+    /// Whether a namespace's rules have what the records are missing.
+    fn have_lost(&self, namespace: &str) -> Result<bool> {
+        Ok(self.lost.has(namespace)? && self.kernel.has_rules(&named(namespace))?)
     }
 
     fn write(&self, namespace: &str) -> Result<()> {
@@ -206,7 +211,7 @@ impl TenantRules {
         if !closely && generation.is_some() && generation == self.generations.get(namespace) {
             return Ok(None);
         }
-        if self.lost.has(namespace)? && self.kernel.has_rules(&named(namespace))? {
+        if self.have_lost(namespace)? {
             return Ok(None);
         }
         let ruleset = self.ruleset(namespace)?;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel says of networks, VNICs, uplinks and published ports whose records were lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use ciao_common::store::{Port, Protocol, Uplink, Vnic};
+use ciao_common::store::{Owner, Port, Protocol, Uplink, Vnic};
 use ciao_common::types::{EndpointId, LinkName, NetworkId, PoolId};
 
 use crate::kernel::state::Seen;
@@ -24,6 +24,8 @@ pub(super) struct Found {
     /// By the short id of the network.
     subnets: BTreeMap<String, Vec<FoundSubnet>>,
     vnics: BTreeMap<Place, Vnic>,
+    /// The links in the host's namespace.
+    on_host: BTreeSet<LinkName>,
     /// The namespace of the container that has the other end, by the end on the bridge.
     sandboxes: BTreeMap<LinkName, i32>,
     /// By namespace.
@@ -38,8 +40,10 @@ impl Found {
         self.subnets.get(network.short()).map(Vec::as_slice)
     }
 
-    pub(super) fn vnics(&self) -> impl Iterator<Item = &Vnic> {
-        self.vnics.values()
+    /// Launchers' VNICs, those that containers have or the others.
+    pub(super) fn launchers(&self, running: bool) -> impl Iterator<Item = &Vnic> {
+        let is_running = |vnic: &Vnic| !self.on_host.contains(&vnic.container_link);
+        self.vnics.values().filter(move |vnic| vnic.owner == Owner::Launcher && is_running(vnic) == running)
     }
 
     /// The VNIC with these addresses on a bridge.
@@ -110,8 +114,8 @@ impl Driver {
     /// Reads all links of ours, and the published ports in the rules.
     pub(super) fn find(&self) -> Result<Found> {
         let (kernel, pool) = (&self.fabric.kernel, self.fabric.uplinks.pool);
-        let mut found = Found::default();
         let host = kernel.look(&Namespace::Host)?.unwrap_or_default();
+        let mut found = Found { on_host: host.links.keys().cloned().collect(), ..Found::default() };
         found.add_links(&Namespace::Host, &host);
         let mut outer = BTreeMap::<(Protocol, u16, IpAddr), Vec<SocketAddr>>::new();
         for port in kernel.forwarded_ports(&Namespace::Host)? {

@@ -178,7 +178,7 @@ impl Driver {
         let settled = self.settled(docker);
         let mut repairs = Repairs::new(self, dry);
         let rows = &mut repairs;
-        self.rebuild(rows, docker.map_or(&[], |known| &known.details));
+        self.rebuild(rows, docker);
         if !dry {
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
             rows.step("networks without a tenant", self.settle_pairings());
@@ -210,7 +210,7 @@ impl Driver {
     /// Makes lost records again and does nothing else.
     fn reconcile_records(&self, depth: Depth, docker: &Known) -> Vec<Repair> {
         let mut repairs = Repairs::new(self, depth == Depth::DryRun);
-        self.rebuild(&mut repairs, &docker.details);
+        self.rebuild(&mut repairs, Some(docker));
         repairs.done
     }
 

@@ -9,22 +9,22 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
 use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Pool, Tx, Vnic};
-use ciao_common::types::{AddressSpace, NetworkId, PoolId, Scope};
+use ciao_common::types::{AddressSpace, NetworkId, PoolId, Scope, Subnet};
 
 use super::found::{Found, FoundSubnet};
-use super::{Recorded, Repairs};
+use super::{Known, Recorded, Repairs};
 use crate::Driver;
 use crate::docker::network::record_again;
 
 const WHY: &str = "its record was lost";
 
 impl Driver {
-    /// Looks for lost records, and makes those of networks and endpoints that Docker lists again, and of launchers'
-    /// VNICs.
-    pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) {
+    /// Looks for lost records, and with Docker's list makes those of its networks and endpoints again, and of
+    /// launchers' VNICs, which may have none.
+    pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) {
         repairs.step("lost records", self.fabric.lost.look());
-        if !listed.is_empty() {
-            let rebuilt = self.rebuild_listed(repairs, listed);
+        if let Some(known) = docker {
+            let rebuilt = self.rebuild_listed(repairs, &known.details);
             repairs.step("records of Docker's networks", rebuilt);
         }
     }
@@ -36,10 +36,11 @@ impl Driver {
         }
         let links: BTreeSet<_> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
         let found = Arc::new(self.find()?);
-        // A network may get its tenant from them.
-        let launchers = found.vnics().filter(|vnic| vnic.owner == Owner::Launcher);
-        for vnic in launchers.filter(|vnic| !links.contains(&vnic.host_link)) {
-            repairs.repair("record", format!("VNIC {}", vnic.id), WHY, |driver| driver.rebuild_vnic(vnic.clone()));
+        // A network may get its tenant from them. One that a container has is recorded with its network: were that
+        // recorded alone, nothing would show that the network's record is missing.
+        for vnic in found.launchers(false).filter(|vnic| !links.contains(&vnic.host_link)) {
+            let (what, vnic) = (format!("VNIC {}", vnic.id), vnic.clone());
+            repairs.repair("record", what, WHY, |driver| driver.store.write(move |tx| vnic_again(tx, &vnic)));
         }
         // A swarm's manager lists networks of other nodes too.
         let is_here = |network: &&ListedNetwork| {
@@ -60,16 +61,6 @@ impl Driver {
             }
         }
         self.fabric.lost.look()
-    }
-
-    fn rebuild_vnic(&self, vnic: Vnic) -> Result<bool> {
-        self.store.write(move |tx| {
-            let is_lost = tx.vnic(&vnic.id)?.is_none();
-            if is_lost {
-                tx.insert_vnic(&vnic)?;
-            }
-            Ok(is_lost)
-        })
     }
 
     /// A network, its pools, and the addresses in use there, those of endpoints that cannot be recorded too.
@@ -105,6 +96,10 @@ impl Driver {
                 }
                 data.push(subnet.data(space, gateway)?);
             }
+            found
+                .launchers(true)
+                .filter(|vnic| is_for(vnic, &listed))
+                .try_for_each(|vnic| vnic_again(tx, vnic).map(drop))?;
             let network = record_again(tx, &listed.creation(data)?, &uplinks)?;
             if let Some(uplink) = network.namespace.as_ref().and_then(|name| found.uplinks.get(name))
                 && tx.uplink(&uplink.namespace)?.is_none()
@@ -136,10 +131,8 @@ impl Driver {
             let vnic = vnic.with_context(|| {
                 format!("no link on bridge {} has an alias with its addresses: restart its container", network.bridge)
             })?;
-            if tx.vnic(&vnic.id)?.is_none() {
-                let of = Some(network.id.clone()).filter(|_| vnic.owner == Owner::Docker);
-                tx.insert_vnic(&Vnic { network: of, ..vnic.clone() })?;
-            }
+            let of = Some(network.id.clone()).filter(|_| vnic.owner == Owner::Docker);
+            vnic_again(tx, &Vnic { network: of, ..vnic.clone() })?;
             let ports = found.ports(vnic, &listed.endpoint_id);
             let is_silent = publishes && network.egress == Egress::Nat && !found.is_published(vnic);
             let (created, attached) = (tx.now(), Some(tx.now()));
@@ -163,6 +156,25 @@ impl Driver {
         ensure!(!is_silent, "it is recorded, but no rule publishes ports of its container: restart the container");
         Ok(true)
     }
+}
+
+/// Records a VNIC, unless it is recorded. `true`: now.
+fn vnic_again(tx: &Tx<'_>, vnic: &Vnic) -> Result<bool> {
+    let is_lost = tx.vnic(&vnic.id)?.is_none();
+    if is_lost {
+        tx.insert_vnic(vnic)?;
+    }
+    Ok(is_lost)
+}
+
+/// Whether a launcher's VNIC was made for a network: it is on its bridge, in one of its subnets, and the tenant's that
+/// the network may name.
+fn is_for(vnic: &Vnic, network: &ListedNetwork) -> bool {
+    let option = |name: &str| network.options.get(name).map(String::as_str);
+    let is_subnet = |subnet: Subnet| network.ipam.config.iter().any(|listed| listed.subnet == subnet);
+    option("bridge").or(option("host_bridge")) == Some(vnic.bridge.as_str())
+        && option("tenant").is_none_or(|tenant| vnic.tenant.as_ref().is_some_and(|own| own.as_str() == tenant))
+        && [vnic.v4, vnic.v6].into_iter().flatten().any(|(subnet, _)| is_subnet(subnet))
 }
 
 /// The pool of a network's subnet: as its PoolID describes it, or else with one that ciao-ipam replaces by Docker's.

@@ -57,14 +57,21 @@ fn without_its_records_nothing_of_a_running_container_is_touched_and_nothing_is_
     b.ok("CreateNetwork", &network("new", &["10.9.0.0/24"], &[("tenant", "red")]));
 }
 
+/// On a bridge of its own, and on that of the older network.
 #[test]
 fn an_older_database_cuts_off_nothing_that_came_after_it() {
+    for options in [&[("tenant", "red")][..], &[("tenant", "red"), ("bridge", "br0")]] {
+        older_database(options);
+    }
+}
+
+fn older_database(options: &[(&str, &str)]) {
     let b = Bench::new();
-    b.ok("CreateNetwork", &network("red", &[SUBNET], &[("tenant", "red")]));
+    b.ok("CreateNetwork", &network("red", &[SUBNET], options));
     b.run("red1", "red", "192.168.111.2/24", "");
     let old = b.copy();
     b.run("red2", "red", "192.168.111.3/24", "");
-    b.ok("CreateNetwork", &network("more", &["10.1.0.0/24"], &[("tenant", "red")]));
+    b.ok("CreateNetwork", &network("more", &["10.1.0.0/24"], options));
     b.run("more1", "more", "10.1.0.2/24", "");
     b.ok("CreateNetwork", &network("blue", &[SUBNET], &[("tenant", "blue")]));
     b.run("blue1", "blue", "192.168.111.2/24", "");
@@ -79,6 +86,48 @@ fn an_older_database_cuts_off_nothing_that_came_after_it() {
     b.stop("red", "red1");
     b.run("red3", "red", "192.168.111.4/24", "");
     assert!(b.call("Join", &json!({ "NetworkID": id("more"), "EndpointID": id("x"), "SandboxKey": "" })).is_err());
+}
+
+/// A network with a container, and a launcher's VNIC; beside them, a network with a running container that came after
+/// the backup. What is deleted takes nothing from that one, also where it is the last that is recorded.
+#[test]
+fn what_is_deleted_beside_lost_records_takes_nothing_from_them() {
+    for (icc, bridge) in [("true", "br0"), ("false", "br1")] {
+        let b = Bench::new();
+        let options = [("tenant", "red"), ("bridge", "br0"), ("icc", icc)];
+        b.ok("CreateNetwork", &network("red", &[SUBNET], &options));
+        b.run("red1", "red", "192.168.111.2/24", "");
+        let mut request = vnic("red", "i1", SUBNET, "192.168.111.9", "02:00:00:00:00:09");
+        request["bridge"] = json!("br0");
+        let made = b.vnic(&request);
+        let old = b.copy();
+        let options = [("tenant", "red"), ("bridge", bridge)];
+        b.ok("CreateNetwork", &network("more", &["10.1.0.0/24"], &options));
+        b.run("more1", "more", "10.1.0.2/24", "");
+        let b = b.on_database(old);
+        assert_eq!(b.reconcile(), [""; 0]);
+        b.stop("red", "red1");
+        let state = b.kernel.state();
+        b.ok("DeleteNetwork", &json!({ "NetworkID": id("red") }));
+        assert_eq!(b.kernel.state(), state, "{icc} {bridge}");
+        assert_eq!(b.delete_vnic(&made, false).0, 200);
+        let state = b.kernel.state();
+        assert!(state.namespaces.contains("ciao-red"), "{icc} {bridge}");
+        for depth in [Depth::Full, Depth::Changed] {
+            assert_eq!(b.reconcile_to(depth), [""; 0]);
+            assert_eq!(b.kernel.state(), state, "{depth:?} {icc} {bridge}");
+        }
+        let known = json!({ "engine": "E", "networks": [id("more")], "details": [{
+            "Id": id("more"), "Scope": "local", "Options": { "tenant": "red", "bridge": bridge },
+            "Containers": { "c": { "EndpointID": id("more1"), "IPv4Address": "10.1.0.2/24" } },
+            "IPAM": { "Driver": "default", "Config": [{ "Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1" }] },
+        }] });
+        let (status, rows) = b.launcher("POST", "/v1/reconcile", known.to_string().as_bytes());
+        assert_eq!(status, 200, "{rows}");
+        b.reconcile();
+        b.assert_consistent();
+        b.run("more2", "more", "10.1.0.3/24", "");
+    }
 }
 
 #[test]
