@@ -28,16 +28,6 @@ remove_group() {
 	fi
 }
 
-# raise_limits FILE: sets what a sysctl file says, where the kernel has less. At boot systemd does the rest.
-raise_limits() {
-	sed -n 's/^\([a-z0-9_.]*\) *= *\([0-9]*\)$/\1 \2/p' "$1" | while read -r key value; do
-		path=/proc/sys/$(echo "$key" | tr . /)
-		[ -w "$path" ] && [ "$(cat "$path")" -lt "$value" ] || continue
-		# Read-only in a container: the host's own limits are not the package's then.
-		echo "$value" 2>/dev/null >"$path" || note "$key stays $(cat "$path"): it cannot be changed here"
-	done
-}
-
 # NetworkManager and systemd-networkd read what concerns ciao's links before there are any; udev does so by itself.
 reload_link_settings() {
 	systemd_runs || return 0
@@ -110,32 +100,6 @@ remove_file() {
 	done
 }
 
-# Namespaces of tenants, and of networks without a tenant.
-our_namespaces() {
-	for path in /run/netns/ciao-* /run/netns/ciao.*; do
-		[ ! -e "$path" ] || echo "${path##*/}"
-	done
-}
-
-# Links of ciao in the host's namespace: uplinks, and VNICs that no container has.
-our_links() {
-	for path in /sys/class/net/*; do
-		link=${path##*/}
-		case $link in cu* | cv* | hv*) ;; *) continue ;; esac
-		case ${link#??} in *[!0-9a-f]*) ;; ??????????) echo "$link" ;; esac
-	done
-}
-
-# VNICs whose link a container has: the end on the bridge is there, the other one not in the host's namespace.
-used_vnics() {
-	command -v ip >/dev/null || return 0
-	for namespace in $(our_namespaces); do
-		for link in $(ip -n "$namespace" -o link 2>/dev/null | sed -n 's/^[0-9]*: \(hv[0-9a-f]*\)@.*/\1/p'); do
-			[ -e "/sys/class/net/cv${link#hv}" ] || echo "${link#hv}"
-		done
-	done
-}
-
 # What stays on the host when the programs go; nothing if there is none.
 say_what_stays() {
 	if command -v docker >/dev/null && networks=$(docker network ls -f driver=ciao-net --format '{{.Name}}' 2>/dev/null) && [ -n "$networks" ]; then
@@ -146,37 +110,32 @@ say_what_stays() {
 		note "left: VNICs, with their links:"
 		echo "$vnics" | head -n 20 >&2
 	fi
-	namespaces=$(our_namespaces)
-	[ -z "$namespaces" ] || note "left: network namespaces" $namespaces
 	[ ! -e "$CIAO_DATABASE/ciao.db" ] || note "left: the database in $CIAO_DATABASE"
 }
 
-# restore_host [--remove-vnics]: puts back what ciao-net changed of the host, once the daemons have ended, and says what
-# of it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
+# restore_host COMMAND...: puts back what ciao-net changed of the host, once the daemons have ended, and says
+# what of it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
 restore_host() {
-	[ -e "$CIAO_DATABASE/ciao.db" ] && command -v ciao-net >/dev/null || return 0
-	ciao-net host restore "$@" | sed 's/^/ciao: /' >&2
+	failed=0
+	restored=$("$@" 2>&1) || failed=1
+	echo "$restored" | sed 's/^/ciao: /' >&2
+	return $failed
 }
 
-# Takes away what ciao made in the kernel, unless containers still use it, and the database.
+# Keeps the program beside the database if something stays on the host: a purge comes after the package's files are gone.
+keep_program() {
+	case $restored in
+	*left*) [ ! -d "$CIAO_DATABASE" ] || cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net" ;;
+	esac
+}
+
+# Takes away what a removal kept, unless containers still use it, and the database.
 purge_host() {
-	used=$(used_vnics)
-	if [ -n "$used" ]; then
-		note "left: namespaces, links and rules, because containers still use VNICs" $used "(gone after a reboot)"
-	else
-		for namespace in $(our_namespaces); do
-			umount "/run/netns/$namespace" 2>/dev/null || true
-			rm -f "/run/netns/$namespace"
-		done
-		# The uplinks go with the namespaces, in the background.
-		for link in $(our_links); do ip link delete "$link" 2>/dev/null || true; done
-		! command -v nft >/dev/null || nft delete table inet ciao 2>/dev/null || true
-		for tool in iptables ip6tables; do
-			$tool -n -L CIAO-FORWARD >/dev/null 2>&1 || continue
-			while $tool -D FORWARD -j CIAO-FORWARD 2>/dev/null; do :; done
-			$tool -F CIAO-FORWARD && $tool -X CIAO-FORWARD || true
-		done
+	if [ -e "$CIAO_DATABASE/ciao-net" ]; then
+		restore_host "$CIAO_DATABASE/ciao-net" host restore --remove-vnics ||
+			note "left: what ciao made in the kernel, until the next reboot"
 	fi
+	rm -rf /run/ciao
 	if [ -d "$CIAO_DATABASE" ]; then
 		# It may be a disk of its own, which stays.
 		note "removed: the database in $CIAO_DATABASE"

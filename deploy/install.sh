@@ -50,7 +50,6 @@ install -D -m 644 "$tree.files" "$record/files"
 
 add_group
 remove_former_units >/dev/null
-raise_limits "$here/host/sysctl.conf"
 if systemd_runs; then
 	systemctl daemon-reload
 	reload_link_settings

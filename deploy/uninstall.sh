@@ -25,7 +25,10 @@ if systemd_runs; then
 		! systemctl --quiet cat "$unit" >/dev/null 2>&1 || systemctl --quiet disable --now "$unit"
 	done
 fi
-if [ "${1:-}" = --purge ] && [ -z "$(used_vnics)" ]; then restore_host --remove-vnics; else restore_host; fi
+if [ -e "$CIAO_DATABASE/ciao.db" ] && command -v ciao-net >/dev/null; then
+	# The programs stay if it fails: nothing else could restore the host.
+	restore_host ciao-net host restore $([ "${1:-}" != --purge ] || echo --remove-vnics)
+fi
 remove_former_units >/dev/null
 remove_listed "$PREFIX"
 # Of a version that kept no list.

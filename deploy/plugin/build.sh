@@ -39,6 +39,8 @@ stage() {
 	# What is made there is the host's.
 	ln -s /host/run/netns "$root/run/netns"
 	ln -s /host/run/ciao "$root/run/ciao"
+	# What stands behind the stub of /etc/resolv.conf, which Docker mounts.
+	ln -s /host/run/systemd "$root/run/systemd"
 	install deploy/plugin/entrypoint "$root/entrypoint"
 	program "$root" sh
 	for name in $2; do program "$root" "$name"; done

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use ciao_common::store::{HostSettingRow, Store};
-use ciao_common::types::Family;
+use ciao_common::types::{Family, LinkName};
 use serde::Serialize;
 
 use crate::kernel::{HostSetting, Kernel, Namespace};
@@ -40,9 +40,10 @@ pub(crate) fn changed(rows: Vec<HostSettingRow>, kernel: &dyn Kernel) -> Result<
     rows.into_iter().map(read).collect()
 }
 
-/// Removes ciao's rules and puts the host's settings back; with `vnics`, tenants' namespaces and links too. As long as
-/// those stand, their rules do, and the settings that they need. The daemon does not run.
-pub(crate) fn restore(store: &Store, kernel: &dyn Kernel, vnics: bool) -> Result<Vec<Restored>> {
+/// Removes ciao's rules and puts the host's settings back, as far as the database knows them; with `vnics`, tenants'
+/// namespaces and links too, except those that containers use. As long as any of those stand, their rules do, and the
+/// settings that they need. The daemon does not run.
+pub(crate) fn restore(store: Option<&Store>, kernel: &dyn Kernel, vnics: bool) -> Result<Vec<Restored>> {
     let mut done = tenants(store, kernel, vnics)?;
     let left = done.iter().any(|one| one.now != REMOVED);
     if left {
@@ -61,34 +62,66 @@ pub(crate) fn restore(store: &Store, kernel: &dyn Kernel, vnics: bool) -> Result
         done.push(Restored { what: format!("nexthop of host {address}"), now: REMOVED.to_owned() });
     }
     kernel.open_firewall(&BTreeSet::new(), &[])?;
-    done.extend(settings(store, kernel)?);
+    if let Some(store) = store {
+        done.extend(settings(store, kernel)?);
+    }
     Ok(done)
 }
 
 const REMOVED: &str = "removed";
 
-fn tenants(store: &Store, kernel: &dyn Kernel, remove: bool) -> Result<Vec<Restored>> {
+fn tenants(store: Option<&Store>, kernel: &dyn Kernel, remove: bool) -> Result<Vec<Restored>> {
+    let of_host = kernel.links(&Namespace::Host)?.into_iter().filter(names::is_ours).collect::<Vec<_>>();
     let mut done = Vec::new();
-    let mut note = |what: String| {
-        let now = if remove { REMOVED } else { "left, in use by VNICs or networks: --remove-vnics removes it" };
-        done.push(Restored { what, now: now.to_owned() });
+    let mut kept = BTreeSet::new();
+    let mut note = |what: String, used: &[&LinkName]| {
+        let now = match (used, remove) {
+            ([], true) => REMOVED.to_owned(),
+            ([], false) => "left, in use by VNICs or networks: --remove-vnics removes it".to_owned(),
+            _ => {
+                let names = used.iter().map(|link| link.as_str()).collect::<Vec<_>>().join(", ");
+                format!("left, in use by running containers ({names}): stop them first")
+            }
+        };
+        done.push(Restored { what, now });
     };
     for name in kernel.namespaces()? {
-        if remove {
+        let links = kernel.links(&Namespace::Named(name.clone()))?;
+        let used = links.iter().filter(|link| is_used(link, &of_host)).collect::<Vec<_>>();
+        if remove && used.is_empty() {
             kernel.delete_namespace(&name)?;
         }
-        note(format!("network namespace {name}"));
+        note(format!("network namespace {name}"), &used);
+        kept.extend(used.into_iter().cloned());
     }
-    for link in kernel.links(&Namespace::Host)?.into_iter().filter(names::is_ours) {
-        if remove {
-            kernel.delete_link(&Namespace::Host, &link)?;
+    let some_stay = !kept.is_empty();
+    for link in &of_host {
+        let used = if is_used(link, &of_host) { vec![link] } else { Vec::new() };
+        // The uplink of a namespace that stays.
+        if remove && some_stay && link.as_str().starts_with(names::UPLINK) {
+            continue;
         }
-        note(format!("link {link}"));
+        if remove && used.is_empty() {
+            kernel.delete_link(&Namespace::Host, link)?;
+        }
+        note(format!("link {link}"), &used);
+        kept.extend(used.into_iter().cloned());
     }
-    if remove {
-        store.write(|tx| tx.vnics(None)?.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id).map(drop)))?;
+    if remove && let Some(store) = store {
+        store.write(move |tx| {
+            let vnics = tx.vnics(None)?;
+            let unused = vnics.iter().filter(|vnic| !kept.contains(&vnic.host_link));
+            unused.into_iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id).map(drop))
+        })?;
     }
     Ok(done)
+}
+
+/// Whether it is the end on a bridge of a VNIC whose other end a container has.
+fn is_used(link: &LinkName, of_host: &[LinkName]) -> bool {
+    let Some(id) = link.as_str().strip_prefix(names::HOST_LINK).filter(|_| names::is_ours(link)) else { return false };
+    let other_end = format!("{}{id}", names::CONTAINER_LINK);
+    !of_host.iter().any(|link| link.as_str() == other_end)
 }
 
 /// Forwarding goes off first, then what it needed.

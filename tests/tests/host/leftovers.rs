@@ -64,12 +64,18 @@ fn restore_lists_what_stays_and_removes_everything_on_request() {
     host.sh("ip link add lan type bridge; ip link set lan up").unwrap();
     network(&host, "red", "red", SUBNETS).unwrap();
     serve(&host, "web", "--network red").unwrap();
+    host.sh("ip netns add ciao-theirs").unwrap();
+    host.ciao_net().stop().unwrap();
+    let used = host.sh("ciao-net host restore --remove-vnics").unwrap();
+    assert!(used.contains("running containers (hv") && !used.contains("ciao-theirs"), "{used}");
+    assert!(host.sh("docker exec web ping -c 1 -W 2 10.5.0.1").is_ok() && !used.contains("FORWARD"), "{used}");
+    host.ciao_net().start().unwrap();
+    host.sh("docker rm -f web; docker network rm red").unwrap();
     for (instance, place) in
         [("one", "--subnet 10.5.1.0/24 --ip 10.5.1.2"), ("two", "--subnet 10.7.0.0/24 --ip 10.7.0.2 --host-bridge lan")]
     {
         host.sh(&format!("{CREATE} {instance} {place} --mac 02:00:00:00:00:02")).unwrap();
     }
-    host.sh("docker rm -f web; docker network rm red").unwrap();
     host.ciao_net().stop().unwrap();
     let left = host.sh("ciao-net host restore").unwrap();
     for word in ["network namespace ciao-red", "link cv", "VNICs", "--remove-vnics"] {
@@ -78,7 +84,10 @@ fn restore_lists_what_stays_and_removes_everything_on_request() {
     assert!(host.sh("ip netns list").unwrap().contains("ciao-red"));
     let gone = host.sh("ciao-net host restore --remove-vnics").unwrap();
     println!("{gone}");
-    assert_eq!(host.sh("ip netns list; ls /sys/class/net | grep -e '^c[uv]' || true").unwrap(), "");
+    assert_eq!(
+        host.sh("ip netns delete ciao-theirs; ip netns list; ls /sys/class/net | grep -e '^c[uv]' || true").unwrap(),
+        ""
+    );
     let rules = host.sh("nft list ruleset; iptables -S; ip6tables -S").unwrap();
     assert!(!rules.to_lowercase().contains("ciao"), "{rules}");
     assert_eq!(

@@ -77,7 +77,7 @@ fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
     host.sh(END).unwrap();
     let removed = host.try_sh("dpkg -r ciao").unwrap();
     assert_eq!(removed.code, 0, "{removed:?}");
-    for left in ["left: VNICs", "web", "left: network namespaces ciao-red", "left: the database in /var/lib/ciao"] {
+    for left in ["left: VNICs", "web", "left: the database in /var/lib/ciao"] {
         assert!(removed.stderr.contains(left), "{left}: {removed:?}");
     }
     let restored = "network namespace ciao-red";
@@ -111,4 +111,61 @@ fn removal_restores_the_settings_of_the_host() {
     println!("{}", removed.stderr);
     assert!(removed.code == 0 && removed.stderr.contains("net.ipv4.ip_forward"), "{removed:?}");
     assert_eq!(host.sh(state).unwrap(), before);
+    assert!(host.sh("ls /var/lib/ciao/ciao-net").is_err(), "nothing is left for a purge");
+}
+
+#[test]
+#[ignore = "builds cargo-deb and the package: make test-package"]
+fn a_purge_restores_what_a_removal_had_to_leave() {
+    let host = host_with(["--iptables=false", "--ip-forward=false"]);
+    let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; ip6tables -S; \
+        nft list tables | grep ciao || true; ls /var/lib /run | grep ciao || true";
+    let before = host.sh(state).unwrap();
+    host.sh("ip netns add ciao-lab; dpkg -i /root/0.deb").unwrap();
+    host.sh(START).unwrap();
+    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam --ipv6 --subnet 10.9.0.0/24 \
+        --subnet fd00:9::/64 app";
+    host.sh(&format!("until {create}; do sleep 0.1; done")).unwrap();
+    host.sh(END).unwrap();
+    let removed = host.try_sh("dpkg -r ciao").unwrap();
+    assert!(removed.stderr.contains("--remove-vnics"), "{removed:?}");
+    let purged = host.try_sh("dpkg -P ciao").unwrap();
+    assert!(purged.code == 0 && purged.stderr.contains("net.ipv4.ip_forward"), "{purged:?}");
+    assert_eq!(host.sh(state).unwrap(), before);
+    assert_eq!(host.sh("ip netns list").unwrap(), "ciao-lab");
+}
+
+#[test]
+#[ignore = "builds cargo-deb and the package: make test-package"]
+fn a_purge_cuts_off_no_container() {
+    let host = host();
+    host.sh("dpkg -i /root/0.deb; ip link add lan type bridge; ip link set lan up; ip addr add 10.7.0.1/24 dev lan")
+        .unwrap();
+    host.sh(START).unwrap();
+    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam";
+    host.sh(&format!(
+        "until {create} -o tenant=red --subnet 10.5.0.0/24 red; do sleep 0.1; done
+         {create} -o host_bridge=lan --subnet 10.7.0.0/24 --gateway 10.7.0.1 lan
+         docker run -d --network red --name one busybox sleep 1000
+         docker run -d --network lan --name two busybox sleep 1000"
+    ))
+    .unwrap();
+    host.sh(END).unwrap();
+    let purged = host.try_sh("dpkg -P ciao").unwrap();
+    assert!(purged.code == 0 && purged.stderr.matches("running containers (hv").count() == 2, "{purged:?}");
+    for (container, gateway) in [("one", "10.5.0.1"), ("two", "10.7.0.1")] {
+        host.sh(&format!("docker exec {container} ping -c 1 -W 2 {gateway}")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "builds cargo-deb and the package: make test-package"]
+fn the_programs_stay_if_the_host_cannot_be_restored() {
+    let host = host();
+    host.sh("dpkg -i /root/0.deb").unwrap();
+    host.sh(START).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/uninstall.sh");
+    let refused = host.try_sh(&format!("sh {script}")).unwrap();
+    assert!(refused.code != 0 && refused.stderr.contains("ciao-net"), "{refused:?}");
+    assert!(!refused.stdout.contains("uninstalled"), "{refused:?}");
 }

@@ -36,7 +36,7 @@ pub(super) struct Show {
 
 #[derive(Args)]
 pub(super) struct Restore {
-    /// Also remove tenants' network namespaces and links, and launchers' VNICs
+    /// Also remove tenants' network namespaces and links, and launchers' VNICs, unless running containers use them
     #[arg(long)]
     remove_vnics: bool,
     #[command(flatten)]
@@ -57,9 +57,14 @@ pub(super) fn run(command: &HostCommand) -> Result<()> {
         }
         HostCommand::Restore(args) => {
             let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net").context("restore the host")?;
-            let _lock = daemon::lock(&args.database.db, "ciao-net")?;
-            let store = Store::open(&args.database.db)?;
-            table::print_changes(&uninstall::restore(&store, &kernel, args.remove_vnics)?, args.json)
+            let db = &args.database.db;
+            if !db.exists() {
+                log::warn!("database {} is missing: the host's settings are not known and stay", db.display());
+                return table::print_changes(&uninstall::restore(None, &kernel, args.remove_vnics)?, args.json);
+            }
+            let _lock = daemon::lock(db, "ciao-net")?;
+            let store = Store::open_existing(db)?;
+            table::print_changes(&uninstall::restore(Some(&store), &kernel, args.remove_vnics)?, args.json)
         }
     }
 }
