@@ -3,7 +3,8 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use listenfd::ListenFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, setsockopt, sockopt};
 use nix::sys::stat::{Mode, fstat, umask};
 
 use super::claim::{self, Lock};
@@ -114,9 +116,17 @@ impl Sockets {
         let path = match address {
             MetricsAddress::Unix(path) => path,
             MetricsAddress::Tcp(address) => {
-                let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
-                log::info!("listening on {address}");
-                return Ok(Some(Listener::Tcp(listener)));
+                return Ok(match listen_early(*address) {
+                    Ok(listener) => {
+                        log::info!("listening on {address}");
+                        Some(Listener::Tcp(listener))
+                    }
+                    // Tenants' networks do not wait for a port of somebody else's.
+                    Err(error) => {
+                        log::warn!("no metrics: listen on {address}: {error}: give another address, or free that one");
+                        None
+                    }
+                });
             }
         };
         let at = |listener: &UnixListener| listener.local_addr().ok()?.as_pathname().map(Path::to_owned);
@@ -156,6 +166,17 @@ impl Drop for Sockets {
             drop(fs::remove_file(path));
         }
     }
+}
+
+/// Listens on an address that the host may get only later: the daemons start before the network is up.
+fn listen_early(address: SocketAddr) -> nix::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::IpFreebind, &true)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    socket::listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
 }
 
 fn bind(path: &Path) -> Result<UnixListener> {
@@ -208,6 +229,18 @@ mod tests {
         let error = format!("{:#}", bind(&path).unwrap_err());
         assert!(error.contains("another process listens"), "{error}");
         drop(live);
+    }
+
+    #[test]
+    fn metrics_are_served_at_an_address_that_the_host_gets_later() {
+        for address in ["192.0.2.10:0", "[2001:db8::10]:0", "127.0.0.1:0"] {
+            let address: SocketAddr = address.parse().unwrap();
+            assert_eq!(listen_early(address).unwrap().local_addr().unwrap().ip(), address.ip());
+        }
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut sockets = Sockets { inherited: ListenFd::empty(), taken: 0, created: Vec::new() };
+        let address = MetricsAddress::Tcp(taken.local_addr().unwrap());
+        assert!(sockets.metrics(&address).unwrap().is_none(), "the daemon starts without");
     }
 
     #[test]
