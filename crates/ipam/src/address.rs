@@ -60,8 +60,12 @@ fn grant_exactly(tx: &Tx<'_>, config: &Config, pool: &Pool, address: IpAddr, kin
     let (family, subnet) = (Family::of(address), set.subnet);
     ensure!(family == subnet.family(), "address {address} is {family}, but pool {subnet} is {}", subnet.family());
     ensure!(subnet.contains(address), "address {address} is outside of pool {subnet}: give one inside");
-    if kind == AddressKind::Lease {
-        term::check_gateway(tx, pool)?;
+    match kind {
+        AddressKind::Gateway => ensure!(
+            !is_reserved(tx, set, address)?,
+            "gateway {address} of pool {subnet} is reserved for an instance: give another --gateway, see \"ciao-ipam lease list\""
+        ),
+        _ => term::check_gateway(tx, pool)?,
     }
     let Some(held) = tx.address(set, address)? else {
         ensure!(

@@ -116,6 +116,11 @@ impl Tx<'_> {
         self.all(&format!("{PORT} WHERE endpoint = ?1"), [Text(endpoint)], port)
     }
 
+    /// The published ports of a tenant's namespace.
+    pub fn ports_in_namespace(&self, namespace: &str) -> Result<Vec<Port>> {
+        self.all(&format!("{PORT} WHERE namespace = ?1 ORDER BY host_port"), [namespace], port)
+    }
+
     /// All published ports.
     pub fn ports(&self) -> Result<Vec<Port>> {
         self.all(&format!("{PORT} ORDER BY host_port"), [], port)

@@ -45,6 +45,18 @@ fn a_reservation_is_never_granted_dynamically_and_outlives_its_lease() {
 }
 
 #[test]
+fn an_instance_s_address_is_no_network_s_gateway() {
+    let b = Bench::new();
+    b.vnic("acme", "10.5.0.0/29", "10.5.0.2");
+    let pool = b.tenant_pool("acme", "10.5.0.0/29");
+    assert_eq!(
+        sentence(b.gateway(&pool, "10.5.0.2")),
+        "gateway 10.5.0.2 of pool 10.5.0.0/29 is reserved for an instance: give another --gateway, see \"ciao-ipam lease list\""
+    );
+    assert_eq!(b.gateway(&pool, "10.5.0.3").unwrap(), "10.5.0.3/29");
+}
+
+#[test]
 fn a_reservation_that_was_deleted_is_free_when_the_pool_is_short() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/30");

@@ -90,7 +90,7 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         .parameter::<VnicId>("ID of the VNIC.")
         .body::<VnicChange>()
         .reply::<VnicReply>(200, "The changed VNIC.")
-        .fails(&[404, 422]),
+        .fails(&[404, 409, 422]),
         Route::delete(
             "/v1/vnics/{id}",
             "deleteVnic",

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Driver;
-use crate::launcher::{Creation, Deletion, VnicChange, VnicRequest};
+use crate::launcher::{Change, Creation, Deletion, VnicChange, VnicRequest};
 
 /// Which VNICs.
 #[derive(Deserialize, IntoParams, ToSchema)]
@@ -52,8 +52,12 @@ pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure
 pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let change: VnicChange = ask.body()?;
     let allowed = change.allowed().map_err(Failure::contradiction)?;
-    let found = id(ask).map_or(Ok(None), |id| driver.set_vnic(&id, change.rate, allowed))?;
-    json(200, &found.ok_or_else(|| unknown(ask))?)
+    let Ok(id) = id(ask) else { return Err(unknown(ask)) };
+    match driver.set_vnic(&id, change.rate, allowed)? {
+        Change::Changed(vnic) => json(200, &vnic),
+        Change::Unknown => Err(unknown(ask)),
+        Change::Conflict(sentence) => Err(Failure(409, sentence)),
+    }
 }
 
 pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {

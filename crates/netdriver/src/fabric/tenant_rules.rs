@@ -120,7 +120,7 @@ impl TenantRules {
     /// As recorded.
     fn ruleset(&self, namespace: &str) -> Result<Ruleset> {
         let (networks, vnics, live, ports) = self.store.read(|tx| {
-            let ports = tx.ports()?.into_iter().filter(|port| port.namespace == namespace).collect::<Vec<_>>();
+            let ports = tx.ports_in_namespace(namespace)?;
             let live = tx.vnics_in_namespace(namespace)?;
             Ok((tx.networks_in_namespace(namespace)?, self.vnics(tx, namespace)?, live, ports))
         })?;

@@ -17,7 +17,7 @@ use crate::rollback::rolled_back;
 use crate::{Driver, fabric, names};
 use plan::plan;
 
-pub use outcome::{Creation, Deletion};
+pub use outcome::{Change, Creation, Deletion};
 pub use request::{DeletionReply, DockerNetwork, RemovableNetwork, VnicReply, VnicRequest};
 pub use set::VnicChange;
 

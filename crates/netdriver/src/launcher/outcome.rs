@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of a launcher's requests.
 
-use super::request::DeletionReply;
+use super::request::{DeletionReply, VnicReply};
 
 /// The outcome of a request for a VNIC.
 pub enum Creation<T> {
@@ -9,6 +9,16 @@ pub enum Creation<T> {
     Created(T),
     /// The same one exists.
     Existing(T),
+    /// It contradicts something that exists: a sentence.
+    Conflict(String),
+}
+
+/// The outcome of a request to change a VNIC.
+pub enum Change {
+    /// It is as requested.
+    Changed(Box<VnicReply>),
+    /// There is no such VNIC.
+    Unknown,
     /// It contradicts something that exists: a sentence.
     Conflict(String),
 }

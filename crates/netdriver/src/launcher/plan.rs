@@ -43,9 +43,15 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>>
             vnic.bridge
         )));
     }
+    let others = match vnic.namespace.as_deref() {
+        Some(namespace) => tx.vnics_in_namespace(namespace)?,
+        None => tx.vnics_on_bridge(None, &vnic.bridge)?,
+    };
     for (subnet, address) in [vnic.v4, vnic.v6].into_iter().flatten() {
-        if let Some(other) = tx.vnic_at(tenant, subnet, address)? {
-            return Ok(Creation::Conflict(format!("address {address} is {}'s: give another one", holder(&other))));
+        if let Some(other) =
+            others.iter().find(|other| other.tenant == vnic.tenant && other.addresses().any(|own| own == address))
+        {
+            return Ok(Creation::Conflict(format!("address {address} is {}'s: give another one", holder(other))));
         }
         if let Some(sentence) = leased(tx, tenant, subnet, address)? {
             return Ok(Creation::Conflict(sentence));

@@ -193,6 +193,8 @@ impl VnicRequest {
                 ensure!(self.subnet.network().is_ipv4(), "subnet {} with subnet6 must be an IPv4 subnet", self.subnet);
                 subnet.check_for_hosts(None)?;
                 inside(subnet, address)?;
+                let gateway = subnet.first_usable();
+                ensure!(address != gateway, "address6 {address} is the gateway's of subnet {subnet}: give another one");
             }
             (Some(subnet), None) => anyhow::bail!("subnet6 {subnet} needs address6"),
             (None, Some(address)) => anyhow::bail!("address6 {address} needs subnet6"),

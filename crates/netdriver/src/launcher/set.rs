@@ -9,9 +9,9 @@ use ciao_common::types::{Address, Rate, VnicId, parse_address};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
-use super::{VnicReply, reply};
+use super::{Change, reply};
 use crate::Driver;
-use crate::claims::check_address;
+use crate::claims::{self, check_address};
 use crate::rollback::rolled_back;
 
 /// What changes; absent: it stays.
@@ -42,34 +42,37 @@ impl VnicChange {
 }
 
 impl Driver {
-    /// Changes a VNIC's rate and additional addresses in the store and in the kernel. `None`: no such VNIC.
+    /// Changes a VNIC's rate and additional addresses in the store and in the kernel.
     ///
     /// # Errors
     /// The disk's or kernel's: then nothing is changed.
-    pub fn set_vnic(
-        &self,
-        id: &VnicId,
-        rate: Option<Option<Rate>>,
-        allowed: Option<Vec<IpAddr>>,
-    ) -> Result<Option<VnicReply>> {
-        let Some(before) = self.store.read(|tx| tx.vnic(id))? else { return Ok(None) };
-        let after = Vnic {
-            rate: rate.unwrap_or(before.rate),
-            allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
-            ..before.clone()
+    pub fn set_vnic(&self, id: &VnicId, rate: Option<Option<Rate>>, allowed: Option<Vec<IpAddr>>) -> Result<Change> {
+        let Some(vnic) = self.store.read(|tx| tx.vnic(id))? else { return Ok(Change::Unknown) };
+        self.fabric.restored(vnic.namespace.as_deref())?;
+        let _lock = self.fabric.lock(vnic.namespace.as_deref());
+        let id = id.clone();
+        let recorded = self.store.write(move |tx| {
+            let Some(before) = tx.vnic(&id)? else { return Ok(Err(Change::Unknown)) };
+            let after = Vnic {
+                rate: rate.unwrap_or(before.rate),
+                allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
+                ..before.clone()
+            };
+            if let Some(sentence) = claims::refused(tx, &after)? {
+                return Ok(Err(Change::Conflict(sentence)));
+            }
+            tx.set_vnic(&id, after.rate, &after.allowed)?;
+            Ok(Ok((before, after)))
+        })?;
+        let (before, after) = match recorded {
+            Ok(vnics) => vnics,
+            Err(outcome) => return Ok(outcome),
         };
-        self.fabric.restored(before.namespace.as_deref())?;
-        let _lock = self.fabric.lock(before.namespace.as_deref());
-        self.record_vnic(&after)?;
         if let Err(error) = self.fabric.vnics.change(&before, &after) {
-            let reverted = self.record_vnic(&before).and_then(|()| self.fabric.vnics.change(&after, &before));
-            return Err(rolled_back(error, reverted));
+            let vnic = before.clone();
+            let reverted = self.store.write(move |tx| tx.set_vnic(&vnic.id, vnic.rate, &vnic.allowed));
+            return Err(rolled_back(error, reverted.and_then(|()| self.fabric.vnics.change(&after, &before))));
         }
-        self.store.read(|tx| reply(tx, after)).map(Some)
-    }
-
-    fn record_vnic(&self, vnic: &Vnic) -> Result<()> {
-        let vnic = vnic.clone();
-        self.store.write(move |tx| tx.set_vnic(&vnic.id, vnic.rate, &vnic.allowed))
+        self.store.read(|tx| reply(tx, after)).map(|reply| Change::Changed(Box::new(reply)))
     }
 }

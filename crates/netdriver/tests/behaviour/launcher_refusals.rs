@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::bench::Bench;
 use crate::launcher::{MAC, SUBNET, i1, refused};
-use crate::requests::{network_in, vnic};
+use crate::requests::{network, network_in, vnic};
 
 #[test]
 fn another_instance_s_address_or_mac_address_is_refused_with_its_name() {
@@ -59,12 +59,39 @@ fn further_addresses_and_mac_addresses_that_would_break_the_tenant_are_refused()
         let error = refused(&b, &with(address), 409);
         assert!(error.contains(address) && error.contains(whose), "{error}");
     }
-    b.vnic(&with("192.168.111.100"));
+    let made = b.vnic(&with("192.168.111.100"));
+    let path = format!("/v1/vnics/{}", made["id"].as_str().unwrap());
+    let rows = b.rows();
+    for address in ["192.168.111.1", "192.168.111.0", "192.168.111.2"] {
+        let change = json!({ "rate": "10mbit", "allowed_addresses": [address] });
+        let (status, reply) = b.launcher("PATCH", &path, change.to_string().as_bytes());
+        assert!(status == 409 && reply["error"].as_str().unwrap().contains(address), "{status} {reply}");
+    }
+    assert_eq!(b.rows(), rows);
     let bridge = b.store.read(|tx| tx.vnics(None)).unwrap().remove(0).bridge;
     let mac = ciao_netdriver::names::bridge_mac("ciao-acme", &bridge).to_string();
     let error = refused(&b, &vnic("acme", "i3", SUBNET, "192.168.111.4", &mac), 409);
     assert!(error.contains(&mac) && error.contains("MAC address of bridge"), "{error}");
     b.assert_consistent();
+}
+
+#[test]
+fn an_address_of_a_container_whose_network_has_another_ipam_driver_is_refused() {
+    let b = Bench::new();
+    b.ok("CreateNetwork", &network("n1", &[SUBNET], &[("tenant", "acme"), ("bridge", "br1")]));
+    b.run("e1", "n1", "192.168.111.7/24", "");
+    let error = refused(&b, &vnic("acme", "i1", SUBNET, "192.168.111.7", MAC), 409);
+    assert!(error.starts_with("address 192.168.111.7 is VNIC "), "{error}");
+    b.assert_consistent();
+}
+
+#[test]
+fn an_address_of_the_ipv6_gateway_is_refused() {
+    let b = Bench::new();
+    let mut request = i1();
+    request["subnet6"] = json!("fd00:5::/64");
+    request["address6"] = json!("fd00:5::1");
+    assert!(refused(&b, &request, 422).contains("address6 fd00:5::1 is the gateway's"));
 }
 
 #[test]
