@@ -71,8 +71,16 @@ pub fn print_changes<T: Serialize>(rows: &[T], json: bool) -> Result<()> {
 
 fn print_rows<T: Serialize>(rows: &[T], json: bool, empty: &str) -> Result<()> {
     let values = serde_json::to_value(rows).context("serialize rows")?;
-    let text = if json { serde_json::to_string_pretty(&values)? } else { table(&values).unwrap_or(empty.to_owned()) };
-    print_text(&text)
+    if json {
+        return print_text(&serde_json::to_string_pretty(&values)?);
+    }
+    let Some(table) = Columns::of(&values) else { return print_text(empty) };
+    let (shown, left_out) = table.fitting(terminal_width());
+    print_text(&text(shown))?;
+    if !left_out.is_empty() {
+        eprintln!("(also {}: in a wider terminal, a pipe, or with --json)", left_out.join(", "));
+    }
+    Ok(())
 }
 
 /// Prints one value, one field per line or as JSON.
@@ -104,14 +112,43 @@ fn text(mut table: Table) -> String {
     table.trim_fmt()
 }
 
-fn table(rows: &Value) -> Option<String> {
-    let rows: Vec<_> = rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-    let mut table = Table::new();
-    table.set_header(rows.first()?.keys().map(|key| key.to_uppercase().replace('_', " ")));
-    for row in &rows {
-        table.add_row(row.iter().map(|(key, value)| shown(key, value)));
+/// A table by columns: the title, then a cell for each row.
+struct Columns(Vec<(String, Vec<String>)>);
+
+impl Columns {
+    /// A column for each key of the first row; `None`: there are no rows.
+    fn of(rows: &Value) -> Option<Self> {
+        let rows: Vec<_> = rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+        let column = |key: &String| {
+            let cells = rows.iter().map(|row| row.get(key).map_or_else(|| "-".to_owned(), |value| shown(key, value)));
+            (key.to_uppercase().replace('_', " "), cells.collect())
+        };
+        Some(Self(rows.first()?.keys().map(column).collect()))
     }
-    Some(text(table))
+
+    /// The columns that are beside each other in so many characters, and the titles of the others: what no row has goes
+    /// first, then what all have in common, then what stands last.
+    fn fitting(mut self, width: Option<usize>) -> (Table, Vec<String>) {
+        let of_column = |(title, cells): &(String, Vec<String>)| {
+            let lines = cells.iter().flat_map(|cell| cell.lines());
+            lines.chain([title.as_str()]).map(|line| line.chars().count()).max().unwrap_or(0) + 2
+        };
+        let mut left_out = Vec::new();
+        while self.0.len() > 1 && width.is_some_and(|most| self.0.iter().map(of_column).sum::<usize>() > most + 2) {
+            let cells = |nth: &usize| &self.0[*nth].1;
+            let is_common = |nth: &usize| cells(nth).len() > 1 && cells(nth).iter().all(|cell| *cell == cells(nth)[0]);
+            let mut from_right = (1..self.0.len()).rev();
+            let empty = from_right.clone().find(|nth| cells(nth).iter().all(|cell| cell == "-"));
+            let least = empty.or_else(|| from_right.clone().find(is_common)).or_else(|| from_right.next());
+            left_out.extend(least.map(|nth| self.0.remove(nth).0));
+        }
+        let mut table = Table::new();
+        table.set_header(self.0.iter().map(|(title, _)| title));
+        for nth in 0..self.0.first().map_or(0, |(_, cells)| cells.len()) {
+            table.add_row(self.0.iter().map(|(_, cells)| &cells[nth]));
+        }
+        (table, left_out)
+    }
 }
 
 fn fields(value: &Value) -> String {
@@ -149,11 +186,34 @@ mod tests {
     #[test]
     fn a_table_has_a_column_per_key_and_a_dash_for_missing_values() {
         let rows = serde_json::json!([{"tenant": "acme", "pool_id": null, "refs": 2}]);
-        let text = table(&rows).unwrap();
-        assert_eq!(text.lines().collect::<Vec<_>>(), ["TENANT  POOL ID  REFS", "acme    -        2"]);
-        let text = table(&serde_json::json!([{"networks": "0123456789abcdef 0123456789abcdefgh"}])).unwrap();
-        assert_eq!(text.lines().last(), Some("0123456789ab 0123456789ab"), "as Docker prints ids");
-        assert_eq!(table(&serde_json::json!([])), None);
+        let shown = |rows: &Value| text(Columns::of(rows).unwrap().fitting(None).0);
+        assert_eq!(shown(&rows).lines().collect::<Vec<_>>(), ["TENANT  POOL ID  REFS", "acme    -        2"]);
+        let rows = serde_json::json!([{"networks": "0123456789abcdef 0123456789abcdefgh"}]);
+        assert_eq!(shown(&rows).lines().last(), Some("0123456789ab 0123456789ab"), "as Docker prints ids");
+        assert!(Columns::of(&serde_json::json!([])).is_none());
+    }
+
+    #[test]
+    fn on_a_terminal_a_table_is_as_wide_as_that_and_says_what_is_left_out() {
+        let row = |id: &str| serde_json::json!({"tenant": id, "mtu": null, "state": "live", "link": format!("hv{id}"), "made": "now"});
+        let rows = serde_json::json!([row("red"), row("blue")]);
+        let fitting = |width| {
+            let (table, left_out) = Columns::of(&rows).unwrap().fitting(Some(width));
+            let text = text(table);
+            assert!(text.lines().all(|line| line.len() <= width), "{width}: {text}");
+            (text.lines().next().unwrap().to_owned(), left_out.join(" "))
+        };
+        // As long as they fit, all of them.
+        let all = "TENANT  MTU  STATE  LINK    MADE";
+        for (width, head, left_out) in [
+            (32, all, ""),
+            (31, "TENANT  STATE  LINK    MADE", "MTU"),
+            (26, "TENANT  STATE  LINK", "MTU MADE"),
+            (18, "TENANT  LINK", "MTU MADE STATE"),
+            (13, "TENANT", "MTU MADE STATE LINK"),
+        ] {
+            assert_eq!(fitting(width), (head.to_owned(), left_out.to_owned()), "{width}");
+        }
     }
 
     #[test]

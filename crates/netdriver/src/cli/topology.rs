@@ -107,7 +107,8 @@ fn bridge(records: &Records, names: &BTreeMap<String, String>, place: (&str, &st
             format!("network {}", names.get(text(row, "network")).map_or(short(text(row, "network")), String::as_str)),
             text(row, "subnets").to_owned(),
             field(row, "gateways", "gateway"),
-            field(row, "egress", "egress"),
+            // The usual one is left out: a line fits a terminal more often.
+            if text(row, "egress") == "nat" { String::new() } else { field(row, "egress", "egress") },
             field(row, "host_access", "host access"),
         ]),
         below: tunnels(records, text(row, "network")),
@@ -268,7 +269,7 @@ no tenant, namespace (host)
    └─ vnic c3, no container
 tenant red, namespace ciao-red, uplink cu1
 └─ bridge br1
-   ├─ network app, 10.5.0.0/24, gateway 10.5.0.1, egress nat
+   ├─ network app, 10.5.0.0/24, gateway 10.5.0.1
    │  └─ tunnel, VNI 42
    │     └─ host h2, 192.0.2.2, 1 addresses
    ├─ vnic a1, 10.5.0.2, 02:00:00:00:00:02, container web
@@ -276,6 +277,11 @@ tenant red, namespace ciao-red, uplink cu1
    └─ vnic b2, 10.5.0.3, 02:00:00:00:00:03, 1mbit, instance db, no container
 ";
         assert_eq!(drawn(&tree(&records(), &names())), expected);
+        let mut closed = records();
+        for (key, value) in [("egress", "none"), ("host_access", "5432/tcp")] {
+            closed.networks[0].insert(key.to_owned(), value.into());
+        }
+        assert!(drawn(&tree(&closed, &names())).contains("gateway 10.5.0.1, egress none, host access 5432/tcp\n"));
         let without = drawn(&tree(&records(), &BTreeMap::new()));
         assert!(without.contains("network f2f925f69598,") && without.contains("endpoint e1e1e1e1e1e1"), "{without}");
     }
