@@ -14,11 +14,11 @@ use ciao_tests::proxy::call;
 use crate::made::packages;
 
 /// Prints every file, folder and link of the root filesystem that belongs to the host's lasting state. Left out: what
-/// the kernel makes, the packages' own book-keeping, logs and caches.
+/// the kernel makes, the packages' own book-keeping, logs, caches, and what cargo builds meanwhile.
 pub(crate) const FILES: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /root \
     -o -path /run -o -path /var/lib/docker -o -path /var/lib/containerd -o -path /var/log -o -path /var/cache -o -path /var/lib/dpkg \
     -o -path /var/lib/apt -o -path /var/tmp -o -path /var/lib/systemd/random-seed \
-    -o -name '*-' -path '/etc/*' \\) -prune -o -print | sort";
+    -o -name '*-' -path '/etc/*' -o -name target -path '*/target' \\) -prune -o -print | sort";
 
 /// The lines of two sorted lists that only one has.
 pub(crate) fn difference(before: &str, after: &str) -> String {

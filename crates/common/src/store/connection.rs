@@ -118,7 +118,8 @@ impl OpenFile {
 }
 
 pub(super) fn open_for_reading(path: &Path) -> Result<Connection> {
-    ensure!(path.exists(), "no such file: give the path of ciao's database, or start ciao-ipam or ciao-net once");
+    let is_there = path.try_exists().context("run this as root, or as a member of the group ciao")?;
+    ensure!(is_there, "no such file: give the path of ciao's database, or start ciao-ipam or ciao-net once");
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(explain)?;
     configure(&conn)?;
