@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(200);
 const GATHER: &str = include_str!("checker/gather.sh");
 
 /// Makes everything that is recorded old, since a reconcile leaves what may be under way alone, then runs both, by
-/// force where Docker knows none of the networks. The lists that they print begin with a line of headings.
+/// force where Docker knows none of the networks or pools. The lists that they print begin with a line of headings.
 const REPAIR: &str = "
 sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE pool_record SET created = 0, requested = 0;
@@ -33,7 +33,7 @@ sqlite3 /var/lib/ciao/ciao.db '.timeout 10000' '
     UPDATE vnic_record SET created = 0;
     UPDATE endpoint_record SET created = 0'
 net=$(ciao-net reconcile --docker --force)
-ipam=$(ciao-ipam reconcile)
+ipam=$(ciao-ipam reconcile --force)
 for printed in \"$net\" \"$ipam\"; do printf '%s\n' \"$printed\" | tail -n +2; done";
 
 /// As if the engine had given up to release the leases that ciao-ipam found orphaned.

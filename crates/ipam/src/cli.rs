@@ -108,6 +108,9 @@ struct Reconcile {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
+    /// Take the list of another engine than before, or one with none of the recorded pools
+    #[arg(long)]
+    force: bool,
     /// Docker's socket
     #[arg(long, value_name = "SOCKET", default_value = "/var/run/docker.sock")]
     docker_socket: PathBuf,
@@ -136,10 +139,12 @@ fn reconcile(args: Reconcile) -> Result<()> {
     let is_running = UnixStream::connect(&args.control).is_ok();
     let store = if is_running { None } else { Some(Store::open_existing(&args.database.db)?) };
     let since = Instant::now();
-    let networks = Client::new("dockerd", args.docker_socket)?.get("/networks")?.success()?;
-    let networks = reconcile::networks_by_pool(&networks)?.into_iter().collect();
+    let docker = Client::new("dockerd", args.docker_socket)?;
+    let networks = reconcile::listed_pools(&docker.get("/networks")?.success()?)?;
+    let engine = docker.get("/info")?.success()?["ID"].as_str().map(str::to_owned);
     let age = u64::try_from(since.elapsed().as_millis())? + 1;
-    let request = reconcile::Request { db: args.database.db, dry_run: args.dry_run, age, networks };
+    let (dry_run, force) = (args.dry_run, args.force);
+    let request = reconcile::Request { db: args.database.db, dry_run, force, age, engine, networks };
     let repairs = match store {
         Some(store) => serde_json::to_value(reconcile::run(&store, request)?)?,
         None => Client::new("ciao-ipam", args.control)?.post(RECONCILE, &request)?.success()?,

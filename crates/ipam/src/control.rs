@@ -81,5 +81,5 @@ fn reconcile(store: &Arc<Store>, ask: &Ask<'_>) -> Result<Reply, Failure> {
             format!("ciao-ipam runs on database {own}, not on {other}: give --db {own}, or stop it"),
         ));
     }
-    json(200, &reconcile::run(store, wanted)?)
+    json(200, &reconcile::run(store, wanted).map_err(Failure::conflict)?)
 }

@@ -34,9 +34,11 @@ fn docker(folder: &Path) {
     let listener = UnixListener::bind(folder.join("docker.sock")).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 1024]).unwrap();
-            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]").unwrap();
+            let (mut stream, mut request) = (stream.unwrap(), [0; 1024]);
+            let length = stream.read(&mut request).unwrap();
+            let body = if request[..length].starts_with(b"GET /info ") { r#"{"ID":"E"}"# } else { "[]" };
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length:";
+            write!(stream, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
         }
     });
 }

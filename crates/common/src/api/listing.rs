@@ -13,6 +13,13 @@ use super::go::{self, GENERIC};
 use super::network::{CreateNetwork, INTERNAL, IpamData};
 use crate::types::{Address, DockerCidr, EndpointId, NetworkId, Subnet};
 
+/// Whether a driver that Docker lists is that plugin, as a service of the host or as a managed plugin, which has a tag and
+/// may have a registry's name.
+pub fn is_plugin(driver: &str, plugin: &str) -> bool {
+    let name = driver.rsplit_once('/').map_or(driver, |(_, name)| name);
+    name.split_once(':').map_or(name, |(name, _)| name) == plugin
+}
+
 /// A network.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -133,5 +140,20 @@ impl ListedNetwork {
         let (ipv4_data, ipv6_data) = data.into_iter().partition(|data| data.pool.network().is_ipv4());
         let (network_id, options) = (self.id.clone(), serde_json::from_value(options)?);
         Ok(CreateNetwork { network_id, options, ipv4_data, ipv6_data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_managed_plugin_s_networks_are_ours_too() {
+        for driver in ["ciao-net", "ciao-net:latest", "registry:5000/x/ciao-net:2"] {
+            assert!(is_plugin(driver, "ciao-net"), "{driver}");
+        }
+        for driver in ["bridge", "ciao-ipam", "ciao-net/other", "x-ciao-net"] {
+            assert!(!is_plugin(driver, "ciao-net"), "{driver}");
+        }
     }
 }

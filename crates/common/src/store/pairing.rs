@@ -69,15 +69,6 @@ impl Tx<'_> {
         )
     }
 
-    /// The sets without tenant of that subnet that have a network of ciao-net.
-    pub fn own_sets_with_network(&self, subnet: Subnet) -> Result<Vec<i64>> {
-        self.all(
-            "SELECT DISTINCT s.id FROM pool_set s JOIN network_subnet n ON n.set_id = s.id WHERE s.tenant IS NULL AND s.subnet = ?1",
-            [Text(subnet)],
-            |row| row.get(0),
-        )
-    }
-
     /// The number of networks of ciao-net on a set.
     pub fn networks_on_set(&self, set: i64) -> Result<i64> {
         let count = self.first("SELECT count(*) FROM network_subnet WHERE set_id = ?1", [set], |row| row.get(0))?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Table `setting`: settings of the host and the database.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rusqlite::params;
 
 use super::Tx;
@@ -9,6 +9,9 @@ use crate::types::{PoolDescription, random_hex};
 
 /// The setting with this database's name; followed by an earlier name: the last row created under that name.
 const DATABASE: &str = "database";
+
+/// The setting with the id of the engine whose networks are recorded.
+const ENGINE: &str = "engine";
 
 impl Tx<'_> {
     /// The value of a setting, set to `fresh` if it is missing.
@@ -50,5 +53,34 @@ impl Tx<'_> {
             None => 0,
         };
         Ok(pool.row <= last)
+    }
+
+    /// Records the id of the engine whose networks are recorded.
+    pub fn set_engine(&self, engine: &str) -> Result<()> {
+        self.set_setting(ENGINE, engine)
+    }
+
+    /// Whether a list of an engine's networks is strange, and taken all the same, by `force`: it is not of the engine
+    /// whose networks are recorded, or has `none` of the records.
+    ///
+    /// # Errors
+    /// It is strange, without `force`.
+    pub fn check_list(&self, engine: Option<&str>, none: Option<String>, force: bool) -> Result<bool> {
+        let why = match (engine, self.setting(ENGINE)?) {
+            (None, _) => "Docker's list names no engine".to_owned(),
+            (Some(engine), Some(recorded)) if engine != recorded => {
+                format!("Docker's list is engine {engine}'s, but the records are of engine {recorded}'s networks")
+            }
+            _ => match none {
+                Some(none) => none,
+                None => return Ok(false),
+            },
+        };
+        ensure!(
+            force,
+            "{why}: nothing was changed; see that it is the right engine's socket, then add --force (force=true)"
+        );
+        log::warn!("reconcile: {why}: taken all the same (--force)");
+        Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 use ciao_common::api::go::Options;
 use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, ReleaseAddress, ReleasePool, RequestAddress, RequestPool, SERIAL};
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Owner, Scope, Store, Vnic, VnicPolicy};
-use ciao_common::types::{PoolId, TenantId, VnicId};
+use ciao_common::types::{NetworkId, PoolId, TenantId, VnicId};
 use ciao_ipam::{Config, Ipam};
 use tempfile::TempDir;
 
@@ -170,17 +170,30 @@ impl Bench {
         id
     }
 
-    /// A tenant's network on a pool, as ciao-net records it.
+    /// A tenant's network on the tenant's set, as ciao-net records it.
     pub(crate) fn network(&self, tenant: &str, subnet: &str, gateway: &str) {
-        let (tenant, subnet): (TenantId, _) = (tenant.parse().unwrap(), subnet.parse().unwrap());
+        let (owner, within): (TenantId, _) = (tenant.parse().unwrap(), subnet.parse().unwrap());
+        let set = self.store.read(|tx| tx.pool_set_of(Scope::Local, &owner, within)).unwrap();
+        self.network_on(Some(tenant), subnet, gateway, set.map(|set| set.id));
+    }
+
+    /// A network without a tenant on a pool.
+    pub(crate) fn own_network(&self, pool: &PoolId, gateway: &str) {
+        let set = self.store.read(|tx| tx.pool_by_id(pool)).unwrap().unwrap().set;
+        self.network_on(None, &set.subnet.to_string(), gateway, Some(set.id));
+    }
+
+    fn network_on(&self, tenant: Option<&str>, subnet: &str, gateway: &str, set_id: Option<i64>) {
+        let (tenant, subnet): (Option<TenantId>, _) =
+            (tenant.map(|name| name.parse().unwrap()), subnet.parse().unwrap());
         let gateway = Some(gateway.parse().unwrap());
         self.store
             .write(move |tx| {
-                let set_id = tx.pool_set_of(Scope::Local, &tenant, subnet)?.map(|set| set.id);
+                let id: NetworkId = "7".repeat(64).parse()?;
                 tx.insert_network(&Network {
-                    id: "7".repeat(64).parse()?,
-                    namespace: Some(format!("ciao-{tenant}")),
-                    tenant: Some(tenant),
+                    id: id.clone(),
+                    namespace: Some(tenant.as_ref().map_or_else(|| "own".to_owned(), |name| format!("ciao-{name}"))),
+                    tenant,
                     bridge: "br0".parse()?,
                     mtu: None,
                     egress: Egress::Nat,
@@ -194,7 +207,8 @@ impl Bench {
                     options: "[]".to_owned(),
                     subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id, pool: None }],
                     routes: Vec::new(),
-                })
+                })?;
+                set_id.map_or(Ok(()), |set| tx.set_network_set(&id, subnet, set))
             })
             .unwrap();
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use ciao_common::api::listing::ListedNetwork;
+use ciao_common::api::listing::{ListedNetwork, is_plugin};
 use ciao_common::cli::client::{Client, Method, Response};
 use clap::Args;
 use serde_json::{Value, json};
@@ -67,11 +67,8 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false, age: 0 })
 }
 
-/// Whether a network's driver is ciao-net, as a service of the host or as a managed plugin, which has a tag and may
-/// have a registry's name.
 fn is_ours(driver: &str) -> bool {
-    let name = driver.rsplit_once('/').map_or(driver, |(_, name)| name);
-    name.split_once(':').map_or(name, |(name, _)| name) == "ciao-net"
+    is_plugin(driver, "ciao-net")
 }
 
 /// The id of a network that is called so, as Docker resolves names and prefixes; the text itself where Docker is not
@@ -235,19 +232,4 @@ fn described(container: &Value) -> String {
 pub(super) fn encoded(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).into() } else { format!("%{byte:02X}") }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_managed_plugin_s_networks_are_ours_too() {
-        for driver in ["ciao-net", "ciao-net:latest", "registry:5000/x/ciao-net:2"] {
-            assert!(is_ours(driver), "{driver}");
-        }
-        for driver in ["bridge", "ciao-ipam", "ciao-net/other", "x-ciao-net"] {
-            assert!(!is_ours(driver), "{driver}");
-        }
-    }
 }

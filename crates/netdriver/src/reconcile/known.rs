@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use ciao_common::api::go;
 use ciao_common::api::listing::ListedNetwork;
 use ciao_common::types::{EndpointId, NetworkId};
@@ -13,9 +13,6 @@ use utoipa::ToSchema;
 
 use super::{Depth, Repair, SETTLED};
 use crate::Driver;
-
-/// The setting with the id of the engine whose networks are recorded.
-const ENGINE: &str = "engine";
 
 /// Docker's lists: records of anything else are removed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -64,20 +61,18 @@ impl Driver {
     /// # Errors
     /// The list is strange, and nothing was done: it is another engine's, or no recorded network is on it. The disk's.
     pub fn reconcile_with(&self, depth: Depth, mut known: Known, force: bool) -> Result<Vec<Repair>> {
-        match self.strangeness(&known)? {
-            Some(why) if !force => {
-                bail!(
-                    "{why}: nothing was changed; see that it is the right engine's socket, then add --force (force=true)"
-                )
-            }
-            Some(why) => {
-                log::warn!("reconcile: {why}: taken all the same (--force)");
-                known.endpoints = None;
-            }
-            None => {}
+        let settled = self.settled(Some(&known));
+        let is_strange = self.store.read(|tx| {
+            let networks = tx.networks_before(settled)?;
+            let none = (!networks.is_empty() && !networks.iter().any(|id| known.networks.contains(id)))
+                .then(|| format!("Docker's list has none of the {} recorded networks", networks.len()));
+            tx.check_list(known.engine.as_deref(), none, force)
+        })?;
+        if is_strange {
+            known.endpoints = None;
         }
         if let (Some(engine), true) = (known.engine.clone(), depth != Depth::DryRun) {
-            self.store.write(move |tx| tx.set_setting(ENGINE, &engine))?;
+            self.store.write(move |tx| tx.set_engine(&engine))?;
         }
         if known.more {
             return Ok(self.reconcile_records(depth, &known));
@@ -99,21 +94,5 @@ impl Driver {
         let (networks, endpoints) = self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?)))?;
         let networks = networks.into_iter().map(|network| network.id).collect();
         Ok(Recorded { networks, endpoints: endpoints.into_iter().map(|endpoint| endpoint.id).collect() })
-    }
-
-    /// Why a list may not be that of the engine whose networks are recorded.
-    fn strangeness(&self, known: &Known) -> Result<Option<String>> {
-        let settled = self.settled(Some(known));
-        let (recorded, networks) = self.store.read(|tx| Ok((tx.setting(ENGINE)?, tx.networks_before(settled)?)))?;
-        Ok(match (&known.engine, recorded) {
-            (None, _) => Some("Docker's list names no engine".to_owned()),
-            (Some(engine), Some(recorded)) if *engine != recorded => {
-                Some(format!("Docker's list is engine {engine}'s, but the records are of engine {recorded}'s networks"))
-            }
-            _ if !networks.is_empty() && !networks.iter().any(|id| known.networks.contains(id)) => {
-                Some(format!("Docker's list has none of the {} recorded networks", networks.len()))
-            }
-            _ => None,
-        })
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
+use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet, is_plugin};
 use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Pool, Tx, Vnic};
 use ciao_common::types::{AddressSpace, NetworkId, PoolId, Scope, Subnet};
 
@@ -87,7 +87,7 @@ impl Driver {
                 let (gateway, pool) = described.iter().find(is_meant).cloned().unwrap_or_default();
                 let gateway = subnet.gateway().or(gateway);
                 let mut space = "LocalDefault".to_owned();
-                if is_ciao_ipam(&listed.ipam.driver) {
+                if is_plugin(&listed.ipam.driver, "ciao-ipam") {
                     let pool = pool_again(tx, &listed, subnet, pool)?;
                     if let Some(gateway) = gateway {
                         grant(tx, &pool, gateway, AddressKind::Gateway)?;
@@ -216,9 +216,4 @@ fn grant(tx: &Tx<'_>, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result
         Some(AddressKind::Gateway | AddressKind::Reserved) => {}
     }
     tx.grant(pool, address, kind)
-}
-
-fn is_ciao_ipam(driver: &str) -> bool {
-    let name = driver.rsplit('/').next().unwrap_or_default();
-    name.split(':').next() == Some("ciao-ipam")
 }
