@@ -12,7 +12,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ciao_common::api::network::IpamData;
 use ciao_common::store::{Network, Pool, Tx};
 use ciao_common::types::{AddressSpace, PoolId, TenantId};
@@ -51,6 +51,21 @@ pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> R
     if known {
         fitting.retain(|pool| pool.nonce == space.nonce());
     }
+    let is_another_s = |pool: &&Pool| pool.set.tenant.is_some() && pool.set.tenant.as_ref() != tenant;
+    let others: Vec<_> =
+        free.iter().filter(is_another_s).filter_map(|pool| Some((pool, pool.set.tenant.as_ref()?))).collect();
+    let refused = |other: &TenantId| {
+        anyhow!(
+            "ciao-ipam has a pool {subnet} of tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}"
+        )
+    };
+    // Requested for this network, so no other pool of its tenant is meant.
+    if !known
+        && !space.nonce().is_empty()
+        && let Some((_, other)) = others.iter().find(|(pool, _)| pool.nonce == space.nonce())
+    {
+        return Err(refused(other));
+    }
     // The newest request comes first.
     if let Some(newest) = fitting.first().copied() {
         let nonce = known.then_some(space.nonce());
@@ -63,8 +78,8 @@ pub(crate) fn find(tx: &Tx<'_>, tenant: Option<&TenantId>, data: &IpamData) -> R
     {
         return Ok(Pairing::Pool(Box::new(pool)));
     }
-    if let Some(other) = free.iter().find_map(|pool| pool.set.tenant.as_ref()) {
-        bail!("ciao-ipam has a pool {subnet} of tenant {other}: give -o tenant={other} with --ipam-opt tenant={other}");
+    if let Some((_, other)) = others.first() {
+        return Err(refused(other));
     }
     if space.nonce().is_empty() {
         return Ok(Pairing::Foreign);

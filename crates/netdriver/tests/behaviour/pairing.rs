@@ -210,6 +210,28 @@ fn a_conflict_with_the_tenant_s_own_addresses_is_an_error_and_changes_nothing() 
     assert_eq!(b.rows(), rows);
 }
 
+/// Though the other tenant has that subnet as well, and even a pool of it that no network is on.
+#[test]
+fn a_pool_requested_for_one_tenant_and_a_network_of_another_are_refused() {
+    let b = Bench::new();
+    let first = space(&b);
+    pool_in(&b, &first, SUBNET, "red");
+    b.ok("CreateNetwork", &network_in(&first, "r1", &[SUBNET], &[("tenant", "red"), ("bridge", "br1")]));
+    for is_leaked in [false, true] {
+        if is_leaked {
+            pool_in(&b, &space(&b), SUBNET, "red");
+        }
+        let second = space(&b);
+        let (pool, _) = pool_in(&b, &second, SUBNET, "blue");
+        let (rows, kernel) = (b.rows(), b.kernel.state());
+        let request = network_in(&second, "r2", &[SUBNET], &[("tenant", "red"), ("bridge", "br1")]);
+        let error = b.call("CreateNetwork", &request).unwrap_err();
+        assert!(error.contains("pool 192.168.111.0/24 of tenant blue: give -o tenant=blue"), "{error}");
+        assert_eq!((b.rows(), b.kernel.state()), (rows, kernel));
+        b.ipam("ReleasePool", &json!({ "PoolID": pool }));
+    }
+}
+
 #[test]
 fn an_overlap_with_a_pool_of_the_tenant_is_refused_as_if_both_drivers_had_the_tenant() {
     let b = Bench::new();
