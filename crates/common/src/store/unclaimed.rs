@@ -25,7 +25,10 @@ macro_rules! abandoned {
                   AND EXISTS (SELECT 1 FROM network_subnet n JOIN pool_set o ON o.id = n.set_id AND o.tenant IS NULL
                               JOIN endpoint_record e ON e.network = n.network AND (e.address = a.address OR e.address6 = a.address)
                               WHERE n.subnet = s.subnet))
-         AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)"
+         AND NOT EXISTS (SELECT 1 FROM network_subnet n, json_each(n.aux) x WHERE n.set_id = s.id AND x.value = a.address)
+         -- Nor one of another driver, whose endpoints are not known here, if every reference to its pool is a network of ciao-net.
+         AND NOT EXISTS (SELECT 1 FROM pool_record p WHERE p.id = a.pool
+                         AND p.refs > (SELECT count(*) FROM network_subnet n WHERE n.set_id = s.id AND (n.pool IS NULL OR n.pool = p.pool_id)))"
     };
 }
 
@@ -61,7 +64,7 @@ pub(super) const UNCLAIMED: &str = concat!(
 
 impl Tx<'_> {
     /// Whether an address is a lease of a network of ciao-net, granted before `before`, without an endpoint. Auxiliary
-    /// addresses are not.
+    /// addresses are not, nor are those of a pool that another driver's network may be on.
     pub fn is_abandoned(&self, set: &PoolSet, address: IpAddr, before: i64) -> Result<bool> {
         self.exists(IS_ABANDONED, params![set.id, Key::of(address), before])
     }

@@ -196,3 +196,26 @@ fn leases_of_another_network_driver_are_never_reclaimed() {
     assert!(b.ask(&pool, "").is_err());
     assert!(b.ask(&pool, "10.5.0.1").is_err());
 }
+
+/// On a pool of its own or the same one, in the set of addresses of a network of ciao-net.
+#[test]
+fn leases_of_another_network_driver_are_not_reclaimed_beside_a_network_of_ciao_net() {
+    let config = Config { grace: Duration::ZERO, takeover: Duration::ZERO, ..Config::default() };
+    for range in ["", "10.5.0.128/25"] {
+        let mut b = Bench::with(config.clone());
+        let pool = b.tenant_pool("acme", "10.5.0.0/24");
+        b.gateway(&pool, "10.5.0.1").unwrap();
+        b.network("acme", "10.5.0.0/24", "10.5.0.1");
+        let (others, _) = b.pool("10.5.0.0/24", range, &[("tenant", "acme")]).unwrap();
+        let lease = b.ask(&others, "").unwrap();
+        let address = lease.trim_end_matches("/24");
+        b.later(Duration::from_secs(1));
+        assert_eq!(b.ipam.reclaim().unwrap(), 0, "{range}");
+        assert!(sentence(b.ask(&pool, address)).contains("in use"), "{range}");
+        // Where a network of ciao-net has every reference of the pool, it is nobody's.
+        b.release_pool(&others);
+        b.ask(&pool, "10.5.0.9").unwrap();
+        b.later(Duration::from_secs(1));
+        assert_eq!(b.ipam.reclaim().unwrap(), if range.is_empty() { 2 } else { 1 });
+    }
+}
