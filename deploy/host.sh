@@ -122,7 +122,7 @@ restore_host() {
 	return $failed
 }
 
-# Keeps the program beside the database if something stays on the host: a purge comes after the package's files are gone.
+# Keeps the program beside the database if something stays: a purge comes after the package's files are gone.
 keep_program() {
 	case $restored in
 	*left*) [ ! -d "$CIAO_DATABASE" ] || cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net" ;;
