@@ -13,8 +13,8 @@ use super::go::{self, GENERIC};
 use super::network::{CreateNetwork, INTERNAL, IpamData};
 use crate::types::{Address, DockerCidr, EndpointId, NetworkId, Subnet};
 
-/// Whether a driver that Docker lists is that plugin, as a service of the host or as a managed plugin, which has a tag and
-/// may have a registry's name.
+/// Whether a driver that Docker lists is that plugin, as a service of the host or as a managed plugin, which has a tag
+/// and may have a registry's name.
 pub fn is_plugin(driver: &str, plugin: &str) -> bool {
     let name = driver.rsplit_once('/').map_or(driver, |(_, name)| name);
     name.split_once(':').map_or(name, |(name, _)| name) == plugin
