@@ -137,7 +137,13 @@ impl HostRules {
         self.write()
     }
 
+    /// What they have may not be as recorded, though nobody else changed them: the next look compares them.
+    pub(super) fn forget_generation(&self) {
+        *lock(&self.compared) = None;
+    }
+
     fn write(&self) -> Result<()> {
+        self.forget_generation();
         let generation = self.kernel.load_rules(&Namespace::Host, &self.ruleset()?).context("load the host's rules")?;
         *lock(&self.compared) = generation;
         Ok(())

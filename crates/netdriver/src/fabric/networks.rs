@@ -79,6 +79,14 @@ impl Networks {
         let Some(namespace) = deleted.namespace.as_deref() else {
             return self.firewall.sync(None);
         };
+        self.tidy_in(namespace, deleted).inspect_err(|_| {
+            // The record is deleted, and what is left of it is nobody's change.
+            self.tenant_rules.forget_generation(namespace);
+            self.host_rules.forget_generation();
+        })
+    }
+
+    fn tidy_in(&self, namespace: &str, deleted: &Network) -> Result<()> {
         if self.bridges.lost.has(namespace)? {
             return Ok(());
         }

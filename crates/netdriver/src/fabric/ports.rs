@@ -14,7 +14,7 @@ use ciao_common::types::EndpointId;
 use super::host_rules::HostRules;
 use super::locks::Locks;
 use super::tenant_rules::TenantRules;
-use crate::kernel::element::Change;
+use crate::kernel::element::{Change, Element};
 use crate::kernel::{Flows, HeldPort, Kernel, Namespace};
 use crate::rules;
 use crate::uplink_pool::UplinkPool;
@@ -114,12 +114,24 @@ impl PublishedPorts {
     fn set_elements(&self, ports: &[Port], change: Change) -> Result<()> {
         let Some(first) = ports.first() else { return Ok(()) };
         let inner: Vec<_> = ports.iter().map(rules::inner_port).collect();
-        if self.kernel.has_namespace(&first.namespace)? {
-            self.tenant_rules
-                .change(&first.namespace, &inner, change)
-                .context("forward published ports to the container")?;
+        // Both are tried: the records are written, and nobody repeats this.
+        let inner = self.set_inner(&first.namespace, &inner, change);
+        inner.and(self.set_outer(&first.namespace, ports, change)).inspect_err(|_| {
+            self.tenant_rules.forget_generation(&first.namespace);
+            self.host_rules.forget_generation();
+        })
+    }
+
+    fn set_inner(&self, namespace: &str, elements: &[Element], change: Change) -> Result<()> {
+        if !self.kernel.has_namespace(namespace)? {
+            return Ok(());
         }
-        let Some(uplink) = self.store.read(|tx| tx.uplink(&first.namespace))? else { return Ok(()) };
+        let changed = self.tenant_rules.change(namespace, elements, change);
+        changed.context("forward published ports to the container")
+    }
+
+    fn set_outer(&self, namespace: &str, ports: &[Port], change: Change) -> Result<()> {
+        let Some(uplink) = self.store.read(|tx| tx.uplink(namespace))? else { return Ok(()) };
         let address = |port: &Port| self.pool.inner_address(uplink.number, port.host_address.is_ipv6());
         let outer: Vec<_> = ports.iter().map(|port| rules::outer_port(port, address(port))).collect();
         if change == Change::Add || self.host_rules.exist()? {

@@ -230,9 +230,15 @@ impl TenantRules {
         Err(error.context(format!("{} VNICs are down until their rules are restored", links.len())))
     }
 
+    /// What a namespace's rules have may not be as recorded, though nobody else changed them: the next look compares
+    /// them.
+    pub(super) fn forget_generation(&self, namespace: &str) {
+        self.generations.set(namespace, None);
+    }
+
     /// The namespace is deleted.
     pub(super) fn forget(&self, namespace: &str) {
-        self.generations.set(namespace, None);
+        self.forget_generation(namespace);
         lock(&self.shared).remove(namespace);
     }
 }

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 
 use ciao_netdriver::Shares;
+use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
@@ -191,6 +192,8 @@ fn a_failing_firewall_leaves_no_port_published() {
         b.kernel.fail_after(None);
         assert_eq!(published(&b), [""; 0]);
         TcpListener::bind(("0.0.0.0", port)).unwrap();
+        // Taking them back failed, too.
+        b.reconcile_to(Depth::Changed);
     }
     let missing = endpoint("e9", "red", "192.168.111.9/24", "");
     b.ok("CreateEndpoint", &missing);

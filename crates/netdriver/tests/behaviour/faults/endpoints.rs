@@ -3,6 +3,7 @@
 
 use super::{MAC, at_every_change, said, with_all, with_network, with_vnic};
 use crate::bench::Bench;
+use crate::ports::{binding, publish};
 use crate::requests::{endpoint, names_of};
 
 #[test]
@@ -44,6 +45,23 @@ fn delete_endpoint() {
             .and(said(b.call("DeleteEndpoint", &names_of("n1", "e2"))))?;
         b.whole_reconcile()
     });
+}
+
+#[test]
+fn delete_endpoint_with_published_ports() {
+    at_every_change(
+        false,
+        |b| {
+            with_network(b);
+            b.run("e1", "n1", "192.168.111.2/24", "");
+            let ports = [binding(6, (0, 0), ""), binding(17, (0, 0), "")];
+            b.ok("ProgramExternalConnectivity", &publish("n1", "e1", &ports));
+        },
+        |b| {
+            b.release_link("e1");
+            said(b.call("DeleteEndpoint", &names_of("n1", "e1")))
+        },
+    );
 }
 
 #[test]

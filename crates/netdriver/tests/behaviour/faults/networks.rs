@@ -61,3 +61,17 @@ fn delete_network_with_a_launcher_s_vnic_and_endpoints() {
         delete_network,
     );
 }
+
+#[test]
+fn delete_network_with_an_exception_to_egress_deny_beside_another_one_on_its_bridge() {
+    at_every_change(
+        false,
+        |b| {
+            let on_br1 = [("tenant", "acme"), ("bridge", "br1")];
+            let allowed = [&on_br1[..], &[("egress_allow", "10.20.1.0/24")]].concat();
+            b.ok("CreateNetwork", &network("n1", &[SUBNET], &allowed));
+            b.ok("CreateNetwork", &network("n0", &["10.0.0.0/24"], &on_br1));
+        },
+        delete_network,
+    );
+}
