@@ -12,7 +12,7 @@ use ciao_tests::world::{Place, network, serve, soon};
 use crate::scene::{SUBNETS, open, page};
 
 /// Links of each kind, and whether they lead out of the host. The number is a byte of what is behind them.
-const LINKS: [(&str, &str, bool); 8] = [
+const LINKS: [(&str, &str, bool); 10] = [
     ("a routed veth, as Calico's", "ip link add w1 type veth peer name w1p; ip link set w1p up", false),
     (
         "a bridge of containers",
@@ -33,6 +33,8 @@ const LINKS: [(&str, &str, bool); 8] = [
     ("a VPN's tun", "ip tuntap add w6 mode tun", true),
     ("another network card (macvlan)", "ip link add w7 link ext0 type macvlan mode bridge", true),
     ("a VXLAN with an address", "ip link add w8 type vxlan id 8 dstport 4791", true),
+    ("a macvlan on the bridge of virtual machines", "ip link add w9 link w3 type macvlan mode bridge", false),
+    ("a macvlan on the bridge with a tunnel", "ip link add w10 link w5 type macvlan mode bridge", true),
 ];
 
 const SENT: usize = 10;

@@ -56,6 +56,8 @@ pub(crate) fn spoofed_frames(scene: &Scene) -> Vec<(&'static str, Frame)> {
         ("RA: behind options", behind_options(&router_advertisement(my_own))),
         ("RA: in fragments", first_fragment6(&router_advertisement(my_own))),
         ("DHCP: here is your address", udp(me, everybody, (67, 68), &[0; 240])),
+        ("DHCP: from any other port", udp(me, everybody, (6767, 68), &[0; 240])),
+        ("DHCPv6: from any other port", udp6(my_own, victim, (6767, 546), &[0; 8])),
         ("DHCPv6: here is your address", udp6(my_own, victim, (547, 546), &[0; 8])),
         ("IPv4: the neighbour's address", stolen),
         ("IPv4: the victim's own address", udp(Station { mac: me.mac, ..victim }, victim, (7, 7), b"")),

@@ -86,9 +86,9 @@ impl Bridges {
     pub(crate) fn attach_vnics(&self, namespace: &str, bridge: &LinkName) -> Result<()> {
         let networks = self.networks(namespace, bridge)?;
         let vnics = self.store.read(|tx| tx.vnics_on_bridge(Some(namespace), bridge))?;
-        vnics
-            .iter()
-            .try_for_each(|vnic| self.kernel.attach(&restricted(vnic, Restrictions::on_bridge(&networks, vnic))))
+        vnics.iter().try_for_each(|vnic| {
+            self.kernel.attach(&restricted(vnic, Restrictions::on_bridge(&networks, &vnic.bridge)))
+        })
     }
 
     /// The networks on a bridge of ours.

@@ -88,7 +88,7 @@ impl Fabric {
             found.push(fault);
         }
         for vnic in &space.vnics {
-            found.extend(vnic_fault(vnic, Restrictions::on_bridge(&space.networks, vnic), seen, host));
+            found.extend(vnic_fault(vnic, Restrictions::on_bridge(&space.networks, &vnic.bridge), seen, host));
         }
         Ok(found)
     }

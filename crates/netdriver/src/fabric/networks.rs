@@ -15,7 +15,7 @@ use super::tunnels::Tunnels;
 use super::uplinks::Uplinks;
 use crate::kernel::Kernel;
 use crate::kernel::element::Change;
-use crate::rules;
+use crate::rules::{self, Restrictions};
 
 /// What all networks need.
 pub(crate) struct Networks {
@@ -54,8 +54,10 @@ impl Networks {
     /// Adds the rules by which a network's traffic passes as its options define.
     fn add_rules(&self, network: &Network) -> Result<()> {
         let Some(namespace) = network.namespace.as_deref() else { return Ok(()) };
-        if network.secured && network.icc && network.egress_allow.is_empty() {
-            let elements = rules::network_elements(network);
+        let restrictions =
+            Restrictions::on_bridge(&self.bridges.networks(namespace, &network.bridge)?, &network.bridge);
+        if restrictions.secured && !restrictions.isolated && network.egress_allow.is_empty() {
+            let elements = rules::network_elements(network, restrictions);
             self.tenant_rules.change(namespace, &elements, Change::Add).context("add a network's rules")?;
         } else {
             // The restrictions of VNICs on its bridge, and of the tenant's other networks, change too.
@@ -105,9 +107,10 @@ impl Networks {
         if !self.kernel.has_namespace(namespace)? {
             return Ok(());
         }
-        let networks = self.bridges.networks(namespace, &deleted.bridge)?;
-        if networks.is_empty() && deleted.secured && deleted.icc && deleted.egress_allow.is_empty() {
-            self.tenant_rules.change(namespace, &rules::network_elements(deleted), Change::Delete)
+        let is_last = self.bridges.networks(namespace, &deleted.bridge)?.is_empty();
+        let restrictions = Restrictions::on_bridge(std::slice::from_ref(deleted), &deleted.bridge);
+        if is_last && restrictions.secured && !restrictions.isolated && deleted.egress_allow.is_empty() {
+            self.tenant_rules.change(namespace, &rules::network_elements(deleted, restrictions), Change::Delete)
         } else {
             self.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &deleted.bridge)

@@ -10,26 +10,26 @@ use ciao_common::types::{LinkName, MacAddr, Subnet};
 use crate::kernel::element::{Element, Part, Table};
 use crate::kernel::state::SeenLink;
 
-/// What a VNIC may do on its bridge.
+/// What VNICs may do on their bridge.
 #[derive(Clone, Copy)]
 pub(crate) struct Restrictions {
-    /// Anti-spoofing: it sends with its own addresses only.
+    /// Anti-spoofing: each sends with its own addresses only.
     pub(crate) secured: bool,
-    /// It reaches no other one on its bridge.
+    /// None reaches another one.
     pub(crate) isolated: bool,
 }
 
 impl Restrictions {
-    /// According to the networks on a VNIC's bridge.
-    pub(crate) fn on_bridge(networks: &[Network], vnic: &Vnic) -> Self {
-        let mut here = networks.iter().filter(|network| network.bridge == vnic.bridge);
+    /// According to all networks on a bridge.
+    pub(crate) fn on_bridge(networks: &[Network], bridge: &LinkName) -> Self {
+        let mut here = networks.iter().filter(|network| network.bridge == *bridge);
         let secured = here.clone().all(|network| network.secured);
         Self { secured, isolated: here.any(|network| !network.icc) }
     }
 }
 
-/// Whether a network's containers have egress, and reach each other.
-pub(crate) fn network_elements(network: &Network) -> Vec<Element> {
+/// Whether a network's containers have egress, and reach each other by its bridge, which has these restrictions.
+pub(crate) fn network_elements(network: &Network, restrictions: Restrictions) -> Vec<Element> {
     let bridge = || Part::Link(network.bridge.clone());
     let element = |set, parts: Vec<Part>| Element::new(Table::Inet, set, parts);
     let mut elements = Vec::new();
@@ -42,7 +42,7 @@ pub(crate) fn network_elements(network: &Network) -> Vec<Element> {
         }
     }
     elements.push(element("same_bridge", vec![bridge(), bridge()]));
-    if network.icc {
+    if !restrictions.isolated {
         elements.push(element("intra_bridge", vec![bridge(), bridge()]));
     }
     elements

@@ -32,9 +32,11 @@ const FLOW_GROUPS: u32 = 512;
 impl Tenant<'_> {
     /// The whole ruleset of its namespace.
     pub(crate) fn ruleset(&self) -> Ruleset {
-        let mut elements: Vec<_> = self.networks.iter().flat_map(network_elements).collect();
+        let on = |bridge| Restrictions::on_bridge(self.networks, bridge);
+        let mut elements: Vec<_> =
+            self.networks.iter().flat_map(|network| network_elements(network, on(&network.bridge))).collect();
         for vnic in self.vnics {
-            elements.extend(vnic_elements(vnic, Restrictions::on_bridge(self.networks, vnic)));
+            elements.extend(vnic_elements(vnic, on(&vnic.bridge)));
         }
         elements.extend(self.shared.iter().map(|(link, address)| source(link, *address)));
         elements.extend(self.ports.iter().map(inner_port));

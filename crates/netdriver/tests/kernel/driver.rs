@@ -138,7 +138,7 @@ impl Bench {
         run(&format!("ip -n box{n} route add default via 10.1.0.1"));
     }
 
-    fn attach_only(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
+    pub(crate) fn attach_only(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
         let ids = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")) });
         let mut body = ids.clone();
         body["Interface"] = interface.clone();

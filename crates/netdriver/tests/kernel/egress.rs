@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Exceptions to what is denied to tenants: each network has its own, though all of a tenant's leave by one uplink.
 
+use std::collections::BTreeSet;
+
+use ciao_netdriver::kernel::Uplinks;
 use ciao_netdriver::reconcile::Depth;
 use ciao_netdriver::{Config, EgressPolicy};
 use serde_json::json;
@@ -48,6 +51,25 @@ fn reaches(n: u8, expected: [bool; 4]) -> bool {
 }
 
 tests! {
+    fn what_is_on_another_link_leads_out_of_the_host_if_that_one_does(kernel) {
+        for made in [
+            "in0 type bridge", "in1 type veth peer name in2", "in3 link in0 type macvlan", "in4 link in2 type macvlan",
+            "out0 type bridge", "out1 type vxlan id 5 dstport 4790", "out2 link out0 type macvlan",
+            "out3 type vxlan id 6 dstport 4791", "out4 link out3 type macvlan",
+        ] {
+            run(&format!("ip link add {made}"));
+        }
+        run("ip link set in1 master in0");
+        run("ip link set out1 master out0");
+        let egress = || kernel.egress_links().unwrap().iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        let out = ["out0", "out2", "out4"].map(str::to_owned);
+        assert_eq!(egress(), out.clone().into());
+        run("ip link set in0 up");
+        run("ip route add default dev in0");
+        let routed = ["in0", "in3"].map(str::to_owned);
+        assert_eq!(egress(), out.into_iter().chain(routed).collect::<BTreeSet<_>>());
+    }
+
     fn what_one_network_is_allowed_is_closed_to_the_others_of_its_tenant(_kernel) {
         lan();
         for address in &AT[..3] {

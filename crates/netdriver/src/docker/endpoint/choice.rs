@@ -112,7 +112,8 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest) -> Result<Outcome> 
 }
 
 fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Recorded> {
-    let restrictions = Restrictions::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic);
+    let restrictions =
+        Restrictions::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic.bridge);
     Ok(Recorded { network, vnic, restrictions, links })
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The links by which traffic leaves the host, of the kinds that containers and virtual machines of its own have too.
 //!
-//! Links of other kinds, such as network cards, bonds, VLANs and VPNs, always do. Names do not tell: Docker's bridges
+//! Links of other kinds, such as network cards, bonds and VPNs, always do. Names do not tell: Docker's bridges
 //! have any that a user gives them.
 
 use std::collections::BTreeSet;
@@ -13,18 +13,32 @@ use ciao_common::types::LinkName;
 use super::message;
 use super::netlink::Netlink;
 
-/// Those that a default route leads over; and bridges with a port that is neither a veth's end nor a tap, such as a
-/// network card, a bond, a VLAN or a tunnel.
+/// Those by which traffic leaves the host.
 pub(super) fn links() -> Result<Vec<LinkName>> {
     let links = Netlink::open()?.dump(message::get_all(), message::read).context("list links")?;
-    let outward: BTreeSet<u32> =
-        links.iter().filter(|link| !link.is_local).filter_map(|link| link.controller).collect();
-    let routed = default_routes();
-    let is_egress = |link: &&message::Link| {
-        link.is_bridge && outward.contains(&link.index)
-            || (link.is_bridge || link.is_local) && routed.contains(&link.name)
-    };
+    let known = Links { links: &links, routed: default_routes() };
+    let is_egress = |link: &&message::Link| (link.is_bridge || link.is_local || link.is_upper) && known.leads_out(link);
     Ok(links.iter().filter(is_egress).filter_map(|link| link.name.parse().ok()).collect())
+}
+
+/// All links, and those of default routes.
+struct Links<'a> {
+    links: &'a [message::Link],
+    routed: BTreeSet<String>,
+}
+
+impl Links<'_> {
+    /// Whether a default route leads over a link; a bridge with a port that leads out; what is on a link that does, or
+    /// on one that is another namespace's; and whatever has no other end on this host, such as a network card, a bond
+    /// or a tunnel.
+    fn leads_out(&self, link: &message::Link) -> bool {
+        let mut ports = self.links.iter().filter(|port| link.is_bridge && port.controller == Some(link.index));
+        let lower = link.lower.filter(|_| link.is_upper && link.peer_namespace.is_none());
+        let lower = lower.and_then(|lower| self.links.iter().find(|link| link.index == lower));
+        self.routed.contains(&link.name)
+            || ports.any(|port| self.leads_out(port))
+            || !(link.is_bridge || link.is_local) && lower.is_none_or(|lower| self.leads_out(lower))
+    }
 }
 
 /// The links of the default routes, IPv4's and IPv6's (proc(5), /proc/net/route; ipv6_route has the prefix length

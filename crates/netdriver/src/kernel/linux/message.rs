@@ -20,8 +20,12 @@ pub(super) struct Link {
     pub(super) mac: Option<MacAddr>,
     pub(super) is_up: bool,
     pub(super) is_bridge: bool,
-    /// A veth's end or a tap: its other end is on this host.
+    /// A veth's end, a tap or a port of Open vSwitch: its other end is on this host.
     pub(super) is_local: bool,
+    /// A VLAN, a macvlan or an ipvlan on another link.
+    pub(super) is_upper: bool,
+    /// That link, unless it is in another namespace.
+    pub(super) lower: Option<u32>,
     /// The bridge that it is a port of.
     pub(super) controller: Option<u32>,
     /// Whether that bridge learns at it.
@@ -41,6 +45,7 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => read.name.clone_from(name),
             LinkAttribute::Address(bytes) => read.mac = MacAddr::from_bytes(bytes),
             LinkAttribute::Controller(index) => read.controller = Some(*index),
+            LinkAttribute::Link(index) => read.lower = Some(*index),
             LinkAttribute::LinkNetNsId(id) => read.peer_namespace = Some(*id),
             LinkAttribute::IfAlias(alias) => read.alias = Some(alias.clone()),
             LinkAttribute::LinkInfo(infos) => {
@@ -48,7 +53,12 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
                     infos.iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
                 read.learns = infos.iter().find_map(learning);
                 read.is_bridge = matches!(kind, Some(InfoKind::Bridge));
-                read.is_local = matches!(kind, Some(InfoKind::Veth | InfoKind::Tun));
+                read.is_local = match kind {
+                    Some(InfoKind::Veth | InfoKind::Tun) => true,
+                    Some(InfoKind::Other(kind)) => kind == "openvswitch",
+                    _ => false,
+                };
+                read.is_upper = matches!(kind, Some(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::IpVlan));
             }
             _ => {}
         }
