@@ -124,17 +124,19 @@ fn is_used(link: &LinkName, of_host: &[LinkName]) -> bool {
     !of_host.iter().any(|link| link.as_str() == other_end)
 }
 
-/// Forwarding goes off first, then what it needed.
+/// Forwarding goes off first, then what it needed, and what changes with it.
 fn settings(store: &Store, kernel: &dyn Kernel) -> Result<Vec<Restored>> {
     let boot = kernel.boot_id()?;
     let mut rows = store.read(|tx| tx.host_settings(&boot))?;
-    rows.sort_by_key(|row| !row.name.ends_with("forward") && !row.name.ends_with("forwarding"));
+    rows.sort_by_key(|row| !["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].contains(&row.name.as_str()));
     let used = (kernel.is_firewall_used(Family::V4)?, kernel.is_firewall_used(Family::V6)?);
-    let mut done = Vec::new();
-    for row in rows {
+    let read = |row: HostSettingRow| {
         let setting = HostSetting::from(row.name.as_str());
+        Ok((kernel.host_setting(&setting)?, setting, row))
+    };
+    let mut done = Vec::new();
+    for (now, setting, row) in rows.into_iter().map(read).collect::<Result<Vec<_>>>()? {
         let used = if family_of(&setting) == Family::V4 { used.0 } else { used.1 };
-        let now = kernel.host_setting(&setting)?;
         let now = match now {
             Some(now) if now != row.after => format!("left at {now}: changed by something else since"),
             Some(_) if used => format!(

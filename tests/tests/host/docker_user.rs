@@ -96,8 +96,14 @@ fn rules_of_version_0_1_0_in_chains_of_others_go() {
         chain=DOCKER-USER; $tool -n -L $chain >/dev/null 2>&1 || chain=FORWARD
         for rule in '-i cu+' '-o cu+'; do $tool -I $chain $rule -j ACCEPT; done; done";
     host.sh(former).unwrap();
+    // As in a database of that version.
+    host.sh("sqlite3 /var/lib/ciao/ciao.db \"INSERT INTO setting VALUES ('former_rules', '1')\"").unwrap();
     network(host, "red", "red", "--subnet 10.5.0.0/24").unwrap();
     let rules = host.sh("iptables -S; ip6tables -S").unwrap();
     assert!(rules.contains("-A CIAO-FORWARD -i cu+ -j ACCEPT"), "{rules}");
     assert!(!rules.contains("DOCKER-USER -i cu+") && !rules.contains("-A FORWARD -i cu+"), "{rules}");
+    // An administrator's own ones stay, however often ciao's chain is written.
+    host.sh("iptables -I FORWARD -i cu+ -j ACCEPT; iptables -A FORWARD -i eth9 -j DROP").unwrap();
+    assert!(soon(|| host.sh("iptables -S FORWARD | tail -n 1").unwrap() == "-A FORWARD -j CIAO-FORWARD"));
+    assert!(host.sh("iptables -S FORWARD").unwrap().contains("-A FORWARD -i cu+ -j ACCEPT"));
 }

@@ -85,8 +85,12 @@ fn changed_settings_are_recorded_shown_and_restored() {
         .start()
         .unwrap();
     let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding \
-        /proc/sys/net/ipv6/conf/*/accept_ra; iptables -S; ip6tables -S";
+        /proc/sys/net/ipv6/conf/*/accept_ra; iptables -S; ip6tables -S; cd /proc/sys/net; \
+        grep . ipv[46]/conf/*/forwarding ipv[46]/conf/*/accept_redirects";
     host.sh("ip link add lan0 type veth peer name lan1").unwrap();
+    // As a hardened host has it, and one that forwards from one link.
+    host.sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.lan0.forwarding=1 net.ipv6.conf.lan1.forwarding=1")
+        .unwrap();
     let state = &format!("{state}; {NEIGHBOURS}");
     host.sh(FIRST_NAMESPACE).unwrap();
     let before = host.sh(state).unwrap();

@@ -107,3 +107,6 @@ CREATE TABLE host_setting (
 
 -- Subnets that a network's containers reach although --egress-deny has them, a JSON list.
 ALTER TABLE network_record ADD COLUMN egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow));
+
+-- What wrote this file put its rules into the chains of the host's firewall.
+INSERT INTO setting (name, value) VALUES ('former_rules', '1');

@@ -15,6 +15,9 @@ use super::lost::Lost;
 use crate::kernel::{FirewallOpening, Kernel, Namespace};
 use crate::names;
 
+/// Whether version 0.1.0 left rules in chains of others.
+const FORMER_RULES: &str = "former_rules";
+
 /// ciao's part of the host's firewall.
 pub(crate) struct HostFirewall {
     store: Arc<Store>,
@@ -53,6 +56,11 @@ impl HostFirewall {
             openings.insert(FirewallOpening::Uplinks);
         }
         let found = self.kernel.open_firewall(&openings, &self.settings.closed_families()?)?;
+        // Once: what has the same words later is an administrator's.
+        if self.store.read(|tx| tx.setting(FORMER_RULES))?.as_deref() == Some("1") {
+            self.kernel.delete_former_rules()?;
+            self.store.write(|tx| tx.set_setting(FORMER_RULES, "0"))?;
+        }
         let found = found.filter(|_| !openings.is_empty());
         if let Some(rule) = found.as_ref().filter(|_| *known != found) {
             log::warn!(

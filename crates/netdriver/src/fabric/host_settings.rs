@@ -87,7 +87,7 @@ impl HostSettings {
             };
             recorded.iter().try_for_each(record)
         })?;
-        for HostChange { setting, before, after } in changes {
+        for HostChange { setting, before, after } in changes.into_iter().filter(|one| one.before != one.after) {
             self.kernel.set_host_setting(&setting, &after).with_context(|| format!("change {setting}"))?;
             log::warn!("{setting} changed from {before} to {after}: {why}");
         }

@@ -24,6 +24,9 @@ pub trait Firewall {
     /// before and that nothing passes.
     fn open_firewall(&self, openings: &BTreeSet<FirewallOpening>, drop: &[Family]) -> Result<Option<String>>;
 
+    /// Deletes the rules for uplinks that version 0.1.0 put into chains of others, or an administrator did.
+    fn delete_former_rules(&self) -> Result<()>;
+
     /// Whether its chain FORWARD has rules of others.
     fn is_firewall_used(&self, family: Family) -> Result<bool>;
 }

@@ -60,6 +60,26 @@ tests! {
         assert!(kernel.open_firewall(&BTreeSet::from([bridge]), &[]).unwrap_err().to_string().contains("br+"));
     }
 
+    fn rules_of_an_administrator_s_stay_whatever_they_accept(kernel) {
+        let theirs = ["-A FORWARD -i cu+ -j ACCEPT", "-A FORWARD -i lan -o lan -j ACCEPT"];
+        theirs.iter().for_each(|rule| drop(run(&format!("iptables {rule}"))));
+        let openings = BTreeSet::from([FirewallOpening::Bridge(name("lan")), FirewallOpening::Uplinks]);
+        let stand = || theirs.map(|rule| rules("iptables").iter().filter(|line| *line == rule).count());
+        for _ in 0..2 {
+            kernel.open_firewall(&openings, &[]).unwrap();
+            assert_eq!(stand(), [1, 1], "{:?}", rules("iptables"));
+            // The chain is written again.
+            run("iptables -A FORWARD -i eth9 -j DROP");
+        }
+        kernel.open_firewall(&BTreeSet::new(), &[]).unwrap();
+        assert_eq!(stand(), [1, 1]);
+        kernel.open_firewall(&openings, &[]).unwrap();
+        // An older version wrote the first one.
+        kernel.delete_former_rules().unwrap();
+        assert_eq!(stand(), [0, 1]);
+        assert!(run("iptables -S").contains("-A CIAO-FORWARD -i cu+ -j ACCEPT"));
+    }
+
     fn a_reloaded_chain_is_closed_again_and_an_administrator_s_word_is_kept(kernel) {
         let openings = BTreeSet::from([FirewallOpening::Uplinks]);
         let policies = || FAMILIES.map(|family| kernel.host_setting(&HostSetting::ForwardPolicy(family)).unwrap().unwrap());
@@ -82,6 +102,10 @@ tests! {
         run("sysctl -qw net.ipv6.conf.eth0/100.accept_ra=1 net.ipv6.conf.default.accept_ra=1");
         assert_eq!(forward(kernel, Family::V4), ["iptables -P FORWARD ACCEPT DROP", "net.ipv4.ip_forward 0 1"]);
         assert_eq!(forward(kernel, Family::V4), [""; 0]);
+        // What switching back would lose.
+        run("sysctl -qw net.ipv4.ip_forward=0 net.ipv4.conf.all.accept_redirects=0 net.ipv4.conf.eth0/100.forwarding=1");
+        let four = ["net.ipv4.conf.eth0/100.forwarding 1 1", "net.ipv4.conf.all.accept_redirects 0 0", "net.ipv4.ip_forward 0 1"];
+        assert_eq!(forward(kernel, Family::V4), four);
         run("ip6tables -P FORWARD DROP");
         let six = forward(kernel, Family::V6);
         assert_eq!(six.last().unwrap(), "net.ipv6.conf.all.forwarding 0 1");

@@ -18,6 +18,10 @@ impl Firewall for Fake {
         Ok(None)
     }
 
+    fn delete_former_rules(&self) -> Result<()> {
+        self.changing().map(drop)
+    }
+
     fn is_firewall_used(&self, _family: Family) -> Result<bool> {
         Ok(false)
     }

@@ -18,7 +18,6 @@ use crate::kernel::{HostChange, HostSetting, HostSettings};
 use crate::names;
 
 const SYSCTLS: &str = "/proc/sys";
-const IPV6_LINKS: &str = "/proc/sys/net/ipv6/conf";
 
 fn key(family: Family) -> &'static str {
     match family {
@@ -40,17 +39,15 @@ impl HostSettings for Linux {
         if family == Family::V6 {
             changes.extend(self.missing_advertisements()?);
         }
+        changes.extend(self.lost_by_switching_back(family)?);
         changes.push(HostChange { setting: switch, before, after: "1".to_owned() });
         Ok(changes)
     }
 
     /// Of links that ignore router advertisements while the host forwards, and those to come (`default`).
     fn missing_advertisements(&self) -> Result<Vec<HostChange>> {
-        let entries = existing(fs::read_dir(IPV6_LINKS)).with_context(|| format!("read {IPV6_LINKS}"))?;
-        let links = entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut changes = Vec::new();
-        // `all` is not a link.
-        for link in links.filter(|link| link != "all" && !link.parse().is_ok_and(|link| names::is_ours(&link))) {
+        for link in links("net/ipv6/conf")? {
             let setting = HostSetting::Sysctl(format!("net/ipv6/conf/{link}/accept_ra"));
             if let Some(before) = self.host_setting(&setting)?.filter(|value| value == "1") {
                 changes.push(HostChange { setting, before, after: "2".to_owned() });
@@ -84,6 +81,39 @@ impl HostSettings for Linux {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the kernel's boot_id")?;
         Ok(id.trim().to_owned())
     }
+}
+
+impl Linux {
+    /// What the kernel changes when forwarding is enabled and disabled again (inet_forward_change,
+    /// dev_forward_change): each link forwards no longer, and redirects are accepted. Recorded as they are.
+    fn lost_by_switching_back(&self, family: Family) -> Result<Vec<HostChange>> {
+        let folder = match family {
+            Family::V4 => "net/ipv4/conf",
+            Family::V6 => "net/ipv6/conf",
+        };
+        let mut settings: Vec<_> =
+            links(folder)?.into_iter().map(|link| (format!("{folder}/{link}/forwarding"), "1")).collect();
+        if family == Family::V4 {
+            settings.push((format!("{folder}/all/accept_redirects"), "0"));
+        }
+        let mut kept = Vec::new();
+        for (key, value) in settings {
+            let setting = HostSetting::Sysctl(key);
+            if self.host_setting(&setting)?.as_deref() == Some(value) {
+                kept.push(HostChange { setting, before: value.to_owned(), after: value.to_owned() });
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// The host's own links that have settings in a folder, and `default`, which those to come have.
+fn links(folder: &str) -> Result<Vec<String>> {
+    let folder = path(folder);
+    let entries = existing(fs::read_dir(&folder)).with_context(|| format!("read {}", folder.display()))?;
+    let links = entries.into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    // `all` is not a link.
+    Ok(links.filter(|link| link != "all" && !link.parse().is_ok_and(|link| names::is_ours(&link))).collect())
 }
 
 fn path(key: &str) -> PathBuf {

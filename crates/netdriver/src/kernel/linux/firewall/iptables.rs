@@ -65,7 +65,6 @@ pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<Firewall
     writeln!(script, ":{CHAIN} - [0:0]")?;
     rules.iter().try_for_each(|rule| writeln!(script, "{rule}"))?;
     chains.jumps().try_for_each(|_| writeln!(script, "-D FORWARD -j {CHAIN}"))?;
-    former(chains, &rules).try_for_each(|rule| writeln!(script, "{}", rule.replacen("-A ", "-D ", 1)))?;
     if unneeded {
         writeln!(script, "-X {CHAIN}")?;
     } else {
@@ -75,16 +74,17 @@ pub(super) fn open(family: Family, chains: &Chains, openings: &BTreeSet<Firewall
     restore(family, &script)
 }
 
-/// Rules that version 0.1.0 put into chains of others.
-fn former<'a>(chains: &'a Chains, rules: &'a [String]) -> impl Iterator<Item = &'a String> {
+/// Deletes the rules for uplinks from the chains of others.
+pub(super) fn delete_former(family: Family, chains: &Chains) -> Result<()> {
     let uplinks = rules_of(&chain::matches(&BTreeSet::from([FirewallOpening::Uplinks])));
-    let is_ours = move |line: &&String| {
-        ["DOCKER-USER", "FORWARD"].into_iter().any(|place| {
-            let rule = line.strip_prefix(&format!("-A {place} ")).map(|rule| format!("-A {CHAIN} {rule}"));
-            rule.is_some_and(|rule| uplinks.contains(&rule) || rules.contains(&rule))
-        })
+    let is_former = |line: &&String| {
+        let places =
+            ["DOCKER-USER", "FORWARD"].map(|place| line.replacen(&format!("-A {place} "), &format!("-A {CHAIN} "), 1));
+        places.iter().any(|rule| uplinks.contains(rule))
     };
-    chains.docker_user.iter().chain(chains.forward.iter().map(|rule| &rule.text)).filter(is_ours)
+    let found = chains.docker_user.iter().chain(chains.forward.iter().map(|rule| &rule.text));
+    let former: String = found.filter(is_former).map(|line| line.replacen("-A ", "-D ", 1) + "\n").collect();
+    if former.is_empty() { Ok(()) } else { restore(family, &format!("*filter\n{former}COMMIT\n")) }
 }
 
 pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {

@@ -52,6 +52,13 @@ impl Firewall for Linux {
         Ok(final_rule)
     }
 
+    fn delete_former_rules(&self) -> Result<()> {
+        FAMILIES.into_iter().try_for_each(|family| match list(family)? {
+            (Tool::Iptables, chains) => iptables::delete_former(family, &chains),
+            (Tool::Nft, _) => Ok(()),
+        })
+    }
+
     fn is_firewall_used(&self, family: Family) -> Result<bool> {
         Ok(list(family)?.1.forward.iter().any(|rule| !rule.is_jump))
     }
