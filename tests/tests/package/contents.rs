@@ -112,6 +112,39 @@ fn each_unit_takes_its_options_from_its_own_file() {
     }
 }
 
+/// The unit permits every kind of socket that ciao-net's sources open, and the managed plugin has the unit's
+/// capabilities.
+#[test]
+fn the_unit_and_the_managed_plugin_permit_what_ciao_net_does() {
+    let unit = fs::read_to_string(workspace().join("deploy/ciao-net.service")).unwrap();
+    let listed = |key: &str| -> BTreeSet<String> {
+        unit.lines().find_map(|line| line.strip_prefix(key)).unwrap().split(' ').map(str::to_owned).collect()
+    };
+    let opened = families(&workspace().join("crates/netdriver/src/kernel/linux"));
+    assert!(opened.contains("AF_PACKET"), "{opened:?}");
+    assert!(opened.is_subset(&listed("RestrictAddressFamilies=")), "{opened:?}");
+    let plugin = fs::read_to_string(workspace().join("deploy/plugin/ciao-net.json")).unwrap();
+    let plugin: serde_json::Value = serde_json::from_str(&plugin).unwrap();
+    let capabilities: BTreeSet<String> = serde_json::from_value(plugin["linux"]["capabilities"].clone()).unwrap();
+    assert_eq!(capabilities, listed("CapabilityBoundingSet="));
+}
+
+/// The address families in sources that open sockets by nix.
+fn families(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(families(&path));
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let names = text.split("AddressFamily::").skip(1).filter(|_| text.contains("nix::sys::socket"));
+        found.extend(names.map(|name| name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap().to_uppercase()));
+    }
+    found.into_iter().map(|name: String| if name.starts_with("AF_") { name } else { format!("AF_{name}") }).collect()
+}
+
 /// udev, systemd-networkd and NetworkManager each have their own pattern for the names of ciao's links.
 #[test]
 fn the_link_settings_match_every_name_and_no_other() {
