@@ -23,6 +23,9 @@ pub(super) struct Reconcile {
     /// Take the list of another engine than before, or one that has no recorded network
     #[arg(long, requires = "docker")]
     force: bool,
+    /// Delete what has no record, which --docker could not make again: running containers lose it
+    #[arg(long, conflicts_with = "docker")]
+    give_up: bool,
     #[command(flatten)]
     engine: Docker,
     #[command(flatten)]
@@ -31,7 +34,8 @@ pub(super) struct Reconcile {
 
 pub(super) fn run(args: &Reconcile) -> Result<()> {
     let client = args.call.client()?;
-    let path = format!("/v1/reconcile?dry_run={}&force={}", args.dry_run, args.force);
+    let Reconcile { dry_run, force, give_up, .. } = args;
+    let path = format!("/v1/reconcile?dry_run={dry_run}&force={force}&give_up={give_up}");
     let since = Instant::now();
     let bodies = if args.docker {
         let recorded = client.get("/v1/records")?.success()?;

@@ -209,7 +209,7 @@ fn table() -> Vec<Route<Arc<Driver>>> {
                  several requests with more=true, which remove nothing, and the last request has no details.",
             )
             .list::<Repair>("The changes.")
-            .fails(&[409])
+            .fails(&[409, 422])
             .within(RECONCILE_WITHIN),
     ]
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::{BODY_LIMIT, Reply};
 use serde::Deserialize;
@@ -22,6 +22,9 @@ pub(super) struct ReconcileQuery {
     /// Accept a list of another engine, or one without any recorded network. Records of running containers are kept in
     /// any case.
     force: bool,
+    /// Give up what has no record, after a reconcile with Docker's lists could not record it: links and uplinks are
+    /// deleted, also those of running containers. Without Docker's lists.
+    give_up: bool,
 }
 
 /// Bytes of Docker's networks in one request: ids have the rest.
@@ -56,11 +59,15 @@ pub(super) fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failu
 pub(super) fn run(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let query: ReconcileQuery = ask.query()?;
     let depth = if query.dry_run { Depth::DryRun } else { Depth::Full };
-    json(
-        200,
-        &match ask.body_if_any::<Known>()? {
-            Some(known) => driver.reconcile_with(depth, known, query.force).map_err(Failure::conflict)?,
-            None => driver.reconcile(depth),
-        },
-    )
+    let done = match (ask.body_if_any::<Known>()?, query.give_up) {
+        (Some(_), true) => {
+            let sentence =
+                "give_up is for what Docker's lists could not record: reconcile with them first, then without";
+            return Err(Failure::contradiction(anyhow!(sentence)));
+        }
+        (Some(known), false) => driver.reconcile_with(depth, known, query.force).map_err(Failure::conflict)?,
+        (None, true) => driver.give_up(depth)?,
+        (None, false) => driver.reconcile(depth),
+    };
+    json(200, &done)
 }

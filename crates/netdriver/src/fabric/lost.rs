@@ -19,7 +19,7 @@ use crate::names;
 
 /// What an administrator can do.
 const REMEDY: &str = "run \"ciao-net reconcile --docker\", which makes the records again, or restore a backup of it; what \
-                      cannot be known again is given up with \"--force\"";
+                      cannot be known again is given up with \"ciao-net reconcile --give-up\"";
 
 /// Where records are missing.
 pub(crate) struct Lost {
@@ -127,6 +127,7 @@ impl Lost {
 
     /// Takes what is still without record for nobody's, as an administrator has asked.
     pub(crate) fn give_up(&self) -> Result<()> {
+        self.look()?;
         let namespaces = lock(&self.found).iter().cloned().collect();
         let links = self.links_in(namespaces)?;
         lock(&self.given_up).extend(links.into_values().flatten());

@@ -20,20 +20,30 @@ impl Driver {
         known.extend(self.store.read(|tx| tx.uplinks())?.into_iter().map(|uplink| uplink.host_link));
         // Containers may need the uplinks, and a backup may have the VNICs.
         let is_lost = self.fabric.lost.is_any();
+        let mut gone = BTreeSet::new();
         for link in links.into_iter().filter(|link| !is_lost && names::is_ours(link) && !known.contains(link)) {
-            repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
+            let deleted = repairs.repair("delete", format!("link {link}"), "not recorded", |driver| {
                 driver.fabric.kernel.delete_link(&Namespace::Host, &link).map(|()| true)
             });
+            gone.extend(Some(link).filter(|_| deleted));
         }
         for name in namespaces {
-            let deleted = self.delete_foreign_in(repairs, &name, &known);
+            let deleted = self.delete_foreign_in(repairs, &name, &known, &gone);
             repairs.step(format!("network namespace {name}"), deleted);
         }
         Ok(())
     }
 
-    fn delete_foreign_in(&self, repairs: &mut Repairs<'_>, name: &str, known: &BTreeSet<LinkName>) -> Result<()> {
-        let links = self.fabric.kernel.links(&Namespace::Named(name.to_owned()))?;
+    /// The links `gone` are deleted, or would be.
+    fn delete_foreign_in(
+        &self,
+        repairs: &mut Repairs<'_>,
+        name: &str,
+        known: &BTreeSet<LinkName>,
+        gone: &BTreeSet<LinkName>,
+    ) -> Result<()> {
+        let mut links = self.fabric.kernel.links(&Namespace::Named(name.to_owned()))?;
+        links.retain(|link| !names::container_end(link).is_some_and(|end| gone.contains(&end)));
         if self.fabric.lost.has(name)? {
             return Ok(());
         }
@@ -91,14 +101,16 @@ impl Driver {
             if !self.fabric.kernel.is_own_bridge(name, &bridge)? {
                 continue;
             }
-            if !self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
-                let what = format!("bridge {bridge} in network namespace {name}");
-                repairs.repair("delete", what, "no network or VNIC uses it", |driver| {
-                    let _lock = driver.fabric.lock(Some(name));
-                    driver.fabric.bridges.tidy(name, &bridge)
-                });
+            if self.store.read(|tx| tx.is_bridge_used(name, &bridge))? {
+                bridges.insert(bridge);
+                continue;
             }
-            bridges.insert(bridge);
+            // Its addresses go with it.
+            let what = format!("bridge {bridge} in network namespace {name}");
+            repairs.repair("delete", what, "no network or VNIC uses it", |driver| {
+                let _lock = driver.fabric.lock(Some(name));
+                driver.fabric.bridges.tidy(name, &bridge)
+            });
         }
         for (bridge, subnet, address) in self.fabric.kernel.addresses(name)? {
             if bridges.contains(&bridge) && !self.fabric.bridges.may_have(name, &bridge, subnet, address)? {

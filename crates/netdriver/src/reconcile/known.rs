@@ -2,6 +2,7 @@
 //! Docker's list: what is not on it is forgotten, so it must be that of the engine whose networks are recorded.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -77,10 +78,22 @@ impl Driver {
         if known.more {
             return Ok(self.reconcile_records(depth, &known));
         }
-        if force && depth != Depth::DryRun {
-            self.fabric.lost.give_up()?;
-        }
         Ok(self.reconcile_all(depth, Some(&known)))
+    }
+
+    /// As [`Self::reconcile`], after what has no record was given up: it is nobody's then.
+    ///
+    /// # Errors
+    /// The kernel's, the disk's.
+    pub fn give_up(&self, depth: Depth) -> Result<Vec<Repair>> {
+        if depth != Depth::DryRun {
+            self.fabric.lost.give_up()?;
+            return Ok(self.reconcile(depth));
+        }
+        // Another driver gives it up, so the rest of this one keeps to it.
+        let other = Self::new(Arc::clone(&self.store), Arc::clone(&self.fabric.kernel), self.config.clone())?;
+        other.fabric.lost.give_up()?;
+        Ok(other.reconcile(depth))
     }
 
     /// What was recorded before this time and is not on Docker's list is unknown to Docker.

@@ -50,11 +50,49 @@ fn without_its_records_nothing_of_a_running_container_is_touched_and_nothing_is_
         b.stop(network, endpoint);
     }
     b.kill_containers();
-    let (status, reply) =
-        b.launcher("POST", "/v1/reconcile?force=true", json!({ "networks": [] }).to_string().as_bytes());
-    assert_eq!(status, 200, "{reply}");
-    b.reconcile();
+    give_up(&b, "");
     b.ok("CreateNetwork", &network("new", &["10.9.0.0/24"], &[("tenant", "red")]));
+}
+
+/// `ciao-net reconcile --give-up`.
+fn give_up(b: &Bench, query: &str) -> Value {
+    let (status, rows) = b.launcher("POST", &format!("/v1/reconcile?give_up=true{query}"), b"");
+    assert_eq!(status, 200, "{rows}");
+    b.settle();
+    rows
+}
+
+#[test]
+fn a_dry_run_lists_what_giving_up_does_and_gives_nothing_up() {
+    let older = || {
+        let b = busy();
+        let old = b.copy();
+        b.run("red3", "red", "192.168.111.3/24", "");
+        b.ok("CreateNetwork", &network("more", &["10.1.0.0/24"], &[("tenant", "red"), ("bridge", "br9")]));
+        b.run("more1", "more", "10.1.0.2/24", "");
+        b.ok("CreateNetwork", &network("new", &[SUBNET], &[("tenant", "new")]));
+        b.run("new1", "new", "192.168.111.2/24", "");
+        b.on_database(old)
+    };
+    for b in [busy().without_database(), older()] {
+        assert_eq!(b.reconcile(), [""; 0]);
+        let state = b.kernel.state();
+        let known = json!({ "engine": "E", "networks": [id("red")] }).to_string();
+        for query in ["?force=true&dry_run=true", "?force=true"] {
+            let (status, rows) = b.launcher("POST", &format!("/v1/reconcile{query}"), known.as_bytes());
+            assert!(status == 200 && rows.as_array().unwrap().iter().all(|row| row["action"] == "record"), "{rows}");
+            assert_eq!(b.kernel.state(), state, "a list that is taken by force gives nothing up");
+        }
+        let (status, refused) = b.launcher("POST", "/v1/reconcile?give_up=true", known.as_bytes());
+        assert!(status == 422 && refused["error"].as_str().unwrap().contains("without"), "{refused}");
+        let said = give_up(&b, "&dry_run=true");
+        assert_eq!(b.reconcile(), [""; 0]);
+        assert_eq!(b.kernel.state(), state, "it was not given up");
+        assert_eq!(said, give_up(&b, ""));
+        assert!(said.as_array().unwrap().len() > 2 && said[0]["error"].is_null(), "{said}");
+        assert_eq!(give_up(&b, ""), json!([]));
+        b.ok("CreateNetwork", &network("next", &["10.9.0.0/24"], &[("tenant", "next")]));
+    }
 }
 
 /// On a bridge of its own, and on that of the older network.
