@@ -7,40 +7,23 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use ciao_common::serve::plugin::Plugin;
-use ciao_common::serve::server::{ANSWER_WITHIN, Handler, Reply, Request};
+use ciao_common::serve::server::ANSWER_WITHIN;
 use ciao_common::store::Store;
 use ciao_common::types::LinkName;
 use ciao_ipam::Ipam;
-use ciao_netdriver::control::{self, Control};
+use ciao_netdriver::Driver;
 use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::consistency::differences;
 use ciao_netdriver::kernel::fake::{Fake, FakeLink, State};
 use ciao_netdriver::reconcile::Depth;
-use ciao_netdriver::{Config, Driver};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::promises::{Ledger, Records};
-use crate::scenes;
+use crate::daemons::{Daemons, Socket};
+use crate::promises::{Ledger, Records, check_reply};
 
 /// A filesystem in memory, where there is one: the disk is not what is tested.
 const MEMORY: &str = "/dev/shm";
-
-/// Both daemons.
-struct Daemons {
-    net: Plugin<Arc<Driver>>,
-    control: Control,
-    ipam: Plugin<Ipam>,
-    store: Arc<Store>,
-}
-
-/// Where a call goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Socket {
-    Net,
-    Control,
-    Ipam,
-}
 
 /// What is called on.
 pub(crate) struct Host {
@@ -62,7 +45,7 @@ pub(crate) struct Host {
 }
 
 /// A host to begin with.
-struct Template {
+pub(crate) struct Template {
     database: Vec<u8>,
     state: State,
     ledger: Ledger,
@@ -74,17 +57,7 @@ impl Host {
     /// A host that nobody has used.
     pub(crate) fn empty() -> Self {
         static EMPTY: OnceLock<Template> = OnceLock::new();
-        Self::from(EMPTY.get_or_init(|| Self::fresh().into_template()))
-    }
-
-    /// A host with networks, VNICs and containers.
-    pub(crate) fn busy() -> Self {
-        static BUSY: OnceLock<Template> = OnceLock::new();
-        Self::from(BUSY.get_or_init(|| {
-            let mut host = Self::fresh();
-            scenes::make_busy(&mut host);
-            host.into_template()
-        }))
+        EMPTY.get_or_init(|| Template::of(|_| {})).host()
     }
 
     fn folder() -> TempDir {
@@ -103,40 +76,16 @@ impl Host {
         Self::on(folder, kernel)
     }
 
-    fn from(template: &Template) -> Self {
-        let folder = Self::folder();
-        fs::write(folder.path().join("ciao.db"), &template.database).expect("write the database");
-        let kernel = Arc::<Fake>::default();
-        kernel.change(|state| state.clone_from(&template.state));
-        let mut host = Self::on(folder, kernel);
-        host.records.renew(host.store().now());
-        host.ledger.clone_from(&template.ledger);
-        host.pools.clone_from(&template.pools);
-        host.vnics.clone_from(&template.vnics);
-        host
-    }
-
-    fn into_template(mut self) -> Template {
-        self.settle();
-        let state = self.kernel.state();
-        // The last connection to go puts all into the file.
-        self.daemons = None;
-        self.records.close();
-        let database = fs::read(self.folder.path().join("ciao.db")).expect("read the database");
-        Template { database, state, ledger: self.ledger, pools: self.pools, vnics: self.vnics }
-    }
-
     fn on(folder: TempDir, kernel: Arc<Fake>) -> Self {
         let database = folder.path().join("ciao.db");
         let daemons = Some(Daemons::start(&database, &kernel));
         let (pools, vnics) = (Vec::new(), Vec::new());
         let records = Records::open(&database);
-        let ledger = Ledger::default();
         let host = Self {
             daemons,
             kernel,
             records,
-            ledger,
+            ledger: Ledger::default(),
             pools,
             vnics,
             disturbed: false,
@@ -214,7 +163,7 @@ impl Host {
     pub(crate) fn call(&mut self, socket: Socket, method: &str, target: &str, body: &[u8]) -> (u16, Value) {
         let before = self.seen();
         let since = Instant::now();
-        let reply = self.handle(socket, method, target, body);
+        let reply = self.daemons().handle(socket, method, target, body);
         let took = since.elapsed();
         let what =
             format!("{method} {target} {}: {}", String::from_utf8_lossy(body), String::from_utf8_lossy(&reply.body));
@@ -229,7 +178,7 @@ impl Host {
                 assert!(after == before, "{what} is an error that changed\n{before:#?}\nto\n{after:#?}");
             }
         }
-        let value = crate::promises::check_reply(socket, &reply, &what);
+        let value = check_reply(socket, &reply, &what);
         self.ledger.note(&self.records, target, body, reply.status, &value);
         self.check_at_rest(&what);
         (reply.status, value)
@@ -240,21 +189,21 @@ impl Host {
         (self.records.all(), (!self.failed).then(|| self.kernel.state()))
     }
 
-    fn handle(&self, socket: Socket, method: &str, target: &str, body: &[u8]) -> Reply {
-        let daemons = self.daemons();
-        let handler: &dyn Handler = match socket {
-            Socket::Net => &daemons.net,
-            Socket::Control => &daemons.control,
-            Socket::Ipam => &daemons.ipam,
-        };
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        handler.handle(Request { method, path, query, body })
-    }
-
     /// Waits until the links that are deleted in the background are gone, or could not be deleted.
     pub(crate) fn settle(&self) {
         self.driver().wait_for_tasks();
         assert!(self.failed || !self.records.are_deleting(), "links are not deleted");
+    }
+
+    /// What must be true between any two calls.
+    pub(crate) fn check_at_rest(&self, what: &str) {
+        if let Err(error) = self.store().read(|tx| tx.check_addresses()) {
+            panic!("{what}: {error:#}");
+        }
+        if !self.disturbed {
+            let differences = differences(self.store(), &self.kernel.state()).expect("read the records");
+            assert!(differences.is_empty(), "{what}: {differences:#?}");
+        }
     }
 
     /// What must be true of every host in the end.
@@ -268,18 +217,31 @@ impl Host {
     }
 }
 
-impl Daemons {
-    fn start(database: &Path, kernel: &Arc<Fake>) -> Self {
-        let store = Arc::new(Store::open(database).expect("open the store"));
-        let kernel: Arc<Fake> = Arc::clone(kernel);
-        let driver = Arc::new(Driver::new(Arc::clone(&store), kernel, Config::default()).expect("a driver"));
-        let ipam = Ipam::new(Arc::clone(&store), ciao_ipam::Config::default()).expect("a driver");
-        Self {
-            net: ciao_netdriver::docker::plugin(Arc::clone(&driver)),
-            control: control::routes(driver),
-            ipam: ciao_ipam::routes::plugin(ipam),
-            store,
-        }
+impl Template {
+    /// What a new host is after `make`.
+    pub(crate) fn of(make: impl FnOnce(&mut Host)) -> Self {
+        let mut host = Host::fresh();
+        make(&mut host);
+        host.settle();
+        let state = host.kernel.state();
+        // The last connection to go puts all into the file.
+        host.daemons = None;
+        host.records.close();
+        let database = fs::read(host.folder.path().join("ciao.db")).expect("read the database");
+        Self { database, state, ledger: host.ledger, pools: host.pools, vnics: host.vnics }
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        let folder = Host::folder();
+        fs::write(folder.path().join("ciao.db"), &self.database).expect("write the database");
+        let kernel = Arc::<Fake>::default();
+        kernel.change(|state| state.clone_from(&self.state));
+        let mut host = Host::on(folder, kernel);
+        host.records.renew(host.store().now());
+        host.ledger.clone_from(&self.ledger);
+        host.pools.clone_from(&self.pools);
+        host.vnics.clone_from(&self.vnics);
+        host
     }
 }
 

@@ -13,6 +13,7 @@
 //! A target panics when a promise is broken: [`promises`] says which ones there are.
 
 mod bodies;
+mod daemons;
 mod engine;
 mod host;
 mod lines;
@@ -65,7 +66,7 @@ pub fn control(input: &[u8]) {
 }
 
 fn play(input: &[u8], call: impl Fn(&mut Host, &[u8])) {
-    let mut host = Host::busy();
+    let mut host = scenes::busy();
     for line in input.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(CALLS) {
         call(&mut host, line);
     }

@@ -4,7 +4,8 @@
 
 use ciao_netdriver::reconcile::Depth;
 
-use crate::host::{Host, Socket};
+use crate::daemons::Socket;
+use crate::host::Host;
 
 /// `Method body` for a plugin.
 pub(crate) fn driver_line(host: &mut Host, driver: &str, line: &[u8]) {

@@ -7,7 +7,8 @@ use ciao_netdriver::exchange::Message;
 use serde_json::{Value, json};
 
 use crate::CALLS;
-use crate::host::{Host, Socket};
+use crate::daemons::Socket;
+use crate::host::Host;
 
 /// Lines, each a message of host h2 to h1. Tenant red has 10.1.0.0/24 and VNI 101 here, with a container at 10.1.0.11.
 pub fn peer(input: &[u8]) {

@@ -7,11 +7,10 @@ use std::path::Path;
 
 use ciao_common::api::{self, ipam};
 use ciao_common::serve::server::Reply;
-use ciao_netdriver::kernel::fake::consistency::differences;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
-use crate::host::{Host, Socket};
+use crate::daemons::Socket;
 
 /// The tables that a call may change.
 const TABLES: [&str; 11] = [
@@ -194,17 +193,4 @@ pub(crate) fn check_reply(socket: Socket, reply: &Reply, what: &str) -> Value {
         assert!(!sentence.contains("constraint failed"), "{what}");
     }
     value
-}
-
-impl Host {
-    /// What must be true between any two calls.
-    pub(crate) fn check_at_rest(&self, what: &str) {
-        if let Err(error) = self.store().read(|tx| tx.check_addresses()) {
-            panic!("{what}: {error:#}");
-        }
-        if !self.disturbed {
-            let differences = differences(self.store(), &self.kernel.state()).expect("read the records");
-            assert!(differences.is_empty(), "{what}: {differences:#?}");
-        }
-    }
 }

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host where something runs: two tenants with the same subnet, launchers' VNICs, containers, a published port.
 
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 
-use crate::host::{Host, Socket};
+use crate::daemons::Socket;
+use crate::host::{Host, Template};
 use crate::lines::{control_line, driver_line};
 
 /// Docker's id of what is called by a short name.
@@ -11,8 +14,13 @@ pub(crate) fn id(name: &str) -> String {
     format!("{name:0<64}")
 }
 
-/// Makes it so.
-pub(crate) fn make_busy(host: &mut Host) {
+/// A host with networks, VNICs and containers.
+pub(crate) fn busy() -> Host {
+    static BUSY: OnceLock<Template> = OnceLock::new();
+    BUSY.get_or_init(|| Template::of(make_busy)).host()
+}
+
+fn make_busy(host: &mut Host) {
     for (tenant, network) in [("red", "n1"), ("blue", "n2")] {
         let pool = json!({ "AddressSpace": "local", "Pool": "10.1.0.0/28", "Options": { "tenant": tenant } });
         ipam(host, "RequestPool", &pool);

@@ -5,7 +5,8 @@ use arbitrary::Arbitrary;
 use ciao_netdriver::reconcile::Depth;
 use serde_json::json;
 
-use crate::host::{Host, Socket};
+use crate::daemons::Socket;
+use crate::host::Host;
 use crate::names::{Bridge, Endpoint, Instance, Network, Number, Pool, Subnet, Tenant, Vnic};
 use crate::requests::{AddressRequest, EndpointRequest, NetworkRequest, PoolRequest, Port, VnicRequest, names};
 use crate::scenes::{ipam, look, net};
