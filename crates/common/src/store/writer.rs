@@ -4,29 +4,23 @@
 //! A single change is run at once, so nothing is delayed to fill a batch; under load a batch is what arrived during the
 //! last commit. Each change has its own savepoint, and fails alone. Results are sent after the commit.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::clock::Clock;
 use super::connection::OpenFile;
 use super::file::explain;
+use super::pending::{Answer, Change, PendingChange};
 use super::schema;
 use super::tx::Tx;
 
 /// Maximum number of changes in one transaction, which bounds the wait of the first.
 const BATCH: usize = 256;
-
-/// A change that waited longer is not made: its caller has received a timeout and gone on.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Commits since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,89 +39,6 @@ pub(super) struct Writer {
     commits: Arc<watch::Sender<Commits>>,
     requests: Option<Sender<Box<dyn Change>>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// The result of a change, available after its commit. Await it, or [`wait`](Self::wait) for it.
-#[must_use]
-pub struct Answer<T>(oneshot::Receiver<Result<T>>);
-
-impl<T> Answer<T> {
-    /// Blocks the calling thread, which must not belong to an async runtime, until the commit.
-    pub fn wait(self) -> Result<T> {
-        self.0.blocking_recv().context(ENDED)?
-    }
-}
-
-impl<T> Future for Answer<T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Result<T>> {
-        Pin::new(&mut self.0).poll(context).map(|answer| answer.context(ENDED)?)
-    }
-}
-
-const ENDED: &str = "the store's writer thread has ended: restart the daemon, and see its log";
-
-/// A waiting change.
-trait Change: Send {
-    /// Runs the change. `false`: roll it back.
-    fn run(&mut self, tx: &Tx<'_>) -> bool;
-    /// The error of the change.
-    fn error(&self) -> String;
-    /// Sends the result, or `failed` if the transaction was not committed.
-    fn answer(self: Box<Self>, failed: Option<&str>);
-}
-
-struct PendingChange<T, F> {
-    change: Option<F>,
-    since: Instant,
-    only_while_awaited: bool,
-    result: Option<Result<T>>,
-    answer: oneshot::Sender<Result<T>>,
-}
-
-impl<T, F> Change for PendingChange<T, F>
-where
-    T: Send,
-    F: FnOnce(&Tx<'_>) -> Result<T> + Send,
-{
-    fn run(&mut self, tx: &Tx<'_>) -> bool {
-        let (change, since) = (self.change.take(), self.since);
-        let left = self.only_while_awaited && self.answer.is_closed();
-        // A panic is an error of that change only.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            ensure!(!left, "the caller is gone: the change was not made");
-            ensure!(
-                since.elapsed() < PATIENCE,
-                "the disk is slow: the change waited for {PATIENCE:?} and was not made"
-            );
-            change.context("internal error (please report): a change was run twice")?(tx)
-        }));
-        let result = outcome
-            .unwrap_or_else(|_| Err(anyhow!("internal error (please report): the change panicked, see the log")));
-        let keep = result.is_ok();
-        self.result = Some(result);
-        keep
-    }
-
-    fn error(&self) -> String {
-        let error = self.result.as_ref().and_then(|result| result.as_ref().err());
-        error.map_or_else(
-            || "internal error (please report): a change ignored an error".to_owned(),
-            |error| format!("{error:#}"),
-        )
-    }
-
-    fn answer(self: Box<Self>, failed: Option<&str>) {
-        let result = match (failed, self.result) {
-            // The change's own error is more specific, and nothing was changed either way.
-            (_, Some(Err(error))) => Err(error),
-            (Some(reason), _) => Err(anyhow!("{reason}")),
-            (None, result) => result.unwrap_or_else(|| Err(anyhow!("the change was not made"))),
-        };
-        // The receiver is gone if the call timed out: the change stands, and reconcile will see it.
-        drop(self.answer.send(result));
-    }
 }
 
 impl Writer {
@@ -151,19 +62,12 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let request = Box::new(PendingChange {
-            change: Some(change),
-            since: Instant::now(),
-            only_while_awaited,
-            result: None,
-            answer,
-        });
+        let (request, answer) = PendingChange::new(change, only_while_awaited);
         if let Some(requests) = &self.requests {
             // If the thread has ended, the result is an error.
-            drop(requests.send(request));
+            drop(requests.send(Box::new(request)));
         }
-        Answer(answered)
+        answer
     }
 }
 
