@@ -2,8 +2,9 @@
 //! `topology`: what is connected to what, as a tree for people or as a graph for Graphviz. Reads the database, and
 //! Docker's names of networks and containers where dockerd answers.
 
+mod draw;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use ciao_common::types::TenantId;
 use clap::Args;
 use serde_json::{Map, Value};
 
+use self::draw::{Node, drawn, graph};
 use super::docker::{Docker, Engine};
 
 #[derive(Args)]
@@ -32,7 +34,8 @@ pub(super) struct Topology {
 pub(super) fn run(args: &Topology) -> Result<()> {
     let records = Store::open_reading(&args.database.db)?.read(|tx| Records::read(tx, args.tenant.as_ref()))?;
     let names = Engine::connect(&args.docker).and_then(|engine| engine.names()).unwrap_or_else(|error| {
-        log_missing(&error);
+        // On standard error, so that the graph stays one.
+        eprintln!("ciao-net: names of networks and containers are missing: {error:#}");
         BTreeMap::new()
     });
     let tenants = tree(&records, &names);
@@ -44,11 +47,6 @@ pub(super) fn run(args: &Topology) -> Result<()> {
         }
         .trim_end(),
     )
-}
-
-/// On standard error, so that the graph stays one.
-fn log_missing(error: &anyhow::Error) {
-    eprintln!("ciao-net: names of networks and containers are missing: {error:#}");
 }
 
 type Row = Map<String, Value>;
@@ -74,12 +72,6 @@ impl Records {
             uplinks: tx.uplinks()?.into_iter().map(|up| (up.namespace, up.host_link.to_string())).collect(),
         })
     }
-}
-
-/// Something, and what is connected to it.
-struct Node {
-    text: String,
-    below: Vec<Node>,
 }
 
 /// A root for each namespace of each tenant: a tenant may have bridges of the host too.
@@ -181,46 +173,6 @@ fn field(row: &Row, key: &str, label: &str) -> String {
 
 fn joined<const N: usize>(parts: [String; N]) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
-}
-
-fn drawn(roots: &[Node]) -> String {
-    let mut into = String::new();
-    for root in roots {
-        into.extend([&root.text, "\n"]);
-        branches(&root.below, "", &mut into);
-    }
-    into
-}
-
-fn branches(nodes: &[Node], indent: &str, into: &mut String) {
-    for (nth, node) in nodes.iter().enumerate() {
-        let (branch, below) = if nth + 1 == nodes.len() { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        into.extend([indent, branch, &node.text, "\n"]);
-        branches(&node.below, &format!("{indent}{below}"), into);
-    }
-}
-
-/// In Graphviz's language: a cluster for each root.
-fn graph(roots: &[Node]) -> String {
-    let mut into = "graph ciao {\n  rankdir=LR;\n  node [shape=box];\n".to_owned();
-    let mut count = 0;
-    for (nth, root) in roots.iter().enumerate() {
-        into.extend([&format!("  subgraph cluster_{nth} {{\n"), ""]);
-        vertices(root, None, &mut count, &mut into);
-        into.push_str("  }\n");
-    }
-    into.push_str("}\n");
-    into
-}
-
-fn vertices(node: &Node, above: Option<usize>, count: &mut usize, into: &mut String) {
-    let number = *count;
-    *count += 1;
-    let label = node.text.replace(", ", "\n");
-    // Of a String: never fails.
-    let edge = above.map_or_else(String::new, |above| format!("    n{above} -- n{number};\n"));
-    let _ = write!(into, "    n{number} [label={label:?}];\n{edge}");
-    node.below.iter().for_each(|below| vertices(below, Some(number), count, into));
 }
 
 #[cfg(test)]
