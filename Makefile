@@ -11,12 +11,19 @@ export CIAO_COMMIT ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 
 # What is linted and tested, always as one set of packages: cargo builds a dependency again for another set of features.
 ALL = --locked --workspace
-# The suites of the crates themselves, which need no engine.
-ENGINELESS = $(sort $(notdir $(basename $(wildcard crates/*/tests/*.rs fuzz/tests/*.rs)) $(patsubst %/main.rs,%,$(wildcard crates/*/tests/*/main.rs))))
+# The suites of folders: files, or folders with a main.rs.
+suites = $(sort $(notdir $(basename $(wildcard $(1:=/tests/*.rs))) $(patsubst %/main.rs,%,$(wildcard $(1:=/tests/*/main.rs)))))
+# Those of the crates themselves, which need no engine.
+ENGINELESS = $(call suites,crates/* fuzz)
+# All, those that take longest first.
+LONGEST = docker faults kernel behaviour outside host isolation units corpus replay storage docs
+SUITES = $(LONGEST) $(filter-out $(LONGEST),$(call suites,crates/* fuzz tests benches deploy/package)) doc
 # Packages of the workspace are linted as they are compiled: clippy by itself would read every dependency once more.
 LINTED = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings $(CARGO)
 # Tests with an engine wait a third of their time, so more of them run than there are processors.
 TEST_THREADS ?= $(shell expr 3 \* $$(nproc))
+# At its end a suite waits for its longest test: another one runs meanwhile, each with fewer tests at a time.
+SIDE_BY_SIDE ?= 2
 
 .PHONY: demo test check lint test-api test-engines test-kernels test-package fuzz bench build programs package plugin install uninstall deps
 
@@ -25,9 +32,14 @@ demo: build
 	target/release/lab run -- sh $(CURDIR)/deploy/demo.sh
 
 ## Run every test: formatting, lints, units, replays, kernel, real engine. The daemons under test are those of the same
-## build.
+## build. A suite's output comes when it has ended.
 test: lint
-	RUST_TEST_THREADS=$(TEST_THREADS) $(LINTED) test $(ALL) --no-fail-fast
+	$(MAKE) --jobs=$(SIDE_BY_SIDE) --keep-going --output-sync=target --no-print-directory \
+		TEST_THREADS=$$(expr 2 \* $(TEST_THREADS) / 3) $(SUITES:%=suite-%)
+
+suite-%:
+	RUST_TEST_THREADS=$(TEST_THREADS) $(LINTED) test $(ALL) --no-fail-fast \
+		$(or $(if $(filter units,$*),--lib --bins),$(if $(filter doc,$*),--doc),--test $*)
 
 ## The tests that need no engine.
 check: lint
