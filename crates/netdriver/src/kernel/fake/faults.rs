@@ -59,7 +59,7 @@ impl Faults {
 
     /// Whether a failure is still to come.
     pub(super) fn is_pending(&self) -> bool {
-        !matches!(*lock(&self.plan), Plan::None)
+        !matches!(*lock(&self.plan), Plan::None | Plan::AfterChanges(0))
     }
 
     pub(super) fn unguarded(&self) -> Vec<String> {
