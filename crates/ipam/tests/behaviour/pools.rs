@@ -131,25 +131,26 @@ fn the_host_s_routes_are_skipped_at_once() {
     assert_eq!(b.pool("", "", &[("tenant", "acme")]).unwrap().1, "10.128.3.0/24");
     assert_eq!(b.pool("10.0.0.0/24", "", &[]).unwrap().1, "10.0.0.0/24", "who names a subnet means it");
     route(&["10.0.0.0/8"]);
-    let since = std::time::Instant::now();
-    assert!(sentence(b.pool("", "", &[("tenant", "acme")])).contains("used up"));
-    assert!(since.elapsed() < std::time::Duration::from_millis(500));
+    // The machine may be busy at one moment.
+    let refused = (0..5).map(|_| {
+        let since = std::time::Instant::now();
+        assert!(sentence(b.pool("", "", &[("tenant", "acme")])).contains("used up"));
+        since.elapsed()
+    });
+    assert!(refused.min().unwrap() < std::time::Duration::from_millis(500));
     route(&[]);
     assert_eq!(b.pool("", "", &[("tenant", "acme")]).unwrap().1, "10.0.0.0/24");
 }
 
-/// The middle one of some times that a dynamic pool takes.
+/// The shortest of some times that a dynamic pool takes: the machine may be busy meanwhile.
 fn cost(b: &Bench) -> std::time::Duration {
-    let mut costs: Vec<_> = (0..15)
-        .map(|_| {
-            let since = std::time::Instant::now();
-            b.store.read(|_| Ok(())).unwrap();
-            b.pool("", "", &[("tenant", "acme")]).unwrap();
-            since.elapsed()
-        })
-        .collect();
-    costs.sort();
-    costs[7]
+    let costs = (0..15).map(|_| {
+        let since = std::time::Instant::now();
+        b.store.read(|_| Ok(())).unwrap();
+        b.pool("", "", &[("tenant", "acme")]).unwrap();
+        since.elapsed()
+    });
+    costs.min().unwrap()
 }
 
 #[test]
