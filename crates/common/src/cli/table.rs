@@ -78,7 +78,7 @@ fn print_rows<T: Serialize>(rows: &[T], json: bool, empty: &str) -> Result<()> {
     let (shown, left_out) = table.fitting(terminal_width());
     print_text(&text(shown))?;
     if !left_out.is_empty() {
-        eprintln!("(also {}: in a wider terminal, a pipe, or with --json)", left_out.join(", "));
+        eprintln!("(also {}: see --json)", left_out.join(", "));
     }
     Ok(())
 }
@@ -127,7 +127,7 @@ impl Columns {
     }
 
     /// The columns that are beside each other in so many characters, and the titles of the others: what no row has goes
-    /// first, then what all have in common, then what stands last.
+    /// first, then what stands last.
     fn fitting(mut self, width: Option<usize>) -> (Table, Vec<String>) {
         let of_column = |(title, cells): &(String, Vec<String>)| {
             let lines = cells.iter().flat_map(|cell| cell.lines());
@@ -136,10 +136,9 @@ impl Columns {
         let mut left_out = Vec::new();
         while self.0.len() > 1 && width.is_some_and(|most| self.0.iter().map(of_column).sum::<usize>() > most + 2) {
             let cells = |nth: &usize| &self.0[*nth].1;
-            let is_common = |nth: &usize| cells(nth).len() > 1 && cells(nth).iter().all(|cell| *cell == cells(nth)[0]);
             let mut from_right = (1..self.0.len()).rev();
             let empty = from_right.clone().find(|nth| cells(nth).iter().all(|cell| cell == "-"));
-            let least = empty.or_else(|| from_right.clone().find(is_common)).or_else(|| from_right.next());
+            let least = empty.or_else(|| from_right.next());
             left_out.extend(least.map(|nth| self.0.remove(nth).0));
         }
         let mut table = Table::new();
@@ -209,8 +208,8 @@ mod tests {
             (32, all, ""),
             (31, "TENANT  STATE  LINK    MADE", "MTU"),
             (26, "TENANT  STATE  LINK", "MTU MADE"),
-            (18, "TENANT  LINK", "MTU MADE STATE"),
-            (13, "TENANT", "MTU MADE STATE LINK"),
+            (18, "TENANT  STATE", "MTU MADE LINK"),
+            (12, "TENANT", "MTU MADE LINK STATE"),
         ] {
             assert_eq!(fitting(width), (head.to_owned(), left_out.to_owned()), "{width}");
         }
