@@ -11,7 +11,7 @@ use crate::names;
 /// Why a VNIC cannot have its MAC address or one of its additional addresses; `None`: it can.
 pub(crate) fn refused(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<String>> {
     let Some(namespace) = vnic.namespace.as_deref() else { return Ok(None) };
-    if vnic.mac == names::bridge_mac(namespace, &vnic.bridge) {
+    if names::is_bridge_mac(namespace, &vnic.bridge, vnic.mac) {
         let (mac, bridge) = (vnic.mac, &vnic.bridge);
         return Ok(Some(format!("MAC address {mac} is the MAC address of bridge {bridge}: give another one")));
     }

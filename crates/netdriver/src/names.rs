@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What ciao-net calls the things it makes, so that an administrator sees whose they are, and `reconcile` too.
 
+use std::net::IpAddr;
+
 use anyhow::{Result, ensure};
 use ciao_common::types::{LinkName, MacAddr, NetworkId, Subnet, TenantId, VnicId};
 
@@ -45,6 +47,12 @@ pub fn links(vnic: &VnicId) -> Result<(LinkName, LinkName)> {
 pub fn tunnel_link(network: &NetworkId) -> Result<LinkName> {
     let [_, a, b, c, d, e] = MacAddr::hashed(network.as_str().as_bytes()).octets();
     format!("{TUNNEL}{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}").parse()
+}
+
+/// The MAC address of a host's tunnels, by its address to other hosts. VXLAN drops what has the receiving link's own
+/// (as a loop), so it is not the gateway's.
+pub fn tunnel_mac(host: IpAddr) -> MacAddr {
+    MacAddr::hashed(format!("tunnel {host}").as_bytes())
 }
 
 /// Whether a link has the form of a tunnel's.
@@ -107,9 +115,14 @@ pub fn subnet_bridge(tenant: &TenantId, subnet: Subnet) -> Result<LinkName> {
     format!("br-{a:02x}{b:02x}{c:02x}{d:02x}").parse()
 }
 
-/// A bridge's MAC address: it does not change with its ports, and identifies a bridge as ours.
+/// A new bridge's MAC address: it does not change with its ports.
 pub fn bridge_mac(namespace: &str, bridge: &LinkName) -> MacAddr {
     MacAddr::hashed(format!("{namespace}/{bridge}").as_bytes())
+}
+
+/// Whether a bridge with that MAC address is ours: one with a tunnel has the gateway's on every host.
+pub fn is_bridge_mac(namespace: &str, bridge: &LinkName, mac: MacAddr) -> bool {
+    mac == bridge_mac(namespace, bridge) || mac.is_gateway()
 }
 
 /// The Docker network of a launcher's subnet that names none. Docker allows letters, digits, `_`, `.` and `-`.

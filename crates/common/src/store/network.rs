@@ -46,6 +46,8 @@ pub struct Network {
     pub subnets: Vec<NetworkSubnet>,
     /// Routes in addition to the default route.
     pub routes: Vec<Route>,
+    /// Whether Docker has it on other hosts alone, and this one routes to it.
+    pub remote: bool,
 }
 
 /// A subnet of a network.
@@ -102,10 +104,11 @@ fn network(row: &Row<'_>) -> rusqlite::Result<Network> {
         options: row.get("options")?,
         subnets: Vec::new(),
         routes: Vec::new(),
+        remote: row.get("remote")?,
     })
 }
 
-const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options FROM network_record";
+const NETWORK: &str = "SELECT id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options, remote FROM network_record";
 
 impl Tx<'_> {
     /// The network with that id.
@@ -119,9 +122,9 @@ impl Tx<'_> {
         self.networks_by("", [])
     }
 
-    /// The networks created before a time, in milliseconds since 1970.
+    /// Docker's networks created before a time, in milliseconds since 1970.
     pub fn networks_before(&self, time: i64) -> Result<Vec<NetworkId>> {
-        self.all("SELECT id FROM network_record WHERE created < ?1", [time], |row| get(row, "id"))
+        self.all("SELECT id FROM network_record WHERE created < ?1 AND NOT remote", [time], |row| get(row, "id"))
     }
 
     /// The networks without any set of addresses left at ciao-ipam.
@@ -186,8 +189,8 @@ impl Tx<'_> {
     /// Records a network.
     pub fn insert_network(&self, network: &Network) -> Result<()> {
         self.change(
-            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            "INSERT INTO network_record (id, tenant, namespace, bridge, mtu, egress, vnics, dst_prefix, egress6, secured, icc, egress_allow, host_access, options, created, remote)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             params![
                 Text(&network.id),
                 text(network.tenant.as_ref()),
@@ -203,7 +206,8 @@ impl Tx<'_> {
                 Json(&network.egress_allow),
                 Json(&network.host_access),
                 network.options,
-                self.now()
+                self.now(),
+                network.remote
             ],
         )?;
         for subnet in &network.subnets {

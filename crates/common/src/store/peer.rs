@@ -11,7 +11,7 @@ use rusqlite::{Row, params};
 
 use super::remote::{Given, ListState, digest};
 use super::value::{Key, Text, get};
-use super::{Tx, Vnic};
+use super::{Egress, Tx, Vnic};
 use crate::types::{HostId, MacAddr, Subnet, TenantId, fnv1a};
 
 /// An address on a host: its tenant, the address, its MAC address, subnet and VNI of its network.
@@ -62,12 +62,18 @@ fn peer_remote(row: &Row<'_>) -> rusqlite::Result<PeerRemote> {
 }
 
 impl Tx<'_> {
-    /// The addresses on this host in networks that reach over several.
+    /// The addresses on this host in networks that reach over several, and the gateways of these.
     pub fn own_endpoints(&self) -> Result<BTreeSet<HostEndpoint>> {
         let mut endpoints = BTreeSet::new();
         for tunnel in self.tunnels()? {
             let Some(network) = self.network(&tunnel.network)? else { continue };
             let Some(tenant) = &network.tenant else { continue };
+            if network.egress == Egress::Nat && !network.remote {
+                let mac = MacAddr::gateway(tunnel.vni);
+                let row = |gateway, subnet| (tenant.clone(), gateway, mac, subnet, tunnel.vni);
+                let subnets = network.subnets.iter();
+                endpoints.extend(subnets.filter_map(|subnet| Some(row(subnet.gateway?, subnet.subnet))));
+            }
             let vnics = self.vnics_on_bridge(network.namespace.as_deref(), &network.bridge)?;
             let of = |vnic: &Vnic| vnic.addresses().map(|address| (address, vnic.mac)).collect::<Vec<_>>();
             for (address, mac) in vnics.iter().flat_map(of) {
@@ -128,11 +134,13 @@ impl Tx<'_> {
         Ok((self.record_list(&list, given)?, changed))
     }
 
-    /// What other hosts say of a tenant's addresses, in the order in which they said it.
+    /// What other hosts say of a tenant's addresses, without gateways, in the order in which they said it.
     pub fn peer_remotes(&self, tenant: &TenantId) -> Result<Vec<PeerRemote>> {
         let rows =
             "SELECT address, mac, host, subnet, vni, told FROM peer_record WHERE tenant = ?1 ORDER BY told, host";
-        self.all(rows, [Text(tenant)], peer_remote)
+        let mut claims = self.all(rows, [Text(tenant)], peer_remote)?;
+        claims.retain(|claim| claim.mac != MacAddr::gateway(claim.vni));
+        Ok(claims)
     }
 
     /// The hosts that any list has an address of a tenant on.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Tx;
+use super::tenant_subnet::TenantSubnet;
 use super::value::{Key, Text, get, get_optional};
 use crate::types::{Address, HostId, MacAddr, Mtu, TenantId, fnv1a};
 
@@ -34,6 +35,17 @@ pub struct ClusterHost {
 
 /// Where an address of a tenant is: the address, its MAC address, the host.
 pub type Remote = (IpAddr, MacAddr, HostId);
+
+/// What a controller gives of a tenant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantList {
+    /// Where its addresses are.
+    pub remotes: Vec<Remote>,
+    /// Its subnets, for hosts that have not all of them.
+    pub networks: Vec<TenantSubnet>,
+    /// The hosts by which its packets leave: the first one of the cluster.
+    pub cnci: Vec<HostId>,
+}
 
 /// A list's generation, and the digest of its rows: sixteen hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,14 +139,19 @@ impl Tx<'_> {
         self.first(sql, params![Text(tenant), Key::of(address)], remote)
     }
 
-    /// Replaces a tenant's remotes.
-    pub fn give_remotes(&self, tenant: &TenantId, generation: u64, remotes: &[Remote]) -> Result<Given> {
-        let given = ListState { generation, digest: digest(remotes.iter().map(remote_hash)) };
+    /// Replaces a tenant's list.
+    pub fn give_remotes(&self, tenant: &TenantId, generation: u64, list: &TenantList) -> Result<Given> {
+        let TenantList { remotes, networks, cnci } = list;
+        let ranked = cnci.iter().enumerate().map(|(rank, host)| fnv1a(format!("cnci {rank} {host}").as_bytes()));
+        let hashes = remotes.iter().map(remote_hash).chain(networks.iter().map(TenantSubnet::hash)).chain(ranked);
+        let given = ListState { generation, digest: digest(hashes) };
         if let Some(refused) = self.refusal(tenant.as_str(), &given)? {
             return Ok(refused);
         }
         self.change("DELETE FROM remote_record WHERE tenant = ?1", [Text(tenant)])?;
         remotes.iter().try_for_each(|remote| self.insert_remote(tenant, remote))?;
+        self.set_tenant_subnets(tenant, networks)?;
+        self.set_cnci(tenant, cnci)?;
         self.record_list(tenant.as_str(), given)
     }
 

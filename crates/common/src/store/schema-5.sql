@@ -13,7 +13,8 @@ CREATE TABLE cluster_host (
 CREATE TABLE tunnel_record (
     network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
     vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215),
-    encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1))  -- 1: leads to other hosts over an encrypted link only
+    encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1)),  -- 1: leads to other hosts over an encrypted link only
+    flood   INTEGER NOT NULL CHECK (flood IN (0, 1))  -- 1: broadcast and multicast go to other hosts
 ) STRICT, WITHOUT ROWID;
 
 -- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address
@@ -25,6 +26,24 @@ CREATE TABLE remote_record (
     mac     TEXT NOT NULL,
     host    TEXT NOT NULL,
     PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+
+-- A subnet of a tenant's networks on all hosts, as set by the controller.
+CREATE TABLE tenant_subnet (
+    tenant  TEXT NOT NULL,
+    subnet  TEXT NOT NULL,
+    vni     INTEGER NOT NULL CHECK (vni BETWEEN 1 AND 16777215),
+    gateway TEXT NOT NULL,
+    mtu     INTEGER CHECK (mtu BETWEEN 68 AND 65535),  -- NULL: what the hosts' links carry
+    PRIMARY KEY (tenant, subnet)
+) STRICT, WITHOUT ROWID;
+
+-- The hosts by which a tenant's packets leave, as set by the controller: the first one of the cluster.
+CREATE TABLE tenant_cnci (
+    tenant TEXT NOT NULL,
+    rank   INTEGER NOT NULL CHECK (rank >= 0),
+    host   TEXT NOT NULL,
+    PRIMARY KEY (tenant, rank)
 ) STRICT, WITHOUT ROWID;
 
 -- An address of a tenant that another host says is on it. Several may say so, as an address moves.
@@ -79,6 +98,9 @@ CREATE TABLE lease_event (
     subnet  TEXT NOT NULL,
     address TEXT NOT NULL
 ) STRICT;
+
+-- 1: on other hosts alone, and this one routes to it.
+ALTER TABLE network_record ADD COLUMN remote INTEGER NOT NULL DEFAULT 0 CHECK (remote IN (0, 1));
 
 -- Its name in the container; NULL: the network's prefix and a number.
 ALTER TABLE endpoint_record ADD COLUMN interface TEXT;

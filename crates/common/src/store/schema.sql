@@ -81,7 +81,7 @@ CREATE TABLE free_range (
     CHECK (first <= last)
 ) STRICT, WITHOUT ROWID;
 
--- A Docker network of driver ciao-net.
+-- A Docker network of driver ciao-net, or one of a tenant's on other hosts.
 CREATE TABLE network_record (
     id         TEXT PRIMARY KEY,     -- Docker's NetworkID
     tenant     TEXT,                 -- NULL: a network of its own
@@ -97,7 +97,8 @@ CREATE TABLE network_record (
     egress_allow TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(egress_allow)),  -- exceptions to --egress-deny
     host_access TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(host_access)),  -- ports of the host's own services
     options    TEXT NOT NULL CHECK (json_valid(options)),  -- of CreateNetwork, to recognize a repeated request
-    created    INTEGER NOT NULL
+    created    INTEGER NOT NULL,
+    remote     INTEGER NOT NULL DEFAULT 0 CHECK (remote IN (0, 1))  -- 1: on other hosts alone, and this one routes to it
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX network_by_tenant ON network_record (tenant);
 CREATE INDEX network_by_bridge ON network_record (namespace, bridge);
@@ -252,7 +253,8 @@ CREATE TABLE cluster_host (
 CREATE TABLE tunnel_record (
     network TEXT PRIMARY KEY REFERENCES network_record (id) ON DELETE CASCADE,
     vni     INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215),
-    encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1))  -- 1: leads to other hosts over an encrypted link only
+    encrypted INTEGER NOT NULL CHECK (encrypted IN (0, 1)),  -- 1: leads to other hosts over an encrypted link only
+    flood   INTEGER NOT NULL CHECK (flood IN (0, 1))  -- 1: broadcast and multicast go to other hosts
 ) STRICT, WITHOUT ROWID;
 
 -- The host of a tenant's address, as set by the controller. A tenant's subnets do not overlap, so the address
@@ -266,7 +268,26 @@ CREATE TABLE remote_record (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 
--- An address of a tenant that another host says is on it. Several may say so, as an address moves.
+-- A subnet of a tenant's networks on all hosts, as set by the controller.
+CREATE TABLE tenant_subnet (
+    tenant  TEXT NOT NULL,
+    subnet  TEXT NOT NULL,
+    vni     INTEGER NOT NULL CHECK (vni BETWEEN 1 AND 16777215),
+    gateway TEXT NOT NULL,
+    mtu     INTEGER CHECK (mtu BETWEEN 68 AND 65535),  -- NULL: what the hosts' links carry
+    PRIMARY KEY (tenant, subnet)
+) STRICT, WITHOUT ROWID;
+
+-- The hosts by which a tenant's packets leave, as set by the controller: the first one of the cluster.
+CREATE TABLE tenant_cnci (
+    tenant TEXT NOT NULL,
+    rank   INTEGER NOT NULL CHECK (rank >= 0),
+    host   TEXT NOT NULL,
+    PRIMARY KEY (tenant, rank)
+) STRICT, WITHOUT ROWID;
+
+-- An address of a tenant that another host says is on it. Several may say so, as an address moves, and all with the
+-- network say so of its gateway.
 CREATE TABLE peer_record (
     tenant  TEXT NOT NULL,
     key     BLOB NOT NULL,

@@ -58,6 +58,7 @@ fn network(store: &Store) -> (Pool, Network) {
                     pool: None,
                 }],
                 routes: Vec::new(),
+                remote: false,
             };
             tx.insert_network(&network)?;
             Ok((pool, network))

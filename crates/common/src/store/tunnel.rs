@@ -17,27 +17,34 @@ pub struct Tunnel {
     pub vni: u32,
     /// Whether it leads to other hosts over an encrypted link only.
     pub encrypted: bool,
+    /// Whether broadcast and multicast go to the other hosts.
+    pub flood: bool,
 }
 
 fn tunnel(row: &Row<'_>) -> rusqlite::Result<Tunnel> {
-    Ok(Tunnel { network: get(row, "network")?, vni: row.get("vni")?, encrypted: row.get("encrypted")? })
+    let (network, vni) = (get(row, "network")?, row.get("vni")?);
+    Ok(Tunnel { network, vni, encrypted: row.get("encrypted")?, flood: row.get("flood")? })
 }
 
 impl Tx<'_> {
     /// A network's tunnel, if it reaches over several hosts.
     pub fn tunnel(&self, network: &NetworkId) -> Result<Option<Tunnel>> {
-        self.first("SELECT network, vni, encrypted FROM tunnel_record WHERE network = ?1", [Text(network)], tunnel)
+        self.first(
+            "SELECT network, vni, encrypted, flood FROM tunnel_record WHERE network = ?1",
+            [Text(network)],
+            tunnel,
+        )
     }
 
     /// The network that has a VNI.
     pub fn tunnel_of_vni(&self, vni: u32) -> Result<Option<Tunnel>> {
-        self.first("SELECT network, vni, encrypted FROM tunnel_record WHERE vni = ?1", [vni], tunnel)
+        self.first("SELECT network, vni, encrypted, flood FROM tunnel_record WHERE vni = ?1", [vni], tunnel)
     }
 
     /// The networks over several hosts on a bridge.
     pub fn tunnels_on_bridge(&self, namespace: &str, bridge: &LinkName) -> Result<Vec<Tunnel>> {
         self.all(
-            "SELECT network, vni, encrypted FROM tunnel_record JOIN network_record ON id = network
+            "SELECT network, vni, encrypted, flood FROM tunnel_record JOIN network_record ON id = network
              WHERE namespace = ?1 AND bridge = ?2",
             params![namespace, Text(bridge)],
             tunnel,
@@ -46,15 +53,15 @@ impl Tx<'_> {
 
     /// Every network over several hosts.
     pub fn tunnels(&self) -> Result<Vec<Tunnel>> {
-        self.all("SELECT network, vni, encrypted FROM tunnel_record ORDER BY vni", [], tunnel)
+        self.all("SELECT network, vni, encrypted, flood FROM tunnel_record ORDER BY vni", [], tunnel)
     }
 
     /// Records that a network reaches over several hosts.
     /// A VNI that another network has is an error.
     pub fn insert_tunnel(&self, tunnel: &Tunnel) -> Result<()> {
         self.change(
-            "INSERT INTO tunnel_record (network, vni, encrypted) VALUES (?1, ?2, ?3)",
-            params![Text(&tunnel.network), tunnel.vni, tunnel.encrypted],
+            "INSERT INTO tunnel_record (network, vni, encrypted, flood) VALUES (?1, ?2, ?3, ?4)",
+            params![Text(&tunnel.network), tunnel.vni, tunnel.encrypted, tunnel.flood],
         )
     }
 }

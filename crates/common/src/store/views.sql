@@ -56,6 +56,7 @@ CREATE VIEW network AS
 SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,
        (SELECT group_concat(ns.gateway, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS gateways,
        n.bridge, coalesce(n.namespace, '(host)') AS namespace,
+       iif(n.remote, 'other hosts', 'docker') AS source,
        CASE WHEN n.namespace IS NULL THEN 'none: the host''s bridge' WHEN n.secured THEN 'on' ELSE 'port_security=off' END AS isolation,
        n.egress, (SELECT group_concat(value, ' ') FROM json_each(n.host_access)) AS host_access, n.mtu, n.vnics,
        (SELECT count(*) FROM endpoint_record e WHERE e.network = n.id) AS endpoints,
@@ -86,7 +87,7 @@ ORDER BY p.host_port, p.protocol, p.host_address;
 CREATE VIEW remote AS
 SELECT r.tenant, r.address, r.mac, r.host, h.address AS host_address, r.source
 FROM (SELECT tenant, key, address, mac, host, 'controller' AS source FROM remote_record
-      UNION ALL SELECT tenant, key, address, mac, host, 'host' FROM peer_record) r
+      UNION ALL SELECT tenant, key, address, mac, host, 'host' FROM peer_record WHERE mac NOT LIKE '0e:c1:a0:%') r
      LEFT JOIN cluster_host h ON h.id = r.host
 ORDER BY r.tenant, r.key, r.source, r.host;
 

@@ -48,12 +48,27 @@ impl MacAddr {
         }
     }
 
+    /// The gateway's on every host, in the network with that VNI.
+    pub fn gateway(vni: u32) -> Self {
+        let [_, a, b, c] = vni.to_be_bytes();
+        let [x, y, z] = GATEWAYS;
+        Self([x, y, z, a, b, c])
+    }
+
+    /// Whether it is one of [`Self::gateway`].
+    pub fn is_gateway(self) -> bool {
+        self.0.starts_with(&GATEWAYS)
+    }
+
     /// A locally administered address derived from `bytes`.
     pub fn hashed(bytes: &[u8]) -> Self {
         let [a, b, c, d, e, ..] = fnv1a(bytes).to_le_bytes();
         Self([0x06, a, b, c, d, e])
     }
 }
+
+/// How gateways' addresses begin: locally administered, unlike any of [`MacAddr::hashed`].
+const GATEWAYS: [u8; 3] = [0x0e, 0xc1, 0xa0];
 
 /// FNV-1a, 64 bits: stable over releases and machines, which std's hashers are not.
 pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {

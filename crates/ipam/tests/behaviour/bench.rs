@@ -207,6 +207,7 @@ impl Bench {
                     options: "[]".to_owned(),
                     subnets: vec![NetworkSubnet { subnet, gateway, aux: Vec::new(), set_id, pool: None }],
                     routes: Vec::new(),
+                    remote: false,
                 })?;
                 set_id.map_or(Ok(()), |set| tx.set_network_set(&id, subnet, set))
             })

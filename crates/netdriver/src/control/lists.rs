@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ciao_common::store::{ClusterHost, ListState, Remote};
+use ciao_common::store::{ClusterHost, ListState, Remote, TenantSubnet};
 use ciao_common::types::{Address, HostId, MacAddr, Mtu, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
@@ -17,7 +17,8 @@ use utoipa::{PartialSchema, ToSchema};
 pub(super) struct Generation(#[expect(dead_code, reason = "a schema")] u64);
 
 /// The sum modulo 2^64 of the FNV-1a hashes (64 bits) of the rows, each as text with blanks between its parts:
-/// `ADDRESS MAC HOST` of a remote, `ID ADDRESS MTU` of a host.
+/// `ADDRESS MAC HOST` of a remote, `SUBNET VNI GATEWAY MTU` of a subnet (MTU 0: not given),
+/// `cnci N HOST` of the N-th host of `cnci`, from 0 on, `ID ADDRESS MTU` of a host.
 #[derive(ToSchema)]
 #[schema(value_type = String, pattern = "^[0-9a-f]{16}$", example = "00000000deadbeef")]
 pub(super) struct Digest(#[expect(dead_code, reason = "a schema")] String);
@@ -79,9 +80,15 @@ pub(super) struct RemotesRequest {
     pub(super) generation: u64,
     #[schema(value_type = Vec<RemoteRow>)]
     pub(super) remotes: Vec<Remote>,
+    /// The tenant's subnets: a host that has some of them routes to the others.
+    #[serde(default)]
+    pub(super) networks: Vec<TenantSubnet>,
+    /// The hosts by which the tenant's packets leave: the first one of the list of hosts; none: each by its own.
+    #[serde(default)]
+    pub(super) cnci: Vec<HostId>,
 }
 
-/// The remotes of a tenant that change.
+/// The remotes of a tenant that change. Its subnets stay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = RemotesChange)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +174,10 @@ pub(super) struct RemotesReply {
     pub(super) digest: String,
     #[schema(value_type = Vec<RemoteRow>)]
     pub(super) remotes: Vec<Remote>,
+    /// The tenant's subnets, as given.
+    pub(super) networks: Vec<TenantSubnet>,
+    /// The hosts by which its packets leave, as given.
+    pub(super) cnci: Vec<HostId>,
     pub(super) refused: Vec<RefusedRemote>,
 }
 

@@ -46,7 +46,7 @@ pub(super) struct EndpointsQuery {
     after: Option<Cursor>,
 }
 
-/// A Docker network of driver ciao-net.
+/// A network.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(super) struct NetworkItem {
     #[serde(rename(serialize = "id", deserialize = "network"))]
@@ -62,6 +62,8 @@ pub(super) struct NetworkItem {
     bridge: LinkName,
     /// The bridge's network namespace; `(host)`: the host's.
     namespace: String,
+    /// `docker`; `other hosts`: Docker has it there alone, and this one routes to it.
+    source: String,
     /// `on`, `port_security=off`, or that it is on a bridge of the host.
     isolation: String,
     /// What acts as the default gateway.

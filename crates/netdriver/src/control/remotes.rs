@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::{ClusterHost, Given, ListState, Remote, Tx};
-use ciao_common::types::{Mtu, TenantId};
+use ciao_common::store::{ClusterHost, Given, ListState, Remote, TenantList, TenantSubnet, Tx};
+use ciao_common::types::{HostId, Mtu, TenantId};
 
 use super::exchange;
 use super::lists::{
@@ -42,9 +42,12 @@ pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure>
 }
 
 pub(super) fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
-    let RemotesRequest { generation, remotes } = ask.body()?;
+    let RemotesRequest { generation, remotes, networks, cnci } = ask.body()?;
     check_remotes(&remotes).map_err(Failure::contradiction)?;
-    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &remotes))
+    check_networks(driver, &networks).map_err(Failure::contradiction)?;
+    check_cnci(&networks, &cnci).map_err(Failure::contradiction)?;
+    let list = TenantList { remotes, networks, cnci };
+    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &list))
 }
 
 pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
@@ -58,7 +61,7 @@ pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failu
 
 pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let DeleteRequest { generation } = ask.body()?;
-    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &[]))
+    record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &TenantList::default()))
 }
 
 /// The remotes of a tenant, in the form of a request; or as the hosts say.
@@ -66,15 +69,18 @@ pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure
     let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
     if driver.config.hosts_file.is_some() {
         let ListState { generation, digest } = none();
-        let remotes = driver.store.read(|tx| remotes::known(tx, &tenant))?;
+        let (remotes, networks) =
+            driver.store.read(|tx| Ok((remotes::known(tx, &tenant)?, tx.announced_subnets(&tenant)?)))?;
         let refused = exchange::refused(driver, &tenant)?;
-        return json(200, &RemotesReply { generation, digest, remotes, refused });
+        return json(200, &RemotesReply { generation, digest, remotes, networks, cnci: Vec::new(), refused });
     }
     let (states, remotes) = driver.store.read(|tx| Ok((tx.remotes_states()?, tx.remotes(&tenant)?)))?;
+    let (networks, cnci) = driver.store.read(|tx| Ok((tx.tenant_subnets(&tenant)?, tx.cnci(&tenant)?)))?;
     let Some((_, state, _)) = states.into_iter().find(|(found, ..)| *found == tenant) else {
         return Err(Failure(404, format!("no controller has given remotes of tenant {tenant}")));
     };
-    json(200, &RemotesReply { generation: state.generation, digest: state.digest, remotes, refused: Vec::new() })
+    let ListState { generation, digest } = state;
+    json(200, &RemotesReply { generation, digest, remotes, networks, cnci, refused: Vec::new() })
 }
 
 /// The state of each tenant's list, which a controller compares with its own.
@@ -106,6 +112,27 @@ fn check_remotes(remotes: &[Remote]) -> Result<()> {
     Ok(())
 }
 
+fn check_networks(driver: &Driver, networks: &[TenantSubnet]) -> Result<()> {
+    for (index, TenantSubnet { subnet, vni, gateway, .. }) in networks.iter().enumerate() {
+        subnet.check_for_hosts(Some(*gateway))?;
+        driver.fabric.uplinks.pool.check_disjoint(*subnet)?;
+        ensure!((1..1 << 24).contains(vni), "subnet {subnet} has VNI {vni}: give a number from 1 to 16777215");
+        if let Some(other) = networks[..index].iter().find(|other| other.subnet.overlaps(*subnet)) {
+            bail!("subnets {} and {subnet} overlap: give others", other.subnet);
+        }
+    }
+    Ok(())
+}
+
+fn check_cnci(networks: &[TenantSubnet], cnci: &[HostId]) -> Result<()> {
+    let mut known = BTreeSet::new();
+    for host in cnci {
+        ensure!(known.insert(host), "cnci: host {host} is given twice");
+        ensure!(!networks.is_empty(), "cnci: give the tenant's networks too, which {host} is to have");
+    }
+    Ok(())
+}
+
 /// SQLite's integers are signed.
 fn check_generation(generation: u64) -> Result<(), Failure> {
     i64::try_from(generation).map(drop).context("generation: give a number below 2^63").map_err(Failure::bad_request)
@@ -125,6 +152,7 @@ fn record(
     let owner = tenant.clone();
     let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
+        driver.fabric.follow_networks(&tenant)?;
         let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
         networks.iter().try_for_each(|network| driver.fabric.follow_remotes(network))
     })

@@ -30,6 +30,8 @@ pub struct NetworkReply {
     pub bridge: LinkName,
     /// The bridge's network namespace; absent: the host's.
     pub namespace: Option<String>,
+    /// Whether Docker has it on other hosts alone, and this one routes to it.
+    pub remote: bool,
     /// What acts as the default gateway.
     pub egress: String,
     /// How IPv6 leaves, if `egress` is `nat`.
@@ -75,6 +77,8 @@ pub struct TunnelReply {
     pub port: Option<u16>,
     /// Whether it leads to other hosts over an encrypted link only.
     pub encrypted: bool,
+    /// Whether broadcast and multicast go to other hosts.
+    pub flood: bool,
     /// How many addresses on other hosts are reached.
     pub remotes: usize,
     /// How many MAC addresses on each other host.
@@ -94,6 +98,7 @@ fn tunnel(driver: &Driver, network: &Network) -> Result<Option<TunnelReply>> {
         local: link.as_ref().map(|link| link.local),
         port: link.as_ref().map(|link| link.port),
         encrypted: tunnel.encrypted,
+        flood: tunnel.flood,
         remotes: link.map_or(0, |link| link.neighbours.len()),
         hosts,
     }))
@@ -116,6 +121,7 @@ pub(super) fn describe(driver: &Driver, network: Network) -> Result<NetworkReply
     Ok(NetworkReply {
         subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
         gateways: network.subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
+        remote: network.remote,
         egress: network.egress.to_string(),
         egress6: if network.has_v6() { network.egress6 } else { Egress6::None }.to_string(),
         egress_allow: network.egress_allow.clone(),

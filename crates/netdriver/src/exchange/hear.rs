@@ -62,6 +62,9 @@ impl Driver {
             self.fabric.tunnels.refused.may_have_changed();
         }
         for (tenant, hosts) in &changed {
+            if let Err(error) = self.fabric.follow_networks(tenant) {
+                log::warn!("networks of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
+            }
             self.judge(tenant, hosts)?;
             for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
                 if let Err(error) = self.fabric.follow_remotes(&network) {

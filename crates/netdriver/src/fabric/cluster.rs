@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use ciao_common::store::{ClusterHost, Remote, Store, Tunnel, Vnic};
-use ciao_common::types::{HostId, LinkName};
+use ciao_common::store::{ClusterHost, Remote, Store, Tunnel, Tx, Vnic};
+use ciao_common::types::{HostId, LinkName, Subnet, TenantId};
 
 use crate::kernel::Kernel;
 use crate::kernel::tunnel::Underlay;
@@ -45,6 +45,31 @@ pub(super) struct Reach {
     pub(super) remotes: Vec<Remote>,
     /// On its bridge.
     pub(super) vnics: Vec<Vnic>,
+    pub(super) leaving: Leaving,
+}
+
+/// How a tenant's packets leave its subnets.
+#[derive(Default)]
+pub(super) struct Leaving {
+    /// The hosts by which, in their order.
+    pub(super) cnci: Vec<HostId>,
+    /// The VNIs that these have.
+    pub(super) vnis: BTreeSet<u32>,
+    /// The tenant's subnets.
+    pub(super) subnets: BTreeSet<Subnet>,
+}
+
+impl Leaving {
+    pub(super) fn read(tx: &Tx<'_>, tenant: &TenantId) -> Result<Self> {
+        let cnci = tx.cnci(tenant)?;
+        if cnci.is_empty() {
+            return Ok(Self::default());
+        }
+        let vnis = tx.tenant_subnets(tenant)?.into_iter().map(|subnet| subnet.vni).collect();
+        let networks = tx.networks_of_tenant(tenant)?.into_iter();
+        let subnets = networks.flat_map(|network| network.subnets).map(|subnet| subnet.subnet).collect();
+        Ok(Self { cnci, vnis, subnets })
+    }
 }
 
 impl Cluster {
@@ -71,6 +96,16 @@ impl Cluster {
         let others = self.others.values().filter(|host| host.address.is_ipv4() == own.address.is_ipv4());
         others.map(|host| (host.number, host.address)).collect()
     }
+}
+
+/// What VXLAN, UDP, IP and the inner Ethernet header take of a packet between hosts, by the family of their addresses.
+const OVERHEAD: [u32; 2] = [50, 70];
+
+/// What tunnels between these hosts take of a packet, and the largest MTU of a network over all of them.
+pub(crate) fn tunnel_mtu(hosts: &[ClusterHost]) -> (u32, u32) {
+    let overhead = OVERHEAD[usize::from(hosts.iter().any(|host| host.address.is_ipv6()))];
+    let smallest = hosts.iter().map(|host| host.mtu.bytes()).min().unwrap_or(HOST_MTU);
+    (overhead, smallest.saturating_sub(overhead))
 }
 
 /// Whether hosts can be one list.

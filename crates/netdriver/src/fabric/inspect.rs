@@ -157,7 +157,7 @@ fn network_faults(network: &Network, alias: Option<&str>, seen: &Seen, found: &m
     if !link.is_up {
         found.push(Fault::new("restore", bridge(), "down"));
     }
-    let is_own = link.mac == Some(names::bridge_mac(namespace, &network.bridge));
+    let is_own = link.mac.is_some_and(|mac| names::is_bridge_mac(namespace, &network.bridge, mac));
     if is_own && alias.is_some_and(|alias| link.alias.as_deref() != Some(alias)) {
         found.push(Fault::new("restore", bridge(), "its alias was changed"));
     }

@@ -101,7 +101,8 @@ impl Local {
         let differs = |(subnet, vni): &(Subnet, Option<u32>)| overlaps(subnet) || *vni == Some(claim.vni);
         if self.addresses.contains(&claim.address) || self.macs.contains(&claim.mac) {
             Some(Refusal::Own)
-        } else if self.gateways.contains(&claim.address) || self.bridges.contains(&claim.mac) {
+        } else if self.gateways.contains(&claim.address) || self.bridges.contains(&claim.mac) || claim.mac.is_gateway()
+        {
             Some(Refusal::Gateway)
         } else {
             (!is_same && self.subnets.iter().any(differs)).then_some(Refusal::Network)

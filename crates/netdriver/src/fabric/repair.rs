@@ -40,7 +40,8 @@ impl Fabric {
             let network = self.store.read(|tx| tx.network(&tunnel.network))?;
             network.map_or(Ok(()), |network| self.restored(network.namespace.as_deref()))?;
         }
-        self.sync_tunnels()
+        self.sync_tunnels()?;
+        self.follow_all_networks()
     }
 
     /// Writes a network's tunnel: its tenant's remotes have changed. The caller has no lock.

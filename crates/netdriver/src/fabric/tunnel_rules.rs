@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
-use ciao_common::store::{Network, Remote, Store};
+use ciao_common::store::{Egress, Network, Remote, Store};
 use ciao_common::sync::lock;
 
-use super::cluster::{Cluster, Reach, TunnelConfig};
+use super::cluster::{Cluster, Leaving, Reach, TunnelConfig};
 use super::lost::Lost;
 use super::remotes;
 use crate::kernel::element::Change;
 use crate::kernel::{Kernel, Namespace};
+use crate::names;
 use crate::rules::{NetworkSenders, TunnelSenders};
 
 /// Elements that are changed at a time: a message of a netlink socket has a limited size.
@@ -54,9 +55,9 @@ impl TunnelRules {
         }
         let networks = networks.into_iter().filter_map(|(vni, network)| Some((vni, network?)));
         let networks = networks.map(|(vni, network)| {
-            let known = |tenant| self.store.read(|tx| remotes::known(tx, tenant));
-            let remotes = network.tenant.as_ref().map_or(Ok(Vec::new()), known)?;
-            Ok((vni, of_network(&network, &cluster, &remotes)))
+            let known = |tenant| self.store.read(|tx| Ok((remotes::known(tx, tenant)?, Leaving::read(tx, tenant)?)));
+            let (remotes, leaving) = network.tenant.as_ref().map_or_else(|| Ok(Default::default()), known)?;
+            Ok((vni, of_network(&network, &cluster, &remotes, &leaving)))
         });
         let hosts = cluster.others.values().map(|host| host.address).collect();
         let TunnelConfig { port, link, exchange } = self.config.clone();
@@ -108,10 +109,10 @@ impl TunnelRules {
     /// caller has the namespace's lock since before they were read, or an older list may be written last.
     pub(super) fn sync_network(&self, network: &Network, reach: &Reach) -> Result<()> {
         let written = lock(&self.written);
-        let Reach { tunnel, cluster, remotes, .. } = reach;
+        let Reach { tunnel, cluster, remotes, leaving, .. } = reach;
         match &written.senders {
             Some(senders) if cluster.others.values().all(|host| senders.hosts.contains(&host.address)) => {
-                self.change(written, BTreeMap::from([(tunnel.vni, of_network(network, cluster, remotes))]))
+                self.change(written, BTreeMap::from([(tunnel.vni, of_network(network, cluster, remotes, leaving))]))
             }
             _ => self.sync_locked(written),
         }
@@ -135,6 +136,10 @@ impl TunnelRules {
         let (mut added, mut deleted) = (Vec::new(), Vec::new());
         for (vni, now) in wanted {
             let before = senders.networks.remove(&vni).unwrap_or_default();
+            if before.inside != now.inside {
+                // It is in the rules themselves.
+                return self.sync_locked(written);
+            }
             added.extend(now.without(&before).elements(self.config.port, vni));
             deleted.extend(before.without(&now).elements(self.config.port, vni));
             if now != NetworkSenders::default() {
@@ -156,14 +161,24 @@ impl TunnelRules {
 }
 
 /// Addresses of all the tenant's subnets: hosts route between them.
-fn of_network(network: &Network, cluster: &Cluster, remotes: &[Remote]) -> NetworkSenders {
-    let mut senders = NetworkSenders { secured: network.secured, ..NetworkSenders::default() };
+fn of_network(network: &Network, cluster: &Cluster, remotes: &[Remote], leaving: &Leaving) -> NetworkSenders {
+    let routed = network.egress == Egress::Nat;
+    let mut senders = NetworkSenders { secured: network.secured, routed, ..NetworkSenders::default() };
     for (address, mac, host) in remotes {
-        senders.taken.insert(*mac);
         if let Some(host) = cluster.others.get(host) {
             senders.macs.insert((host.address, *mac));
             senders.ips.insert((host.address, *address));
         }
+    }
+    let others = || cluster.others.values();
+    if routed && leaving.cnci.iter().any(|id| cluster.own.as_ref().is_some_and(|own| own.id == *id)) {
+        // What leaves by this host comes from others' tunnels themselves.
+        senders.macs.extend(others().map(|host| (host.address, names::tunnel_mac(host.address))));
+    }
+    let concentrators = others().filter(|host| routed && leaving.cnci.contains(&host.id));
+    senders.concentrators = concentrators.map(|host| host.address).collect();
+    if !senders.concentrators.is_empty() {
+        senders.inside.clone_from(&leaving.subnets);
     }
     senders
 }

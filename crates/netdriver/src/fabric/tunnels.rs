@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, bail};
-use ciao_common::store::{Network, Store, Vnic};
+use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::sync::lock;
-use ciao_common::types::LinkName;
+use ciao_common::types::{HostId, LinkName, MacAddr};
 
-use super::cluster::{Cluster, Reach, TunnelConfig};
+use super::cluster::{Cluster, Leaving, Reach, TunnelConfig};
 use super::lost::Lost;
 use super::remotes::{self, RefusedClaims};
 use super::tunnel_rules::TunnelRules;
@@ -123,10 +123,11 @@ impl Tunnels {
         let (Some(namespace), Some(tenant)) = (&network.namespace, &network.tenant) else { return Ok(None) };
         let Some(tunnel) = self.store.read(|tx| tx.tunnel(&network.id))? else { return Ok(None) };
         let cluster = self.cluster()?;
-        let (remotes, vnics) = self
-            .store
-            .read(|tx| Ok((remotes::known(tx, tenant)?, tx.vnics_on_bridge(Some(namespace), &network.bridge)?)))?;
-        Ok(Some(Reach { tunnel, cluster, remotes, vnics }))
+        let (remotes, vnics, leaving) = self.store.read(|tx| {
+            let vnics = tx.vnics_on_bridge(Some(namespace), &network.bridge)?;
+            Ok((remotes::known(tx, tenant)?, vnics, Leaving::read(tx, tenant)?))
+        })?;
+        Ok(Some(Reach { tunnel, cluster, remotes, vnics, leaving }))
     }
 
     /// The link that must exist for a network; `None`: none, because it is on this host alone, or this host is not in
@@ -136,21 +137,25 @@ impl Tunnels {
     }
 
     fn link_of(&self, network: &Network, reach: &Reach) -> Result<Option<VxlanLink>> {
-        let Reach { tunnel, cluster: Cluster { own, others, is_encrypted }, remotes, vnics } = reach;
+        let Reach { tunnel, cluster: Cluster { own, others, is_encrypted }, remotes, vnics, leaving } = reach;
         let (Some(namespace), Some(host)) = (&network.namespace, own) else { return Ok(None) };
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let own_macs: BTreeSet<_> = vnics.iter().map(|vnic| vnic.mac).collect();
-        let (mut macs, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
+        let (mut macs, mut neighbours, mut flood) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         // A link without entries sends nothing.
         let is_closed = tunnel.encrypted && !is_encrypted;
+        let reached = |id: &HostId| others.get(id).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
         for (address, mac, at) in remotes.iter().filter(|_| !is_closed) {
             let is_here = network.subnets.iter().any(|subnet| subnet.subnet.contains(*address));
-            let other = others.get(at).filter(|other| other.address.is_ipv4() == host.address.is_ipv4());
-            if let (true, Some(other)) = (is_here && !own.contains(address) && !own_macs.contains(mac), other) {
+            if let (true, Some(other)) = (is_here && !own.contains(address) && !own_macs.contains(mac), reached(at)) {
+                flood.insert(other.address);
                 macs.insert(*mac, other.number);
                 neighbours.insert(*address, *mac);
             }
         }
+        // A concentrator has the networks of the list alone.
+        let leaves = !is_closed && network.egress == Egress::Nat && leaving.vnis.contains(&tunnel.vni);
+        let first = leaving.cnci.iter().filter(|_| leaves).find(|id| **id == host.id || reached(id).is_some());
         Ok(Some(VxlanLink {
             namespace: namespace.clone(),
             bridge: network.bridge.clone(),
@@ -159,8 +164,11 @@ impl Tunnels {
             local: host.address,
             port: self.config.port,
             mtu: network.mtu,
+            gateway: MacAddr::gateway(tunnel.vni),
             macs,
             neighbours,
+            exit: first.and_then(reached).map(|host| host.number),
+            flood: tunnel.flood.then_some(flood),
             own,
         }))
     }
@@ -176,6 +184,10 @@ impl Tunnels {
     /// lock.
     pub(crate) fn follow_others(&self, network: &Network) -> Result<()> {
         let Some(reach) = self.reach(network)? else { return Ok(()) };
+        if let Some(namespace) = &network.namespace {
+            // Before there are other hosts, or containers would have to look for their gateway again.
+            self.kernel.set_gateway_mac(namespace, &network.bridge, MacAddr::gateway(reach.tunnel.vni))?;
+        }
         self.rules.sync_network(network, &reach)?;
         let Some(link) = self.link_of(network, &reach)? else { return Ok(()) };
         self.sync_hosts()?;

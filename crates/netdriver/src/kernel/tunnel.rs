@@ -29,10 +29,17 @@ pub struct VxlanLink {
     pub port: u16,
     /// In bytes; `None`: the kernel's default.
     pub mtu: Option<Mtu>,
+    /// The MAC address that the bridge, if it is ours, has on every host.
+    pub gateway: MacAddr,
     /// Which host each MAC address is behind, by its number in [`Tunnels::tunnel_hosts`].
     pub macs: BTreeMap<MacAddr, u32>,
     /// The MAC addresses of IP addresses on other hosts: the bridge answers for them.
     pub neighbours: BTreeMap<IpAddr, MacAddr>,
+    /// The number of the host by which packets of the bridge leave the tenant's subnets, in place of the namespace's
+    /// uplink.
+    pub exit: Option<u32>,
+    /// The hosts that broadcast and multicast go to; `None`: they stay on this one.
+    pub flood: Option<BTreeSet<IpAddr>>,
     /// The addresses of VNICs of this host on the bridge, whose entries stay as they are.
     pub own: BTreeSet<IpAddr>,
 }
@@ -62,6 +69,9 @@ pub trait Tunnels {
 
     /// Whether another host answers an echo request of so many bytes that is not fragmented.
     fn echo(&self, from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool>;
+
+    /// Gives a bridge that is ours the MAC address that its gateway has on every host.
+    fn set_gateway_mac(&self, namespace: &str, bridge: &LinkName, mac: MacAddr) -> Result<()>;
 
     /// Makes a link and its entries as they are described; foreign entries are deleted.
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;

@@ -105,7 +105,7 @@ impl Driver {
     /// What is recorded of Docker's.
     pub(crate) fn recorded(&self) -> Result<Recorded> {
         let (networks, endpoints) = self.store.read(|tx| Ok((tx.networks()?, tx.endpoints()?)))?;
-        let networks = networks.into_iter().map(|network| network.id).collect();
+        let networks = networks.into_iter().filter(|network| !network.remote).map(|network| network.id).collect();
         Ok(Recorded { networks, endpoints: endpoints.into_iter().map(|endpoint| endpoint.id).collect() })
     }
 }

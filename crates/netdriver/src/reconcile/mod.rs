@@ -192,6 +192,7 @@ impl Driver {
         if !dry {
             // What the background deletes would be seen half done.
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
+            rows.step("networks on other hosts", self.fabric.follow_all_networks());
         }
         let restored = self.restore_all(rows, depth, docker);
         rows.step("recorded namespaces", restored);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ciao_common::types::{LinkName, MacAddr};
+use ciao_common::types::{AddressRange, LinkName, MacAddr, Subnet};
 
 use crate::kernel::element::{Element, Part, Ruleset, Table};
 
@@ -30,8 +30,12 @@ pub(crate) struct TunnelSenders {
 pub(crate) struct NetworkSenders {
     /// Whether a host sends with its own IP addresses only.
     pub(crate) secured: bool,
-    /// The MAC addresses that a host has, this one included.
-    pub(crate) taken: BTreeSet<MacAddr>,
+    /// Whether hosts route to it, by the gateway's MAC address.
+    pub(crate) routed: bool,
+    /// Hosts that send what comes from outside of the tenant's subnets.
+    pub(crate) concentrators: BTreeSet<IpAddr>,
+    /// The tenant's subnets, if there are such hosts.
+    pub(crate) inside: BTreeSet<Subnet>,
     /// Host and MAC address.
     pub(crate) macs: BTreeSet<(IpAddr, MacAddr)>,
     /// Host and IP address.
@@ -51,7 +55,8 @@ impl TunnelSenders {
             .exchange
             .map_or_else(String::new, |port| format!("#ip# daddr @hosts tcp dport {port} counter name forwarded drop"));
         let tables = RULESET.replace("#arriving#", &arriving).replace("#leaving#", &leaving);
-        let tables = tables.replace("#exchanging#", &exchanging);
+        let inside: Vec<_> = self.networks.iter().flat_map(|(vni, network)| network.own_subnets(*vni)).collect();
+        let tables = tables.replace("#exchanging#", &exchanging).replace("#inside#", &inside.join("\n\t\t"));
         let tables = tables.replace("#port#", &self.port.to_string()).replace("#ip#", ip).replace("#type#", kind);
         let hosts = self.hosts.iter().map(|host| element("hosts", vec![Part::Address(*host)]));
         let networks = self.networks.iter().flat_map(|(vni, network)| network.elements(self.port, *vni));
@@ -62,7 +67,14 @@ impl TunnelSenders {
 impl Default for NetworkSenders {
     /// Nothing.
     fn default() -> Self {
-        Self { secured: true, taken: BTreeSet::new(), macs: BTreeSet::new(), ips: BTreeSet::new() }
+        Self {
+            secured: true,
+            routed: false,
+            concentrators: BTreeSet::new(),
+            inside: BTreeSet::new(),
+            macs: BTreeSet::new(),
+            ips: BTreeSet::new(),
+        }
     }
 }
 
@@ -71,14 +83,28 @@ impl NetworkSenders {
     pub(crate) fn without(&self, other: &Self) -> Self {
         Self {
             secured: self.secured || !other.secured,
-            taken: self.taken.difference(&other.taken).copied().collect(),
+            routed: self.routed && !other.routed,
+            concentrators: self.concentrators.difference(&other.concentrators).copied().collect(),
+            inside: BTreeSet::new(),
             macs: self.macs.difference(&other.macs).copied().collect(),
             ips: self.ips.difference(&other.ips).copied().collect(),
         }
     }
 
+    /// The rules by which nobody sends as an address in the tenant's subnets from outside.
+    fn own_subnets(&self, vni: u32) -> Vec<String> {
+        let rule = |subnet: &Subnet| {
+            let (protocol, source) =
+                if subnet.network().is_ipv4() { ("0x0800", "@th,336,32") } else { ("0x86dd", "@th,304,128") };
+            let AddressRange { first, last } = subnet.range();
+            format!("@th,96,24 {vni:#x} @th,224,16 {protocol} {source} {first:#x}-{last:#x} return")
+        };
+        self.inside.iter().map(rule).collect()
+    }
+
     /// In a VNI.
     pub(crate) fn elements(&self, port: u16, vni: u32) -> Vec<Element> {
+        let router = MacAddr::gateway(vni);
         let vni = bytes(&vni.to_be_bytes()[1..]);
         let key = |host: IpAddr, part| vec![Part::Address(host), vni.clone(), part];
         let mac = |mac: &MacAddr| bytes(&mac.octets());
@@ -86,9 +112,11 @@ impl NetworkSenders {
             IpAddr::V4(v4) => element("ips4", key(*host, bytes(&v4.octets()))),
             IpAddr::V6(v6) => element("ips6", key(*host, bytes(&v6.octets()))),
         };
-        let taken = self.taken.iter().map(|taken| element("taken", vec![vni.clone(), mac(taken)]));
+        let routers = self.routed.then(|| element("routers", vec![vni.clone(), mac(&router)])).into_iter();
         let macs = self.macs.iter().map(|(host, own)| element("macs", key(*host, mac(own))));
-        let mut elements: Vec<_> = taken.chain(macs).chain(self.ips.iter().map(ip)).collect();
+        let outside =
+            self.concentrators.iter().map(|host| element("concentrators", vec![Part::Address(*host), vni.clone()]));
+        let mut elements: Vec<_> = outside.chain(routers).chain(macs).chain(self.ips.iter().map(ip)).collect();
         if !self.secured {
             elements.push(element("unfiltered", vec![Part::Port(port), vni.clone()]));
         }

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod bench;
+mod cnci;
 mod consistency;
 mod crosswise;
 mod endpoints;
@@ -25,6 +26,7 @@ mod ports;
 mod rebuild;
 mod reconcile;
 mod refusals;
+mod remote_networks;
 mod remotes;
 mod repairs;
 mod requests;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
@@ -47,7 +48,7 @@ impl Member {
         Self { n, socket, child, pipes: RefCell::new(pipes) }
     }
 
-    fn ask(&self, request: &Value) -> Value {
+    pub(crate) fn ask(&self, request: &Value) -> Value {
         let mut pipes = self.pipes.borrow_mut();
         writeln!(pipes.0, "{request}").unwrap();
         loop {
@@ -161,9 +162,18 @@ impl Cluster {
 
     /// Networks and containers, which know nothing of each other.
     pub(crate) fn run_all(&self) {
+        self.run_all_as(&[]);
+    }
+
+    /// The same, with the option `flood` of some tenants.
+    pub(crate) fn run_all_as(&self, flood: &[(&str, &str)]) {
         for member in &self.members {
             for (index, (tenant, vni, middle)) in TENANTS.into_iter().enumerate() {
-                member.docker("CreateNetwork", &network(tenant, vni));
+                let mut body = network(tenant, vni);
+                for (_, flood) in flood.iter().filter(|(one, _)| *one == tenant) {
+                    body["Options"]["com.docker.network.generic"]["flood"] = json!(flood);
+                }
+                member.docker("CreateNetwork", &body);
                 let box_number = 10 + u8::try_from(index).unwrap();
                 member.run(tenant, box_number, &format!("{}/24", address(member.n)), &mac(middle, member.n));
             }
@@ -188,7 +198,7 @@ impl Cluster {
         }
     }
 
-    fn give(&self, path: &str, body: &Value) {
+    pub(crate) fn give(&self, path: &str, body: &Value) {
         for member in &self.members {
             let (status, reply) = member.control("PUT", path, body);
             assert_eq!(status, 200, "{reply}");
@@ -222,6 +232,22 @@ pub(crate) fn network(tenant: &str, vni: u32) -> Value {
     json!({ "NetworkID": id(tenant), "Options": { "com.docker.network.generic": generic }, "IPv4Data": data })
 }
 
+/// Sends datagrams to UDP port 9 from a container.
+fn broadcast(container: &str, request: &Value) {
+    let byte = |n: usize| u8::try_from(request["to"][n].as_u64().unwrap()).unwrap();
+    let to = (Ipv4Addr::new(byte(0), byte(1), byte(2), byte(3)), 9);
+    let (place, count) = (format!("/run/netns/{container}"), request["count"].as_u64().unwrap());
+    std::thread::spawn(move || {
+        let namespace = std::fs::File::open(place).unwrap();
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+        socket.set_broadcast(true).unwrap();
+        (0..count).for_each(|_| drop(socket.send_to(b"hi", to)));
+    })
+    .join()
+    .unwrap();
+}
+
 /// Serves requests from standard input, as the daemon does, with a watcher.
 fn serve() {
     // One of them names the link.
@@ -252,6 +278,9 @@ fn serve() {
         } else if request["exchange"].is_string() {
             let config = crate::exchange::config(Path::new(text("exchange")), n());
             std::mem::forget(Exchange::start(Arc::clone(&bench.driver), config).unwrap());
+            Value::Null
+        } else if request["broadcast"].is_string() {
+            broadcast(text("broadcast"), &request);
             Value::Null
         } else if request["reconcile"].is_boolean() {
             serde_json::to_value(bench.driver.reconcile(Depth::Full)).unwrap()

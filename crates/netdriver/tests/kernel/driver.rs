@@ -135,7 +135,9 @@ impl Bench {
 
     fn attach(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {
         self.attach_only(tenant, n, interface, addresses);
-        run(&format!("ip -n box{n} route add default via 10.1.0.1"));
+        // 10.1.0.1, or that of another subnet.
+        let subnet = addresses[0].rsplit_once('.').unwrap().0;
+        run(&format!("ip -n box{n} route add default via {subnet}.1"));
     }
 
     pub(crate) fn attach_only(&self, tenant: &str, n: u8, interface: &Value, addresses: &[&str]) {

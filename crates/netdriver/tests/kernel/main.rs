@@ -8,10 +8,12 @@
 
 mod apart;
 mod cluster;
+mod cnci;
 mod driver;
 mod drops;
 mod egress;
 mod exchange;
+mod frames;
 mod host;
 mod host_access;
 mod hostile;
@@ -20,6 +22,7 @@ mod learning;
 mod portless;
 mod published;
 mod restoring;
+mod routed;
 mod rules;
 mod scale;
 mod several;

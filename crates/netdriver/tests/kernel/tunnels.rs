@@ -2,66 +2,13 @@
 //! Tenants' networks over three hosts: all reach each other, nothing is flooded, what moves is followed, what breaks is
 //! repaired.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
 use crate::apart::{run, soon, tests};
 use crate::cluster::{Cluster, Member, TENANTS, address, mac};
-
-/// Counts what passes between the hosts: all frames of tunnels, and those with ARP or to all inside.
-const COUNT: &str = "table bridge count {
-    counter n_all { }
-    counter n_arp { }
-    counter n_broadcast { }
-    chain forward {
-        type filter hook forward priority 0;
-        udp dport 14789 counter name n_all
-        udp dport 14789 @th,224,16 0x0806 counter name n_arp
-        udp dport 14789 @th,128,48 0xffffffffffff counter name n_broadcast
-    }
-}
-";
-
-fn count() {
-    std::fs::write("/run/netns/count.nft", COUNT).unwrap();
-    run("nft -f /run/netns/count.nft");
-}
-
-fn counted(name: &str) -> u64 {
-    packets(&run(&format!("nft list counter bridge count n_{name}")))
-}
-
-/// Of a counter, as nft lists it.
-fn packets(listed: &str) -> u64 {
-    let (_, number) = listed.split_once("packets ").unwrap();
-    number.split_whitespace().next().unwrap().parse().unwrap()
-}
-
-/// Counts in a container what is sent to its UDP port 9.
-const BOX: &str = "table inet seen {
-    counter received { }
-    chain input {
-        type filter hook input priority 0;
-        udp dport 9 counter name received
-    }
-}
-";
-
-/// Sends a VXLAN datagram in red's VNI to a host, whose address is the script's argument, with this frame inside, or as
-/// much of it as is given.
-fn sending(folder: &Path, name: &str, frame: &[u8]) -> String {
-    let (path, bytes) = (folder.join(name).with_extension("sh"), folder.join(name));
-    std::fs::write(&bytes, [&[8, 0, 0, 0, 0, 0, 0x65, 0], frame].concat()).unwrap();
-    std::fs::write(&path, format!("cat {} > /dev/udp/$1/14789\n", bytes.display())).unwrap();
-    format!("bash {}", path.display())
-}
-
-/// The MAC address of red's container on host `n`.
-fn red(n: u8) -> [u8; 6] {
-    [2, 0, 0, 0, 0xa, n]
-}
+use crate::frames::{BOX, count, counted, datagram_from, packets, red, sending};
 
 /// To red's container on host 1: "10.1.0.12 is at 02:00:00:00:00:99".
 fn poison() -> Vec<u8> {
@@ -72,11 +19,7 @@ fn poison() -> Vec<u8> {
 
 /// A datagram of UDP to port 9 of red's container on host 1.
 fn datagram(mac: [u8; 6], source: u8) -> Vec<u8> {
-    let mut header = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 10 + source, 10, 1, 0, 11];
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    [&red(1)[..], &mac, &[8, 0], &header, &[0, 9, 0, 9, 0, 8, 0, 0]].concat()
+    datagram_from(mac, [10, 1, 0, 10 + source])
 }
 
 /// The example controller, killed when the test ends, however it does.
@@ -89,7 +32,60 @@ impl Drop for Controller {
     }
 }
 
+/// Frames to all inside tunnels that the bridge between the hosts has passed on.
+fn flooded() -> u64 {
+    counted("broadcast")
+}
+
 tests! {
+    fn broadcast_and_multicast_go_to_other_hosts_where_they_are_to_and_not_too_many(_kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start();
+        count();
+        cluster.give_hosts(1, [1, 2, 3]);
+        cluster.run_all_as(&[("red", "on")]);
+        cluster.give_remotes(1, [1, 2, 3]);
+        cluster.all_reach_each_other();
+        assert_eq!((counted("arp"), flooded()), (0, 0), "at rest");
+        let [one, two, three] = &cluster.members[..] else { panic!() };
+        std::fs::write(folder.path().join("box.nft"), BOX).unwrap();
+        let boxes = [(two, 10), (three, 10), (two, 11)];
+        for (member, n) in boxes {
+            member.type_in(&format!("ip netns exec box{n} nft -f {}", folder.path().join("box.nft").display()));
+        }
+        let received = || boxes.map(|(member, n)| packets(&member.type_in(&format!("ip netns exec box{n} nft list counter inet seen received"))));
+        let datagram = |n: u8, to: [u8; 4], count: u32| {
+            one.ask(&json!({ "broadcast": format!("box{n}"), "to": to, "count": count }));
+        };
+        datagram(10, [10, 1, 0, 255], 1);
+        datagram(10, [224, 0, 0, 1], 1);
+        assert!(soon(|| received() == [2, 2, 0]), "{:?}", received());
+        datagram(11, [10, 1, 0, 255], 1);
+        assert_eq!(flooded(), 2, "one to each host, and blue's to none");
+        // ARP for what nobody has stays here.
+        assert!(!one.pings("box10", "10.1.0.77"));
+        assert_eq!(counted("arp"), 0);
+        datagram(10, [10, 1, 0, 255], 2000);
+        let (sent, dropped) = (flooded(), one.type_in("ip netns exec ciao-red nft list counter bridge ciao flood_exceeded"));
+        assert!((100..1500).contains(&sent) && packets(&dropped) > 1000, "{sent} left, {dropped}");
+        println!("of 2000 broadcasts to two hosts {sent} frames left, {} were dropped", packets(&dropped));
+        for member in &cluster.members {
+            assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
+        }
+        // What somebody removes of it is restored.
+        let shown = one.control("GET", "/v1/networks/red", &json!(null)).1;
+        let link = shown["tunnel"]["link"].as_str().unwrap().to_owned();
+        assert_eq!(shown["tunnel"]["flood"], json!(true));
+        one.type_in(&format!("bridge -n ciao-red fdb del 00:00:00:00:00:00 dev {link} dst 192.0.2.2 self"));
+        one.reconcile();
+        let listed = one.type_in(&format!("bridge -n ciao-red fdb show dev {link}"));
+        assert!(listed.contains("00:00:00:00:00:00 dst 192.0.2.2"), "{listed}");
+        // A host without addresses of the network gets nothing.
+        cluster.give_remotes(2, [1, 2, 2]);
+        let listed = one.type_in(&format!("bridge -n ciao-red fdb show dev {link}"));
+        assert!(!listed.contains("00:00:00:00:00:00 dst 192.0.2.3"), "{listed}");
+    }
+
     fn forged_tunnels_of_strangers_and_containers_are_dropped_and_counted(_kernel) {
         let folder = tempfile::tempdir().unwrap();
         let send = sending(folder.path(), "poison", &poison());
@@ -157,7 +153,8 @@ tests! {
         one.type_in(&format!("ip netns exec box10 nft -f {}", folder.path().join("box.nft").display()));
         let forged = || one.control("GET", "/v1/hosts", &json!(null)).1["dropped"]["forged"].as_u64().unwrap();
         let received = || packets(&one.type_in("ip netns exec box10 nft list counter inet seen received"));
-        let router = [2, 0, 0, 0, 0, 0x98];
+        let router = [0xe, 0xc1, 0xa0, 0, 0, 0x65];
+        let unknown = [2, 0, 0, 0, 0, 0x98];
         let mut so_far = (forged(), received());
         // With the MAC and IP address of red's container on host 3, or as what host 3 routes from it.
         for (name, frame, passes) in [
@@ -169,6 +166,7 @@ tests! {
             ("nobody", datagram(red(3), 77), false),
             ("routed", datagram(router, 3), true),
             ("routed_address", datagram(router, 2), false),
+            ("other_mac", datagram(unknown, 3), false),
             ("short", Vec::new(), false),
             ("shorter_than_its_source", datagram(red(3), 2)[..30].to_vec(), false),
             ("again", datagram(red(3), 3), true),

@@ -102,6 +102,7 @@ fn bridge(records: &Records, names: &BTreeMap<String, String>, place: (&str, &st
             // The usual one is left out: a line fits a terminal more often.
             if text(row, "egress") == "nat" { String::new() } else { field(row, "egress", "egress") },
             field(row, "host_access", "host access"),
+            if text(row, "source") == "docker" { String::new() } else { "on other hosts".to_owned() },
         ]),
         below: tunnels(records, text(row, "network")),
     });

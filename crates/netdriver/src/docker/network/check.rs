@@ -3,11 +3,11 @@
 
 use anyhow::{Result, bail, ensure};
 use ciao_common::api::network::IpamData;
-use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tx};
+use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tunnel, Tx};
 use ciao_common::types::{Mtu, Subnet};
 
 use crate::docker::options::NetworkOptions;
-use crate::rules;
+use crate::{fabric, rules};
 
 /// A container reaches a next hop on the network only, and has a route to the network already.
 pub(super) fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) -> Result<()> {
@@ -54,7 +54,7 @@ pub(super) fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet])
             );
         }
     }
-    for other in tx.networks_of_tenant(tenant)? {
+    for other in tx.networks_of_tenant(tenant)?.into_iter().filter(|other| !other.remote) {
         let same_bridge = other.bridge == network.bridge && other.namespace == network.namespace;
         for theirs in &other.subnets {
             let clash =
@@ -72,13 +72,18 @@ pub(super) fn refuse_overlap(tx: &Tx<'_>, network: &Network, subnets: &[Subnet])
     Ok(())
 }
 
+/// Whether it is that of a network on other hosts, which a new one supersedes.
+fn is_remote(tx: &Tx<'_>, tunnel: &Tunnel) -> bool {
+    tx.network(&tunnel.network).is_ok_and(|network| network.is_some_and(|network| network.remote))
+}
+
 /// A VNI is one network's on a host, and a bridge has one.
 pub(super) fn refuse_vni(tx: &Tx<'_>, network: &Network, vni: Option<u32>) -> Result<()> {
     let (Some(vni), Some(namespace)) = (vni, &network.namespace) else { return Ok(()) };
-    if let Some(other) = tx.tunnel_of_vni(vni)? {
+    if let Some(other) = tx.tunnel_of_vni(vni)?.filter(|other| !is_remote(tx, other)) {
         bail!("VNI {vni} is that of network {}: give another --opt vni", other.network.short());
     }
-    if let Some(other) = tx.tunnels_on_bridge(namespace, &network.bridge)?.first() {
+    if let Some(other) = tx.tunnels_on_bridge(namespace, &network.bridge)?.iter().find(|other| !is_remote(tx, other)) {
         bail!(
             "bridge {} has the VNI {} of network {}, and a bridge has one: give another --opt bridge",
             network.bridge,
@@ -89,13 +94,8 @@ pub(super) fn refuse_vni(tx: &Tx<'_>, network: &Network, vni: Option<u32>) -> Re
     Ok(())
 }
 
-/// What VXLAN, UDP, IP and the inner Ethernet header take of a packet between hosts.
-const OVERHEAD: [u32; 2] = [50, 70];
-/// Of a link between hosts, as long as none is known.
-const UNDERLAY_MTU: u32 = 1500;
-
 /// The MTU of a new network: decided once, so that it is the same on every host that has the same list of hosts.
-pub(super) fn tunnel_mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> {
+pub(super) fn mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> {
     if options.vni.is_none() {
         return Ok(options.mtu);
     }
@@ -103,9 +103,8 @@ pub(super) fn tunnel_mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option
     if let (Some(mtu), true) = (options.mtu, hosts.is_empty()) {
         return Ok(Some(mtu));
     }
-    let overhead = OVERHEAD[usize::from(hosts.iter().any(|host| host.address.is_ipv6()))];
+    let (overhead, most) = fabric::tunnel_mtu(&hosts);
     let smallest = hosts.iter().min_by_key(|host| host.mtu.bytes());
-    let most = smallest.map_or(UNDERLAY_MTU, |host| host.mtu.bytes()).saturating_sub(overhead);
     match options.mtu {
         Some(mtu) if mtu.bytes() > most => bail!(
             "MTU {mtu} does not fit: {} carries {} bytes, of which the tunnel takes {overhead}: give \

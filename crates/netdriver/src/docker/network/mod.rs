@@ -40,7 +40,7 @@ impl Driver {
         // Before the record, which would be taken for one of before the start.
         self.fabric.restore_shared();
         let pool = self.fabric.uplinks.pool;
-        let (network, made) = self.record_network(request, pool)?;
+        let (network, made, superseded) = self.record_network(request, pool)?;
         if made && network.namespace.is_none() {
             log::warn!(
                 "network {} is on bridge {} of the host: no isolation and no anti-spoofing for its \
@@ -49,21 +49,33 @@ impl Driver {
                 network.bridge
             );
         }
-        let ensured = self.fabric.restored(network.namespace.as_deref());
-        let _lock = self.fabric.lock(network.namespace.as_deref());
+        let tidied = superseded.iter().try_for_each(|network| self.fabric.forget_remote(network));
+        let ensured = tidied.and_then(|()| self.fabric.restored(network.namespace.as_deref()));
+        let lock = self.fabric.lock(network.namespace.as_deref());
         let ensured = ensured.and_then(|()| self.fabric.networks.ensure(&network));
-        let Err(error) = ensured else { return Ok(Empty {}) };
-        Err(if made { rolled_back(error, self.forget(&network)) } else { error })
+        let ensured = ensured.map_err(|error| if made { rolled_back(error, self.forget(&network)) } else { error });
+        drop(lock);
+        self.follow_networks(&network);
+        ensured.map(|()| Empty {})
     }
 
-    /// Records a network, or finds it recorded. `true`: it is new.
-    fn record_network(&self, request: NetworkRequest, pool: UplinkPool) -> Result<(Network, bool)> {
+    /// What is on other hosts of a network's tenant: it depends on what is on this one.
+    fn follow_networks(&self, network: &Network) {
+        let Some(tenant) = &network.tenant else { return };
+        if let Err(error) = self.fabric.follow_networks(tenant) {
+            log::warn!("networks of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
+        }
+    }
+
+    /// Records a network, or finds it recorded. `true`: it is new, in place of these networks on other hosts.
+    fn record_network(&self, request: NetworkRequest, pool: UplinkPool) -> Result<(Network, bool, Vec<Network>)> {
         let request = Arc::new(request);
         let mut contest = None;
         loop {
             let again = Arc::clone(&request);
             match self.store.write(move |tx| record(tx, &again, &pool))? {
-                Recorded::Done(network, made) => return Ok((*network, made)),
+                Recorded::Known(network) => return Ok((*network, false, Vec::new())),
+                Recorded::New(network, superseded) => return Ok((*network, true, superseded)),
                 Recorded::Contested(subnet) => contest = Some(self.contests.wait(contest, subnet)?),
             }
         }
@@ -79,9 +91,11 @@ impl Driver {
             log::info!("network {} is unknown: nothing to delete", id.short());
             return Ok(Empty {});
         };
-        let _lock = self.fabric.lock(network.namespace.as_deref());
-        self.forget(&network)?;
-        Ok(Empty {})
+        let lock = self.fabric.lock(network.namespace.as_deref());
+        let forgotten = self.forget(&network);
+        drop(lock);
+        self.follow_networks(&network);
+        forgotten.map(|()| Empty {})
     }
 
     /// Takes a network's record, what is left of its endpoints, and its part of the kernel away. The caller has the

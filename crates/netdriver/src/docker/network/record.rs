@@ -6,24 +6,27 @@ use ciao_common::api::network::CreateNetwork;
 use ciao_common::store::{Egress, Network, NetworkSubnet, Tunnel, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, Subnet, TenantId};
 
-use super::check::{refuse_overlap, refuse_routed_twice, refuse_vni, tunnel_mtu};
+use super::check::{mtu, refuse_overlap, refuse_routed_twice, refuse_vni};
 use super::request::NetworkRequest;
 use crate::docker::pairing::{self, Pairing};
+use crate::fabric::remote_networks::supersede;
 use crate::names;
 use crate::uplink_pool::UplinkPool;
 
 /// Records a network whose record was lost, on a pool that is there.
 pub(crate) fn record_again(tx: &Tx<'_>, call: &CreateNetwork, pool: &UplinkPool) -> Result<Network> {
     match record(tx, &NetworkRequest::parse(call)?, pool)? {
-        Recorded::Done(network, _) => Ok(*network),
+        Recorded::Known(network) | Recorded::New(network, _) => Ok(*network),
         Recorded::Contested(subnet) => bail!("several pools of {subnet} may be its own"),
     }
 }
 
 /// What became of recording a network.
 pub(super) enum Recorded {
-    /// It is recorded; `true`: just now.
-    Done(Box<Network>, bool),
+    /// It was recorded before.
+    Known(Box<Network>),
+    /// It is recorded now, in place of these networks on other hosts.
+    New(Box<Network>, Vec<Network>),
     /// Nothing was changed, as it is not known which pool of this subnet is the network's.
     Contested(Subnet),
 }
@@ -36,7 +39,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -
             "network {} exists with different options or subnets",
             request.id.short()
         );
-        return Ok(Recorded::Done(Box::new(network), false));
+        return Ok(Recorded::Known(Box::new(network)));
     }
     let mut network = planned(tx, request, pool)?;
     let mut pairings = Vec::new();
@@ -50,11 +53,14 @@ pub(super) fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -
         let (set_id, pool) = pairing::take(tx, network.tenant.as_ref(), pairing)?.unzip();
         network.subnets.push(NetworkSubnet { set_id, pool, ..subnet.clone() });
     }
+    let subnets: Vec<_> = network.subnets.iter().map(|subnet| subnet.subnet).collect();
+    let superseded = supersede(tx, &network, &subnets, request.options.vni)?;
     tx.insert_network(&network)?;
     if let Some(vni) = request.options.vni {
-        tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni, encrypted: request.options.encrypted })?;
+        let (encrypted, flood) = (request.options.encrypted, request.options.flood);
+        tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni, encrypted, flood })?;
     }
-    Ok(Recorded::Done(Box::new(network), true))
+    Ok(Recorded::New(Box::new(network), superseded))
 }
 
 /// A new network as its options define it, without its pools.
@@ -98,7 +104,7 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
         tenant,
         namespace,
         bridge,
-        mtu: tunnel_mtu(tx, options)?,
+        mtu: mtu(tx, options)?,
         egress,
         vnics: options.vnics,
         dst_prefix: options.dst_prefix.clone(),
@@ -110,6 +116,7 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
         options: request.fingerprint.clone(),
         subnets: Vec::new(),
         routes: options.routes.clone(),
+        remote: false,
     };
     refuse_overlap(tx, &network, &subnets)?;
     refuse_vni(tx, &network, options.vni)?;

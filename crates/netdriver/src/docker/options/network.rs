@@ -15,7 +15,7 @@ use super::{Given, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "tenant",
     "bridge",
     "host_bridge",
@@ -31,6 +31,7 @@ const KNOWN: [&str; 16] = [
     "icc",
     "vni",
     "encrypted",
+    "flood",
     MTU,
 ];
 
@@ -63,6 +64,8 @@ pub struct NetworkOptions {
     pub vni: Option<u32>,
     /// `encrypted=required`: it leads to other hosts over an encrypted link only.
     pub encrypted: bool,
+    /// `flood=on|off`: whether broadcast and multicast go to other hosts.
+    pub flood: bool,
     /// `port_security=on|off`: anti-spoofing.
     pub port_security: bool,
     /// `icc=true|false`: whether its containers reach each other.
@@ -116,6 +119,7 @@ impl NetworkOptions {
                 icc: given.switch("icc")?,
                 vni: given.text("vni").map(parse_vni).transpose()?,
                 encrypted: given.text("encrypted").map(parse_encrypted).transpose()?.is_some(),
+                flood: given.text("flood").is_some() && given.switch("flood")?,
                 mtu: given.text(MTU).map(str::parse).transpose()?,
                 internal,
             };
@@ -137,10 +141,9 @@ impl NetworkOptions {
             self.vni.is_none() || (self.tenant.is_some() && !self.on_host),
             "--opt vni needs a tenant, and a bridge that ciao-net makes: give -o tenant=T, and no host_bridge"
         );
-        ensure!(
-            self.vni.is_some() || !self.encrypted,
-            "--opt encrypted is for networks over several hosts: give --opt vni"
-        );
+        for (name, given) in [("encrypted", self.encrypted), ("flood", self.flood)] {
+            ensure!(self.vni.is_some() || !given, "--opt {name} is for networks over several hosts: give --opt vni");
+        }
         if let (Some(_), Some(egress)) = (self.cnci, egress_but(Egress::Gateway)) {
             bail!(
                 "--opt egress={egress} and --opt cnci exclude each other: with a CNCI, the CNCI is the default gateway"
@@ -236,6 +239,8 @@ mod tests {
             (("vni", "16777216"), "vni=16777216"),
             (("encrypted", "no"), "encrypted=no: give required"),
             (("encrypted", "required"), "give --opt vni"),
+            (("flood", "on"), "--opt flood is for networks over several hosts"),
+            (("flood", "100"), "flood=100: give on or off"),
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, MacAddr};
 
 use super::Fake;
 use super::state::FakeLink;
@@ -33,6 +33,7 @@ impl Tunnels for Fake {
         for link in state.links.values_mut() {
             if let FakeLink::Vxlan(link) = link {
                 link.macs.retain(|_, host| *host != number);
+                link.exit = link.exit.filter(|host| *host != number);
             }
         }
         Ok(())
@@ -70,11 +71,15 @@ impl Tunnels for Fake {
         Ok(reasons.map(|reason| (reason.to_owned(), 0)).into())
     }
 
+    fn set_gateway_mac(&self, _namespace: &str, _bridge: &LinkName, _mac: MacAddr) -> Result<()> {
+        self.changing().map(drop)
+    }
+
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
         let mut state = self.changing()?;
         let place = |name| (Namespace::Named(link.namespace.clone()), name);
         ensure!(state.links.contains_key(&place(link.bridge.clone())), "bridge {} does not exist", link.bridge);
-        let unknown = link.macs.values().find(|number| !state.tunnel_hosts.contains_key(number));
+        let unknown = link.macs.values().chain(&link.exit).find(|number| !state.tunnel_hosts.contains_key(number));
         ensure!(unknown.is_none(), "nexthop {unknown:?} does not exist");
         state.links.insert(place(link.link.clone()), FakeLink::Vxlan(Box::new(link.clone())));
         let key = |address: &IpAddr| (link.namespace.clone(), link.bridge.clone(), *address);

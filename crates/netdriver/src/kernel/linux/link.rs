@@ -72,6 +72,11 @@ impl Linux {
     }
 }
 
+/// Whether a bridge is ours.
+pub(super) fn is_own(link: &message::Link, namespace: &str, name: &LinkName) -> bool {
+    link.is_bridge && link.mac.is_some_and(|mac| names::is_bridge_mac(namespace, name, mac))
+}
+
 impl Links for Linux {
     fn host_link(&self, name: &LinkName) -> Result<HostLink> {
         let link = self.find_on_host(name)?;
@@ -82,7 +87,7 @@ impl Links for Linux {
         let mut netlink = self.required(Some(namespace))?;
         match netlink.find(bridge)? {
             Some(link) if link.is_bridge => {
-                if link.mac == Some(names::bridge_mac(namespace, bridge)) {
+                if is_own(&link, namespace, bridge) {
                     netlink.execute(message::configure_bridge(link.index), 0).context("configure a bridge")?;
                 }
                 return Ok(false);
@@ -102,7 +107,7 @@ impl Links for Linux {
     fn is_own_bridge(&self, namespace: &str, link: &LinkName) -> Result<bool> {
         let Some(mut netlink) = self.netlink(Some(namespace))? else { return Ok(false) };
         let found = netlink.find(link)?;
-        Ok(found.is_some_and(|found| found.is_bridge && found.mac == Some(names::bridge_mac(namespace, link))))
+        Ok(found.is_some_and(|found| is_own(&found, namespace, link)))
     }
 
     fn delete_link(&self, namespace: &Namespace, link: &LinkName) -> Result<()> {

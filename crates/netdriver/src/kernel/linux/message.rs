@@ -157,6 +157,11 @@ pub(super) fn set_up(index: u32) -> RouteNetlinkMessage {
     SetLink(up(indexed(index, [])))
 }
 
+/// Gives a link another MAC address.
+pub(super) fn set_mac(index: u32, to: MacAddr) -> RouteNetlinkMessage {
+    SetLink(indexed(index, [address(to)]))
+}
+
 /// Sets the alias of a link.
 pub(super) fn set_alias(index: u32, alias: &str) -> RouteNetlinkMessage {
     SetLink(indexed(index, [LinkAttribute::IfAlias(alias.to_owned())]))

@@ -6,6 +6,7 @@ mod announce;
 mod conntrack;
 mod datagram;
 mod egress;
+mod exit;
 mod file;
 mod firewall;
 mod forwarding;

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use ciao_common::types::MacAddr;
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REPLACE, Nla};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, Nla};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::netlink::Netlink;
@@ -28,6 +30,21 @@ fn entry(index: u32, mac: MacAddr) -> NeighbourMessage {
     entry
 }
 
+/// The address under which a link has the hosts that it sends broadcast and multicast to.
+const ALL: [u8; 6] = [0; 6];
+
+/// The link's entry of one of these hosts.
+fn to_all(index: u32, host: IpAddr) -> NeighbourMessage {
+    let mut entry = NeighbourMessage::default();
+    entry.header.family = AddressFamily::Bridge;
+    entry.header.ifindex = index;
+    entry.header.state = NeighbourState::Permanent;
+    entry.header.flags = NeighbourFlags::Own;
+    entry.attributes.push(NeighbourAttribute::LinkLayerAddress(ALL.to_vec()));
+    entry.attributes.push(NeighbourAttribute::Destination(host.into()));
+    entry
+}
+
 /// The entries of a link and its bridge, as they stand.
 #[derive(Default)]
 pub(super) struct Entries {
@@ -35,6 +52,8 @@ pub(super) struct Entries {
     link: BTreeMap<MacAddr, Option<u32>>,
     /// The bridge's, behind the link.
     bridge: BTreeSet<MacAddr>,
+    /// The hosts that the link sends broadcast and multicast to.
+    flood: BTreeSet<IpAddr>,
     /// The bridge's permanent neighbours.
     neighbours: BTreeMap<IpAddr, MacAddr>,
 }
@@ -47,14 +66,19 @@ impl Entries {
             (entry.header.ifindex == link).then(|| entry.clone())
         });
         for entry in forwarding.context("list a tunnel's entries")? {
-            let (mut mac, mut group) = (None, None);
+            let (mut mac, mut group, mut host, mut is_zero) = (None, None, None, false);
             for attribute in &entry.attributes {
                 match attribute {
-                    NeighbourAttribute::LinkLayerAddress(bytes) => mac = MacAddr::from_bytes(bytes),
+                    NeighbourAttribute::LinkLayerAddress(bytes) => {
+                        is_zero = *bytes == ALL;
+                        mac = MacAddr::from_bytes(bytes);
+                    }
+                    NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => host = address(bytes),
                     NeighbourAttribute::Other(other) => group = group.or(nexthop_of(other)),
                     _ => {}
                 }
             }
+            entries.flood.extend(host.filter(|_| is_zero));
             match mac {
                 Some(mac) if entry.header.flags.contains(NeighbourFlags::Own) => drop(entries.link.insert(mac, group)),
                 // The link's own MAC address is permanent there.
@@ -87,11 +111,17 @@ impl Entries {
             changes.push((DelNeighbour(neighbour::forwarding(link, *mac)), 0));
         }
         // One that leads somewhere by itself cannot be made one of a group.
-        let stays = |mac: &MacAddr, group: &Option<u32>| wanted.macs.contains_key(mac) && group.is_some();
+        let leads: BTreeMap<_, _> = wanted
+            .macs
+            .iter()
+            .map(|(mac, number)| (*mac, *number))
+            .chain(wanted.exit.map(|number| (wanted.gateway, number)))
+            .collect();
+        let stays = |mac: &MacAddr, group: &Option<u32>| leads.contains_key(mac) && group.is_some();
         for (mac, _) in self.link.iter().filter(|(mac, group)| !stays(mac, group)) {
             changes.push((DelNeighbour(entry(link, *mac)), 0));
         }
-        for (mac, number) in &wanted.macs {
+        for (mac, number) in &leads {
             let group = nexthop::group(*number);
             if self.link.get(mac) != Some(&Some(group)) {
                 let mut entry = entry(link, *mac);
@@ -100,10 +130,15 @@ impl Entries {
                     .push(NeighbourAttribute::Other(DefaultNla::new(NEXTHOP, group.to_ne_bytes().to_vec())));
                 changes.push((NewNeighbour(entry), REPLACE));
             }
-            if !self.bridge.contains(mac) {
+            // The gateway's own address is the bridge's, and is led to by the tunnel alone.
+            if wanted.macs.contains_key(mac) && !self.bridge.contains(mac) {
                 changes.push((NewNeighbour(neighbour::forwarding(link, *mac)), REPLACE));
             }
         }
+        let flood = wanted.flood.clone().unwrap_or_default();
+        changes.extend(self.flood.difference(&flood).map(|host| (DelNeighbour(to_all(link, *host)), 0)));
+        let added = flood.difference(&self.flood);
+        changes.extend(added.map(|host| (NewNeighbour(to_all(link, *host)), NLM_F_CREATE | NLM_F_APPEND)));
         for (address, mac) in &wanted.neighbours {
             if self.neighbours.get(address) != Some(mac) {
                 changes.push((NewNeighbour(neighbour::permanent(bridge, *address, *mac)), REPLACE));
@@ -111,6 +146,12 @@ impl Entries {
         }
         changes
     }
+}
+
+/// An address in an entry of a forwarding database.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 fn nexthop_of(other: &DefaultNla) -> Option<u32> {

@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, MacAddr};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -20,12 +20,14 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
+use super::link::is_own;
 use super::netlink::Netlink;
 use super::tunnel_entries::Entries;
-use super::{Linux, address, message, namespace, nexthop, nft, ping};
+use super::{Linux, address, exit, message, namespace, nexthop, nft, ping};
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::tunnel::{DELETE_TUNNEL_RULES, Tunnels, Underlay, VxlanLink};
-use crate::kernel::{Namespace, Rules};
+use crate::kernel::{Flows, Namespace, Rules};
+use crate::names;
 
 /// The rules of tunnels, as nft lists them.
 const RULES: &[&str] = &["table", "inet", "ciao_tunnel"];
@@ -96,6 +98,15 @@ impl Tunnels for Linux {
         Ok(drops.collect())
     }
 
+    fn set_gateway_mac(&self, namespace: &str, bridge: &LinkName, mac: MacAddr) -> Result<()> {
+        let mut inside = self.required(Some(namespace))?;
+        let found = inside.required(bridge)?;
+        if !is_own(&found, namespace, bridge) || found.mac == Some(mac) {
+            return Ok(());
+        }
+        inside.execute(message::set_mac(found.index, mac), 0).context("give a bridge the gateway's MAC address")
+    }
+
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
         let mut inside = self.required(Some(&link.namespace))?;
         let found = inside.find_as(&link.link, read)?;
@@ -108,11 +119,15 @@ impl Tunnels for Linux {
         let bridge = inside.required(&link.bridge)?.index;
         inside.execute(message::set_controller(&link.link, bridge), 0).context("make a tunnel a port of its bridge")?;
         let index = inside.required(&link.link)?.index;
-        let settings = message::port_settings(index, SETTINGS.to_vec());
+        let settings = message::port_settings(index, settings(link).to_vec());
         inside.execute(settings, 0).context("configure a tunnel's port")?;
         let changes = Entries::read(&mut inside, index, bridge)?.changes(link, index, bridge);
         for batch in changes.chunks(BATCH) {
             inside.execute_all(batch.to_vec(), None).context("write a tunnel's entries")?;
+        }
+        if exit::ensure(&mut inside, index, link)? {
+            // Their translation was decided by the former way.
+            self.forget_flows(&Namespace::Named(link.namespace.clone()), &Flows::Of(link.own.clone()))?;
         }
         Ok(())
     }
@@ -127,15 +142,22 @@ impl Tunnels for Linux {
         if found.link.controller != Some(bridge.index) {
             return Ok(Some(format!("not a port of {}", link.bridge)));
         }
+        if is_own(&bridge, &link.namespace, &link.bridge) && bridge.mac != Some(link.gateway) {
+            return Ok(Some(format!("{} has another MAC address than on other hosts", link.bridge)));
+        }
         if !found.link.is_up {
             return Ok(Some("down".to_owned()));
         }
-        if !found.is_configured {
+        if !settings(link).iter().all(|wanted| found.port_settings.contains(wanted)) {
             return Ok(Some("the settings of its bridge port were changed".to_owned()));
         }
         let index = found.link.index;
         let changes = Entries::read(&mut inside, index, bridge.index)?.changes(link, index, bridge.index);
-        Ok((!changes.is_empty()).then(|| "its entries differ".to_owned()))
+        if !changes.is_empty() {
+            return Ok(Some("its entries differ".to_owned()));
+        }
+        let is_right = exit::is_right(&mut inside, index, link)?;
+        Ok((!is_right).then(|| "the way to its concentrator differs".to_owned()))
     }
 }
 
@@ -147,7 +169,7 @@ struct Found {
     vni: Option<u32>,
     port: Option<u16>,
     local: Option<IpAddr>,
-    is_configured: bool,
+    port_settings: Vec<InfoBridgePort>,
 }
 
 impl Found {
@@ -172,7 +194,7 @@ fn read(reply: &RouteNetlinkMessage) -> Option<Found> {
                     _ => {}
                 }),
                 LinkInfo::PortData(InfoPortData::BridgePort(settings)) => {
-                    found.is_configured = SETTINGS.iter().all(|wanted| settings.contains(wanted));
+                    found.port_settings.clone_from(settings);
                 }
                 _ => {}
             }),
@@ -193,7 +215,8 @@ fn create(link: &VxlanLink) -> Result<()> {
     let data =
         [InfoVxlan::Id(link.vni), local, InfoVxlan::Port(link.port), InfoVxlan::Learning(false), InfoVxlan::Ttl(64)];
     let info = vec![LinkInfo::Kind(InfoKind::Vxlan), LinkInfo::Data(InfoData::Vxlan(data.into()))];
-    let attributes = [LinkAttribute::NetNsFd(file.as_raw_fd()), LinkAttribute::LinkInfo(info)];
+    let mac = LinkAttribute::Address(names::tunnel_mac(link.local).octets().to_vec());
+    let attributes = [LinkAttribute::NetNsFd(file.as_raw_fd()), mac, LinkAttribute::LinkInfo(info)];
     let message = message::named(&link.link, attributes.into_iter().chain(message::mtu(link.mtu)));
     let mut host = Netlink::open()?;
     for _ in 0..TRIES {
@@ -206,11 +229,14 @@ fn create(link: &VxlanLink) -> Result<()> {
     bail!("VNI {} on UDP port {} is another program's: give another vni", link.vni, link.port)
 }
 
-/// Nothing is learned at the port, and nothing is sent there that has no entry.
-const SETTINGS: [InfoBridgePort; 5] = [
-    InfoBridgePort::Learning(false),
-    InfoBridgePort::UnicastFlood(false),
-    InfoBridgePort::MulticastFlood(false),
-    InfoBridgePort::BroadcastFlood(false),
-    InfoBridgePort::NeighSupress(true),
-];
+/// Nothing is learned at the port, and nothing is sent there that has no entry, unless broadcast and multicast are.
+fn settings(link: &VxlanLink) -> [InfoBridgePort; 5] {
+    let floods = link.flood.is_some();
+    [
+        InfoBridgePort::Learning(false),
+        InfoBridgePort::UnicastFlood(false),
+        InfoBridgePort::MulticastFlood(floods),
+        InfoBridgePort::BroadcastFlood(floods),
+        InfoBridgePort::NeighSupress(true),
+    ]
+}

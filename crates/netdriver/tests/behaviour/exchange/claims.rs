@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use ciao_common::store::{HostEndpoint, list_of_endpoints};
+use ciao_common::types::MacAddr;
 use ciao_netdriver::exchange::MOST_ENDPOINTS;
 use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 
 use super::members::{Cluster, Member};
+use super::soon;
 
 /// A host with a daemon, another one, and a third that says what it likes.
 fn bench() -> (Cluster, Vec<Member>) {
@@ -158,4 +160,55 @@ fn without_the_exchange_what_hosts_said_is_forgotten() {
     bench.reconcile();
     assert_eq!(bench.store.read(|tx| tx.view("remote", None)).unwrap(), []);
     assert!(!bench.kernel.state().neighbours.keys().any(|(.., address)| address.to_string() == "10.1.0.40"));
+}
+
+/// A network's announcement: its gateway.
+fn announced(subnet: &str, gateway: &str, vni: u32) -> HostEndpoint {
+    endpoint("red", gateway, &MacAddr::gateway(vni).to_string(), subnet, vni)
+}
+
+/// The networks of tenant red, with their source.
+fn networks(member: &Member) -> Vec<String> {
+    let page = member.ask("GET", "/v1/networks?tenant=red");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let items = page["items"].as_array().unwrap();
+    let mut lines: Vec<_> =
+        items.iter().map(|item| format!("{} {}", text(&item["subnets"][0]), text(&item["source"]))).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn hosts_route_to_the_networks_that_others_announce() {
+    let (cluster, members) = bench();
+    members[1].network("red", "10.2.0.0/24", "102");
+    let both = ["10.1.0.0/24 docker", "10.2.0.0/24 other hosts"];
+    soon("the network is announced", || networks(&members[0]) == both);
+    members[1].bench.run("two", "red102", "10.2.0.12/24", "");
+    members[0].soon_reaches(&["10.2.0.12 h2"]);
+    assert_eq!(members[0].bench.driver.reconcile(Depth::Full), []);
+    assert_eq!(members[0].refused(), [""; 0], "a gateway is no claim");
+    // What does not fit, or is not private, is not routed to.
+    let forged = [
+        announced("10.3.0.0/24", "10.3.0.1", 103),
+        announced("10.1.0.0/25", "10.1.0.1", 104),
+        announced("10.4.0.0/24", "10.4.0.1", 101),
+        announced("198.51.100.0/24", "198.51.100.1", 105),
+        announced("0.0.0.0/0", "10.9.0.1", 106),
+        announced("169.254.169.0/24", "169.254.169.1", 107),
+        endpoint("red", "10.5.0.1", &MacAddr::gateway(109).to_string(), "10.5.0.0/24", 108),
+    ];
+    cluster.say(3, 1, &message(1, &forged)).unwrap();
+    assert_eq!(networks(&members[0]), [both[0], both[1], "10.3.0.0/24 other hosts"]);
+    let many: Vec<_> =
+        (0..40).map(|n| announced(&format!("10.6.{n}.0/24"), &format!("10.6.{n}.1"), 1000 + n)).collect();
+    cluster.say(3, 1, &message(2, &many)).unwrap();
+    assert_eq!(networks(&members[0]).len(), 1 + 32, "its own, and so many of others");
+    // With what announces it, it goes.
+    cluster.say(3, 1, &message(3, &[])).unwrap();
+    assert_eq!(networks(&members[0]), both);
+    members[1].bench.stop("red102", "two");
+    members[1].bench.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("red102") }));
+    soon("the network is withdrawn", || networks(&members[0]) == both[..1]);
+    assert_eq!(members[0].bench.driver.reconcile(Depth::Full), []);
 }

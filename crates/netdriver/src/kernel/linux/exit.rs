@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where packets of a network leave its namespace, if a concentrator on another host is their way out: by the network's
+//! tunnel, in place of the namespace's uplink.
+//!
+//! What the rules of the namespace mark, as it comes from a bridge, is routed by a table of that network; replies to
+//! published ports are not marked, and leave by the uplink. The router is an address that no host has (RFC 7600), a
+//! neighbour with the gateway's MAC address behind the tunnel.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use super::netlink::Netlink;
+use super::uplink::has_ipv6;
+use super::{address, neighbour};
+use crate::kernel::tunnel::VxlanLink;
+
+/// The mark of tenant.nft.
+const MARK: u32 = 0xc1a0;
+/// A network's table is this one and its VNI.
+const TABLES: u32 = 0xc100_0000;
+/// Before the main table's, the second after the first: what the namespace has a subnet for is routed there.
+const PRIORITIES: [u32; 2] = [1000, 1001];
+
+fn families() -> &'static [(AddressFamily, IpAddr)] {
+    const ALL: [(AddressFamily, IpAddr); 2] = [
+        (AddressFamily::Inet, IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8))),
+        (AddressFamily::Inet6, IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))),
+    ];
+    if has_ipv6() { &ALL } else { &ALL[..1] }
+}
+
+fn rule(family: AddressFamily, attributes: Vec<RuleAttribute>) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = attributes;
+    rule
+}
+
+/// The table of subnets alone, and the network's.
+fn rules(family: AddressFamily, link: &VxlanLink) -> [RuleMessage; 2] {
+    let main = RuleAttribute::Table(u32::from(RouteHeader::RT_TABLE_MAIN));
+    let subnets = vec![RuleAttribute::Priority(PRIORITIES[0]), RuleAttribute::SuppressPrefixLen(0), main];
+    let own = vec![
+        RuleAttribute::Priority(PRIORITIES[1]),
+        RuleAttribute::Iifname(link.bridge.to_string()),
+        RuleAttribute::FwMark(MARK),
+        RuleAttribute::Table(TABLES + link.vni),
+    ];
+    [rule(family, subnets), rule(family, own)]
+}
+
+fn route(index: u32, router: IpAddr, link: &VxlanLink) -> RouteMessage {
+    let mut route = address::default_route(index, router);
+    route.header.table = RouteHeader::RT_TABLE_UNSPEC;
+    route.header.flags = RouteFlags::Onlink;
+    route.attributes.push(RouteAttribute::Table(TABLES + link.vni));
+    route
+}
+
+/// Makes it, or removes it. `index`: the tunnel's. Returns whether packets leave another way than before.
+pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Result<bool> {
+    let mut has_changed = false;
+    for (family, router) in families() {
+        let [subnets, own] = rules(*family, link);
+        if link.exit.is_none() {
+            let rule = RouteNetlinkMessage::DelRule(own);
+            has_changed |= inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of routes")?;
+            let route = RouteNetlinkMessage::DelRoute(route(index, *router, link));
+            inside.execute_unless(route, 0, Errno::ESRCH).context("remove the route to a concentrator")?;
+            continue;
+        }
+        let neighbour = RouteNetlinkMessage::NewNeighbour(neighbour::permanent(index, *router, link.gateway));
+        inside.execute(neighbour, NLM_F_CREATE | NLM_F_REPLACE).context("make a concentrator a neighbour")?;
+        let route = RouteNetlinkMessage::NewRoute(route(index, *router, link));
+        inside.execute(route, NLM_F_CREATE | NLM_F_REPLACE).context("route to a concentrator")?;
+        for rule in [subnets, own] {
+            let new = RouteNetlinkMessage::NewRule(rule);
+            let flags = NLM_F_CREATE | NLM_F_EXCL;
+            has_changed |= inside.execute_unless(new, flags, Errno::EEXIST).context("add a rule of routes")?;
+        }
+    }
+    Ok(has_changed)
+}
+
+/// Whether it is as [`ensure`] makes it.
+pub(super) fn is_right(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Result<bool> {
+    let table = TABLES + link.vni;
+    let read = |reply: &RouteNetlinkMessage| match reply {
+        RouteNetlinkMessage::NewRoute(route) => {
+            let is_ours = route.attributes.contains(&RouteAttribute::Table(table))
+                && route.attributes.contains(&RouteAttribute::Oif(index));
+            is_ours.then_some(route.header.address_family)
+        }
+        _ => None,
+    };
+    let routes = inside.dump(address::get_routes(), read).context("list routes")?;
+    let mut marked = Vec::new();
+    let mut subnets = Vec::new();
+    for (family, _) in families() {
+        let mut all = RuleMessage::default();
+        all.header.family = *family;
+        let read = |reply: &RouteNetlinkMessage| match reply {
+            RouteNetlinkMessage::NewRule(rule) => Some(rule.attributes.clone()),
+            _ => None,
+        };
+        for found in inside.dump(RouteNetlinkMessage::GetRule(all), read).context("list rules of routes")? {
+            if found.contains(&RuleAttribute::Table(table)) {
+                marked.push(*family);
+            }
+            if found.contains(&RuleAttribute::Priority(PRIORITIES[0])) {
+                subnets.push(*family);
+            }
+        }
+    }
+    let neighbours = inside.dump(neighbour::get_all(AddressFamily::Unspec), neighbour::read_static);
+    let neighbours = neighbours.context("list neighbours")?;
+    Ok(families().iter().all(|(family, router)| match link.exit {
+        None => !marked.contains(family) && !routes.contains(family),
+        Some(_) => {
+            let is_neighbour = neighbours.contains(&(index, Some(*router), link.gateway));
+            marked.contains(family) && subnets.contains(family) && routes.contains(family) && is_neighbour
+        }
+    }))
+}

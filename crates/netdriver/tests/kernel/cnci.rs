@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A tenant's packets leave by a concentrator on another host.
+
+use serde_json::{Value, json};
+
+use crate::apart::{run, soon, tests};
+use crate::cluster::{Cluster, Member};
+use crate::driver::id;
+use crate::frames::{BOX, datagram_from, packets, sending};
+use crate::routed::{TENANTS, at, create, mac, subnet, ttl};
+
+/// The machine outside, beside the hosts.
+const OUTSIDE: &str = "192.0.2.99";
+
+/// Counts echo requests outside by the host that they come from.
+const COUNT: &str = "table inet from {
+    counter h1 { }
+    counter h2 { }
+    counter h3 { }
+    chain input {
+        type filter hook input priority 0;
+        icmp type echo-request ip saddr 192.0.2.1 counter name h1
+        icmp type echo-request ip saddr 192.0.2.2 counter name h2
+        icmp type echo-request ip saddr 192.0.2.3 counter name h3
+    }
+}
+";
+
+/// Red's and blue's subnet n on host n, for hosts 1 and 2; host 3 has none.
+fn start() -> Cluster {
+    let cluster = Cluster::start();
+    std::fs::write("/run/netns/from.nft", COUNT).unwrap();
+    run("nft -f /run/netns/from.nft");
+    cluster.give_hosts(1, [1, 2, 3]);
+    for member in &cluster.members {
+        member.type_in(&format!("ip route add default via {OUTSIDE}"));
+    }
+    for member in &cluster.members[..2] {
+        for (tenant, first, middle, container) in TENANTS {
+            create(member, tenant, member.n, first);
+            member.run(
+                &format!("{tenant}{}", member.n),
+                container,
+                &format!("{}/24", at(member.n)),
+                &mac(middle, member.n),
+            );
+        }
+    }
+    cluster
+}
+
+/// Red's list, with these concentrators, to one host.
+fn tell(member: &Member, generation: u64, cnci: &[&str]) {
+    let (tenant, first, middle, _) = TENANTS[0];
+    let remotes: Vec<_> = (1..=2).map(|n| json!([at(n), mac(middle, n), format!("h{n}")])).collect();
+    let networks: Vec<_> = (1..=2).map(|n| subnet(n, first)).collect();
+    let body = json!({ "generation": generation, "remotes": remotes, "networks": networks, "cnci": cnci });
+    let (status, reply) = member.control("PUT", &format!("/v1/tenants/{tenant}/remotes"), &body);
+    assert_eq!(status, 200, "{reply}");
+}
+
+fn give(cluster: &Cluster, generation: u64, cnci: &[&str]) {
+    cluster.members.iter().for_each(|member| tell(member, generation, cnci));
+}
+
+/// The host that a container's echo request leaves by.
+fn leaves_by(member: &Member, container: u8) -> Option<u8> {
+    let counted = || [1, 2, 3].map(|n| packets(&run(&format!("nft list counter inet from h{n}"))));
+    let before = counted();
+    ttl(member, container, OUTSIDE)?;
+    let after = counted();
+    (1..=3).zip(before.iter().zip(after)).find(|(_, (before, after))| *before < after).map(|(n, _)| n)
+}
+
+tests! {
+    fn a_tenant_leaves_by_a_concentrator_and_follows_the_order_of_the_list(_kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = start();
+        let [one, two, three] = &cluster.members[..] else { panic!() };
+        assert!(soon(|| leaves_by(one, 10) == Some(1) && leaves_by(two, 10) == Some(2)));
+        give(&cluster, 1, &["h3", "h2"]);
+        assert!(soon(|| leaves_by(one, 10) == Some(3) && leaves_by(two, 10) == Some(3)));
+        // Neither another tenant, nor what has no egress elsewhere.
+        assert_eq!((leaves_by(one, 11), leaves_by(two, 11)), (Some(1), Some(2)));
+        assert!(soon(|| ttl(one, 10, &at(2)) == Some(63)), "between subnets as before");
+        for member in &cluster.members {
+            assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
+        }
+        // Full-sized packets.
+        let large = format!("ip netns exec box10 busybox ping -c 1 -W 1 -s 1422 {OUTSIDE}");
+        assert!(one.attempt(&large).status.success());
+        // A published port stays with its host.
+        let binding = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080 });
+        let options = json!({ "com.docker.network.portmap": [binding] });
+        one.docker("ProgramExternalConnectivity", &json!({ "NetworkID": id("red1"), "EndpointID": id("e10"), "Options": options }));
+        std::fs::write(folder.path().join("serve.sh"), "while true; do echo hi | busybox nc -l -p 80; done >/dev/null 2>&1 &\n").unwrap();
+        one.type_in(&format!("ip netns exec box10 sh {}", folder.path().join("serve.sh").display()));
+        assert!(soon(|| crate::apart::attempt("busybox nc -w 2 192.0.2.1 8080").stdout == b"hi\n"));
+        // The other concentrator: one message to each host, while a container pings.
+        std::fs::write(
+            folder.path().join("ping.sh"),
+            format!("busybox ping -q -i 0.005 -c 600 {OUTSIDE} >{}/pinged 2>&1 &\n", folder.path().display()),
+        )
+        .unwrap();
+        one.type_in(&format!("ip netns exec box10 sh {}", folder.path().join("ping.sh").display()));
+        run("sleep 1");
+        give(&cluster, 2, &["h2", "h3"]);
+        assert!(soon(|| leaves_by(one, 10) == Some(2) && leaves_by(two, 10) == Some(2)));
+        let pinged = || std::fs::read_to_string(folder.path().join("pinged")).unwrap_or_default();
+        assert!(soon(|| pinged().contains("packets received")));
+        println!("while the order changed: {}", pinged().lines().find(|line| line.contains("received")).unwrap());
+        // What somebody changes is restored.
+        for broken in ["ip -n ciao-red rule del pref 1001", "ip -n ciao-red route flush table 3238002789"] {
+            one.attempt(broken);
+            one.reconcile();
+            assert_eq!(leaves_by(one, 10), Some(2), "{broken}");
+        }
+        // Nobody but a concentrator speaks for the world outside, and it not for the tenant.
+        std::fs::write(folder.path().join("box.nft"), BOX).unwrap();
+        one.type_in(&format!("ip netns exec box10 nft -f {}", folder.path().join("box.nft").display()));
+        let forged = || one.control("GET", "/v1/hosts", &Value::Null).1["dropped"]["forged"].as_u64().unwrap();
+        let received = || packets(&one.type_in("ip netns exec box10 nft list counter inet seen received"));
+        let gateway = [0xe, 0xc1, 0xa0, 0, 0, 0x65];
+        let mut so_far = (forged(), received());
+        for (name, mac, source, passes) in [
+            ("outside", gateway, [198, 51, 100, 1], true),
+            ("own_subnet", gateway, [10, 1, 0, 77], false),
+            ("another_s", gateway, [10, 2, 0, 12], false),
+            ("another_mac", [2, 0, 0, 0, 0, 0x98], [198, 51, 100, 1], false),
+        ] {
+            three.type_in(&format!("{} 192.0.2.1", sending(folder.path(), name, &datagram_from(mac, source))));
+            if passes { so_far.1 += 1 } else { so_far.0 += 1 }
+            assert!(soon(|| (forged(), received()) == so_far), "{name}: {:?}, not {so_far:?}", (forged(), received()));
+        }
+        // Each by its own host again, and the concentrator has nothing left.
+        give(&cluster, 3, &[]);
+        assert!(soon(|| leaves_by(one, 10) == Some(1) && leaves_by(two, 10) == Some(2)));
+        assert!(!three.attempt("ip netns exec ciao-red true").status.success());
+        for member in &cluster.members {
+            assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
+        }
+    }
+}
