@@ -18,25 +18,44 @@ pub(crate) fn recover(tx: &Tx<'_>, id: &PoolId) -> Result<Pool> {
     let unknown = || format!("pool {id} is unknown: it was released, or created by another ciao-ipam");
     let described = id.description().with_context(unknown)?;
     ensure!(!tx.was_released(&described)?, unknown());
-    let alike = |pool: &Pool| {
-        pool.sub_pool == described.sub_pool
-            && pool.serial == described.serial
-            && (described.tenant.is_none() || pool.set.tenant == described.tenant)
-    };
-    let mut rebuilt = tx.lost_pools(described.space.scope(), described.subnet)?;
-    rebuilt.retain(alike);
+    let rebuilt = alike(tx, &described)?;
     match rebuilt.as_slice() {
         [] => rebuild(tx, id, &described),
-        [pool] => {
-            log::info!("recovered pool {} of {}", id, described.subnet);
-            tx.set_pool_id(pool, id)?;
-            tx.pool_by_id(id)?.with_context(unknown)
-        }
+        [pool] => identify(tx, pool, id)?.with_context(unknown),
         _ => bail!(
             "pool {id} was lost with the database, and {} rebuilt pools match: create its network again",
             rebuilt.len()
         ),
     }
+}
+
+/// The pool that ciao-net has rebuilt for a PoolID that is not recorded, if it is a single one.
+pub(crate) fn rebuilt(tx: &Tx<'_>, id: &PoolId) -> Result<Option<Pool>> {
+    let Some(described) = id.description() else { return Ok(None) };
+    if tx.was_released(&described)? {
+        return Ok(None);
+    }
+    match alike(tx, &described)?.as_slice() {
+        [pool] => identify(tx, pool, id),
+        _ => Ok(None),
+    }
+}
+
+/// The rebuilt pools that may be the described one.
+fn alike(tx: &Tx<'_>, described: &PoolDescription) -> Result<Vec<Pool>> {
+    let mut rebuilt = tx.lost_pools(described.space.scope(), described.subnet)?;
+    rebuilt.retain(|pool| {
+        pool.sub_pool == described.sub_pool
+            && pool.serial == described.serial
+            && (described.tenant.is_none() || pool.set.tenant == described.tenant)
+    });
+    Ok(rebuilt)
+}
+
+fn identify(tx: &Tx<'_>, pool: &Pool, id: &PoolId) -> Result<Option<Pool>> {
+    log::info!("recovered pool {id} of {}", pool.set.subnet);
+    tx.set_pool_id(pool, id)?;
+    tx.pool_by_id(id)
 }
 
 fn rebuild(tx: &Tx<'_>, id: &PoolId, described: &PoolDescription) -> Result<Pool> {

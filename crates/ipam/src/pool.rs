@@ -15,7 +15,7 @@ use ciao_common::types::{AddressSpace, PoolId, Scope};
 
 use crate::choice::{SubnetRequest, requested_set};
 use crate::options::PoolOptions;
-use crate::{Ipam, term};
+use crate::{Ipam, lost, term};
 
 impl Ipam {
     /// `IpamDriver.RequestPool`: grants a pool, or one more reference to an existing one.
@@ -76,10 +76,11 @@ impl Ipam {
     }
 }
 
-/// The recorded pool of an arbitrary text.
+/// The recorded pool of an arbitrary text; one that was lost and rebuilt is recorded under another PoolID.
 pub(crate) fn known(tx: &Tx<'_>, id: &str) -> Result<Option<Pool>> {
-    match id.parse::<PoolId>() {
-        Ok(id) => tx.pool_by_id(&id),
-        Err(_) => Ok(None),
+    let Ok(id) = id.parse::<PoolId>() else { return Ok(None) };
+    match tx.pool_by_id(&id)? {
+        Some(pool) => Ok(Some(pool)),
+        None => lost::rebuilt(tx, &id),
     }
 }

@@ -26,6 +26,10 @@ pub fn is_plugin(driver: &str, plugin: &str) -> bool {
 pub struct ListedNetwork {
     /// Its id.
     pub id: NetworkId,
+    /// Its driver; none: ciao-net.
+    #[serde(default, deserialize_with = "go::nullable")]
+    #[schema(value_type = Option<String>)]
+    pub driver: String,
     /// `local` or `swarm`.
     #[serde(default, deserialize_with = "go::nullable")]
     #[schema(value_type = Option<String>)]

@@ -69,6 +69,13 @@ impl Tx<'_> {
         )
     }
 
+    /// The number of networks of ciao-net on a pool.
+    pub fn networks_on_pool(&self, pool: &Pool) -> Result<i64> {
+        let networks = "SELECT count(*) FROM network_subnet WHERE set_id = ?1 AND (pool IS NULL OR pool = ?2)";
+        let count = self.first(networks, params![pool.set.id, Text(&pool.pool_id)], |row| row.get(0))?;
+        Ok(count.unwrap_or(0))
+    }
+
     /// The number of networks of ciao-net on a set.
     pub fn networks_on_set(&self, set: i64) -> Result<i64> {
         let count = self.first("SELECT count(*) FROM network_subnet WHERE set_id = ?1", [set], |row| row.get(0))?;

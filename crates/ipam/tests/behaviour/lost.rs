@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! PoolIDs that are missing in the database.
 
-use ciao_common::types::PoolId;
+use ciao_common::store::Scope;
+use ciao_common::types::{PoolId, TenantId};
 
 use crate::bench::{Bench, sentence};
+
+/// Pools as ciao-net rebuilds them, of these tenants.
+fn rebuilt(b: &Bench, tenants: &[Option<&str>]) {
+    for tenant in tenants {
+        let tenant: Option<TenantId> = tenant.map(|name| name.parse().unwrap());
+        b.store
+            .write(move |tx| {
+                let set = tx.insert_pool_set(Scope::Local, tenant.as_ref(), "10.5.0.0/16".parse()?)?;
+                tx.insert_pool_as(&set, &PoolId::lost(), &"local".parse()?, None, false).map(drop)
+            })
+            .unwrap();
+    }
+}
 
 #[test]
 fn a_pool_id_describes_its_pool() {
@@ -60,15 +74,36 @@ fn a_rebuilt_pool_without_id_gets_the_one_that_docker_has() {
     let b = Bench::new();
     let pool = b.tenant_pool("acme", "10.5.0.0/16");
     let b = b.without_database();
-    b.store
-        .write(|tx| {
-            let set =
-                tx.insert_pool_set(ciao_common::store::Scope::Local, Some(&"acme".parse()?), "10.5.0.0/16".parse()?)?;
-            tx.insert_pool_as(&set, &PoolId::lost(), &"local".parse()?, None, false).map(drop)
-        })
-        .unwrap();
+    rebuilt(&b, &[Some("acme")]);
     assert_eq!(b.ask(&pool, "").unwrap(), "10.5.0.1/16");
     assert_eq!(b.store.read(|tx| tx.view("pool", None)).unwrap()[0]["pool_id"], pool.as_str());
+}
+
+#[test]
+fn a_release_by_docker_s_id_is_of_the_pool_that_was_rebuilt_for_it() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("acme", "10.5.0.0/16");
+    let b = b.without_database();
+    rebuilt(&b, &[Some("acme")]);
+    let held = b.store.read(|tx| tx.lost_pools(Scope::Local, "10.5.0.0/16".parse()?)).unwrap().remove(0);
+    b.ask(&held.pool_id, "10.5.0.7").unwrap();
+    b.release(&pool, "10.5.0.7");
+    assert_eq!(b.ask(&pool, "10.5.0.7").unwrap(), "10.5.0.7/16");
+    b.release_pool(&pool);
+    assert_eq!(b.store.read(|tx| tx.view("pool", None)).unwrap().len(), 0);
+}
+
+#[test]
+fn a_pool_id_without_tenant_takes_over_none_of_several_rebuilt_pools() {
+    let b = Bench::new();
+    let pool = b.pool("10.5.0.0/16", "", &[]).unwrap().0;
+    let b = b.without_database();
+    rebuilt(&b, &[Some("red"), None]);
+    let before = b.state();
+    assert!(sentence(b.ask(&pool, "10.5.0.7")).contains("2 rebuilt pools match"));
+    b.release(&pool, "10.5.0.7");
+    b.release_pool(&pool);
+    assert_eq!(b.state(), before);
 }
 
 #[test]

@@ -33,12 +33,18 @@ impl Docker {
     }
 }
 
-/// The ids of the engine, its networks, and the endpoints on ours; with details of what is not recorded.
+/// The ids of the engine, its networks, and the endpoints on ours; with details of what is not recorded, and of other
+/// drivers' networks that have their addresses from ciao-ipam.
 pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     let networks = Engine::connect(docker)?.networks()?;
     let docker = Client::new("dockerd", docker.docker_socket.clone())?;
-    let (mut endpoints, mut details) = (BTreeSet::new(), Vec::new());
-    for network in networks.iter().filter(|network| network["Driver"].as_str().is_some_and(is_ours)) {
+    let (mut endpoints, mut details, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
+    let is_ipam = |network: &Value| network["IPAM"]["Driver"].as_str().is_some_and(|name| is_plugin(name, "ciao-ipam"));
+    for network in &networks {
+        let is_own = network["Driver"].as_str().is_some_and(is_ours);
+        if !is_own && (!is_ipam(network) || network["ConfigOnly"] == true) {
+            continue;
+        }
         let id = network["Id"].as_str().context("read dockerd's reply: a network has no id")?;
         let reply = docker.get(&format!("/networks/{id}"))?;
         // It may be deleted since.
@@ -47,6 +53,10 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
         }
         let listed = serde_json::from_value::<ListedNetwork>(reply.success()?);
         let mut listed = listed.with_context(|| format!("read dockerd's reply about network {id}"))?;
+        if !is_own {
+            others.push(listed);
+            continue;
+        }
         let mut is_lost = !recorded.networks.contains(&listed.id);
         for (container, endpoint) in &mut listed.containers {
             endpoints.insert(endpoint.endpoint_id.clone());
@@ -61,6 +71,7 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
             details.push(listed);
         }
     }
+    details.extend(others);
     let ids = networks.iter().map(|network| Ok(serde_json::from_value(network["Id"].clone())?));
     let networks = ids.collect::<Result<_>>().context("read the ids of dockerd's networks")?;
     let engine = docker.get("/info")?.success()?["ID"].as_str().map(str::to_owned);

@@ -30,7 +30,8 @@ pub struct Known {
     #[serde(default)]
     #[schema(value_type = Option<Vec<EndpointId>>)]
     pub endpoints: Option<BTreeSet<EndpointId>>,
-    /// Its networks of driver ciao-net, of which lost records are made again.
+    /// Its networks of driver ciao-net, of which lost records are made again, and after them those of other drivers
+    /// whose IPAM driver is ciao-ipam, of which lost pools are.
     #[serde(default, deserialize_with = "go::objects")]
     #[schema(value_type = Option<Vec<ListedNetwork>>)]
     pub details: Vec<ListedNetwork>,

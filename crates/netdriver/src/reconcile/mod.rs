@@ -10,6 +10,7 @@ mod foreign;
 mod found;
 mod known;
 mod missing;
+mod pools;
 mod rebuild;
 mod stale;
 mod watch;

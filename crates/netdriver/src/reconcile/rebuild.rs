@@ -6,30 +6,32 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
-use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet, is_plugin};
-use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Pool, Tx, Vnic};
-use ciao_common::types::{AddressSpace, NetworkId, PoolId, Scope, Subnet};
+use anyhow::{Context, Result, ensure};
+use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, is_plugin};
+use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Tx, Vnic};
+use ciao_common::types::{NetworkId, PoolId, Subnet};
 
 use super::found::{Found, FoundSubnet};
+use super::pools::{WHY, grant, pool_again};
 use super::{Known, Recorded, Repairs};
 use crate::Driver;
 use crate::docker::network::record_again;
-
-const WHY: &str = "its record was lost";
 
 impl Driver {
     /// Looks for lost records, and with Docker's list makes those of its networks and endpoints again, and of
     /// launchers' VNICs, which may have none.
     pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) {
         repairs.step("lost records", self.fabric.lost.look());
-        if let Some(known) = docker {
-            let rebuilt = self.rebuild_listed(repairs, &known.details);
-            repairs.step("records of Docker's networks", rebuilt);
-        }
+        let Some(known) = docker else { return };
+        let is_own = |network: &&ListedNetwork| network.driver.is_empty() || is_plugin(&network.driver, "ciao-net");
+        let (own, others): (Vec<_>, Vec<_>) = known.details.iter().partition(is_own);
+        let rebuilt = self.rebuild_listed(repairs, &own);
+        repairs.step("records of Docker's networks", rebuilt);
+        let rebuilt = self.rebuild_pools(repairs, &others);
+        repairs.step("pools of other drivers' networks", rebuilt);
     }
 
-    fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[ListedNetwork]) -> Result<()> {
+    fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[&ListedNetwork]) -> Result<()> {
         let Recorded { networks, endpoints } = self.recorded()?;
         if !self.fabric.lost.is_any() && listed.iter().all(|network| networks.contains(&network.id)) {
             return Ok(());
@@ -46,7 +48,7 @@ impl Driver {
         let is_here = |network: &&ListedNetwork| {
             network.scope != "swarm" || !network.containers.is_empty() || found.subnets(&network.id).is_some()
         };
-        for network in listed.iter().filter(is_here) {
+        for network in listed.iter().copied().filter(is_here) {
             let what = format!("network {}", network.id.short());
             let again = |driver: &Driver| driver.rebuild_network(network.clone(), Arc::clone(&found));
             if !networks.contains(&network.id) && !repairs.repair("record", what, WHY, again) {
@@ -177,43 +179,9 @@ fn is_for(vnic: &Vnic, network: &ListedNetwork) -> bool {
         && [vnic.v4, vnic.v6].into_iter().flatten().any(|(subnet, _)| is_subnet(subnet))
 }
 
-/// The pool of a network's subnet: as its PoolID describes it, or else with one that ciao-ipam replaces by Docker's.
-fn pool_again(tx: &Tx<'_>, network: &ListedNetwork, subnet: &ListedSubnet, id: Option<PoolId>) -> Result<Pool> {
-    let described = id.as_ref().and_then(PoolId::description);
-    let space = described.as_ref().map_or_else(|| AddressSpace::of(Scope::Local), |pool| pool.space.clone());
-    if let Some(id) = &id
-        && let Some(pool) = tx.pool_by_id(id)?
-    {
-        // ciao-ipam may have made it again, or another network is on it too.
-        if !tx.pools_without_network(Scope::Local, subnet.subnet)?.contains(&pool) {
-            tx.add_pool_ref(&pool, &space)?;
-        }
-        return tx.pool_by_id(id)?.context("its pool was released");
-    }
-    let tenant = match &described {
-        Some(pool) => pool.tenant.clone(),
-        None => network.ipam.options.get("tenant").map(|text| text.parse()).transpose()?,
-    };
-    let same = tenant.as_ref().map(|tenant| tx.pool_set_of(Scope::Local, tenant, subnet.subnet)).transpose()?.flatten();
-    let set = same.map_or_else(|| tx.insert_pool_set(Scope::Local, tenant.as_ref(), subnet.subnet), Ok)?;
-    let (range, serial) = described.map_or((subnet.ip_range, false), |pool| (pool.sub_pool, pool.serial));
-    tx.insert_pool_as(&set, &id.unwrap_or_else(PoolId::lost), &space, range, serial)
-}
-
 /// Grants an address of a network to an endpoint, unless it is granted.
 fn lease(tx: &Tx<'_>, network: &Network, address: IpAddr) -> Result<()> {
     let Some(subnet) = network.subnets.iter().find(|subnet| subnet.subnet.contains(address)) else { return Ok(()) };
     let pool = subnet.pool.as_ref().map(|id| tx.pool_by_id(id)).transpose()?.flatten();
     pool.map_or(Ok(()), |pool| grant(tx, &pool, address, AddressKind::Lease))
-}
-
-fn grant(tx: &Tx<'_>, pool: &Pool, address: IpAddr, kind: AddressKind) -> Result<()> {
-    match tx.address(&pool.set, address)?.map(|held| held.kind) {
-        None => ensure!(tx.take(&pool.set, address)?, "address {address} is not one of pool {}", pool.set.subnet),
-        Some(AddressKind::Lease) if kind == AddressKind::Lease => return Ok(()),
-        Some(AddressKind::Lease) => bail!("gateway {address} is in use by a container"),
-        Some(AddressKind::Gateway) if kind == AddressKind::Lease => bail!("address {address} is in use as a gateway"),
-        Some(AddressKind::Gateway | AddressKind::Reserved) => {}
-    }
-    tx.grant(pool, address, kind)
 }

@@ -24,6 +24,7 @@ mod pairing;
 mod port_conflicts;
 mod ports;
 mod rebuild;
+mod rebuild_pools;
 mod reconcile;
 mod refusals;
 mod remote_networks;

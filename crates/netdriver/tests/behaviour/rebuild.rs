@@ -262,6 +262,35 @@ fn on_a_bridge_of_the_host_a_running_container_is_kept_and_recorded_again() {
     assert_eq!(b.lease(&pool, ""), "192.168.111.4/24", "Docker's PoolID is known again");
 }
 
+/// As in [`on_a_bridge_of_the_host_a_running_container_is_kept_and_recorded_again`]: no alias has the PoolID.
+#[test]
+fn a_pool_that_ciao_ipam_made_again_first_is_its_network_s() {
+    for tenant in ["", "acme"] {
+        let b = Bench::new();
+        let bridge = (Namespace::Host, "lan0".parse().unwrap());
+        b.kernel.change(|state| drop(state.links.insert(bridge, FakeLink::Bridge([].into()))));
+        let pool = b.pool(SUBNET, tenant);
+        let options = [("tenant", "acme"), ("host_bridge", "lan0")];
+        b.ok("CreateNetwork", &network_in("local", "red", &[SUBNET], &options));
+        b.lease(&pool, "192.168.111.2");
+        b.run("red2", "red", "192.168.111.2/24", "");
+        let b = b.without_database();
+        let (at, address) = (json!({ "PoolID": pool, "Address": "192.168.111.9" }), "192.168.111.9/24");
+        assert_eq!(b.lease(&pool, "192.168.111.9"), address);
+        b.ipam("ReleaseAddress", &at);
+        let mut list = listed("red", SUBNET, Some("acme"), &[("red2", "192.168.111.2/24")]);
+        list["Options"] = json!({ "tenant": "acme", "host_bridge": "lan0" });
+        list["IPAM"]["Options"] = if tenant.is_empty() { json!({}) } else { json!({ "tenant": tenant }) };
+        list["IPAM"]["Config"][0]["Gateway"] = json!("192.168.111.1");
+        let rows = rebuild(&b, &[list], false);
+        assert!(rows.len() == 2 && rows.iter().all(|(_, error)| error.is_none()), "{rows:?}");
+        assert_eq!(b.lease(&pool, ""), "192.168.111.3/24", "all addresses in use are known");
+        let red = b.store.read(|tx| tx.network(&id("red").parse().unwrap())).unwrap().unwrap();
+        assert_eq!(red.subnets[0].pool.as_ref().map(|pool| pool.as_str()), Some(pool.as_str()));
+        assert_eq!(b.store.read(|tx| tx.view("pool", None)).unwrap().len(), 1);
+    }
+}
+
 #[test]
 fn a_swarm_s_network_is_recorded_again_where_it_is() {
     let b = Bench::new();
