@@ -2,14 +2,20 @@
 //! How the exchange with each other host stands, and what was refused of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use ciao_common::store::ListState;
 use ciao_common::sync::lock;
 use ciao_common::types::{HostId, TenantId};
 
+/// The fault of a certificate that ends soon, or cannot be read.
+pub(crate) const CERTIFICATE: &str = "certificate";
+/// Tries in a row without an answer until a host is taken for silent: some seconds, longer than a restart.
+const SILENT: u32 = 4;
 /// The longest time between tries to reach a host.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How often the same subject is logged, at most.
@@ -33,6 +39,10 @@ pub(crate) struct Peers {
     pub(crate) following: Mutex<()>,
     /// Why the exchange does not run, by what it lacks.
     faults: Mutex<BTreeMap<&'static str, String>>,
+    /// When this host's certificate ends, in seconds since 1970; 0: it is not known.
+    pub(crate) certificate_end: AtomicU64,
+    /// Of what is different on each host.
+    seed: RandomState,
 }
 
 /// Another host.
@@ -45,6 +55,10 @@ pub(crate) struct Peer {
     /// Why it was not reached; `None`: it was, or was not tried.
     pub(crate) error: Option<String>,
     failures: u32,
+    /// Tries since it was reached last.
+    unanswered: u32,
+    /// Whether it was silent when [`Peers::turned`] was asked last.
+    was_silent: Option<bool>,
     tried: Option<Instant>,
     is_asked: bool,
 }
@@ -52,13 +66,15 @@ pub(crate) struct Peer {
 impl Peer {
     /// When it is asked next: at once if it does not have `own`, else `period` after the last time; after failures,
     /// later and later.
-    fn is_due(&self, own: &ListState, period: Duration) -> bool {
+    ///
+    /// `spread`, from 0.75 to 1.25, keeps many hosts from asking a host at the same moment.
+    fn is_due(&self, own: &ListState, period: Duration, spread: f64) -> bool {
         let wait = match self.failures {
             0 if self.has.as_ref() == Some(own) => period,
             0 => Duration::ZERO,
             failures => Duration::from_secs(1 << (failures - 1).min(8)).min(LONGEST),
         };
-        !self.is_asked && self.tried.is_none_or(|tried| tried.elapsed() >= wait)
+        !self.is_asked && self.tried.is_none_or(|tried| tried.elapsed() >= wait.mul_f64(spread))
     }
 }
 
@@ -75,7 +91,9 @@ impl Peers {
         let mut before = std::mem::take(&mut *peers);
         peers.extend(hosts.map(|host| (host.clone(), before.remove(host).unwrap_or_default())));
         let free = limit.saturating_sub(peers.values().filter(|peer| peer.is_asked).count());
-        let mut due: Vec<_> = peers.iter_mut().filter(|(_, peer)| peer.is_due(own, period)).collect();
+        let spread = |host: &HostId, failures: u32| 0.75 + (self.seed.hash_one((host, failures)) % 512) as f64 / 1024.0;
+        let is_due = |host: &HostId, peer: &Peer| peer.is_due(own, period, spread(host, peer.failures));
+        let mut due: Vec<_> = peers.iter_mut().filter(|(host, peer)| is_due(host, peer)).collect();
         // Many that do not answer keep nobody waiting.
         due.sort_by_key(|(_, peer)| (peer.failures > 0, peer.tried));
         let asked = due.into_iter().take(free).map(|(host, peer)| {
@@ -97,6 +115,7 @@ impl Peers {
             }
             Err(error) => {
                 peer.failures += 1;
+                peer.unanswered += 1;
                 let is_new = peer.error.as_ref() != Some(&error);
                 peer.error = Some(error.clone());
                 is_new.then_some(error)
@@ -109,8 +128,35 @@ impl Peers {
         let mut peers = lock(&self.hosts);
         let peer = peers.entry(host.clone()).or_default();
         let is_news = peer.has != has || peer.failures > 0;
-        (peer.has, peer.failures) = (has, 0);
+        (peer.has, peer.failures, peer.unanswered) = (has, 0, 0);
         is_news
+    }
+
+    /// A host has answered, if not what it should.
+    pub(crate) fn reached(&self, host: &HostId) {
+        if let Some(peer) = lock(&self.hosts).get_mut(host) {
+            peer.unanswered = 0;
+        }
+    }
+
+    /// Has a host asked soon: whether it answers matters.
+    pub(crate) fn probe(&self, host: &HostId) {
+        if let Some(peer) = lock(&self.hosts).get_mut(host).filter(|peer| peer.failures == 0) {
+            peer.tried = None;
+        }
+    }
+
+    /// Whether a host is silent, if that has changed or was not asked before, and is known.
+    pub(crate) fn turned(&self, host: &HostId) -> Option<bool> {
+        let mut peers = lock(&self.hosts);
+        let peer = peers.get_mut(host)?;
+        let is_silent = match peer.unanswered {
+            0 => Some(false),
+            tries => (tries >= SILENT).then_some(true),
+        };
+        let is_silent = is_silent.filter(|is| peer.was_silent != Some(*is))?;
+        peer.was_silent = Some(is_silent);
+        Some(is_silent)
     }
 
     /// All of them.
@@ -172,38 +218,10 @@ impl Peers {
     }
 
     /// Why the exchange does not run.
-    pub(crate) fn faults(&self) -> Vec<String> {
-        lock(&self.faults).values().cloned().collect()
+    pub(crate) fn faults(&self) -> BTreeMap<&'static str, String> {
+        lock(&self.faults).clone()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_asked_at_once_then_later_and_later_and_never_twice_at_a_time() {
-        let own = |generation| ListState { generation, digest: "0".to_owned() };
-        let (peers, id) = (Peers::default(), "h2".parse::<HostId>().unwrap());
-        let due = |own: &ListState| peers.due([&id].into_iter(), own, (1, Duration::from_secs(60))).len();
-        assert_eq!((due(&own(1)), due(&own(1))), (1, 0), "it is being asked");
-        assert_eq!(peers.answered(&id, Ok(Some(own(1)))), None);
-        assert_eq!((due(&own(1)), due(&own(2))), (0, 1));
-        assert_eq!(peers.answered(&id, Err("gone".to_owned())), Some("gone".to_owned()));
-        assert_eq!(due(&own(2)), 0, "in a second");
-        assert!(peers.told(&id, None), "it is there again");
-        assert_eq!(due(&own(2)), 1);
-        assert_eq!(peers.answered(&id, Err("gone".to_owned())), None, "not news");
-        assert!(peers.all()[&id].heard.is_some(), "what was heard is kept");
-        assert_eq!(peers.due([].into_iter(), &own(2), (1, Duration::ZERO)), []);
-        assert!(peers.all().is_empty());
-    }
-
-    #[test]
-    fn a_subject_is_logged_once_a_while_and_strangers_do_not_fill_the_memory() {
-        let peers = Peers::default();
-        assert!(peers.may_log("a".to_owned()) && !peers.may_log("a".to_owned()));
-        let logged = (0..2 * SUBJECTS).filter(|n| peers.may_log(n.to_string())).count();
-        assert_eq!(logged, SUBJECTS - 1);
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 //!
 //! The lists' generations are in `generation_record`, as `@HOST`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -32,6 +32,24 @@ pub struct PeerRemote {
     pub vni: u32,
     /// When it said so first, in milliseconds since 1970; of two claims of an address never the same.
     pub told: i64,
+}
+
+/// Why a host of the list is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// It does not answer.
+    Silent,
+    /// Docker says that its node left the swarm, or that its engine is silent.
+    Gone,
+}
+
+impl Absence {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Gone => "gone",
+        }
+    }
 }
 
 fn list_of(host: &HostId) -> String {
@@ -161,8 +179,49 @@ impl Tx<'_> {
         self.all(lists, [], |row| Ok((get(row, "host")?, row.get("changed")?)))
     }
 
+    /// The hosts that are not there for this reason, and since when, in milliseconds since 1970.
+    pub fn absent_hosts(&self, why: Absence) -> Result<BTreeMap<HostId, i64>> {
+        let hosts = "SELECT host, since FROM absent_host WHERE why = ?1";
+        let rows = self.all(hosts, [why.word()], |row| Ok((get(row, "host")?, row.get("since")?)))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Records that a host of the list is not there, or is. `true`: that is new.
+    pub fn set_absent(&self, host: &HostId, why: Absence, is_absent: bool) -> Result<bool> {
+        if self.absent_hosts(why)?.contains_key(host) == is_absent {
+            return Ok(false);
+        }
+        self.change("DELETE FROM absent_host WHERE host = ?1 AND why = ?2", params![Text(host), why.word()])?;
+        if is_absent {
+            let add = "INSERT INTO absent_host (host, why, since) VALUES (?1, ?2, ?3)";
+            self.change(add, params![Text(host), why.word(), self.now()])?;
+        }
+        Ok(true)
+    }
+
+    /// Forgets what hosts said that left before a time. Returns the tenants with changes.
+    pub fn forget_gone_peers(&self, before: i64) -> Result<BTreeSet<TenantId>> {
+        const GONE: &str = "host IN (SELECT host FROM absent_host WHERE why = 'gone' AND since < ?1)";
+        let tenants = format!("SELECT DISTINCT tenant FROM peer_record WHERE {GONE}");
+        let tenants = self.all(&tenants, [before], |row| get(row, "tenant"))?;
+        self.change(&format!("DELETE FROM peer_record WHERE {GONE}"), [before])?;
+        let lists = "DELETE FROM generation_record WHERE list IN
+             (SELECT '@' || host FROM absent_host WHERE why = 'gone' AND since < ?1)";
+        self.change(lists, [before])?;
+        Ok(tenants.into_iter().collect())
+    }
+
+    /// The tenants of which two hosts claim a MAC address.
+    pub fn tenants_with_shared_macs(&self) -> Result<BTreeSet<TenantId>> {
+        let claims = "SELECT tenant, mac, host FROM peer_record UNION SELECT tenant, mac, host FROM remote_record";
+        let shared =
+            format!("SELECT DISTINCT tenant FROM ({claims}) GROUP BY tenant, mac HAVING count(DISTINCT host) > 1");
+        Ok(self.all(&shared, [], |row| get(row, "tenant"))?.into_iter().collect())
+    }
+
     /// Forgets what hosts said that are in the list of hosts no more.
     pub(super) fn forget_absent_peers(&self) -> Result<()> {
+        self.change("DELETE FROM absent_host WHERE host NOT IN (SELECT id FROM cluster_host)", [])?;
         self.change("DELETE FROM peer_record WHERE host NOT IN (SELECT id FROM cluster_host)", [])?;
         let lists = "DELETE FROM generation_record
              WHERE list LIKE '@%' AND substr(list, 2) NOT IN (SELECT id FROM cluster_host)";
@@ -173,6 +232,7 @@ impl Tx<'_> {
     pub fn forget_peers(&self) -> Result<bool> {
         let had = !self.peers_heard()?.is_empty();
         self.change("DELETE FROM peer_record", [])?;
+        self.change("DELETE FROM absent_host", [])?;
         self.change("DELETE FROM generation_record WHERE list LIKE '@%'", [])?;
         Ok(had)
     }

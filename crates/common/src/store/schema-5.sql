@@ -60,6 +60,14 @@ CREATE TABLE peer_record (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX peer_by_host ON peer_record (host);
 
+-- Hosts of the list that are not there, as far as this host knows. Their addresses stay.
+CREATE TABLE absent_host (
+    host    TEXT NOT NULL,
+    why     TEXT NOT NULL CHECK (why IN ('silent', 'gone')),  -- silent: it does not answer; gone: Docker says it left
+    since   INTEGER NOT NULL,
+    PRIMARY KEY (host, why)
+) STRICT, WITHOUT ROWID;
+
 -- The generation of each list that a controller or another host sent last.
 CREATE TABLE generation_record (
     list       TEXT PRIMARY KEY,     -- a tenant: its remotes; '': the hosts; @HOST: a host's own

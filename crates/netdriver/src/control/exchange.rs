@@ -2,17 +2,19 @@
 //! The exchange between hosts in replies, metrics and checks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use ciao_common::serve::metrics::Scrape;
 use ciao_common::serve::routes::{Failure, json};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::{ListState, PeerRemote};
+use ciao_common::store::{Absence, ListState, PeerRemote};
 use ciao_common::types::{HostId, TenantId};
 
 use super::lists::{Conflict, RefusedRemote, none};
 use crate::Driver;
 use crate::fabric::remotes::{self, Refusal};
+use crate::peers::CERTIFICATE;
 
 /// How long two hosts may have an address, as it moves.
 const MOVE: i64 = 10_000;
@@ -47,11 +49,13 @@ fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
     }
     let Some(own) = driver.fabric.tunnels.cluster()?.own else { return Ok(BTreeMap::new()) };
     let state = driver.store.read(|tx| tx.peer_state(&own.id))?;
+    let gone = driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?.into_keys();
     let standings = driver.peers.all().into_iter().map(|(host, peer)| {
         let has = peer.has.is_some() && peer.has == state;
         (host, peer.error.map_or(Ok(has), Err))
     });
-    Ok(standings.collect())
+    let refused = "Docker says that its node left the swarm: refused until its engine is back";
+    Ok(standings.chain(gone.map(|host| (host, Err(refused.to_owned())))).collect())
 }
 
 /// The addresses of a tenant that other hosts say they have and that this one does not accept, each with the reason.
@@ -84,6 +88,12 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
     }
     let states = states.into_iter().map(|(state, count)| (vec![("state", state.to_owned())], f64::from(count)));
     scrape.gauge("ciao_exchange_hosts", "Other hosts, by whether they have this host's addresses", states);
+    let end = driver.peers.certificate_end.load(Ordering::Relaxed);
+    scrape.gauge(
+        "ciao_exchange_certificate_end_timestamp_seconds",
+        "When this host's certificate ends",
+        (end > 0).then(|| (Vec::new(), end as f64)),
+    );
     let refused = driver.peers.refused().into_iter();
     scrape.counter(
         "ciao_exchange_refused",
@@ -103,7 +113,11 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         .peers
         .faults()
         .into_iter()
-        .map(|fault| (format!("no exchange with other hosts: {fault}"), options()))
+        .map(|(what, fault)| match what {
+            CERTIFICATE => fault,
+            _ => format!("no exchange with other hosts: {fault}"),
+        })
+        .map(|fault| (fault, options()))
         .collect();
     for (host, standing) in standings(driver)? {
         if let Err(why) = standing {

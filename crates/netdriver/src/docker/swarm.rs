@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, NetworkRef};
+use ciao_common::store::Absence;
 
 use crate::Driver;
 use crate::docker::options::NetworkOptions;
@@ -30,21 +31,39 @@ impl Driver {
 
     /// `NetworkDriver.DiscoverNew`: a node joined the swarm.
     pub fn discover_new(&self, request: Discovery) -> Result<Empty> {
-        log_node(&request, "joined");
-        Ok(Empty {})
+        self.note_node(&request, false)
     }
 
-    /// `NetworkDriver.DiscoverDelete`: a node left.
+    /// `NetworkDriver.DiscoverDelete`: a node left, or its engine is silent while its containers run.
     pub fn discover_delete(&self, request: Discovery) -> Result<Empty> {
-        log_node(&request, "left");
+        self.note_node(&request, true)
+    }
+
+    /// Another node: if it is a host of the exchange, it is accepted there or not.
+    fn note_node(&self, discovery: &Discovery, is_gone: bool) -> Result<Empty> {
+        let Some(address) = node(discovery) else { return Ok(Empty {}) };
+        log::info!("swarm node {address} {}", if is_gone { "left" } else { "joined" });
+        if self.config.hosts_file.is_some() {
+            self.store.write(move |tx| {
+                let host = tx.cluster_hosts()?.into_iter().find(|host| host.address == address);
+                host.map_or(Ok(false), |host| tx.set_absent(&host.id, Absence::Gone, is_gone))
+            })?;
+        }
         Ok(Empty {})
     }
-}
 
-/// Logs another node: nothing of this host depends on it.
-fn log_node(discovery: &Discovery, what: &str) {
-    if let Some(address) = node(discovery) {
-        log::info!("swarm node {address} {what}");
+    /// Forgets the addresses of nodes that left a day ago.
+    pub(crate) fn forget_gone_nodes(&self) -> Result<()> {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        let long_ago = self.store.now() - DAY;
+        if self.store.read(|tx| tx.absent_hosts(Absence::Gone))?.values().all(|since| *since >= long_ago) {
+            return Ok(());
+        }
+        for tenant in self.store.write(move |tx| tx.forget_gone_peers(long_ago))? {
+            let networks = self.store.read(|tx| tx.networks_of_tenant(&tenant))?;
+            networks.iter().try_for_each(|network| self.fabric.follow_remotes(network))?;
+        }
+        Ok(())
     }
 }
 

@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ciao_common::serve::every::attempt;
-use ciao_common::store::{ClusterHost, ListState};
+use ciao_common::store::{Absence, ClusterHost, ListState};
 use ciao_common::sync::lock;
 use ciao_common::types::HostId;
 
@@ -19,9 +19,12 @@ use super::own::{COMPARE_EVERY, OwnList, Published};
 use super::tls::Identity;
 use crate::Driver;
 use crate::fabric::Cluster;
+use crate::peers::CERTIFICATE;
 
 /// The longest time between looks at the file of hosts and at who is to be asked.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// A certificate with less than this part of its time left was to be renewed: swarms do in the second half of it.
+const RENEWED: u64 = 10;
 /// Questions at a time, to all hosts.
 const AT_A_TIME: usize = 64;
 /// Questions of one host at a time.
@@ -117,7 +120,7 @@ impl Contact {
         let Some(host) = cluster.others.values().find(|host| host.address == address) else {
             driver.peers.refuse("unlisted", 1);
             if driver.peers.may_log(format!("unlisted {address}")) {
-                log::warn!("exchange: {address} is in no list of hosts: refused");
+                log::warn!("exchange: {address} is in no list of hosts, or left the swarm: refused");
             }
             return Ok(());
         };
@@ -151,10 +154,31 @@ impl Contact {
         Ok(answer)
     }
 
+    /// A certificate that nobody renews ends the exchange some day.
+    fn check_certificate(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let fault = match self.identity.validity() {
+            Ok((begin, end)) => {
+                self.driver.peers.certificate_end.store(end, Ordering::Relaxed);
+                let left = end.saturating_sub(now);
+                let ends = if left == 0 { "has ended".to_owned() } else { format!("ends in {} days", left / 86_400) };
+                (left < (end - begin) / RENEWED)
+                    .then(|| format!("certificate {} {ends}: renew it", self.identity.cert.display()))
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        self.fault(CERTIFICATE, fault);
+    }
+
     /// Reads the file of hosts, and sends this host's list to those that do not have it.
     pub(super) fn step(self: &Arc<Self>, file: &mut HostsFile) -> Result<()> {
+        self.check_certificate();
         self.fault("file", file.follow(&self.driver).err().map(|error| format!("{error:#}")));
-        let cluster = Arc::new(self.driver.fabric.tunnels.cluster()?);
+        let mut cluster = self.driver.fabric.tunnels.cluster()?;
+        // Their certificates are valid for months.
+        let gone = self.driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?;
+        cluster.others.retain(|host, _| !gone.contains_key(host));
+        let cluster = Arc::new(cluster);
         *lock(&self.cluster) = Arc::clone(&cluster);
         let missing = cluster.own.is_none().then(|| "this host has no address of the list of hosts".to_owned());
         self.fault("own", missing);
@@ -191,6 +215,9 @@ impl Contact {
             {
                 log::warn!("exchange with {}: {error}; tried again, at least every 30 seconds", to.id);
             }
+            if let Err(error) = contact.driver.note_silence(&to.id) {
+                log::error!("exchange: {error:#}");
+            }
             contact.wake();
         });
         if let Err(error) = spawned {
@@ -206,6 +233,7 @@ impl Contact {
         let message = serde_json::to_vec(&Message { own: list.state.clone(), yours, endpoints })?;
         let at = SocketAddr::new(to.address, self.port);
         let answer = self.identity.ask(list.own.address, at, to.id.as_str(), &message)?;
+        self.driver.peers.reached(&to.id);
         let has = read_answer(&to.id, &answer)?;
         if compare || has.as_ref() == Some(&list.state) {
             return Ok(has);

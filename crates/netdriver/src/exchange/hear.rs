@@ -6,7 +6,7 @@ use std::mem;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use ciao_common::store::{Given, ListState};
+use ciao_common::store::{Absence, Given, ListState};
 use ciao_common::sync::lock;
 use ciao_common::types::{HostId, TenantId};
 
@@ -32,6 +32,7 @@ impl Driver {
             }
         };
         let is_news = self.peers.told(from, message.yours.clone());
+        self.note_silence(from)?;
         let state = self.record_list(from, message)?;
         Ok((serde_json::to_vec(&Answer::Has(state))?, is_news))
     }
@@ -52,6 +53,20 @@ impl Driver {
             Given::Recorded(state) | Given::Same(state) | Given::Contradicted(state) => Some(state),
             Given::Refused(state) => state,
         })
+    }
+
+    /// Records whether a host answers: one that does not keeps its MAC addresses from nobody.
+    pub(super) fn note_silence(&self, host: &HostId) -> Result<()> {
+        let Some(is_silent) = self.peers.turned(host) else { return Ok(()) };
+        if self.store.read(|tx| tx.absent_hosts(Absence::Silent))?.contains_key(host) == is_silent {
+            return Ok(());
+        }
+        let id = host.clone();
+        self.store.write(move |tx| tx.set_absent(&id, Absence::Silent, is_silent))?;
+        for tenant in self.store.read(|tx| tx.tenants_with_shared_macs())? {
+            lock(&self.peers.changed).entry(tenant).or_default();
+        }
+        self.follow_lists()
     }
 
     /// Brings what was recorded into the kernel: what came during one pass, of however many hosts, is one pass.
@@ -80,7 +95,14 @@ impl Driver {
     /// Counts the claims of hosts of a tenant's addresses that do not hold, and logs one of each host.
     fn judge(&self, tenant: &TenantId, hosts: &BTreeSet<HostId>) -> Result<()> {
         let mut refused = BTreeMap::<HostId, Vec<(IpAddr, Refusal)>>::new();
-        for (claim, refusal) in self.store.read(|tx| remotes::claims(tx, tenant))? {
+        let claims = self.store.read(|tx| remotes::claims(tx, tenant))?;
+        let contested: BTreeSet<_> =
+            claims.iter().filter(|(_, why)| *why == Some(Refusal::Mac)).map(|(claim, _)| claim.mac).collect();
+        for (claim, _) in claims.iter().filter(|(claim, _)| contested.contains(&claim.mac)) {
+            // Does the host that has it answer?
+            self.peers.probe(&claim.host);
+        }
+        for (claim, refusal) in claims {
             if let Some(refusal) = refusal.filter(|_| hosts.contains(&claim.host)) {
                 self.peers.refuse(refusal.word(), 1);
                 refused.entry(claim.host).or_default().push((claim.address, refusal));

@@ -16,16 +16,20 @@ use anyhow::{Context, Result, bail, ensure};
 use rustls::client::{Resumption, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Error, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use socket2::{Domain, Socket, Type};
 
 use super::message::MESSAGE_LIMIT;
 
 /// For all of a connection: a host that sends a byte now and then holds nothing for longer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The end of the year 9998, in seconds since 1970.
+const FAR: u64 = 253_370_764_799;
 /// The protocol, and its version: hosts of different ones refuse each other.
 const PROTOCOL: &[u8] = b"ciao-exchange/1";
 
@@ -87,6 +91,29 @@ impl Identity {
     /// They cannot.
     pub fn check(&self) -> Result<()> {
         self.client().and_then(|_| self.server()).map(drop)
+    }
+
+    /// When the certificate begins and ends, in seconds since 1970, as other hosts with the same authorities see it.
+    pub(super) fn validity(&self) -> Result<(u64, u64)> {
+        let Loaded { roots, chain, .. } = self.load()?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+        let at = |seconds| {
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+            verifier.verify_client_cert(&chain[0], &chain[1..], time)
+        };
+        let begin = match at(0) {
+            Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+                not_before.as_secs()
+            }
+            _ => 0,
+        };
+        match at(FAR) {
+            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                Ok((begin, not_after.as_secs()))
+            }
+            Err(error) => Err(error).with_context(|| format!("check certificate {}", self.cert.display())),
+            Ok(_) => Ok((begin, FAR)),
+        }
     }
 
     /// Connects from an own address to the daemon called `name` and returns its answer.

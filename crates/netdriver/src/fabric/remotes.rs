@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ciao_common::store::{Egress, PeerRemote, Remote, Store, Tx};
+use ciao_common::store::{Absence, Egress, PeerRemote, Remote, Store, Tx};
 use ciao_common::sync::lock;
 use ciao_common::types::{HostId, MacAddr, Subnet, TenantId};
 
@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
     Network,
     /// Another host said later that it has the address.
     Superseded,
-    /// Another host has the MAC address, with another address.
+    /// Another host, which answers, had the MAC address before, with another address.
     Mac,
 }
 
@@ -110,12 +110,23 @@ impl Local {
     }
 }
 
-/// What other hosts say of a tenant's addresses, each with the reason why it does not hold.
-pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<(PeerRemote, Option<Refusal>)>> {
+/// What other hosts say of addresses, each with the reason why it does not hold.
+type Claims = Vec<(PeerRemote, Option<Refusal>)>;
+
+/// What other hosts say of a tenant's addresses.
+pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Claims> {
+    judge(tx, tenant).map(|(claims, _)| claims)
+}
+
+/// The same, and what the controller gives of addresses on hosts that never said anything, as far as it holds.
+fn judge(tx: &Tx<'_>, tenant: &TenantId) -> Result<(Claims, Vec<Remote>)> {
+    let heard: BTreeSet<_> = tx.peers_heard()?.into_iter().map(|(host, _)| host).collect();
+    let given: Vec<_> = tx.remotes(tenant)?.into_iter().filter(|(.., host)| !heard.contains(host)).collect();
     let said = tx.peer_remotes(tenant)?;
     if said.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), given));
     }
+    let silent = tx.absent_hosts(Absence::Silent)?;
     let local = Local::read(tx, tenant)?;
     let vnis: BTreeSet<u32> = said.iter().map(|claim| claim.vni).collect();
     let mut foreign = BTreeSet::new();
@@ -125,7 +136,7 @@ pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<(PeerRemote, 
             foreign.insert(vni);
         }
     }
-    let (mut latest, mut at) = (BTreeMap::<IpAddr, HostId>::new(), BTreeMap::<MacAddr, HostId>::new());
+    let mut latest = BTreeMap::<IpAddr, HostId>::new();
     let judged = said.into_iter().map(|claim| {
         let refusal = local.refuses(&claim).or_else(|| foreign.contains(&claim.vni).then_some(Refusal::Network));
         if refusal.is_none() {
@@ -134,22 +145,32 @@ pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<(PeerRemote, 
         (claim, refusal)
     });
     let mut judged: Vec<_> = judged.collect();
+    let given: Vec<_> = given.into_iter().filter(|(address, ..)| !latest.contains_key(address)).collect();
     for (claim, refusal) in judged.iter_mut().filter(|(_, refusal)| refusal.is_none()) {
         if latest.get(&claim.address) != Some(&claim.host) {
             *refusal = Some(Refusal::Superseded);
-        } else if at.entry(claim.mac).or_insert_with(|| claim.host.clone()) != &claim.host {
-            *refusal = Some(Refusal::Mac);
         }
     }
-    Ok(judged)
+    // Who has a MAC address: whoever had it first of those that answer; a host that is dead keeps it from nobody.
+    let standing = judged.iter().filter(|(_, refusal)| refusal.is_none()).map(|(claim, _)| (claim.mac, &claim.host));
+    let mut holders = BTreeMap::<MacAddr, HostId>::new();
+    for (mac, host) in given.iter().map(|(_, mac, host)| (*mac, host)).chain(standing) {
+        if holders.get(&mac).is_none_or(|holder| silent.contains_key(holder)) {
+            holders.insert(mac, host.clone());
+        }
+    }
+    for (claim, refusal) in judged.iter_mut().filter(|(_, refusal)| refusal.is_none()) {
+        *refusal = (holders.get(&claim.mac) != Some(&claim.host)).then_some(Refusal::Mac);
+    }
+    let holds = |(_, mac, host): &Remote| holders.get(mac) == Some(host);
+    Ok((judged, given.into_iter().filter(holds).collect()))
 }
 
 /// Where a tenant's addresses are: as their hosts say; of a host that never said anything, as the controller gives it.
 pub(crate) fn known(tx: &Tx<'_>, tenant: &TenantId) -> Result<Vec<Remote>> {
-    let heard: BTreeSet<_> = tx.peers_heard()?.into_iter().map(|(host, _)| host).collect();
-    let given = tx.remotes(tenant)?.into_iter().filter(|(.., host)| !heard.contains(host));
-    let said = claims(tx, tenant)?.into_iter().filter(|(_, refusal)| refusal.is_none());
-    let known = given.chain(said.map(|(claim, _)| (claim.address, claim.mac, claim.host)));
+    let (said, given) = judge(tx, tenant)?;
+    let said = said.into_iter().filter(|(_, refusal)| refusal.is_none());
+    let known = given.into_iter().chain(said.map(|(claim, _)| (claim.address, claim.mac, claim.host)));
     Ok(known.map(|remote| (remote.0, remote)).collect::<BTreeMap<_, _>>().into_values().collect())
 }
 

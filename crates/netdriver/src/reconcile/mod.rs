@@ -185,6 +185,7 @@ impl Driver {
             rows.step("networks without a tenant", self.settle_pairings());
             rows.step("attached endpoints", self.note_attached());
             rows.step("routes of the host", self.note_host_routes());
+            rows.step("nodes that left", self.forget_gone_nodes());
         }
         let forgotten = self.remove_stale_endpoints(rows, docker, settled);
         rows.step("endpoints", forgotten);

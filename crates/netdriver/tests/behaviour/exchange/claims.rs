@@ -13,14 +13,14 @@ use super::members::{Cluster, Member};
 use super::soon;
 
 /// A host with a daemon, another one, and a third that says what it likes.
-fn bench() -> (Cluster, Vec<Member>) {
+pub(super) fn bench() -> (Cluster, Vec<Member>) {
     let cluster = Cluster::new();
     let members = vec![cluster.member(1, &[1, 2, 3]), cluster.member(2, &[1, 2, 3])];
     cluster.write_files(3, &[1, 2, 3]);
     (cluster, members)
 }
 
-fn endpoint(tenant: &str, address: &str, mac: &str, subnet: &str, vni: u32) -> HostEndpoint {
+pub(super) fn endpoint(tenant: &str, address: &str, mac: &str, subnet: &str, vni: u32) -> HostEndpoint {
     (tenant.parse().unwrap(), address.parse().unwrap(), mac.parse().unwrap(), subnet.parse().unwrap(), vni)
 }
 
@@ -29,7 +29,7 @@ fn red(n: u8) -> HostEndpoint {
     endpoint("red", &format!("10.1.0.{n}"), &format!("02:00:00:00:03:{n:02x}"), "10.1.0.0/24", 101)
 }
 
-fn message(generation: u64, endpoints: &[HostEndpoint]) -> Vec<u8> {
+pub(super) fn message(generation: u64, endpoints: &[HostEndpoint]) -> Vec<u8> {
     let list: BTreeSet<_> = endpoints.iter().cloned().collect();
     json!({ "own": list_of_endpoints(generation, &list), "endpoints": list }).to_string().into_bytes()
 }

@@ -252,12 +252,17 @@ impl Member {
 
     /// A counter of what was refused.
     pub(super) fn counted(&self, reason: &str) -> f64 {
+        self.metric(&format!("ciao_exchange_refused_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// A metric; 0 if there is none.
+    pub(super) fn metric(&self, name: &str) -> f64 {
         use ciao_common::serve::server::{Handler, Request};
         let report = Arc::new(ciao_netdriver::control::Report(Arc::clone(&self.bench.driver)));
         let metrics = ciao_common::serve::metrics::Metrics::new("ciao-net", "1", Vec::new(), report);
         let page = metrics.handle(Request { method: "GET", path: "/metrics", query: "", body: b"" });
         let page = String::from_utf8(page.body).unwrap();
-        let line = format!("ciao_exchange_refused_total{{reason=\"{reason}\"}} ");
+        let line = format!("{name} ");
         page.lines().find_map(|text| text.strip_prefix(&line)).map_or(0.0, |count| count.parse().unwrap())
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hosts that tell each other which addresses are on them: daemons in one process, over TLS on loopback addresses.
 
+mod absence;
 mod claims;
 mod contact;
 mod many;

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hosts that are dead, were never heard, or left the swarm; and certificates that end.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ciao_common::store::TenantList;
+use serde_json::json;
+
+use super::claims::{bench, endpoint, message};
+use super::members::Cluster;
+use super::soon;
+
+#[test]
+fn a_dead_host_keeps_its_mac_address_from_nobody_and_a_live_one_keeps_it() {
+    let (cluster, mut members) = bench();
+    members[1].run(12);
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    let mac = members[1].bench.store.read(|tx| tx.vnics(None)).unwrap()[0].mac.to_string();
+    let claim = endpoint("red", "10.1.0.35", &mac, "10.1.0.0/24", 101);
+    cluster.say(3, 1, &message(1, &[claim])).unwrap();
+    assert_eq!(members[0].reached(), ["10.1.0.12 h2"]);
+    assert_eq!(members[0].refused(), ["10.1.0.35 h3 mac"]);
+    members[1].stop();
+    // It is asked once more, and then again and again.
+    members[0].run(11);
+    members[0].soon_reaches(&["10.1.0.35 h3"]);
+    assert_eq!(members[0].refused(), ["10.1.0.12 h2 mac"]);
+    members[1].start();
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    assert_eq!(members[0].refused(), ["10.1.0.35 h3 mac"]);
+}
+
+#[test]
+fn the_mac_address_of_a_host_that_was_not_heard_is_not_another_s() {
+    let cluster = Cluster::new();
+    let member = cluster.member(1, &[1, 2, 3]);
+    cluster.write_files(2, &[1, 2, 3]);
+    cluster.write_files(3, &[1, 2, 3]);
+    // It answers, and has said nothing of its own.
+    let (identity, listener) = (cluster.identity(2), TcpListener::bind((cluster.address(2), cluster.port)).unwrap());
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            drop(identity.answer(stream, "h1", |_| Ok(br#"{"has":null}"#.to_vec())));
+        }
+    });
+    let given = ("10.1.0.50".parse().unwrap(), "02:00:00:00:03:32".parse().unwrap(), "h2".parse().unwrap());
+    let tenant = "red".parse().unwrap();
+    let list = TenantList { remotes: vec![given], networks: Vec::new(), cnci: Vec::new() };
+    member.bench.store.write(move |tx| tx.give_remotes(&tenant, 1, &list)).unwrap();
+    let other = endpoint("red", "10.1.0.51", "02:00:00:00:03:32", "10.1.0.0/24", 101);
+    let own = endpoint("red", "10.1.0.52", "02:00:00:00:03:34", "10.1.0.0/24", 101);
+    cluster.say(3, 1, &message(1, &[other.clone(), own.clone()])).unwrap();
+    assert_eq!(member.reached(), ["10.1.0.50 h2", "10.1.0.52 h3"]);
+    assert_eq!(member.refused(), ["10.1.0.51 h3 mac"]);
+    // Once it is heard, only what it says counts.
+    cluster.say(2, 1, &message(1, &[])).unwrap();
+    member.soon_reaches(&["10.1.0.51 h3", "10.1.0.52 h3"]);
+}
+
+#[test]
+fn a_node_that_left_the_swarm_is_refused_though_its_certificate_is_valid() {
+    let (cluster, members) = bench();
+    members[1].run(12);
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    let node = json!({ "DiscoveryType": 1, "DiscoveryData": { "Address": cluster.address(2), "Self": false } });
+    members[0].bench.ok("DiscoverDelete", &node);
+    members[0].soon_stands(2, "left the swarm");
+    soon("it is refused", || cluster.say(2, 1, &message(1, &[])).is_err());
+    members[1].run(14);
+    soon("it is counted", || members[0].counted("unlisted") > 0.0);
+    members[0].bench.reconcile();
+    assert_eq!(members[0].reached(), ["10.1.0.12 h2"], "its containers may run: its addresses stay for a day");
+    members[0].bench.ok("DiscoverNew", &node);
+    members[0].soon_reaches(&["10.1.0.12 h2", "10.1.0.14 h2"]);
+    members[0].soon_stands(2, "in step");
+
+    members[0].bench.ok("DiscoverDelete", &node);
+    members[0].soon_stands(2, "left the swarm");
+    let gone = members[0].bench.store.write(|tx| tx.forget_gone_peers(i64::MAX)).unwrap();
+    assert_eq!(gone, ["red".parse().unwrap()].into());
+    assert_eq!(members[0].bench.store.read(|tx| tx.peer_remotes(&"red".parse().unwrap())).unwrap(), []);
+    // Whoever is out of the list is neither gone nor silent.
+    cluster.list(1, &[1, 3]);
+    soon("nothing is left of it", || members[0].stands(2).is_empty());
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_a_problem_until_it_is_renewed() {
+    let cluster = Cluster::new();
+    let members = cluster.members(&[1, 2]);
+    let problems = || members[0].ask("GET", "/v1/status")["problems"].to_string();
+    assert!(!problems().contains("certificate"), "{}", problems());
+    let (name, end) = ("ciao_exchange_certificate_end_timestamp_seconds", 4_102_444_800.0);
+    soon("it is known when it ends", || members[0].metric(name) == end);
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let next_year = i32::try_from(1970 + seconds / 31_556_952).unwrap() + 1;
+    let identity = cluster.identity(1);
+    cluster.authority.certify(&identity, "h1", next_year);
+    soon("it is a problem", || problems().contains("h1.pem ends in "));
+    assert!(!problems().contains("no exchange"), "it goes on: {}", problems());
+    cluster.authority.certify(&identity, "h1", 2020);
+    soon("it is a problem", || problems().contains("h1.pem has ended: renew it"));
+    cluster.authority.certify(&identity, "h1", 2100);
+    soon("it is none", || !problems().contains("certificate"));
+    assert_eq!(members[0].metric(name), end);
+}
