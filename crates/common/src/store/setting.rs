@@ -39,10 +39,17 @@ impl Tx<'_> {
     /// Gives the database a new name, at every start: this may be an older copy, so ids made under the old name may
     /// exist that are not recorded here. The last row created under the old name is kept.
     pub fn rename_database(&self) -> Result<()> {
-        if let Some(before) = self.setting(DATABASE)? {
-            self.set_setting(&format!("{DATABASE} {before}"), &self.last_pool_row()?.to_string())?;
+        let (last, known) = (self.last_pool_row()?, self.last_named_row()?);
+        if let Some(before) = self.setting(DATABASE)?.filter(|_| last > known) {
+            self.set_setting(&format!("{DATABASE} {before}"), &last.to_string())?;
         }
         self.set_setting(DATABASE, &random_hex::<4>())
+    }
+
+    /// The last row that was created under a former name; 0: none.
+    fn last_named_row(&self) -> Result<i64> {
+        let newest = "SELECT max(CAST(value AS INTEGER)) FROM setting WHERE name LIKE ?1";
+        Ok(self.first(newest, [format!("{DATABASE} %")], |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0))
     }
 
     /// Whether this database created the pool, so that it was released if it is not recorded.

@@ -59,6 +59,22 @@ fn a_released_pool_is_not_mistaken_for_a_lost_one() {
 }
 
 #[test]
+fn only_names_under_which_pools_were_created_are_kept() {
+    let b = Bench::new();
+    let mut names = Vec::new();
+    let mut start = || {
+        names.push(b.store.write(|tx| tx.database()).unwrap());
+        b.store.write(|tx| tx.rename_database()).unwrap();
+    };
+    start();
+    b.tenant_pool("acme", "10.5.0.0/16");
+    start();
+    (0..10).for_each(|_| start());
+    let kept = |name: &String| b.store.read(|tx| tx.setting(&format!("database {name}"))).unwrap().is_some();
+    assert_eq!(names.iter().map(kept).collect::<Vec<_>>(), [vec![false, true], vec![false; 10]].concat());
+}
+
+#[test]
 fn a_pool_id_is_not_reused_after_an_older_copy_was_restored() {
     let b = Bench::new();
     b.tenant_pool("acme", "10.5.0.0/16");
