@@ -102,7 +102,7 @@ fn bridge(records: &Records, names: &BTreeMap<String, String>, place: (&str, &st
             // The usual one is left out: a line fits a terminal more often.
             if text(row, "egress") == "nat" { String::new() } else { field(row, "egress", "egress") },
             field(row, "host_access", "host access"),
-            if text(row, "source") == "docker" { String::new() } else { "on other hosts".to_owned() },
+            if text(row, "source") == "other hosts" { "on other hosts".to_owned() } else { String::new() },
         ]),
         below: tunnels(records, text(row, "network")),
     });
@@ -230,6 +230,9 @@ tenant red, namespace ciao-red, uplink cu1
    └─ vnic b2, 10.5.0.3, 02:00:00:00:00:03, 1mbit, instance db, no container
 ";
         assert_eq!(drawn(&tree(&records(), &names())), expected);
+        let mut remote = records();
+        remote.networks[0].insert("source".to_owned(), "other hosts".into());
+        assert!(drawn(&tree(&remote, &names())).contains("gateway 10.5.0.1, on other hosts\n"));
         let mut closed = records();
         for (key, value) in [("egress", "none"), ("host_access", "5432/tcp")] {
             closed.networks[0].insert(key.to_owned(), value.into());
