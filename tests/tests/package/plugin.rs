@@ -33,8 +33,9 @@ fn traffic_continues_while_the_managed_plugin_is_replaced() {
     assert!(host.sh("iptables -S; iptables -t filter -S").unwrap().contains("cu+"), "dockerd's policy is passed");
     // It sees what stands behind systemd-resolved's stub.
     host.sh("mkdir -p /run/systemd/resolve; echo nameserver 192.0.2.53 >/run/systemd/resolve/resolv.conf").unwrap();
-    let seen = "nsenter -t $(pidof ciao-net) -m cat /etc/resolv.conf /run/systemd/resolve/resolv.conf";
-    assert!(host.sh(seen).unwrap().contains("192.0.2.53"));
+    let seen = "nsenter -t $(pidof ciao-net) -m sh -c \
+                'read -r stub </etc/resolv.conf; read -r behind </run/systemd/resolve/resolv.conf; echo $behind'";
+    assert_eq!(host.sh(seen).unwrap(), "nameserver 192.0.2.53");
 
     let exchange = "docker exec web ping -i 0.1 -c 30 10.9.0.1 >/tmp/pings & \
                     docker plugin disable -f ciao-net; docker plugin set ciao-net options='--reconcile-every 30'
