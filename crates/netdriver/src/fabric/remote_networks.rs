@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A tenant's networks on other hosts, to which this host routes where it has another network of the tenant, or by
-//! which the tenant's packets leave: each is recorded like Docker's, and has a bridge with its gateway and a tunnel, and
+//! which the tenant's packets leave: each is recorded like Docker's. It has a bridge with its gateway and a tunnel, and
 //! no VNIC.
 
 use std::collections::{BTreeMap, BTreeSet};
