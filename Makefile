@@ -35,7 +35,7 @@ demo: build
 ## build. A suite's output comes when it has ended.
 test: lint
 	$(MAKE) --jobs=$(SIDE_BY_SIDE) --keep-going --output-sync=target --no-print-directory \
-		TEST_THREADS=$$(expr 2 \* $(TEST_THREADS) / 3) $(SUITES:%=suite-%)
+		TEST_THREADS=$$(expr \( 2 \* $(TEST_THREADS) + 2 \) / 3) $(SUITES:%=suite-%)
 
 suite-%:
 	RUST_TEST_THREADS=$(TEST_THREADS) $(LINTED) test $(ALL) --no-fail-fast \

@@ -60,14 +60,13 @@ fn identify(tx: &Tx<'_>, pool: &Pool, id: &PoolId) -> Result<Option<Pool>> {
 
 fn rebuild(tx: &Tx<'_>, id: &PoolId, described: &PoolDescription) -> Result<Pool> {
     let (scope, tenant) = (described.space.scope(), described.tenant.as_ref());
-    let set = match same_set(tx, scope, tenant, described.subnet)? {
-        Some(set) => set,
-        None => {
-            let set = tx.insert_pool_set(scope, tenant, described.subnet)?;
-            tx.set_incomplete(&set, true)?;
-            set
-        }
-    };
+    let same = same_set(tx, scope, tenant, described.subnet)?;
+    let is_known = same.is_some();
+    let set = same.map_or_else(|| tx.insert_pool_set(scope, tenant, described.subnet), Ok)?;
+    // Other pools' addresses on the set are known, this one's are not. A swarm's leader requests all of them again.
+    if scope == Scope::Local || !is_known {
+        tx.set_incomplete(&set, true)?;
+    }
     if scope == Scope::Global {
         tx.record_set_request(&set, true)?;
     }

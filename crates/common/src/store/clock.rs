@@ -25,6 +25,8 @@ const NEWEST: &str = "SELECT max(time) FROM (
     UNION ALL SELECT max(created) FROM network_record
     UNION ALL SELECT max(created) FROM vnic_record
     UNION ALL SELECT max(max(created, ifnull(attached, 0))) FROM endpoint_record
+    UNION ALL SELECT max(since) FROM absent_host
+    UNION ALL SELECT max(told) FROM peer_record
     UNION ALL SELECT CAST(value AS INTEGER) FROM setting WHERE name = 'engine_started')";
 
 /// When the host was booted, by its clock of then.

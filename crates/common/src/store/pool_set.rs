@@ -74,4 +74,9 @@ impl Tx<'_> {
     pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
         self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete])
     }
+
+    /// Records that the allocated addresses of all sets of this host are known.
+    pub fn complete_sets(&self) -> Result<()> {
+        self.change("UPDATE pool_set SET incomplete = 0 WHERE scope = 'local' AND incomplete = 1", [])
+    }
 }

@@ -119,6 +119,19 @@ impl Tx<'_> {
         )
     }
 
+    /// A live VNIC of the same tenant that has an address where another one is to be: in its namespace, or on its bridge
+    /// of the host.
+    pub fn vnic_with_address(&self, beside: &Vnic, address: IpAddr) -> Result<Option<Vnic>> {
+        self.first(
+            &format!(
+                "{VNIC} WHERE state = 'live' AND namespace IS ?1 AND (?1 IS NOT NULL OR bridge = ?2) AND tenant IS ?3
+                 AND (address = ?4 OR address6 = ?4) LIMIT 1"
+            ),
+            params![beside.namespace, Text(&beside.bridge), text(beside.tenant.as_ref()), Text(address)],
+            vnic,
+        )
+    }
+
     /// The live VNICs in a namespace.
     pub fn vnics_in_namespace(&self, namespace: &str) -> Result<Vec<Vnic>> {
         self.all(&format!("{VNIC} WHERE namespace = ?1 AND state = 'live' ORDER BY created"), [namespace], vnic)

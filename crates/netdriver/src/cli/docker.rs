@@ -71,6 +71,7 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
             details.push(listed);
         }
     }
+    others.sort_by_key(|network| network.ipam.config.first().map(|config| config.subnet.to_string()));
     details.extend(others);
     let ids = networks.iter().map(|network| Ok(serde_json::from_value(network["Id"].clone())?));
     let networks = ids.collect::<Result<_>>().context("read the ids of dockerd's networks")?;

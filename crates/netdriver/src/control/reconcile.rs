@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use ciao_common::api::listing::ListedNetwork;
 use ciao_common::serve::routes::{Ask, Failure, json};
 use ciao_common::serve::server::{BODY_LIMIT, Reply};
 use serde::Deserialize;
@@ -41,7 +42,9 @@ pub fn requests(mut known: Known) -> Result<Vec<Known>> {
         let bytes = serde_json::to_vec(&network)?.len();
         size += bytes;
         match parts.last_mut() {
-            Some(part) if size <= DETAILS => part.details.push(network),
+            Some(part) if size <= DETAILS || (size <= DETAILS * 3 / 2 && is_like_last(part, &network)) => {
+                part.details.push(network);
+            }
             _ => {
                 size = bytes;
                 parts.push(Known { endpoints: None, details: vec![network], more: true, ..known.clone() });
@@ -50,6 +53,12 @@ pub fn requests(mut known: Known) -> Result<Vec<Known>> {
     }
     parts.push(known);
     Ok(parts)
+}
+
+/// Whether a network has a subnet of the last one of a part: which pool is whose shows only beside each other.
+fn is_like_last(part: &Known, network: &ListedNetwork) -> bool {
+    let subnets = |network: &ListedNetwork| network.ipam.config.iter().map(|config| config.subnet).collect::<Vec<_>>();
+    part.details.last().is_some_and(|last| subnets(last).iter().any(|subnet| subnets(network).contains(subnet)))
 }
 
 pub(super) fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {

@@ -30,11 +30,30 @@ pub(crate) struct Lost {
     first: Once,
     /// Links that an administrator has given up.
     given_up: Mutex<BTreeSet<LinkName>>,
+    /// Whether all that the parts of Docker's list had so far was recorded; `None`: they had no details.
+    recorded: Mutex<Option<bool>>,
 }
 
 impl Lost {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { store, kernel, found: Mutex::default(), first: Once::new(), given_up: Mutex::default() }
+        Self {
+            store,
+            kernel,
+            found: Mutex::default(),
+            first: Once::new(),
+            given_up: Mutex::default(),
+            recorded: Mutex::default(),
+        }
+    }
+
+    /// Notes that a part of Docker's list, with details or not, was recorded or not. `true`: it was the last, and all
+    /// were.
+    pub(crate) fn is_whole(&self, has_details: bool, is_recorded: bool, has_more: bool) -> bool {
+        let mut recorded = lock(&self.recorded);
+        if has_details {
+            *recorded = Some(recorded.unwrap_or(true) && is_recorded);
+        }
+        if has_more { false } else { recorded.take().unwrap_or(false) }
     }
 
     /// Whether records are missing anywhere.

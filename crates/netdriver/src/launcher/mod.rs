@@ -46,6 +46,11 @@ impl Driver {
         if let Err(error) = made {
             return Err(if is_new { rolled_back(error, self.remove(&vnic)) } else { error });
         }
+        if let Some(tenant) = vnic.tenant.as_ref().filter(|_| is_new)
+            && self.store.read(|tx| Ok(tx.networks_of_tenant(tenant)?.iter().any(|network| network.remote)))?
+        {
+            self.fabric.follow_networks(tenant)?;
+        }
         let reply = self.store.read(|tx| reply(tx, vnic))?;
         Ok(if is_new { Creation::Created(reply) } else { Creation::Existing(reply) })
     }
@@ -119,7 +124,9 @@ fn network_of(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<Network>> {
     let networks = tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?;
     let subnet = vnic.v4.or(vnic.v6).map(|(subnet, _)| subnet);
     Ok(networks.into_iter().find(|network| {
-        network.tenant == vnic.tenant && network.subnets.iter().any(|other| Some(other.subnet) == subnet)
+        !network.remote
+            && network.tenant == vnic.tenant
+            && network.subnets.iter().any(|other| Some(other.subnet) == subnet)
     }))
 }
 

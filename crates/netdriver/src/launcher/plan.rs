@@ -43,15 +43,9 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>>
             vnic.bridge
         )));
     }
-    let others = match vnic.namespace.as_deref() {
-        Some(namespace) => tx.vnics_in_namespace(namespace)?,
-        None => tx.vnics_on_bridge(None, &vnic.bridge)?,
-    };
     for (subnet, address) in [vnic.v4, vnic.v6].into_iter().flatten() {
-        if let Some(other) =
-            others.iter().find(|other| other.tenant == vnic.tenant && other.addresses().any(|own| own == address))
-        {
-            return Ok(Creation::Conflict(format!("address {address} is {}'s: give another one", holder(other))));
+        if let Some(other) = tx.vnic_with_address(&vnic, address)? {
+            return Ok(Creation::Conflict(format!("address {address} is {}'s: give another one", holder(&other))));
         }
         if let Some(sentence) = leased(tx, tenant, subnet, address)? {
             return Ok(Creation::Conflict(sentence));
@@ -169,7 +163,8 @@ type Location = (Option<String>, LinkName);
 
 /// Where the subnet's other VNICs, or its network, are.
 fn existing_location(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet) -> Result<Option<Location>> {
-    for network in tx.networks_of_tenant(tenant)? {
+    // A network on other hosts alone moves to where the VNIC is.
+    for network in tx.networks_of_tenant(tenant)?.into_iter().filter(|network| !network.remote) {
         if network.subnets.iter().any(|other| other.subnet == subnet) {
             return Ok(Some((network.namespace, network.bridge)));
         }

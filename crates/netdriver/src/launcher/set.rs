@@ -58,7 +58,9 @@ impl Driver {
                 allowed: allowed.unwrap_or_else(|| before.allowed.clone()),
                 ..before.clone()
             };
-            if let Some(sentence) = claims::refused(tx, &after)? {
+            if after.allowed != before.allowed
+                && let Some(sentence) = claims::refused(tx, &after)?
+            {
                 return Ok(Err(Change::Conflict(sentence)));
             }
             tx.set_vnic(&id, after.rate, &after.allowed)?;

@@ -64,7 +64,7 @@ impl InUse {
         if found.is_none() || is_shared || (self.gateway.is_some() && found != Some(AddressKind::Gateway)) {
             grant(tx, pool, gateway, AddressKind::Gateway)?;
         }
-        tx.set_incomplete(&pool.set, false)
+        Ok(())
     }
 }
 

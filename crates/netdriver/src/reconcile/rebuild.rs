@@ -29,6 +29,16 @@ impl Driver {
         repairs.step("records of Docker's networks", rebuilt);
         let rebuilt = self.rebuild_pools(repairs, &others);
         repairs.step("pools of other drivers' networks", rebuilt);
+        self.complete_pools(repairs, known);
+    }
+
+    /// After the last part of a list with details, if all of it was recorded, every address in use is known.
+    fn complete_pools(&self, repairs: &mut Repairs<'_>, known: &Known) {
+        let is_whole = self.fabric.lost.is_whole(!known.details.is_empty(), !repairs.has_failed(), known.more);
+        if is_whole && !repairs.dry {
+            let completed = self.store.write(|tx| tx.complete_sets());
+            repairs.step("pools of Docker's networks", completed);
+        }
     }
 
     fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[&ListedNetwork]) -> Result<()> {
@@ -111,11 +121,6 @@ impl Driver {
             let in_use = listed.containers.values().flat_map(ListedEndpoint::addresses).flatten();
             let aux = network.subnets.iter().flat_map(|subnet| subnet.aux.clone());
             in_use.chain(aux).try_for_each(|address| lease(tx, &network, address))?;
-            for pool in network.subnets.iter().filter_map(|subnet| subnet.pool.as_ref()) {
-                if let Some(pool) = tx.pool_by_id(pool)? {
-                    tx.set_incomplete(&pool.set, false)?;
-                }
-            }
             Ok(true)
         })
     }

@@ -11,6 +11,9 @@ use crate::docker::pairing;
 use crate::kernel::LinkLocation;
 use crate::{Driver, fabric};
 
+/// Endpoints that are detached together.
+const AT_ONCE: usize = 256;
+
 /// An endpoint, and its VNIC unless that is deleted.
 type Attachment = (Endpoint, Option<Vnic>);
 
@@ -92,8 +95,8 @@ impl Driver {
             let lives = location == LinkLocation::Container;
             let why = match known {
                 _ if !is_absent && !lives && self.store.read(|tx| is_joining(tx, &stale))? => continue,
-                // Its container runs without network, and is listed as such as long as the endpoint is recorded.
-                Some(known) if is_absent && known.contains(&stale.id) => continue,
+                // Its container runs without the link, and is listed as such as long as the endpoint is recorded.
+                Some(known) if !lives && known.contains(&stale.id) => continue,
                 _ if is_absent => "its links are missing; restart its container",
                 _ if !lives => "no container uses its link",
                 // Not a container's: the engine whose it was says so.
@@ -104,18 +107,21 @@ impl Driver {
             let what = format!("endpoint {}", stale.id.short());
             found.push((what, why, stale, vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher)));
         }
-        // After a reboot that is every endpoint: they share a few commits.
-        let begun = found.into_iter().map(|(what, why, stale, living)| {
-            let detached = (!repairs.dry).then(|| self.begin_detach(stale));
-            (what, why, detached, living)
-        });
-        for (what, why, detached, living) in begun.collect::<Vec<_>>() {
-            let done = repairs.repair("remove", what, why, |driver| {
-                detached.map_or(Ok(()), |detached| detached.wait().map(|detached| driver.clean_up(detached)))?;
-                Ok(true)
+        // After a reboot that is every endpoint: many share a commit, and calls of Docker's come in between.
+        let mut found = found.into_iter().peekable();
+        while found.peek().is_some() {
+            let begun = found.by_ref().take(AT_ONCE).map(|(what, why, stale, living)| {
+                let detached = (!repairs.dry).then(|| self.begin_detach(stale));
+                (what, why, detached, living)
             });
-            if let Some(vnic) = living.filter(|_| done) {
-                self.take_back(repairs, &vnic);
+            for (what, why, detached, living) in begun.collect::<Vec<_>>() {
+                let done = repairs.repair("remove", what, why, |driver| {
+                    detached.map_or(Ok(()), |detached| detached.wait().map(|detached| driver.clean_up(detached)))?;
+                    Ok(true)
+                });
+                if let Some(vnic) = living.filter(|_| done) {
+                    self.take_back(repairs, &vnic);
+                }
             }
         }
         Ok(())

@@ -116,6 +116,31 @@ fn a_pool_that_a_network_of_ciao_net_shares_is_granted_to_both() {
     assert!(refused(&b, &pool, "10.7.0.1").contains("gateway") && refused(&b, &pool, "10.7.0.3").contains("in use"));
 }
 
+/// One set of addresses, two pools.
+#[test]
+fn a_pool_beside_a_network_of_ciao_net_is_not_known_before_its_addresses_are() {
+    for is_older_copy in [false, true] {
+        let b = Bench::new();
+        b.pool(SUBNET, "red");
+        b.ok("CreateNetwork", &network_in("local", "n", &[SUBNET], &[("tenant", "red")]));
+        let old = b.copy();
+        let options = json!({ "tenant": "red" });
+        let ask = json!({ "AddressSpace": "local", "Pool": SUBNET, "SubPool": "10.7.0.128/25", "Options": options });
+        let pool = b.ipam("RequestPool", &ask)["PoolID"].as_str().unwrap().to_owned();
+        let first = b.lease(&pool, "");
+        let b = if is_older_copy { b.on_database(old) } else { b.without_database() };
+        // A container is started with `--ip` before the command: the pool is made again by its PoolID.
+        b.lease(&pool, "10.7.0.200");
+        assert!(refused(&b, &pool, "").contains("ciao-net reconcile --docker"));
+        let mut other = listed("m", "macvlan", "red", &[first.trim_end_matches("/24"), "10.7.0.200"]);
+        other["IPAM"]["Config"][0]["IPRange"] = json!("10.7.0.128/25");
+        let rows = rebuild(&b, &[listed("n", "ciao-net", "red", &[]), other], "");
+        assert!(rows.iter().all(|(_, error)| error.is_none()), "{rows:?}");
+        assert!(refused(&b, &pool, first.trim_end_matches("/24")).contains("in use"), "{:?}", b.leases());
+        assert_ne!(b.lease(&pool, ""), first);
+    }
+}
+
 #[test]
 fn networks_that_nothing_tells_apart_get_pools_apart_or_are_refused() {
     let b = Bench::new();

@@ -189,3 +189,19 @@ fn subnets_that_contradict_are_refused() {
     assert_eq!(vnis(&b), [101, 103, 201]);
     assert_consistent(&b);
 }
+
+#[test]
+fn a_launcher_s_vnic_makes_a_subnet_one_of_this_host() {
+    let b = bench();
+    assert_eq!(give(&b, "red", 1, &[subnet(2, 102)]).0, 200);
+    assert!(listed(&b).contains(&"red 10.2.0.0/24 other hosts".to_owned()));
+    let mut request = crate::requests::vnic("red", "web", "10.2.0.0/24", "10.2.0.7", "02:00:00:00:02:07");
+    request["bridge"] = json!("br2");
+    let made = b.vnic(&request);
+    assert_eq!((&made["bridge"], &made["network"]["create"]), (&json!("br2"), &json!(true)), "{made}");
+    assert_consistent(&b);
+    let options = [("tenant", "red"), ("vni", "102"), ("bridge", "br2")];
+    b.ok("CreateNetwork", &network("two", &["10.2.0.0/24"], &options));
+    assert!(listed(&b).contains(&"red 10.2.0.0/24 docker".to_owned()), "{:?}", listed(&b));
+    assert_consistent(&b);
+}
