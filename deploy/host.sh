@@ -122,10 +122,12 @@ restore_host() {
 	return $failed
 }
 
-# Keeps the program beside the database if something stays: a purge comes after the package's files are gone.
+# Keeps the program beside the database if something stays on the host, or could not be restored: a purge comes after
+# the package's files are gone. What was there by that name is not trusted.
 keep_program() {
-	case $restored in
-	*left*) [ ! -d "$CIAO_DATABASE" ] || cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net" ;;
+	rm -rf "$CIAO_DATABASE/ciao-net"
+	case $failed$restored in
+	1* | *left*) cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net" ;;
 	esac
 }
 

@@ -167,6 +167,11 @@ fn docker_network(tx: &Tx<'_>, vnic: &Vnic) -> Result<Option<DockerNetwork>> {
     if let Some(mtu) = vnic.mtu {
         options[ciao_common::api::network::MTU] = json!(mtu.to_string());
     }
+    // The subnet is on other hosts too.
+    let tunnels = vnic.namespace.as_ref().map(|namespace| tx.tunnels_on_bridge(namespace, &vnic.bridge)).transpose()?;
+    if let Some(tunnel) = tunnels.iter().flatten().next() {
+        options["vni"] = json!(tunnel.vni.to_string());
+    }
     let mut config = vec![json!({ "Subnet": subnet, "Gateway": vnic.gateway })];
     if let Some((subnet6, _)) = vnic.v6 {
         config.push(json!({ "Subnet": subnet6, "Gateway": subnet6.first_usable() }));

@@ -103,7 +103,9 @@ fn leased(tx: &Tx<'_>, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Re
 fn contradicts(tx: &Tx<'_>, request: &VnicRequest) -> Result<Option<String>> {
     let mut known = tx.launcher_subnets(&request.tenant)?;
     for network in tx.networks_of_tenant(&request.tenant)? {
-        known.extend(network.subnets.into_iter().map(|subnet| (subnet.subnet, subnet.gateway)));
+        // One on other hosts alone gives way to what is on this one, but its gateway is the same everywhere.
+        let subnets = network.subnets.into_iter().map(|subnet| (subnet.subnet, subnet.gateway));
+        known.extend(subnets.filter(|(subnet, _)| !network.remote || *subnet == request.subnet));
     }
     for (other, gateway) in known {
         let asked = [Some(request.subnet), request.subnet6].into_iter().flatten();

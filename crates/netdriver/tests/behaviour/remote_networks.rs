@@ -199,6 +199,7 @@ fn a_launcher_s_vnic_makes_a_subnet_one_of_this_host() {
     request["bridge"] = json!("br2");
     let made = b.vnic(&request);
     assert_eq!((&made["bridge"], &made["network"]["create"]), (&json!("br2"), &json!(true)), "{made}");
+    assert_eq!(made["network"]["docker"]["Options"]["vni"], "102", "{made}");
     assert_consistent(&b);
     let options = [("tenant", "red"), ("vni", "102"), ("bridge", "br2")];
     b.ok("CreateNetwork", &network("two", &["10.2.0.0/24"], &options));
