@@ -249,7 +249,9 @@ pub fn serve(host: &Host, name: &str, options: &str) -> Result<Place> {
     // It ends at SIGTERM, so that `docker stop` need not wait.
     let script = format!("echo {name} >/tmp/index.html; trap exit TERM; httpd -f -h /tmp & wait");
     host.sh(&format!("docker run -d --name {name} {options} busybox sh -c '{script}'"))?;
-    Place::container(host, name)
+    let place = Place::container(host, name)?;
+    ensure!(soon(|| place.fetch("127.0.0.1:80").is_some()), "the server in container {name} does not answer");
+    Ok(place)
 }
 
 /// Whether something becomes so within ten seconds.
