@@ -119,8 +119,8 @@ impl Tx<'_> {
         )
     }
 
-    /// A live VNIC of the same tenant that has an address where another one is to be: in its namespace, or on its bridge
-    /// of the host.
+    /// A live VNIC of the same tenant that has an address where another one is to be: in its namespace, or on its
+    /// bridge of the host.
     pub fn vnic_with_address(&self, beside: &Vnic, address: IpAddr) -> Result<Option<Vnic>> {
         self.first(
             &format!(
