@@ -52,6 +52,7 @@ impl Tenant<'_> {
         let leaving = || self.networks.iter().filter(|network| network.egress == Egress::Nat);
         let allowed = leaving().flat_map(|network| &network.egress_allow);
         let mut elements = listed(["egress_deny4", "egress_deny6"], None, &common(allowed, self.deny));
+        elements.extend(listed(["denied4", "denied6"], None, self.deny));
         for bridge in leaving().map(|network| &network.bridge).collect::<BTreeSet<_>>() {
             let own = leaving().filter(|network| network.bridge == *bridge).flat_map(|network| &network.egress_allow);
             elements.extend(listed(["egress_allow4", "egress_allow6"], Some(bridge), own));

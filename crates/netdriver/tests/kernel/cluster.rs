@@ -26,6 +26,9 @@ const SOCKET: &str = "CIAO_TEST_SOCKET";
 /// How its answers begin, beside what the test's own program prints.
 const ANSWER: &str = "answer ";
 
+/// What host 1 denies to its tenants.
+pub(crate) const DENIED: &str = "203.0.113.1";
+
 /// The tenants that each host has, with the VNI, and the middle of MAC addresses of each.
 pub(crate) const TENANTS: [(&str, u32, u8); 2] = [("red", 101, 0xa), ("blue", 102, 0xb)];
 
@@ -250,9 +253,10 @@ fn broadcast(container: &str, request: &Value) {
 
 /// Serves requests from standard input, as the daemon does, with a watcher.
 fn serve() {
-    // One of them names the link.
-    let link = std::env::var(HOST).is_ok_and(|n| n == "3").then(|| name("u0"));
-    let bench = Bench::with_tunnel(link);
+    let is = |n: &str| std::env::var(HOST).is_ok_and(|own| own == n);
+    // One of them names the link, and another denies something to its tenants.
+    let deny = is("1").then(|| format!("{DENIED}/32").parse().unwrap());
+    let bench = Bench::with_tunnel(is("3").then(|| name("u0")), deny.into_iter().collect());
     let control = Arc::new(control::routes(Arc::clone(&bench.driver)));
     let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
     let handler: Arc<dyn Handler> = control.clone();

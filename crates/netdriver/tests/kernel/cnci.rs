@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A tenant's packets leave by a concentrator on another host.
 
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener};
+use std::thread::JoinHandle;
+
 use serde_json::{Value, json};
 
 use crate::apart::{run, soon, tests};
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, DENIED, Member};
 use crate::driver::id;
 use crate::frames::{BOX, datagram_from, packets, sending};
 use crate::routed::{TENANTS, at, create, mac, subnet, ttl};
@@ -72,6 +76,18 @@ fn leaves_by(member: &Member, container: u8) -> Option<u8> {
     (1..=3).zip(before.iter().zip(after)).find(|(_, (before, after))| *before < after).map(|(n, _)| n)
 }
 
+/// Sends back all that one client sends to TCP port 7; in the end, the address that it has.
+fn echo(address: &str) -> JoinHandle<IpAddr> {
+    let listener = TcpListener::bind((address, 7)).unwrap();
+    std::thread::spawn(move || {
+        let (mut client, from) = listener.accept().unwrap();
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).unwrap();
+        client.write_all(&sent).unwrap();
+        from.ip()
+    })
+}
+
 tests! {
     fn a_tenant_leaves_by_a_concentrator_and_follows_the_order_of_the_list(_kernel) {
         let folder = tempfile::tempdir().unwrap();
@@ -89,6 +105,16 @@ tests! {
         // Full-sized packets.
         let large = format!("ip netns exec box10 busybox ping -c 1 -W 1 -s 1422 {OUTSIDE}");
         assert!(one.attempt(&large).status.success());
+        // TCP, whose replies the container's host does not route: both ways, and to its end.
+        let from = echo(OUTSIDE);
+        std::fs::write(folder.path().join("ask.sh"), format!("busybox seq 9999 | busybox nc -w 2 {OUTSIDE} 7\n")).unwrap();
+        let asked = one.type_in(&format!("ip netns exec box10 sh {}", folder.path().join("ask.sh").display()));
+        assert_eq!(asked, run("busybox seq 9999"));
+        assert_eq!(from.join().unwrap().to_string(), "192.0.2.3");
+        // What the container's host denies is denied there too: host 3 denies nothing.
+        run(&format!("ip addr add {DENIED}/32 dev lo"));
+        assert_eq!((ttl(one, 10, DENIED), leaves_by(one, 10)), (None, Some(3)));
+        assert!(ttl(two, 10, DENIED).is_some());
         // A published port stays with its host.
         let binding = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080 });
         let options = json!({ "com.docker.network.portmap": [binding] });

@@ -8,11 +8,11 @@ use std::time::Duration;
 use ciao_common::serve::every::every;
 use ciao_common::serve::server::{Handler, Request};
 use ciao_common::store::Store;
-use ciao_common::types::LinkName;
+use ciao_common::types::{LinkName, Subnet};
 use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::kernel::{Links, Namespace, Namespaces, Rules};
 use ciao_netdriver::reconcile::{Depth, Watcher};
-use ciao_netdriver::{Config, Driver, Shares, TunnelConfig};
+use ciao_netdriver::{Config, Driver, EgressPolicy, Shares, TunnelConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -49,11 +49,11 @@ impl Bench {
         Self { driver, store, folder }
     }
 
-    /// With tunnels that leave by such a link.
-    pub(crate) fn with_tunnel(link: Option<LinkName>) -> Self {
-        let Self { store, folder, .. } = Self::new();
+    /// With tunnels that leave by such a link, and what is denied to tenants.
+    pub(crate) fn with_tunnel(link: Option<LinkName>, deny: Vec<Subnet>) -> Self {
         let tunnel = TunnelConfig { link, exchange: Some(EXCHANGE_PORT), ..Config::default().tunnel };
-        Self::configured(store, folder, Config { tunnel, ..Config::default() })
+        let egress = EgressPolicy { deny, ..EgressPolicy::default() };
+        Self::with(Config { tunnel, egress, ..Config::default() })
     }
 
     /// With such shares of what tenants have in common.
