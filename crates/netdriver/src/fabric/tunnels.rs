@@ -244,6 +244,6 @@ impl Tunnels {
         let own: BTreeSet<_> = vnics.iter().flat_map(Vnic::addresses).collect();
         let left: Vec<_> = remotes.into_iter().map(|(address, ..)| address).filter(|a| !own.contains(a)).collect();
         self.kernel.forget_neighbours(namespace, &deleted.bridge, &left)?;
-        self.kernel.delete_link(&inside, &link)
+        self.kernel.delete_tunnel(namespace, &deleted.bridge, &link)
     }
 }

@@ -76,6 +76,9 @@ pub trait Tunnels {
     /// Makes a link and its entries as they are described; foreign entries are deleted.
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()>;
 
+    /// Deletes a link and what leads from its bridge to a concentrator. Absent: nothing to do.
+    fn delete_tunnel(&self, namespace: &str, bridge: &LinkName, link: &LinkName) -> Result<()>;
+
     /// Replaces the rules of tunnels on the host; `None`: there are to be none. Returns the generation afterwards, as
     /// [`super::Rules::load_rules`].
     fn load_tunnel_rules(&self, ruleset: Option<&Ruleset>) -> Result<Option<u32>>;

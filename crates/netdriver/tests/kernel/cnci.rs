@@ -165,5 +165,17 @@ tests! {
         for member in &cluster.members {
             assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
         }
+        // What led there from a bridge that is gone goes with its network, or is found.
+        give(&cluster, 4, &["h2", "h1"]);
+        let rules = || one.type_in("ip -n ciao-red rule");
+        let former = format!("br-{}", &id("red1")[..12]);
+        assert!(soon(|| rules().contains(&former)), "{}", rules());
+        one.stop("red1", 10);
+        one.docker("DeleteNetwork", &json!({ "NetworkID": id("red1") }));
+        assert!(soon(|| rules().contains("br-vni101") && !rules().contains(&former)), "{}", rules());
+        one.type_in("ip -n ciao-red rule add pref 1001 iif gone fwmark 0xc1a0 table 3238002789");
+        one.reconcile();
+        assert!(!rules().contains("gone") && rules().contains("br-vni101"), "{}", rules());
+        assert_eq!(one.reconcile(), json!([]));
     }
 }

@@ -93,6 +93,11 @@ impl Tunnels for Fake {
         Ok(())
     }
 
+    fn delete_tunnel(&self, namespace: &str, _: &LinkName, link: &LinkName) -> Result<()> {
+        self.changing()?.remove(&Namespace::Named(namespace.to_owned()), link);
+        Ok(())
+    }
+
     fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>> {
         let state = self.reading()?;
         let place = (Namespace::Named(link.namespace.clone()), link.link.clone());

@@ -9,6 +9,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context, Result};
+use ciao_common::types::LinkName;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
@@ -69,6 +70,10 @@ pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Resu
     let mut has_changed = false;
     for (family, router) in families() {
         let [subnets, own] = rules(*family, link);
+        for rule in leading(inside, *family, link.vni)?.into_iter().filter(|rule| !is_of(rule, &link.bridge)) {
+            let rule = RouteNetlinkMessage::DelRule(rule);
+            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of another bridge")?;
+        }
         if link.exit.is_none() {
             let rule = RouteNetlinkMessage::DelRule(own);
             has_changed |= inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of routes")?;
@@ -89,6 +94,38 @@ pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Resu
     Ok(has_changed)
 }
 
+/// The rules that lead to a network's table, those of bridges that are gone too.
+fn leading(inside: &mut Netlink, family: AddressFamily, vni: u32) -> Result<Vec<RuleMessage>> {
+    let mut all = all_rules(inside, family)?;
+    all.retain(|rule| rule.attributes.contains(&RuleAttribute::Table(TABLES + vni)));
+    Ok(all)
+}
+
+fn all_rules(inside: &mut Netlink, family: AddressFamily) -> Result<Vec<RuleMessage>> {
+    let mut request = RuleMessage::default();
+    request.header.family = family;
+    let read = |reply: &RouteNetlinkMessage| match reply {
+        RouteNetlinkMessage::NewRule(rule) => Some(rule.clone()),
+        _ => None,
+    };
+    inside.dump(RouteNetlinkMessage::GetRule(request), read).context("list rules of routes")
+}
+
+fn is_of(rule: &RuleMessage, bridge: &LinkName) -> bool {
+    rule.attributes.contains(&RuleAttribute::Iifname(bridge.to_string()))
+}
+
+/// Removes what leads from a bridge to a concentrator: its network is deleted.
+pub(super) fn forget(inside: &mut Netlink, bridge: &LinkName) -> Result<()> {
+    for (family, _) in families() {
+        for rule in all_rules(inside, *family)?.into_iter().filter(|rule| is_of(rule, bridge)) {
+            let rule = RouteNetlinkMessage::DelRule(rule);
+            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of a deleted network")?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether it is as [`ensure`] makes it.
 pub(super) fn is_right(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Result<bool> {
     let table = TABLES + link.vni;
@@ -104,17 +141,14 @@ pub(super) fn is_right(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Re
     let mut marked = Vec::new();
     let mut subnets = Vec::new();
     for (family, _) in families() {
-        let mut all = RuleMessage::default();
-        all.header.family = *family;
-        let read = |reply: &RouteNetlinkMessage| match reply {
-            RouteNetlinkMessage::NewRule(rule) => Some(rule.attributes.clone()),
-            _ => None,
-        };
-        for found in inside.dump(RouteNetlinkMessage::GetRule(all), read).context("list rules of routes")? {
-            if found.contains(&RuleAttribute::Table(table)) {
+        for found in all_rules(inside, *family)? {
+            if found.attributes.contains(&RuleAttribute::Table(table)) {
+                if !is_of(&found, &link.bridge) {
+                    return Ok(false);
+                }
                 marked.push(*family);
             }
-            if found.contains(&RuleAttribute::Priority(PRIORITIES[0])) {
+            if found.attributes.contains(&RuleAttribute::Priority(PRIORITIES[0])) {
                 subnets.push(*family);
             }
         }

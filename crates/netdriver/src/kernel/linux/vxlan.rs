@@ -26,7 +26,7 @@ use super::tunnel_entries::Entries;
 use super::{Linux, address, exit, message, namespace, nexthop, nft, ping};
 use crate::kernel::element::{Change, Element, Ruleset};
 use crate::kernel::tunnel::{DELETE_TUNNEL_RULES, Tunnels, Underlay, VxlanLink};
-use crate::kernel::{Flows, Namespace, Rules};
+use crate::kernel::{Flows, Links, Namespace, Rules};
 use crate::names;
 
 /// The rules of tunnels, as nft lists them.
@@ -130,6 +130,13 @@ impl Tunnels for Linux {
             self.forget_flows(&Namespace::Named(link.namespace.clone()), &Flows::Of(link.own.clone()))?;
         }
         Ok(())
+    }
+
+    fn delete_tunnel(&self, namespace: &str, bridge: &LinkName, link: &LinkName) -> Result<()> {
+        if let Some(mut inside) = self.netlink(Some(namespace))? {
+            exit::forget(&mut inside, bridge)?;
+        }
+        self.delete_link(&Namespace::Named(namespace.to_owned()), link)
     }
 
     fn tunnel_difference(&self, link: &VxlanLink) -> Result<Option<String>> {
