@@ -47,11 +47,17 @@ fn given(row: &Row<'_>) -> rusqlite::Result<TenantSubnet> {
     })
 }
 
+/// Hosts that announce their addresses have no controller: what a former one gave counts no more.
+const HAS_CONTROLLER: &str = "NOT EXISTS (SELECT 1 FROM generation_record WHERE list LIKE '@%')";
+
 impl Tx<'_> {
     /// A tenant's subnets, as its controller gives them.
     pub fn tenant_subnets(&self, tenant: &TenantId) -> Result<Vec<TenantSubnet>> {
-        let sql = "SELECT subnet, vni, gateway, mtu FROM tenant_subnet WHERE tenant = ?1 ORDER BY vni, subnet";
-        self.all(sql, [Text(tenant)], given)
+        let sql = format!(
+            "SELECT subnet, vni, gateway, mtu FROM tenant_subnet WHERE tenant = ?1 AND {HAS_CONTROLLER}
+             ORDER BY vni, subnet"
+        );
+        self.all(&sql, [Text(tenant)], given)
     }
 
     pub(super) fn set_tenant_subnets(&self, tenant: &TenantId, subnets: &[TenantSubnet]) -> Result<()> {
@@ -66,12 +72,14 @@ impl Tx<'_> {
 
     /// The hosts by which a tenant's packets leave, in their order.
     pub fn cnci(&self, tenant: &TenantId) -> Result<Vec<HostId>> {
-        self.all("SELECT host FROM tenant_cnci WHERE tenant = ?1 ORDER BY rank", [Text(tenant)], |row| get(row, "host"))
+        let sql = format!("SELECT host FROM tenant_cnci WHERE tenant = ?1 AND {HAS_CONTROLLER} ORDER BY rank");
+        self.all(&sql, [Text(tenant)], |row| get(row, "host"))
     }
 
     /// The tenants whose packets leave by a host.
     pub fn tenants_of_cnci(&self) -> Result<Vec<TenantId>> {
-        self.all("SELECT DISTINCT tenant FROM tenant_cnci ORDER BY tenant", [], |row| get(row, "tenant"))
+        let sql = format!("SELECT DISTINCT tenant FROM tenant_cnci WHERE {HAS_CONTROLLER} ORDER BY tenant");
+        self.all(&sql, [], |row| get(row, "tenant"))
     }
 
     pub(super) fn set_cnci(&self, tenant: &TenantId, hosts: &[HostId]) -> Result<()> {

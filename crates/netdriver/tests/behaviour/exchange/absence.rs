@@ -5,10 +5,12 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ciao_common::store::TenantList;
+use ciao_common::store::{TenantList, TenantSubnet};
+use ciao_netdriver::kernel::fake::FakeLink;
+use ciao_netdriver::reconcile::Depth;
 use serde_json::json;
 
-use super::claims::{bench, endpoint, message};
+use super::claims::{announced, bench, endpoint, message, networks};
 use super::members::Cluster;
 use super::soon;
 
@@ -57,6 +59,48 @@ fn the_mac_address_of_a_host_that_was_not_heard_is_not_another_s() {
     // Once it is heard, only what it says counts.
     cluster.say(2, 1, &message(1, &[])).unwrap();
     member.soon_reaches(&["10.1.0.51 h3", "10.1.0.52 h3"]);
+}
+
+#[test]
+fn what_a_former_controller_gave_of_networks_counts_no_more() {
+    let cluster = Cluster::new();
+    let member = cluster.member(1, &[1, 2, 3]);
+    cluster.write_files(3, &[1, 2, 3]);
+    let subnet = |n: u8| TenantSubnet {
+        subnet: format!("10.{n}.0.0/24").parse().unwrap(),
+        vni: 100 + u32::from(n),
+        gateway: [10, n, 0, 1].into(),
+        mtu: None,
+    };
+    let list =
+        TenantList { remotes: Vec::new(), networks: vec![subnet(1), subnet(2)], cnci: vec!["h3".parse().unwrap()] };
+    let tenant = "red".parse().unwrap();
+    member.bench.store.write(move |tx| tx.give_remotes(&tenant, 1, &list)).unwrap();
+    let exits = || {
+        member.bench.driver.reconcile(Depth::Full);
+        assert_eq!(member.bench.driver.reconcile(Depth::Full), []);
+        let state = member.bench.kernel.state();
+        state.links.values().filter(|link| matches!(link, FakeLink::Vxlan(link) if link.exit.is_some())).count()
+    };
+    cluster.say(3, 1, &message(1, &[])).unwrap();
+    assert_eq!((exits(), networks(&member)), (0, vec!["10.1.0.0/24 docker".to_owned()]));
+}
+
+#[test]
+fn a_gateway_s_mac_address_is_not_shared() {
+    let cluster = Cluster::new();
+    let member = cluster.member(1, &[1, 2, 3]);
+    let shared = || member.bench.store.read(|tx| tx.tenants_with_shared_macs()).unwrap().len();
+    for n in [2, 3] {
+        cluster.write_files(n, &[1, 2, 3]);
+        cluster.say(n, 1, &message(1, &[announced("10.9.0.0/24", "10.9.0.1", 109)])).unwrap();
+    }
+    assert_eq!(shared(), 0);
+    for n in [2, 3] {
+        let contested = endpoint("red", &format!("10.1.0.6{n}"), "02:00:00:00:03:60", "10.1.0.0/24", 101);
+        cluster.say(n, 1, &message(2, &[contested])).unwrap();
+    }
+    assert_eq!(shared(), 1);
 }
 
 #[test]

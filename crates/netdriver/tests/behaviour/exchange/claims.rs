@@ -163,12 +163,12 @@ fn without_the_exchange_what_hosts_said_is_forgotten() {
 }
 
 /// A network's announcement: its gateway.
-fn announced(subnet: &str, gateway: &str, vni: u32) -> HostEndpoint {
+pub(super) fn announced(subnet: &str, gateway: &str, vni: u32) -> HostEndpoint {
     endpoint("red", gateway, &MacAddr::gateway(vni).to_string(), subnet, vni)
 }
 
 /// The networks of tenant red, with their source.
-fn networks(member: &Member) -> Vec<String> {
+pub(super) fn networks(member: &Member) -> Vec<String> {
     let page = member.ask("GET", "/v1/networks?tenant=red");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let items = page["items"].as_array().unwrap();
