@@ -65,7 +65,7 @@ fn rebuild(tx: &Tx<'_>, id: &PoolId, described: &PoolDescription) -> Result<Pool
     let set = same.map_or_else(|| tx.insert_pool_set(scope, tenant, described.subnet), Ok)?;
     // Other pools' addresses on the set are known, this one's are not. A swarm's leader requests all of them again.
     if scope == Scope::Local || !is_known {
-        tx.set_incomplete(&set, true)?;
+        tx.set_incomplete(&set)?;
     }
     if scope == Scope::Global {
         tx.record_set_request(&set, true)?;

@@ -70,9 +70,9 @@ impl Tx<'_> {
         Ok(PoolSet { id, scope, tenant: tenant.cloned(), subnet })
     }
 
-    /// Records whether the allocated addresses of a set are unknown.
-    pub fn set_incomplete(&self, set: &PoolSet, incomplete: bool) -> Result<()> {
-        self.change("UPDATE pool_set SET incomplete = ?2 WHERE id = ?1", params![set.id, incomplete])
+    /// Records that the allocated addresses of a set are not known.
+    pub fn set_incomplete(&self, set: &PoolSet) -> Result<()> {
+        self.change("UPDATE pool_set SET incomplete = 1 WHERE id = ?1", [set.id])
     }
 
     /// Records that the allocated addresses of all sets of this host are known.

@@ -28,11 +28,19 @@ struct Plan {
 impl Fabric {
     /// Makes the remote networks of a tenant, and removes those that are none any more. The caller has no lock.
     pub(crate) fn follow_networks(&self, tenant: &TenantId) -> Result<()> {
+        self.follow_networks_as(self.own_host()?, tenant)
+    }
+
+    /// This host in the list of hosts.
+    fn own_host(&self) -> Result<Option<HostId>> {
+        Ok(self.tunnels.cluster()?.own.map(|host| host.id))
+    }
+
+    fn follow_networks_as(&self, own: Option<HostId>, tenant: &TenantId) -> Result<()> {
         if self.lost.is_any() {
             return Ok(());
         }
         let pool = self.uplinks.pool;
-        let own = self.tunnels.cluster()?.own.map(|host| host.id);
         let planned = self.store.read(|tx| plan(tx, tenant, own.as_ref(), &pool))?;
         // One at a time: the uplink goes with the last, and needs its record until then.
         for network in &planned.stale {
@@ -78,7 +86,9 @@ impl Fabric {
         let (networks, leaving) = self.store.read(|tx| Ok((tx.networks()?, tx.tenants_of_cnci()?)))?;
         let own = networks.into_iter().filter_map(|network| network.tenant);
         let tenants: BTreeSet<_> = own.chain(leaving).collect();
-        tenants.iter().try_for_each(|tenant| self.follow_networks(tenant))
+        // Reading it lists the host's addresses.
+        let host = self.own_host()?;
+        tenants.iter().try_for_each(|tenant| self.follow_networks_as(host.clone(), tenant))
     }
 }
 

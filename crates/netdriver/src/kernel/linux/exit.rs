@@ -153,13 +153,14 @@ pub(super) fn is_right(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Re
             }
         }
     }
+    if link.exit.is_none() {
+        return Ok(marked.is_empty() && routes.is_empty());
+    }
+    // There may be many: they are listed only for a network with a concentrator.
     let neighbours = inside.dump(neighbour::get_all(AddressFamily::Unspec), neighbour::read_static);
     let neighbours = neighbours.context("list neighbours")?;
-    Ok(families().iter().all(|(family, router)| match link.exit {
-        None => !marked.contains(family) && !routes.contains(family),
-        Some(_) => {
-            let is_neighbour = neighbours.contains(&(index, Some(*router), link.gateway));
-            marked.contains(family) && subnets.contains(family) && routes.contains(family) && is_neighbour
-        }
+    Ok(families().iter().all(|(family, router)| {
+        let is_neighbour = neighbours.contains(&(index, Some(*router), link.gateway));
+        marked.contains(family) && subnets.contains(family) && routes.contains(family) && is_neighbour
     }))
 }
