@@ -13,6 +13,13 @@ const START: &str = "for daemon in ciao-ipam ciao-net; do $daemon serve >/dev/nu
     until ciao-net vnic list >/dev/null 2>&1 && [ -S /run/ciao/control.sock ]; do sleep 0.1; done";
 const END: &str = "kill $(pidof ciao-net ciao-ipam); while pidof ciao-net ciao-ipam; do sleep 0.1; done";
 
+/// A network of both families, as soon as the daemons answer.
+const CREATE: &str = "until docker network create -d ciao-net --ipam-driver ciao-ipam --ipv6 --subnet 10.9.0.0/24 \
+    --subnet fd00:9::/64 app; do sleep 0.1; done";
+/// The host's settings that it needs, and what there is of ciao's rules.
+const STATE: &str = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; \
+    ip6tables -S; nft list tables | grep ciao || true";
+
 /// A private host over the machine's own root filesystem, which is a Debian with dpkg.
 fn host() -> Host {
     host_with([])
@@ -96,21 +103,17 @@ fn removing_lists_what_a_launcher_still_has_and_purging_removes_it() {
 #[ignore = "builds cargo-deb and the package: make test-package"]
 fn removal_restores_the_settings_of_the_host() {
     let host = host_with(["--iptables=false", "--ip-forward=false"]);
-    let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; ip6tables -S; \
-        nft list tables | grep ciao || true";
-    let before = host.sh(state).unwrap();
+    let before = host.sh(STATE).unwrap();
     host.sh("dpkg -i /root/0.deb").unwrap();
     host.sh(START).unwrap();
-    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam --ipv6 --subnet 10.9.0.0/24 \
-        --subnet fd00:9::/64 app";
-    host.sh(&format!("until {create}; do sleep 0.1; done")).unwrap();
-    assert_ne!(host.sh(state).unwrap(), before);
+    host.sh(CREATE).unwrap();
+    assert_ne!(host.sh(STATE).unwrap(), before);
     host.sh("docker network rm app").unwrap();
     host.sh(END).unwrap();
     let removed = host.try_sh("dpkg -r ciao").unwrap();
     println!("{}", removed.stderr);
     assert!(removed.code == 0 && removed.stderr.contains("net.ipv4.ip_forward"), "{removed:?}");
-    assert_eq!(host.sh(state).unwrap(), before);
+    assert_eq!(host.sh(STATE).unwrap(), before);
     assert!(host.sh("ls /var/lib/ciao/ciao-net").is_err(), "nothing is left for a purge");
 }
 
@@ -118,20 +121,17 @@ fn removal_restores_the_settings_of_the_host() {
 #[ignore = "builds cargo-deb and the package: make test-package"]
 fn a_purge_restores_what_a_removal_had_to_leave() {
     let host = host_with(["--iptables=false", "--ip-forward=false"]);
-    let state = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding; iptables -S; ip6tables -S; \
-        nft list tables | grep ciao || true; ls /var/lib /run | grep ciao || true";
-    let before = host.sh(state).unwrap();
+    let state = format!("{STATE}; ls /var/lib /run | grep ciao || true");
+    let before = host.sh(&state).unwrap();
     host.sh("ip netns add ciao-lab; dpkg -i /root/0.deb").unwrap();
     host.sh(START).unwrap();
-    let create = "docker network create -d ciao-net --ipam-driver ciao-ipam --ipv6 --subnet 10.9.0.0/24 \
-        --subnet fd00:9::/64 app";
-    host.sh(&format!("until {create}; do sleep 0.1; done")).unwrap();
+    host.sh(CREATE).unwrap();
     host.sh(END).unwrap();
     let removed = host.try_sh("dpkg -r ciao").unwrap();
     assert!(removed.stderr.contains("--remove-vnics"), "{removed:?}");
     let purged = host.try_sh("dpkg -P ciao").unwrap();
     assert!(purged.code == 0 && purged.stderr.contains("net.ipv4.ip_forward"), "{purged:?}");
-    assert_eq!(host.sh(state).unwrap(), before);
+    assert_eq!(host.sh(&state).unwrap(), before);
     assert_eq!(host.sh("ip netns list").unwrap(), "ciao-lab");
 }
 

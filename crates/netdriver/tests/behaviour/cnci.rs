@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A concentrator on another host is a tenant's way out.
 
-use ciao_netdriver::kernel::fake::{FakeLink, consistency};
+use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::reconcile::Depth;
 use serde_json::{Value, json};
 
 use crate::bench::Bench;
+use crate::remote_networks::{assert_consistent, with_hosts};
 use crate::requests::{id, network};
-
-fn bench() -> Bench {
-    let b = Bench::new();
-    b.kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
-    let host = |n: u8| json!({ "id": format!("h{n}"), "address": format!("192.0.2.{n}") });
-    let hosts = json!({ "generation": 1, "hosts": [host(1), host(2), host(3)] });
-    assert_eq!(b.launcher("PUT", "/v1/hosts", hosts.to_string().as_bytes()).0, 200);
-    b
-}
 
 fn give(b: &Bench, generation: u64, cnci: &[&str]) -> (u16, Value) {
     let subnet = |n: u8| json!({ "subnet": format!("10.{n}.0.0/24"), "vni": 100 + u32::from(n), "gateway": format!("10.{n}.0.1") });
@@ -36,14 +28,9 @@ fn exits(b: &Bench) -> Vec<Option<String>> {
     found.into_iter().map(|(_, exit)| exit).collect()
 }
 
-fn assert_consistent(b: &Bench) {
-    assert_eq!(consistency::differences(&b.store, &b.kernel.state()).unwrap(), [""; 0]);
-    assert_eq!(b.driver.reconcile(Depth::Full), []);
-}
-
 #[test]
 fn a_tenant_leaves_by_the_first_concentrator_of_the_list_that_is_a_host() {
-    let b = bench();
+    let b = with_hosts();
     for (name, tenant, subnet, vni) in [
         ("red", "red", "10.1.0.0/24", "101"),
         ("own", "red", "10.7.0.0/24", "107"),
@@ -92,7 +79,7 @@ fn a_tenant_leaves_by_the_first_concentrator_of_the_list_that_is_a_host() {
 
 #[test]
 fn a_concentrator_has_the_tenant_s_networks_without_any_of_docker_s() {
-    let b = bench();
+    let b = with_hosts();
     let networks = |b: &Bench| b.launcher("GET", "/v1/networks", b"").1["items"].as_array().unwrap().len();
     assert_eq!(give(&b, 1, &["h2"]).0, 200);
     assert_eq!(networks(&b), 0);
@@ -116,7 +103,7 @@ fn a_concentrator_has_the_tenant_s_networks_without_any_of_docker_s() {
 
 #[test]
 fn concentrators_that_cannot_be_are_refused() {
-    let b = bench();
+    let b = with_hosts();
     let refused = |body: Value| {
         let (status, reply) = b.launcher("PUT", "/v1/tenants/red/remotes", body.to_string().as_bytes());
         assert_eq!(status, 422, "{reply}");

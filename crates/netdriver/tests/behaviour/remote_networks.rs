@@ -9,13 +9,19 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 use crate::requests::{id, network};
 
-/// A host at 192.0.2.1 with h2 and h3 at .2 and .3, and subnet 10.1.0.0/24 of red and of blue.
-fn bench() -> Bench {
+/// A host at 192.0.2.1 with h2 and h3 at .2 and .3.
+pub(crate) fn with_hosts() -> Bench {
     let b = Bench::new();
     b.kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
     let host = |n: u8| json!({ "id": format!("h{n}"), "address": format!("192.0.2.{n}") });
     let hosts = json!({ "generation": 1, "hosts": [host(1), host(2), host(3)] });
     assert_eq!(b.launcher("PUT", "/v1/hosts", hosts.to_string().as_bytes()).0, 200);
+    b
+}
+
+/// The same, with subnet 10.1.0.0/24 of red and of blue.
+fn bench() -> Bench {
+    let b = with_hosts();
     for (tenant, vni) in [("red", "101"), ("blue", "201")] {
         b.ok("CreateNetwork", &network(tenant, &["10.1.0.0/24"], &[("tenant", tenant), ("vni", vni)]));
     }
@@ -53,7 +59,7 @@ fn vnis(b: &Bench) -> Vec<u32> {
     vnis
 }
 
-fn assert_consistent(b: &Bench) {
+pub(crate) fn assert_consistent(b: &Bench) {
     assert_eq!(consistency::differences(&b.store, &b.kernel.state()).unwrap(), [""; 0]);
     assert_eq!(b.driver.reconcile(Depth::Full), []);
 }

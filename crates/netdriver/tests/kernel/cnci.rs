@@ -11,7 +11,7 @@ use crate::apart::{run, soon, tests};
 use crate::cluster::{Cluster, DENIED, Member};
 use crate::driver::id;
 use crate::frames::{BOX, datagram_from, packets, sending};
-use crate::routed::{TENANTS, at, create, mac, subnet, ttl};
+use crate::routed::{TENANTS, at, inhabit, mac, subnet, ttl};
 
 /// The machine outside, beside the hosts.
 const OUTSIDE: &str = "192.0.2.99";
@@ -39,17 +39,7 @@ fn start() -> Cluster {
     for member in &cluster.members {
         member.type_in(&format!("ip route add default via {OUTSIDE}"));
     }
-    for member in &cluster.members[..2] {
-        for (tenant, first, middle, container) in TENANTS {
-            create(member, tenant, member.n, first);
-            member.run(
-                &format!("{tenant}{}", member.n),
-                container,
-                &format!("{}/24", at(member.n)),
-                &mac(middle, member.n),
-            );
-        }
-    }
+    cluster.members[..2].iter().for_each(inhabit);
     cluster
 }
 

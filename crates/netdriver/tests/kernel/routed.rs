@@ -29,18 +29,17 @@ pub(crate) fn create(member: &Member, tenant: &str, n: u8, first: u32) {
 pub(crate) fn start() -> Cluster {
     let cluster = Cluster::start();
     cluster.give_hosts(1, [1, 2, 3]);
-    for member in &cluster.members {
-        for (tenant, first, middle, container) in TENANTS {
-            create(member, tenant, member.n, first);
-            member.run(
-                &format!("{tenant}{}", member.n),
-                container,
-                &format!("{}/24", at(member.n)),
-                &mac(middle, member.n),
-            );
-        }
-    }
+    cluster.members.iter().for_each(inhabit);
     cluster
+}
+
+/// Makes each tenant's subnet of a host there, with its container.
+pub(crate) fn inhabit(member: &Member) {
+    for (tenant, first, middle, container) in TENANTS {
+        create(member, tenant, member.n, first);
+        let (network, address) = (format!("{tenant}{}", member.n), format!("{}/24", at(member.n)));
+        member.run(&network, container, &address, &mac(middle, member.n));
+    }
 }
 
 pub(crate) fn at(n: u8) -> String {
