@@ -2,7 +2,7 @@
 //! The operator's own networks: closed to tenants by `--egress-deny`, but for what a network's `egress_allow` has.
 
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{SUBNETS, page, sql};
 
@@ -71,7 +71,7 @@ fn tenants_reach_of_the_operators_networks_what_their_network_allows() {
     host.sh("docker rm -f more; docker network rm more").unwrap();
     assert!(soon(|| is(closed, allowed)));
 
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("nft flush set inet ciao egress_deny4; nft flush set inet ciao egress_deny6").unwrap();
     assert!(is([true; 4], [true; 4]), "without the list everything answers");
 }

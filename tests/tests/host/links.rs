@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ciao_tests::frames::{Station, udp};
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{SUBNETS, open, page};
 
@@ -69,7 +69,7 @@ fn tenants_leave_the_host_by_its_uplinks_only() {
     let expected: Vec<_> = LINKS.iter().map(|(_, _, leads_out)| if *leads_out { SENT } else { 0 }).collect();
     // A bridge that leads out is seen within seconds; what is closed is so at once.
     assert!(soon(|| left(host, &red) == expected), "{:?}", left(host, &red));
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(host).unwrap();
     host.sh("nft flush chain inet ciao forward").unwrap();
     let open = left(host, &red);
     println!("{:<58} sent arrived without the host's rules", "from a tenant's container, by a link of the host");
@@ -95,7 +95,7 @@ fn a_routed_container_that_is_not_ciaos_is_reached_where_egress_allow_has_it() {
     let blue = serve(host, "blue", "--network blue").unwrap();
     assert!(soon(|| blue.fetch("192.168.77.2:80") == page("pod")));
     assert_eq!(red.fetch("192.168.77.2:80"), None);
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(host).unwrap();
     host.sh("nft flush chain inet ciao forward").unwrap();
     assert_eq!(red.fetch("192.168.77.2:80"), page("pod"), "without the rules it answers");
 }

@@ -4,7 +4,7 @@
 use std::net::UdpSocket;
 
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{SUBNETS, page};
 
@@ -82,7 +82,7 @@ fn containers_get_names_from_a_link_local_resolver_and_nothing_else_of_it() {
     );
     assert!(!red.pings("169.254.169.254"));
     assert_eq!(red.ask("169.254.169.254:54", "x"), None);
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("nft flush chain inet ciao resolvers").unwrap();
     assert_eq!(red.fetch("169.254.169.254:53"), None, "it is that rule");
     host.sh("nft flush chain inet ciao forward").unwrap();

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{host_with_container, show, show_head, uplink};
 
@@ -100,7 +100,7 @@ fn nothing_of_a_container_comes_to_the_host_to_another_tenant_or_to_dockers_brid
 
     let stopped: Vec<_> = targets.iter().map(|target| target.attacked(&mallory, 0)).collect();
     let stopped_connects = connects();
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("ip netns exec ciao-blue nft 'insert rule inet ciao forward iifname \"up0\" accept'").unwrap();
     // Newer engines protect docker0 themselves, in the table raw and in FORWARD.
     host.sh("nft flush chain inet ciao input; nft flush chain inet ciao forward; iptables -t raw -F || true; iptables -I FORWARD -o docker0 -j ACCEPT").unwrap();

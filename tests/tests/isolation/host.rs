@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 use ciao_tests::frames::{Station, udp, udp6};
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, mark, network, serve};
+use ciao_tests::world::{Place, kill_with_guard, mark, network, serve};
 
 use crate::scene::{END, SUBNETS, host_with_container, link_local, mac_of, octets, only_the_end, station, uplink};
 
@@ -33,7 +33,7 @@ fn no_container_reaches_the_hosts_own_services() {
         (answers.iter().flatten().count(), pings.into_iter().filter(|answered| *answered).count(), datagram)
     };
     assert_eq!(reached(), (0, 0, false));
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("nft flush chain inet ciao input").unwrap();
     assert_eq!(reached(), (5, 5, true), "without the rules everything answers");
 }
@@ -63,7 +63,7 @@ fn no_container_reaches_link_local_addresses_of_the_host() {
     let tenant = Place::named(&host, "ciao-red").unwrap();
     let ping = format!("{local}%up0");
     assert!(!tenant.pings(&ping));
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("nft flush chain inet ciao input; nft flush chain inet ciao forward").unwrap();
     assert!(tenant.pings(&ping), "without the rules it answers");
     assert!(mallory.fetch("169.254.169.254:80").is_some(), "without the rules it answers");

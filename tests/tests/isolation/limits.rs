@@ -52,6 +52,9 @@ fn containers_of_a_network_without_icc_reach_the_internet_and_not_each_other() {
     }
 }
 
+/// In megabits a second: faster than the rate of the limited ones.
+const UNLIMITED: f64 = 60.0;
+
 /// How fast datagrams of so many bytes come from one place to another, in megabits a second, when as many are sent as
 /// go.
 fn speed(from: &Place, to: &Place, at: &str, size: usize) -> f64 {
@@ -78,6 +81,18 @@ fn speed(from: &Place, to: &Place, at: &str, size: usize) -> f64 {
     })
 }
 
+/// The first speed that no limited container has, or the highest of so many.
+fn fastest(tries: usize, measure: impl FnMut() -> f64) -> f64 {
+    let mut highest = 0.0;
+    for speed in std::iter::repeat_with(measure).take(tries) {
+        highest = speed.max(highest);
+        if highest > UNLIMITED {
+            break;
+        }
+    }
+    highest
+}
+
 #[test]
 fn a_container_is_as_fast_as_its_rate_and_no_faster() {
     let host = Host::builder().name("rate").start().unwrap();
@@ -97,14 +112,16 @@ fn a_container_is_as_fast_as_its_rate_and_no_faster() {
         let container = serve(&host, name, &format!("{options} -p {port}:9/udp")).unwrap();
         assert!(container.fetch(&format!("{address}:80")).is_some());
         let size = if rate.is_some() { 1200 } else { 8000 };
-        let out = speed(&container, &internet, "203.0.113.2:9", size);
-        let inward = speed(&internet, &container, &format!("203.0.113.1:{port}"), size);
+        // Without a rate a busy machine is the limit.
+        let tries = if rate.is_some() { 1 } else { 5 };
+        let out = fastest(tries, || speed(&container, &internet, "203.0.113.2:9", size));
+        let inward = fastest(tries, || speed(&internet, &container, &format!("203.0.113.1:{port}"), size));
         println!("{name:<11} {:<8} {out:>11.1} {inward:>12.1}", rate.unwrap_or("-"));
         for speed in [out, inward] {
             if rate.is_some() {
                 assert!((10.0..55.0).contains(&speed), "{name}: {speed} Mbit/s");
             } else {
-                assert!(speed > 60.0, "{name}: {speed} Mbit/s");
+                assert!(speed > UNLIMITED, "{name}: {speed} Mbit/s");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{END, host_with_container, only_the_end, uplink};
 
@@ -30,7 +30,7 @@ fn no_tenant_reaches_another_tenants_addresses_even_if_the_host_routes_them() {
         capture.received(END).unwrap()
     };
     assert_eq!(counted(), only_the_end());
-    host.ciao_net().kill().unwrap(); // which would restore the rules, and guards them
+    kill_with_guard(&host).unwrap();
     host.sh("nft flush chain inet ciao forward").unwrap();
     assert_eq!(counted(), only_the_end(), "the tenant's own namespace does not let them in either");
     host.sh("ip netns exec ciao-blue nft 'add rule inet ciao forward iifname \"up0\" accept'").unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ciao_common::types::Subnet;
 use ciao_tests::lab::Host;
-use ciao_tests::world::{Place, network, serve, soon};
+use ciao_tests::world::{Place, kill_with_guard, network, serve, soon};
 
 use crate::scene::{SUBNETS, open, page, refused, sql, with_internet};
 
@@ -67,7 +67,7 @@ fn an_internal_container_has_no_egress_even_with_routes_of_its_own() {
     };
     assert_eq!(received(), [["end"], ["end"]]);
     // They lead out, if only the rules let them.
-    host.ciao_net().kill().unwrap(); // which would restore the rules
+    kill_with_guard(&host).unwrap();
     host.sh(&format!("ip netns exec ciao-red nft 'add element inet ciao nat {{ \"{bridge}\" }}'")).unwrap();
     // The discovery of neighbours may take longer on a busy machine.
     let all = [vec!["203.0.113.2:9", "[2001:db8::2]:9", "end"], vec!["10.5.0.2:9", "end"]];
