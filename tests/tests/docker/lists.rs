@@ -61,6 +61,8 @@ fn everything_can_be_listed_while_it_runs() {
         assert!(tree.contains(part), "{part} is missing in: {tree}");
     }
     assert!(!host.sh("ciao-net topology --tenant red --dot").unwrap().contains("other"));
+    let capture = host.try_sh("env PATH=/none $(command -v ciao-net) capture web").unwrap();
+    assert!(capture.code == 1 && capture.stderr.contains("run tcpdump: install it first"), "{capture:?}");
     assert!(host.sh("ciao-net doctor").unwrap().lines().any(|line| line.contains("kernel")));
 
     let id = sql(&host, "SELECT id FROM vnic WHERE instance = 'web'");

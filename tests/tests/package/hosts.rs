@@ -111,7 +111,8 @@ fn installed_to_purged(suite: Engine) {
 
     let removed = host.sh("apt-get remove -qy ciao 2>&1").unwrap();
     println!("{suite}: {removed}");
-    for left in ["left: Docker networks", "app", "left: VNICs", "web", "left: network namespaces", "left: the database"]
+    for left in
+        ["left: Docker networks", "app", "left: VNICs", "web", "namespace ciao-blue  left", "left: the database"]
     {
         assert!(removed.contains(left), "{left}: {removed}");
     }

@@ -35,10 +35,20 @@ impl EventOptions {
     /// Prints the events that the daemon knows. Lines are cut at the width of the terminal, the last columns first.
     pub fn run(&self, daemon: &Client, columns: &[Column]) -> Result<()> {
         let mut table = Lines::new(columns);
+        let mut known = Vec::new();
         let response = daemon.follow(Method::GET, &self.path(), |event| {
-            let line = if self.json { event.to_string() } else { table.line(&event) };
-            print(&line);
+            if self.json {
+                print(&event.to_string());
+            } else if self.follow {
+                print(&table.line(&event));
+            } else {
+                // As wide as the longest value of all.
+                known.push(table.values(&event));
+            }
         })?;
+        for values in known {
+            print(&table.fitted(&values));
+        }
         response.success().map(drop)
     }
 
@@ -74,11 +84,22 @@ impl<'a> Lines<'a> {
     }
 
     fn line(&mut self, event: &Value) -> String {
+        let values = self.values(event);
+        self.fitted(&values)
+    }
+
+    /// What an event has in each column, which becomes as wide as that.
+    fn values(&mut self, event: &Value) -> Vec<String> {
         let values: Vec<_> = self.columns.iter().map(|(key, _)| value(event, key)).collect();
         for (width, value) in self.widths.iter_mut().zip(&values) {
             *width = value.len().max(*width);
         }
-        let line = self.fit(&values);
+        values
+    }
+
+    /// A line, below the titles if it is the first.
+    fn fitted(&mut self, values: &[String]) -> String {
+        let line = self.fit(values);
         if std::mem::replace(&mut self.has_head, true) {
             return line;
         }
@@ -101,10 +122,8 @@ fn value(event: &Value, key: &str) -> String {
     let text = |key: &str| cell(&event[key]);
     match key {
         "time" => text(key).replace('T', " ").chars().take(19).collect(),
-        "address" if event["address6"].is_string() && event["address"].is_string() => {
-            format!("{},{}", text("address"), text("address6"))
-        }
-        "address" if event["address6"].is_string() => text("address6"),
+        "address" if event["address"].is_null() => text("address6"),
+        "address6" if event["address"].is_null() => "-".to_owned(),
         "port" if event["host_port"].is_number() => {
             let host = match event["host_address"].as_str().unwrap_or_default() {
                 "0.0.0.0" | "::" => String::new(),
@@ -123,32 +142,48 @@ mod tests {
 
     use super::*;
 
-    const COLUMNS: [Column; 6] =
-        [("time", 19), ("kind", 7), ("tenant", 6), ("address", 8), ("port", 12), ("endpoint", 12)];
+    const COLUMNS: [Column; 7] =
+        [("time", 19), ("kind", 7), ("tenant", 6), ("address", 8), ("port", 12), ("endpoint", 12), ("address6", 8)];
 
-    fn event(kind: &str, address6: Option<&str>) -> Value {
+    fn event(kind: &str, address: Option<&str>, address6: Option<&str>) -> Value {
         json!({
             "id": 1, "time": "2026-11-24T08:00:00.123Z", "kind": kind, "tenant": "red", "endpoint": "7c298b289eb4".repeat(5),
-            "address": "10.5.0.2", "address6": address6, "protocol": "tcp", "host_address": "127.0.0.1",
+            "address": address, "address6": address6, "protocol": "tcp", "host_address": "127.0.0.1",
             "host_port": if kind == "publish" { json!(8080) } else { Value::Null }, "container_port": 80,
         })
     }
 
     #[test]
     fn a_table_of_events_is_as_wide_as_the_terminal_and_a_column_as_its_longest_value() {
-        let mut table = Lines { most: usize::MAX, ..Lines::new(&COLUMNS) };
-        let lines = [table.line(&event("attach", None)), table.line(&event("publish", None))];
+        let v4 = Some("10.5.0.2");
+        let events = [
+            event("attach", v4, None),
+            event("publish", v4, None),
+            event("attach", v4, Some("fd00::2")),
+            event("attach", None, Some("fd00::2")),
+        ];
+        let most = usize::MAX;
+        let mut table = Lines { most, ..Lines::new(&COLUMNS) };
+        let followed: Vec<_> = events.iter().map(|event| table.line(event)).collect();
         assert_eq!(
-            lines.join("\n").lines().collect::<Vec<_>>(),
+            followed.join("\n").lines().collect::<Vec<_>>(),
             [
-                "TIME                KIND    TENANT ADDRESS  PORT         ENDPOINT",
-                "2026-11-24 08:00:00 attach  red    10.5.0.2 -            7c298b289eb4",
-                "2026-11-24 08:00:00 publish red    10.5.0.2 127.0.0.1:8080->80/tcp 7c298b289eb4",
+                "TIME                KIND    TENANT ADDRESS  PORT         ENDPOINT     ADDRESS6",
+                "2026-11-24 08:00:00 attach  red    10.5.0.2 -            7c298b289eb4 -",
+                "2026-11-24 08:00:00 publish red    10.5.0.2 127.0.0.1:8080->80/tcp 7c298b289eb4 -",
+                "2026-11-24 08:00:00 attach  red    10.5.0.2 -                      7c298b289eb4 fd00::2",
+                "2026-11-24 08:00:00 attach  red    fd00::2  -                      7c298b289eb4 -",
             ]
         );
+        // All of them known before the first is printed.
+        let mut table = Lines { most, ..Lines::new(&COLUMNS) };
+        let values: Vec<_> = events.iter().map(|event| table.values(event)).collect();
+        let text = values.iter().map(|values| table.fitted(values) + "\n").collect::<String>();
+        let begins: Vec<_> = text.lines().map(|line| line.find("7c298b").or(line.find("ENDPOINT"))).collect();
+        assert_eq!(begins, [Some(67); 5], "{text}");
         let mut narrow = Lines { most: 44, ..Lines::new(&COLUMNS) };
-        let text = narrow.line(&event("attach", Some("fd00::2")));
-        assert_eq!(text.lines().last(), Some("2026-11-24 08:00:00 attach  red    10.5.0.2,"));
+        let text = narrow.line(&event("attach", v4, Some("fd00::2")));
+        assert_eq!(text.lines().last(), Some("2026-11-24 08:00:00 attach  red    10.5.0.2"));
         assert!(text.lines().all(|line| line.len() <= 44), "{text}");
     }
 }

@@ -26,10 +26,12 @@ pub(super) struct Capture {
 }
 
 pub(super) fn run(args: &Capture) -> Result<()> {
+    // nsenter, which starts it, would not say what to do.
+    Command::new("tcpdump").arg("--version").output().context("run tcpdump: install it first")?;
     let vnic = args.vnic.find(&args.control.client()?)?;
     let words = command(vnic.namespace.as_deref(), vnic.host_link.as_str(), &args.tcpdump);
     let error = Command::new(&words[0]).args(&words[1..]).exec();
-    Err(error).with_context(|| format!("run {}: install tcpdump and util-linux", words[0].display()))
+    Err(error).with_context(|| format!("run {}: install util-linux", words[0].display()))
 }
 
 /// On the bridge's side: what the container sends is there before its rules, and what it receives after them.

@@ -8,7 +8,7 @@ use clap::Args;
 use super::control::Control;
 
 /// What is seldom asked for is last, where a narrow terminal cuts it off.
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     ("time", 19),
     ("kind", 7),
     ("tenant", 8),
@@ -16,6 +16,7 @@ const COLUMNS: [Column; 10] = [
     ("address", 15),
     ("port", 12),
     ("endpoint", 12),
+    ("address6", 8),
     ("mac", 17),
     ("network", 12),
     ("vnic", 10),

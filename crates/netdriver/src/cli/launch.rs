@@ -12,6 +12,7 @@ use ciao_common::cli::client::Client;
 use ciao_common::cli::table;
 use ciao_common::types::VnicId;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::container::Container;
 use super::control::Control;
@@ -36,6 +37,7 @@ pub(super) struct Launch {
     #[command(flatten)]
     options: RunOptions,
     /// Image of the container, pulled if missing
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     image: String,
     /// Command of the container [default: the image's]
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

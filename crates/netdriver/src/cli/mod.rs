@@ -111,3 +111,42 @@ pub fn run(cli: Cli, version: &str) -> Result<()> {
         Command::Host(command) => host::run(&command),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with the words of a command, `_` for an empty one.
+    fn usage_error(args: &str) -> String {
+        let words = args.split(' ').map(|word| if word == "_" { "" } else { word });
+        Cli::try_parse_from(["ciao-net"].into_iter().chain(words))
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn an_empty_name_is_an_error_and_not_the_beginning_of_every_id() {
+        let launch = "launch --tenant red --instance web --subnet 10.5.0.0/24 --ip 10.5.0.2 --mac 02:00:0a:05:00:02";
+        assert_eq!(usage_error(&format!("{launch} busybox")), "");
+        for args in [
+            "vnic show _",
+            "vnic set --rate none _",
+            "vnic delete _",
+            "capture _",
+            "network show _",
+            &format!("{launch} --name _ busybox"),
+            &format!("{launch} _ true"),
+        ] {
+            assert!(usage_error(args).contains("a value is required"), "{args}: {}", usage_error(args));
+        }
+    }
+
+    #[test]
+    fn a_vnic_is_not_set_without_a_change() {
+        assert!(usage_error("vnic set web").contains("--rate"), "{}", usage_error("vnic set web"));
+        for args in ["vnic set web --rate none", "vnic set web --allow none"] {
+            assert_eq!(usage_error(args), "");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use ciao_common::cli::table::{self, List};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ pub(super) enum NetworkCommand {
 #[derive(Args)]
 pub(super) struct Show {
     /// Name of the network in Docker, its ID, or a prefix of that
-    #[arg(value_name = "NETWORK")]
+    #[arg(value_name = "NETWORK", value_parser = NonEmptyStringValueParser::new())]
     network: String,
     #[command(flatten)]
     pub(super) call: Call,

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 
 use super::run_values::{Binding, Bytes, Cpus, Restart, Volume};
@@ -13,7 +14,7 @@ use super::run_values::{Binding, Bytes, Cpus, Restart, Volume};
 #[command(next_help_heading = "Options of docker run")]
 pub(super) struct RunOptions {
     /// Name of the container [default: TENANT.INSTANCE]
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(super) name: Option<String>,
     /// Publish a port: [[ADDRESS:]PORT:]PORT[/PROTOCOL], or ranges of them (repeatable)
     #[arg(short, long, value_name = "PORTS")]

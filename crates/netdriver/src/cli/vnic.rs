@@ -53,7 +53,7 @@ pub(super) struct Set {
     #[command(flatten)]
     vnic: VnicArgument,
     /// Rate limit per direction, such as 100mbit, or none
-    #[arg(long)]
+    #[arg(long, required_unless_present = "allow")]
     rate: Option<String>,
     /// Additional source address (repeatable), or none; these replace the former ones
     #[arg(long, value_name = "ADDRESS")]

@@ -5,13 +5,14 @@ use anyhow::{Context, Result, bail};
 use ciao_common::cli::client::Client;
 use ciao_common::types::{TenantId, VnicId};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::launcher::VnicReply;
 
 #[derive(Args)]
 pub(super) struct VnicArgument {
     /// ID of the VNIC, the beginning of it, or the instance that it belongs to
-    #[arg(value_name = "VNIC")]
+    #[arg(value_name = "VNIC", value_parser = NonEmptyStringValueParser::new())]
     text: String,
     /// Tenant of the instance, if several tenants have one of this name
     #[arg(long)]

@@ -2,10 +2,11 @@
 //! The host's own settings that tenants need: changed as late as possible, recorded before, and restored by an
 //! administrator only (`ciao-net host restore`), because something else may need them then.
 
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once};
 
 use anyhow::{Context, Result};
 use ciao_common::store::Store;
+use ciao_common::sync::lock;
 use ciao_common::types::Family;
 
 use crate::kernel::{HostChange, HostSetting, Kernel};
@@ -14,7 +15,9 @@ use crate::kernel::{HostChange, HostSetting, Kernel};
 pub(crate) struct HostSettings {
     pub(super) store: Arc<Store>,
     pub(super) kernel: Arc<dyn Kernel>,
-    pub(super) neighbours: Once,
+    neighbours: Once,
+    /// Held from the look at a setting to its change: a call and the pass after it would both change it otherwise.
+    changing: Mutex<()>,
 }
 
 const FORWARDING: &str = "networks with egress=nat need forwarding";
@@ -24,12 +27,15 @@ const FORWARDING: &str = "networks with egress=nat need forwarding";
 const NEIGHBOURS: [(&str, u32); 3] = [("gc_thresh3", 65536), ("gc_thresh2", 49152), ("gc_thresh1", 8192)];
 
 impl HostSettings {
+    pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>) -> Self {
+        Self { store, kernel, neighbours: Once::new(), changing: Mutex::default() }
+    }
+
     /// Raises the limits of the neighbour table that are lower than tenants need, once. A host that does not permit
     /// that has networks all the same.
     pub(crate) fn ensure_neighbours(&self) {
         self.neighbours.call_once(|| {
-            let raised = self.low_limits().and_then(|low| self.change(low, "neighbours of all containers share it"));
-            if let Err(error) = raised {
+            if let Err(error) = self.change(|| self.low_limits(), "neighbours of all containers share it") {
                 log::warn!("raise the limits of the neighbour table: {error:#}: see docs/operations.md");
             }
         });
@@ -52,15 +58,16 @@ impl HostSettings {
 
     /// Makes the host forward, IPv6 only where a tenant has it; never as an open router, unless it was one before.
     pub(crate) fn ensure_forwarding(&self, v6: bool) -> Result<()> {
-        self.change(self.kernel.missing_forwarding(Family::V4)?, FORWARDING)?;
-        if v6 { self.change(self.kernel.missing_forwarding(Family::V6)?, FORWARDING) } else { Ok(()) }
+        let enable = |family| self.change(|| self.kernel.missing_forwarding(family), FORWARDING);
+        enable(Family::V4)?;
+        if v6 { enable(Family::V6) } else { Ok(()) }
     }
 
     /// Lets links that came after IPv6 forwarding was enabled, or were configured since, accept router advertisements
     /// as before.
     pub(crate) fn ensure_advertisements(&self) -> Result<()> {
         let enabled = self.changed()?.iter().any(|name| name == "net.ipv6.conf.all.forwarding");
-        if enabled { self.change(self.kernel.missing_advertisements()?, FORWARDING) } else { Ok(()) }
+        if enabled { self.change(|| self.kernel.missing_advertisements(), FORWARDING) } else { Ok(()) }
     }
 
     /// The families whose FORWARD policy ciao-net has set to DROP.
@@ -76,7 +83,9 @@ impl HostSettings {
         Ok(self.store.read(|tx| tx.host_settings(&boot))?.into_iter().map(|row| row.name).collect())
     }
 
-    fn change(&self, changes: Vec<HostChange>, why: &str) -> Result<()> {
+    fn change(&self, missing: impl FnOnce() -> Result<Vec<HostChange>>, why: &str) -> Result<()> {
+        let _changing = lock(&self.changing);
+        let changes = missing()?;
         if changes.is_empty() {
             return Ok(());
         }
@@ -92,5 +101,46 @@ impl HostSettings {
             log::warn!("{setting} changed from {before} to {after}: {why}");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use crate::kernel::{HostSettings as _, Namespace};
+
+    #[test]
+    fn what_another_thread_is_changing_is_not_changed_a_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
+        let kernel = Arc::new(Fake::default());
+        let stop_forwarding = || {
+            kernel.change(|state| {
+                state.not_forwarding.insert(Namespace::Host);
+            });
+        };
+        stop_forwarding();
+        let settings = HostSettings::new(store.clone(), kernel.clone());
+        let changed = || store.read(|tx| tx.host_settings("this")).unwrap().len();
+        thread::scope(|scope| {
+            let changing = lock(&settings.changing);
+            let second = scope.spawn(|| settings.ensure_forwarding(false));
+            // Long enough for a look at the setting.
+            thread::sleep(Duration::from_millis(50));
+            let forwarding = HostSetting::Sysctl("net/ipv4/ip_forward".to_owned());
+            kernel.set_host_setting(&forwarding, "1").unwrap();
+            drop(changing);
+            second.join().unwrap().unwrap();
+        });
+        assert_eq!(changed(), 0);
+        stop_forwarding();
+        settings.ensure_forwarding(false).unwrap();
+        assert_eq!(changed(), 1);
     }
 }

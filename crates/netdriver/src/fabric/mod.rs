@@ -29,7 +29,7 @@ mod uplinks;
 mod veth;
 mod vnics;
 
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
 use ciao_common::store::Store;
@@ -101,7 +101,7 @@ impl Fabric {
         let lost = Arc::new(Lost::new(store.clone(), kernel.clone()));
         let deny = egress.deny.clone();
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows, deny));
-        let settings = Arc::new(HostSettings { store: store.clone(), kernel: kernel.clone(), neighbours: Once::new() });
+        let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
         let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
         let host_rules = Arc::new(HostRules {
             store: store.clone(),

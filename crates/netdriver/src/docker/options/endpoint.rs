@@ -38,6 +38,7 @@ impl EndpointOptions {
         // The engine's own may be empty.
         let mut empty = options.empty();
         empty.retain(|key| !key.starts_with("com.docker.") || *key == INTERFACE);
+        refuse_unknown(empty.iter().filter(|key| **key != INTERFACE), &KNOWN, "driver-opt")?;
         ensure!(
             empty.is_empty(),
             "driver-opt {}= is empty: give a value, or omit the option",
@@ -99,5 +100,6 @@ mod tests {
         for key in ["instance", "vnic", "allowed_addresses", "rate", INTERFACE] {
             assert!(error(key, "").contains(&format!("driver-opt {key}= is empty")), "{}", error(key, ""));
         }
+        assert!(error("speed", "").contains("unknown option driver-opt speed"), "{}", error("speed", ""));
     }
 }

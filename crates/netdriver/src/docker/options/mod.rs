@@ -14,13 +14,10 @@ pub use endpoint::EndpointOptions;
 pub(crate) use endpoint::prefix_of;
 pub use network::NetworkOptions;
 
-fn refuse_unknown<'a>(keys: impl IntoIterator<Item = &'a String>, known: &[&str], flag: &str) -> Result<()> {
+fn refuse_unknown(keys: impl IntoIterator<Item = impl AsRef<str>>, known: &[&str], flag: &str) -> Result<()> {
     for key in keys {
-        ensure!(
-            known.contains(&key.as_str()),
-            "unknown option {flag} {key}: options of ciao-net are {}",
-            known.join(", ")
-        );
+        let key = key.as_ref();
+        ensure!(known.contains(&key), "unknown option {flag} {key}: options of ciao-net are {}", known.join(", "));
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ impl NetworkOptions {
     /// An unknown option, with a list of the known ones; an invalid value.
     pub fn parse(options: &Options) -> Result<Self> {
         let empty = options.empty_generic();
+        refuse_unknown(&empty, &KNOWN, "--opt")?;
         ensure!(empty.is_empty(), "--opt {}= is empty: give a value, or omit the option", empty.join("=, --opt "));
         Self::parse_generic(&options.generic(), options.flag(INTERNAL))
     }
