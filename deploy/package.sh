@@ -47,8 +47,8 @@ static() {
 	cp "target/$target/release/ciao-net" "target/$target/release/ciao-ipam" "$out/$name/bin"
 	strip --strip-unneeded "$out/$name/bin/"*
 	cp -r "$out/manual" "$out/$name/share"
-	cp -r deploy README.md CHANGELOG.md LICENSE "$out/$name"
-	[ ! -d docs ] || cp -r docs "$out/$name"
+	cp -r deploy "$out/$name"
+	sh deploy/documentation.sh "$out/$name"
 	rm -rf "$out/$name/deploy/package" "$out/$name/deploy/debian" "$out/$name/deploy/deps.sh" "$out/$name/deploy/package.sh"
 	tar -C "$out" --owner=0 --group=0 --sort=name -czf "$out/$name.tar.gz" "$name"
 	rm -rf "${out:?}/$name"

@@ -32,8 +32,4 @@ put 644 "$here/host/sysctl.conf" "$lib/sysctl.d/10-ciao.conf"
 put 644 "$here/host/links.link" "$lib/systemd/network/70-ciao.link"
 put 644 "$here/host/links.network" "$lib/systemd/network/10-ciao.network"
 put 644 "$here/host/links.rules" "$lib/udev/rules.d/70-ciao.rules"
-put 644 "$here/../README.md" "$prefix/share/doc/ciao/README.md"
-put 644 "$here/../CHANGELOG.md" "$prefix/share/doc/ciao/changelog"
-(cd "$here/.." && find docs -type f 2>/dev/null) | while read -r file; do
-	put 644 "$here/../$file" "$prefix/share/doc/ciao/$file"
-done
+sh "$here/documentation.sh" "$root$prefix/share/doc/ciao"

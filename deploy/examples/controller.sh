@@ -9,7 +9,7 @@
 #
 #   { "hosts":   [ { "id": "h1", "address": "192.0.2.1", "via": "" },
 #                  { "id": "h2", "address": "192.0.2.2", "via": "ssh root@192.0.2.2" } ],
-#     "tenants": { "red": [ ["10.1.0.11", "02:0f:0a:01:00:0b", "h1"] ] } }
+#     "tenants": { "red": [ ["10.1.0.11", "02:1c:0a:01:00:0b", "h1"] ] } }
 #
 # "via" is a command that runs another one on the host, "socket" its control socket. It may be killed at any moment:
 # hosts go on with what they have, and the next start gives what differs. A later start takes over from one that still

@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ciao_tests::console::steps;
-use ciao_tests::lab::{Engine, Host, workspace};
+use ciao_tests::lab::{Engine, Host, Lan, workspace};
 
 /// Runs the commands of each page, in a test of its own.
 macro_rules! pages {
@@ -29,6 +30,7 @@ pages! {
     the_launcher_s_guide_s_commands_do_what_it_shows: "docs/launcher.md",
     the_docker_guide_s_commands_do_what_it_shows: "docs/docker-and-compose.md",
     the_api_s_commands_do_what_they_show: "docs/api.md",
+    the_guide_to_several_hosts_shows_what_the_first_one_does: "docs/hosts.md",
     the_options_commands_do_what_they_show: "docs/options.md",
     the_operations_commands_do_what_they_show: "docs/operations.md",
     the_troubleshooting_commands_do_what_they_show: "docs/troubleshooting.md",
@@ -40,6 +42,9 @@ fn run(page: &str) {
     let text = fs::read_to_string(workspace().join(page)).unwrap();
     let name = Path::new(page).file_stem().unwrap().to_string_lossy().to_lowercase();
     let host = Host::builder().name(format!("docs-{name}")).engine(Engine::Machine).start().unwrap();
+    // Pages with several hosts show what the first of them does.
+    let lan = page.ends_with("hosts.md").then(|| Lan::new().unwrap());
+    lan.iter().for_each(|lan| drop(lan.join(&host, "192.0.2.1/24").unwrap()));
     for step in steps(&text).unwrap_or_else(|error| panic!("{page}: {error:#}")) {
         let output = host.try_sh(&format!("exec 2>&1; cd /root; {}", step.command)).unwrap();
         assert!(
@@ -53,10 +58,10 @@ fn run(page: &str) {
     }
 }
 
-/// Every page, as a path from the workspace.
-fn pages() -> Vec<PathBuf> {
+/// Every page below a folder such as the workspace, as a path from there.
+fn pages(root: &Path) -> Vec<PathBuf> {
     let files = |folder: &str| {
-        let entries = fs::read_dir(workspace().join(folder)).unwrap();
+        let entries = fs::read_dir(root.join(folder)).into_iter().flatten();
         let paths = entries.map(move |entry| Path::new(folder).join(entry.unwrap().file_name()));
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect::<Vec<_>>()
     };
@@ -66,7 +71,7 @@ fn pages() -> Vec<PathBuf> {
 #[test]
 fn every_page_with_commands_to_run_is_run() {
     let marked = |page: &PathBuf| !steps(&fs::read_to_string(workspace().join(page)).unwrap()).unwrap().is_empty();
-    let found: BTreeSet<_> = pages().into_iter().filter(marked).collect();
+    let found: BTreeSet<_> = pages(&workspace()).into_iter().filter(marked).collect();
     assert_eq!(found, RUN.iter().map(PathBuf::from).collect());
 }
 
@@ -78,9 +83,22 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn every_link_of_the_documentation_leads_somewhere() {
+    check_links(&workspace(), 60);
+}
+
+#[test]
+fn every_link_of_the_installed_documentation_leads_somewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Command::new("sh").arg(workspace().join("deploy/documentation.sh")).arg(folder.path()).status();
+    assert!(copied.unwrap().success());
+    check_links(folder.path(), 50);
+}
+
+/// Follows the links of all pages below a folder, of which there are some.
+fn check_links(root: &Path, at_least: usize) {
     let mut links = 0;
-    for page in pages() {
-        let text = fs::read_to_string(workspace().join(&page)).unwrap();
+    for page in pages(root) {
+        let text = fs::read_to_string(root.join(&page)).unwrap();
         for rest in text.split("](").skip(1) {
             let target = rest.split(')').next().unwrap();
             if target.contains("://") {
@@ -88,8 +106,7 @@ fn every_link_of_the_documentation_leads_somewhere() {
             }
             links += 1;
             let (file, heading) = target.split_once('#').map_or((target, None), |(file, part)| (file, Some(part)));
-            let path = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            let path = workspace().join(path);
+            let path = root.join(if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) });
             assert!(path.exists(), "{}: {target} leads nowhere", page.display());
             if let Some(heading) = heading {
                 let text = fs::read_to_string(&path).unwrap();
@@ -99,5 +116,5 @@ fn every_link_of_the_documentation_leads_somewhere() {
             }
         }
     }
-    assert!(links > 30, "links were found: {links}");
+    assert!(links > at_least, "links were found: {links}");
 }

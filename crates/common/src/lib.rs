@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Code shared by ciao's two drivers, in six modules.
+//! Code shared by ciao's two drivers.
 //!
 //! - [`sync`]: mutexes after a panic;
 //! - [`types`]: identifiers, MAC addresses, link names, subnets and address ranges with checked values;
@@ -8,8 +8,8 @@
 //! - [`serve`]: daemons: HTTP over Unix sockets, plugin methods, timers, start and stop;
 //! - [`cli`]: commands: the HTTP client, lists, exit codes.
 //!
-//! `cli` uses `store`, `store` uses `types`; `serve` uses `api`, `api` uses `types`. `serve` and `store` do not use
-//! each other, and nothing here depends on a driver.
+//! `cli` and `serve` use `store` and `api`, which use `types` and `sync`; never the other way, and nothing here depends
+//! on a driver. ARCHITECTURE.md has the floors.
 
 pub mod api;
 pub mod cli;

@@ -64,7 +64,7 @@ struct Serve {
     /// Plugin socket, as in /etc/docker/plugins/ciao-ipam.spec
     #[arg(long, default_value = "/run/ciao/ciao-ipam.sock")]
     socket: PathBuf,
-    /// Control socket, for "ciao-ipam reconcile"
+    /// Control socket, for lists, events and "ciao-ipam reconcile"
     #[arg(long, value_name = "SOCKET", default_value = CONTROL)]
     control: PathBuf,
     #[command(flatten)]
@@ -108,7 +108,7 @@ struct Reconcile {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Take the list of another engine than before, or one with none of the recorded pools
+    /// Accept a list from a different engine, or one with none of the recorded pools
     #[arg(long)]
     force: bool,
     /// Docker's socket

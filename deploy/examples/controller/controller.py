@@ -12,7 +12,7 @@ of `ssh -N -L /run/h2.sock:/run/ciao/control.sock root@h2`:
 
     { "hosts":     [ { "id": "h1", "address": "192.0.2.1" },
                      { "id": "h2", "address": "192.0.2.2", "socket": "/run/h2.sock" } ],
-      "instances": [ { "tenant": "red", "address": "10.1.0.11", "mac": "02:0f:0a:01:00:0b", "host": "h1" } ] }
+      "instances": [ { "tenant": "red", "address": "10.1.0.11", "mac": "02:1c:0a:01:00:0b", "host": "h1" } ] }
 
 It keeps nothing but the number of its last start, and may be killed at any moment: hosts go on with what they have, and
 the next start reads their digests and gives only what differs. A later start takes over from one that still runs.

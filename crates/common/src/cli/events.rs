@@ -23,7 +23,7 @@ pub struct EventOptions {
     /// Begin with this time: 2026-11-24, 2026-11-24T08:00:00Z, now
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Go on with the events to come; without --since only those
+    /// Follow new events (only new ones unless --since is given)
     #[arg(short, long)]
     follow: bool,
     /// Output as JSON, one event a line

@@ -17,13 +17,13 @@ pub(super) struct Reconcile {
     /// Print the changes without making them
     #[arg(long)]
     dry_run: bool,
-    /// Also remove records of networks and endpoints unknown to Docker
+    /// Also restore lost records from Docker, and remove those unknown to Docker
     #[arg(long)]
     docker: bool,
-    /// Take the list of another engine than before, or one that has no recorded network
+    /// Accept a list from a different engine, or one without any recorded network
     #[arg(long, requires = "docker")]
     force: bool,
-    /// Delete what has no record, which --docker could not make again: running containers lose it
+    /// Delete unrecorded links that --docker could not restore; running containers on them lose their network
     #[arg(long, conflicts_with = "docker")]
     give_up: bool,
     #[command(flatten)]

@@ -62,7 +62,7 @@ pub(super) struct RunOptions {
 pub(super) enum Pull {
     /// Before each container
     Always,
-    /// If the engine has none
+    /// If the image is not present
     Missing,
     /// Not at all
     Never,

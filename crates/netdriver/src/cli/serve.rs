@@ -34,7 +34,7 @@ pub(super) struct Serve {
     /// Plugin socket, as in /etc/docker/plugins/ciao-net.spec
     #[arg(long, default_value = "/run/ciao/ciao-net.sock")]
     socket: PathBuf,
-    /// Control socket, for launchers
+    /// Control socket, for launchers, controllers and the command line
     #[arg(long, value_name = "SOCKET", default_value = "/run/ciao/control.sock")]
     control: PathBuf,
     #[command(flatten)]
@@ -45,12 +45,12 @@ pub(super) struct Serve {
     /// Address pool of the tenants' uplinks, two addresses per tenant
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
-    /// Subnet that tenants do not reach, such as the operator's; may be repeated
+    /// Subnet that tenants do not reach, such as the operator's (repeatable)
     ///
     /// A network's option egress_allow makes exceptions.
     #[arg(long, value_name = "CIDR")]
     egress_deny: Vec<Subnet>,
-    /// Resolver whose port 53 tenants reach, besides those of the host's resolv.conf; may be repeated
+    /// Resolver whose port 53 tenants reach, besides those of the host's resolv.conf (repeatable)
     #[arg(long, value_name = "ADDRESS")]
     resolver: Vec<IpAddr>,
     /// Tracked connections to other hosts per tenant (0: unlimited)

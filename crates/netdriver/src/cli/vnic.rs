@@ -55,7 +55,7 @@ pub(super) struct Set {
     /// Rate limit per direction, such as 100mbit, or none
     #[arg(long, required_unless_present = "allow")]
     rate: Option<String>,
-    /// Additional source address (repeatable), or none; these replace the former ones
+    /// Additional source address (repeatable); replaces the current ones, "none" removes all
     #[arg(long, value_name = "ADDRESS")]
     allow: Vec<String>,
     #[command(flatten)]

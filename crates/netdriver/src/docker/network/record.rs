@@ -85,7 +85,8 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
     let namespace = (!on_host).then_some(ours);
     ensure!(
         namespace.is_some() || options.icc,
-        "--opt icc=false needs a bridge of ciao-net, and {bridge} is a bridge of the host: give another --opt bridge"
+        "--opt icc=off needs a bridge of ciao-net, and {bridge} is a bridge of the host: omit --opt host_bridge, or \
+         give another --opt bridge"
     );
     let egress = options.egress(namespace.is_some())?;
     if egress == Egress::Nat {

@@ -68,7 +68,7 @@ pub struct NetworkOptions {
     pub flood: bool,
     /// `port_security=on|off`: anti-spoofing.
     pub port_security: bool,
-    /// `icc=true|false`: whether its containers reach each other.
+    /// `icc=on|off`: whether its containers reach each other.
     pub icc: bool,
     /// `com.docker.network.driver.mtu`, in bytes.
     pub mtu: Option<Mtu>,
