@@ -17,6 +17,7 @@ pub fn peer(input: &[u8]) {
     for line in input.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).take(CALLS) {
         let before = said(&host);
         let (answer, _) = host.driver().hear(&from, line).expect("the disk does not fail");
+        host.driver().follow_lists();
         let answer: Value = serde_json::from_slice(&answer).expect("an answer is JSON");
         match Message::parse(line) {
             Ok(_) => assert!(answer["has"].is_object() || answer["has"].is_null(), "{answer}"),

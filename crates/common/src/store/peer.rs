@@ -52,6 +52,10 @@ impl Absence {
     }
 }
 
+/// Rows of hosts that left before a time, and their lists.
+const GONE: &str = "host IN (SELECT host FROM absent_host WHERE why = 'gone' AND since < ?1)";
+const GONE_LISTS: &str = "list IN (SELECT '@' || host FROM absent_host WHERE why = 'gone' AND since < ?1)";
+
 fn list_of(host: &HostId) -> String {
     format!("@{host}")
 }
@@ -199,15 +203,20 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Whether anything is recorded that [`Self::forget_gone_peers`] forgets.
+    pub fn has_gone_peers(&self, before: i64) -> Result<bool> {
+        let any = format!(
+            "SELECT 1 FROM peer_record WHERE {GONE} UNION SELECT 1 FROM generation_record WHERE {GONE_LISTS} LIMIT 1"
+        );
+        Ok(!self.all(&any, [before], |_| Ok(()))?.is_empty())
+    }
+
     /// Forgets what hosts said that left before a time. Returns the tenants with changes.
     pub fn forget_gone_peers(&self, before: i64) -> Result<BTreeSet<TenantId>> {
-        const GONE: &str = "host IN (SELECT host FROM absent_host WHERE why = 'gone' AND since < ?1)";
         let tenants = format!("SELECT DISTINCT tenant FROM peer_record WHERE {GONE}");
         let tenants = self.all(&tenants, [before], |row| get(row, "tenant"))?;
         self.change(&format!("DELETE FROM peer_record WHERE {GONE}"), [before])?;
-        let lists = "DELETE FROM generation_record WHERE list IN
-             (SELECT '@' || host FROM absent_host WHERE why = 'gone' AND since < ?1)";
-        self.change(lists, [before])?;
+        self.change(&format!("DELETE FROM generation_record WHERE {GONE_LISTS}"), [before])?;
         Ok(tenants.into_iter().collect())
     }
 
@@ -234,7 +243,7 @@ impl Tx<'_> {
     pub fn forget_peers(&self) -> Result<bool> {
         let had = !self.peers_heard()?.is_empty();
         self.change("DELETE FROM peer_record", [])?;
-        self.change("DELETE FROM absent_host", [])?;
+        self.change("DELETE FROM absent_host WHERE why = 'gone'", [])?;
         self.change("DELETE FROM generation_record WHERE list LIKE '@%'", [])?;
         Ok(had)
     }

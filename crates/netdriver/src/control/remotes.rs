@@ -153,8 +153,7 @@ fn record(
     let given = driver.store.write(move |tx| change(tx, &owner))?;
     answer(given, || {
         driver.fabric.follow_networks(&tenant)?;
-        let networks = driver.store.read(|tx| tx.networks_of_tenant(&tenant))?;
-        networks.iter().try_for_each(|network| driver.fabric.follow_remotes(network))
+        driver.fabric.follow_tenant(&tenant)
     })
 }
 

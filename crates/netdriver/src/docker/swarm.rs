@@ -56,14 +56,12 @@ impl Driver {
     pub(crate) fn forget_gone_nodes(&self) -> Result<()> {
         const DAY: i64 = 24 * 60 * 60 * 1000;
         let long_ago = self.store.now() - DAY;
-        if self.store.read(|tx| tx.absent_hosts(Absence::Gone))?.values().all(|since| *since >= long_ago) {
+        if !self.store.read(|tx| tx.has_gone_peers(long_ago))? {
             return Ok(());
         }
-        for tenant in self.store.write(move |tx| tx.forget_gone_peers(long_ago))? {
-            let networks = self.store.read(|tx| tx.networks_of_tenant(&tenant))?;
-            networks.iter().try_for_each(|network| self.fabric.follow_remotes(network))?;
-        }
-        Ok(())
+        let tenants = self.store.write(move |tx| tx.forget_gone_peers(long_ago))?;
+        let failed = tenants.iter().filter_map(|tenant| self.fabric.follow_tenant(tenant).err());
+        failed.last().map_or(Ok(()), Err)
     }
 }
 

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections of the exchange: one for each question, so every one of them checks the other's certificate.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use ciao_common::serve::every::attempt;
 use ciao_common::store::{Absence, ClusterHost, ListState};
 use ciao_common::sync::lock;
-use ciao_common::types::HostId;
 
 use super::file::HostsFile;
 use super::message::{GENERATION_LIMIT, Message, plain, read_answer};
@@ -27,18 +26,17 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 const RENEWED: u64 = 10;
 /// Questions at a time, to all hosts.
 const AT_A_TIME: usize = 64;
-/// Questions of one host at a time.
-const OF_A_HOST: usize = 4;
 
 /// This host's side of all connections.
 pub(super) struct Contact {
-    driver: Arc<Driver>,
-    identity: Identity,
+    pub(super) driver: Arc<Driver>,
+    pub(super) identity: Identity,
     port: u16,
-    cluster: Mutex<Arc<Cluster>>,
+    pub(super) cluster: Mutex<Arc<Cluster>>,
     list: OwnList,
     stopping: AtomicBool,
     sender: OnceLock<Thread>,
+    pub(super) follower: OnceLock<Thread>,
 }
 
 impl Contact {
@@ -51,6 +49,7 @@ impl Contact {
             cluster: Mutex::default(),
             stopping: AtomicBool::new(false),
             sender: OnceLock::new(),
+            follower: OnceLock::new(),
         }
     }
 
@@ -66,7 +65,7 @@ impl Contact {
         });
     }
 
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(sender) = self.sender.get() {
             sender.unpark();
         }
@@ -80,78 +79,10 @@ impl Contact {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn fault(&self, what: &'static str, why: Option<String>) {
+    pub(super) fn fault(&self, what: &'static str, why: Option<String>) {
         if let Some(why) = self.driver.peers.set_fault(what, why) {
             log::error!("exchange: {why}");
         }
-    }
-
-    /// Answers connections until the exchange stops.
-    pub(super) fn listen(self: &Arc<Self>, at: SocketAddr) {
-        while !self.is_stopping() {
-            let listener = match TcpListener::bind(at) {
-                Ok(listener) => listener,
-                Err(error) => {
-                    self.fault("listener", Some(format!("listen on {at}: {error}")));
-                    thread::park_timeout(LOOK_EVERY);
-                    continue;
-                }
-            };
-            self.fault("listener", None);
-            while !self.is_stopping() {
-                match listener.accept().map_err(Into::into).and_then(|(stream, from)| self.accept(stream, from)) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        log::warn!("exchange: accept a connection: {error:#}");
-                        thread::park_timeout(LOOK_EVERY);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Answers a connection in the background, or closes it: only hosts of the list are answered.
-    fn accept(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) -> Result<()> {
-        let (driver, address) = (&self.driver, from.ip().to_canonical());
-        if self.is_stopping() {
-            return Ok(());
-        }
-        let cluster = Arc::clone(&lock(&self.cluster));
-        let Some(host) = cluster.others.values().find(|host| host.address == address) else {
-            driver.peers.refuse("unlisted", 1);
-            if driver.peers.may_log(format!("unlisted {address}")) {
-                log::warn!("exchange: {address} is in no list of hosts, or left the swarm: refused");
-            }
-            return Ok(());
-        };
-        if !driver.peers.connect(address, OF_A_HOST) {
-            driver.peers.disconnect(address);
-            return Ok(());
-        }
-        let (contact, host) = (Arc::clone(self), host.id.clone());
-        let spawned = thread::Builder::new().name("answer".to_owned()).spawn(move || {
-            let answered =
-                attempt(|| contact.identity.answer(stream, host.as_str(), |asked| contact.hear(&host, asked)));
-            contact.driver.peers.disconnect(address);
-            if let Err(error) = answered {
-                contact.driver.peers.refuse("connection", 1);
-                if contact.driver.peers.may_log(format!("connection {host}")) {
-                    log::warn!("exchange: a connection of {host} from {address}: {error:#}");
-                }
-            }
-        });
-        if spawned.is_err() {
-            driver.peers.disconnect(address);
-        }
-        spawned.map(drop).context("start a thread")
-    }
-
-    fn hear(&self, host: &HostId, message: &[u8]) -> Result<Vec<u8>> {
-        let (answer, is_news) = self.driver.hear(host, message)?;
-        if is_news {
-            self.wake();
-        }
-        Ok(answer)
     }
 
     /// A certificate that nobody renews ends the exchange some day.
@@ -218,6 +149,7 @@ impl Contact {
             if let Err(error) = contact.driver.note_silence(&to.id) {
                 log::error!("exchange: {error:#}");
             }
+            contact.wake_follower();
             contact.wake();
         });
         if let Err(error) = spawned {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What another host says: recorded, brought into the kernel, and answered.
+//! What another host says: recorded and answered, and brought into the kernel behind the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -48,7 +48,6 @@ impl Driver {
         for tenant in tenants {
             lock(&self.peers.changed).entry(tenant).or_default().insert(from.clone());
         }
-        self.follow_lists()?;
         Ok(match given {
             Given::Recorded(state) | Given::Same(state) | Given::Contradicted(state) => Some(state),
             Given::Refused(state) => state,
@@ -66,30 +65,24 @@ impl Driver {
         for tenant in self.store.read(|tx| tx.tenants_with_shared_macs())? {
             lock(&self.peers.changed).entry(tenant).or_default();
         }
-        self.follow_lists()
+        Ok(())
     }
 
-    /// Brings what was recorded into the kernel: what came during one pass, of however many hosts, is one pass.
-    fn follow_lists(&self) -> Result<()> {
+    /// Brings what was recorded into the kernel: what came during one pass, of however many hosts, is one pass. Waits
+    /// for the one that runs. What fails is repaired by the next reconcile.
+    pub fn follow_lists(&self) {
         let _following = lock(&self.peers.following);
         let changed = mem::take(&mut *lock(&self.peers.changed));
         if !changed.is_empty() {
             self.fabric.tunnels.refused.may_have_changed();
         }
         for (tenant, hosts) in &changed {
-            if let Err(error) = self.fabric.follow_networks(tenant) {
-                log::warn!("networks of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
-            }
-            self.judge(tenant, hosts)?;
-            for network in self.store.read(|tx| tx.networks_of_tenant(tenant))? {
-                if let Err(error) = self.fabric.follow_remotes(&network) {
-                    log::warn!(
-                        "addresses of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile"
-                    );
-                }
+            let followed =
+                [self.fabric.follow_networks(tenant), self.judge(tenant, hosts), self.fabric.follow_tenant(tenant)];
+            for error in followed.into_iter().filter_map(Result::err) {
+                log::warn!("tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
             }
         }
-        Ok(())
     }
 
     /// Counts the claims of hosts of a tenant's addresses that do not hold, and logs one of each host.

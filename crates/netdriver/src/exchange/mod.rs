@@ -8,6 +8,7 @@
 mod contact;
 mod file;
 mod hear;
+mod listen;
 mod message;
 mod own;
 mod tls;
@@ -61,6 +62,11 @@ impl Exchange {
             .name("listener".to_owned())
             .spawn(move || listening.listen(listen))
             .context("start the exchange's listener")?;
+        let following = Arc::clone(&contact);
+        let follower = thread::Builder::new()
+            .name("follower".to_owned())
+            .spawn(move || following.follow_others())
+            .context("start the exchange's follower")?;
         let sending = Arc::clone(&contact);
         let sender = thread::Builder::new().name("exchange".to_owned()).spawn(move || {
             sending.follow(thread::current());
@@ -71,7 +77,7 @@ impl Exchange {
                 thread::park_timeout(LOOK_EVERY);
             }
         });
-        Ok(Self { contact, listen, threads: vec![listener, sender.context("start the exchange's sender")?] })
+        Ok(Self { contact, listen, threads: vec![listener, follower, sender.context("start the exchange's sender")?] })
     }
 }
 

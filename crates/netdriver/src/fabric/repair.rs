@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 use ciao_common::store::{Egress, Network};
-use ciao_common::types::NetworkId;
+use ciao_common::types::{NetworkId, TenantId};
 
 use super::Fabric;
 use super::fault::{Fault, Subject};
@@ -44,8 +44,15 @@ impl Fabric {
         self.follow_all_networks()
     }
 
-    /// Writes a network's tunnel: its tenant's remotes have changed. The caller has no lock.
-    pub(crate) fn follow_remotes(&self, network: &Network) -> Result<()> {
+    /// Writes the tunnels of a tenant's networks: its remotes have changed. One that fails keeps it from none of the
+    /// others. The caller has no lock.
+    pub(crate) fn follow_tenant(&self, tenant: &TenantId) -> Result<()> {
+        let networks = self.store.read(|tx| tx.networks_of_tenant(tenant))?;
+        let failed = networks.iter().filter_map(|network| self.follow_remotes(network).err());
+        failed.last().map_or(Ok(()), Err)
+    }
+
+    fn follow_remotes(&self, network: &Network) -> Result<()> {
         self.restored(network.namespace.as_deref())?;
         self.sync_tunnel(&network.id)
     }

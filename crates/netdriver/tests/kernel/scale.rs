@@ -30,7 +30,7 @@ fn memory() -> String {
 }
 
 tests! {
-    #[ignore = "prints figures: cargo test -p ciao-netdriver --test kernel -- --ignored thirty_thousand --nocapture"]
+    #[ignore = "prints figures: make test-engines"]
     fn thirty_thousand_addresses_on_other_hosts(_kernel) {
         run("ip link add u0 type bridge");
         run("ip addr add 192.0.2.1/24 dev u0");

@@ -123,7 +123,11 @@ fn a_node_that_left_the_swarm_is_refused_though_its_certificate_is_valid() {
 
     members[0].bench.ok("DiscoverDelete", &node);
     members[0].soon_stands(2, "left the swarm");
-    let gone = members[0].bench.store.write(|tx| tx.forget_gone_peers(i64::MAX)).unwrap();
+    let store = &members[0].bench.store;
+    let has_any = || store.read(|tx| tx.has_gone_peers(i64::MAX)).unwrap();
+    assert!(has_any());
+    let gone = store.write(|tx| tx.forget_gone_peers(i64::MAX)).unwrap();
+    assert!(!has_any(), "nothing is written any more");
     assert_eq!(gone, ["red".parse().unwrap()].into());
     assert_eq!(members[0].bench.store.read(|tx| tx.peer_remotes(&"red".parse().unwrap())).unwrap(), []);
     // Whoever is out of the list is neither gone nor silent.

@@ -82,6 +82,19 @@ fn claims_are_refused_one_by_one_and_the_others_hold() {
 }
 
 #[test]
+fn an_answer_does_not_wait_for_the_kernel() {
+    let (cluster, members) = bench();
+    soon("it is heard", || cluster.say(3, 1, &message(1, &[])).is_ok());
+    // Whoever uses the kernel waits for this.
+    members[0].bench.kernel.change(|_| {
+        let answer = cluster.say(3, 1, &message(2, &[red(40)])).unwrap();
+        assert_eq!(answer["has"]["generation"], 2);
+    });
+    let follows = || members[0].bench.kernel.state().neighbours.keys().any(|(.., at)| at.to_string() == "10.1.0.40");
+    soon("it is in the kernel", follows);
+}
+
+#[test]
 fn another_host_s_address_goes_to_the_later_claim_and_comes_back() {
     let (cluster, members) = bench();
     members[1].run(12);
@@ -169,6 +182,7 @@ pub(super) fn announced(subnet: &str, gateway: &str, vni: u32) -> HostEndpoint {
 
 /// The networks of tenant red, with their source.
 pub(super) fn networks(member: &Member) -> Vec<String> {
+    member.bench.driver.follow_lists();
     let page = member.ask("GET", "/v1/networks?tenant=red");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let items = page["items"].as_array().unwrap();

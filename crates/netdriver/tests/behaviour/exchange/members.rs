@@ -200,8 +200,10 @@ impl Member {
         self.bench.launcher(method, path, b"").1
     }
 
-    /// The addresses of tenant red on other hosts that the kernel leads to, each with the last byte of its host.
+    /// The addresses of tenant red on other hosts that the kernel leads to, as soon as it has what is recorded, each
+    /// with its host.
     pub(super) fn reached(&self) -> Vec<String> {
+        self.bench.driver.follow_lists();
         let own: Vec<_> = self.ask("GET", "/v1/tenants/red/remotes")["remotes"].as_array().unwrap().clone();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let state = self.bench.kernel.state();
@@ -252,6 +254,7 @@ impl Member {
 
     /// A counter of what was refused.
     pub(super) fn counted(&self, reason: &str) -> f64 {
+        self.bench.driver.follow_lists();
         self.metric(&format!("ciao_exchange_refused_total{{reason=\"{reason}\"}}"))
     }
 

@@ -11,7 +11,7 @@ mod scripted;
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what must come; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
 fn soon(what: &str, mut so: impl FnMut() -> bool) {
