@@ -76,9 +76,13 @@ impl Fabric {
     /// Removes a remote network whose record is deleted. The caller has no lock.
     pub(crate) fn forget_remote(&self, network: &Network) -> Result<()> {
         let _lock = self.lock(network.namespace.as_deref());
-        // Another thread may have recorded it again.
-        let is_back = self.store.read(|tx| tx.network(&network.id))?.as_ref() == Some(network);
-        if is_back { Ok(()) } else { self.networks.tidy(network) }
+        let recorded = self.store.read(|tx| tx.network(&network.id))?;
+        if recorded.as_ref() == Some(network) {
+            return Ok(());
+        }
+        self.networks.tidy(network)?;
+        // Another thread has recorded it again, and perhaps made it: its links have the same names.
+        recorded.map_or(Ok(()), |recorded| self.networks.ensure(&recorded))
     }
 
     /// [`Self::follow_networks`] of all tenants.
@@ -220,5 +224,44 @@ fn is_private(subnet: Subnet) -> bool {
     match subnet.network() {
         IpAddr::V4(v4) => v4.is_private() && subnet.prefix() >= 8,
         IpAddr::V6(v6) => v6.is_unique_local() && subnet.prefix() >= 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ciao_common::store::{ClusterHost, Store, TenantList};
+
+    use super::*;
+    use crate::kernel::fake::Fake;
+    use crate::{Config, Driver};
+
+    #[test]
+    fn a_network_that_another_thread_has_recorded_again_keeps_its_tunnel() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        let kernel = Arc::new(Fake::default());
+        kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
+        let driver = Driver::new(store.clone(), kernel.clone(), Config::default()).unwrap();
+        let mtu = |bytes| Mtu::try_from(bytes).unwrap();
+        let (id, red) = ("h1".parse::<HostId>().unwrap(), "red".parse::<TenantId>().unwrap());
+        let host = ClusterHost { id: id.clone(), address: [192, 0, 2, 1].into(), mtu: mtu(1500), number: 0 };
+        let subnet =
+            TenantSubnet { subnet: "10.2.0.0/24".parse().unwrap(), vni: 102, gateway: [10, 2, 0, 1].into(), mtu: None };
+        let list = TenantList { remotes: Vec::new(), networks: vec![subnet], cnci: vec![id] };
+        let tenant = red.clone();
+        let given = store.write(move |tx| {
+            tx.give_hosts(1, &[host])?;
+            tx.give_remotes(&tenant, 1, &list)
+        });
+        given.unwrap();
+        driver.fabric.follow_networks(&red).unwrap();
+        let (whole, recorded) = (kernel.state(), store.read(|tx| tx.networks_of_tenant(&red)).unwrap());
+        assert_eq!((recorded.len(), whole.namespaces.len()), (1, 1));
+        // As this thread deleted it, before the other one recorded and made it with another MTU.
+        let former = Network { mtu: Some(mtu(1400)), ..recorded[0].clone() };
+        driver.fabric.forget_remote(&former).unwrap();
+        assert_eq!(kernel.state(), whole);
     }
 }
