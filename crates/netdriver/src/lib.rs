@@ -125,6 +125,11 @@ impl Driver {
         })
     }
 
+    /// Sends an echo request to each concentrator: one that does not answer is replaced by the next of its list.
+    pub fn probe_concentrators(&self) -> Result<()> {
+        self.fabric.probe_concentrators()
+    }
+
     /// Waits until background work that was begun is done, whether it failed or not.
     #[cfg(any(test, feature = "fake-kernel"))]
     pub fn wait_for_tasks(&self) {

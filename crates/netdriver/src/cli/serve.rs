@@ -28,6 +28,8 @@ use crate::{Config, Driver, EgressPolicy, Shares, TUNNEL_PORT, TunnelConfig, doc
 
 /// Open files that are kept for calls, the database and netlink sockets, whatever is published.
 const RESERVED_FILES: u64 = 256;
+/// How often concentrators are asked whether they are there.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -136,6 +138,8 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
         services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
     }
     let _exchange = exchange.map(|config| Exchange::start(Arc::clone(&driver), config)).transpose()?;
+    let probing = Arc::clone(&driver);
+    let _prober = every("concentrators", PROBE_EVERY, move || probing.probe_concentrators())?;
     // All is compared with the records behind the calls: each has its own namespace restored first.
     let mut watcher = Watcher::from_start(driver, Duration::from_secs(args.reconcile_every));
     // It waits by itself.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tunnels to other hosts in metrics and checks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use ciao_common::serve::metrics::{Scrape, single};
+use ciao_common::store::Absence;
+use ciao_common::types::TenantId;
 
 use super::exchange;
 use crate::Driver;
@@ -61,6 +63,7 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         problems.push((problem, remedy));
         return Ok(problems);
     }
+    problems.extend(silent_concentrators(driver)?);
     let mut unknown = BTreeSet::new();
     let encrypted = driver.fabric.tunnels.check_encrypted();
     for tunnel in &tunnels {
@@ -80,4 +83,34 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         (format!("tenant {tenant} reaches over several hosts, and no list of its addresses was given"), remedy)
     }));
     Ok(problems)
+}
+
+/// Concentrators that do not answer.
+fn silent_concentrators(driver: &Driver) -> Result<Vec<(String, String)>> {
+    let (tenants, silent) = driver.store.read(|tx| Ok((tx.tenants_of_cnci()?, tx.absent_hosts(Absence::Silent)?)))?;
+    let (mut replaced, mut lost) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeSet::new());
+    for tenant in tenants {
+        let cnci = driver.store.read(|tx| tx.cnci(&tenant))?;
+        if cnci.iter().all(|host| silent.contains_key(host)) {
+            lost.insert(tenant);
+        } else {
+            for host in cnci.into_iter().filter(|host| silent.contains_key(host)) {
+                replaced.entry(host).or_default().insert(tenant.clone());
+            }
+        }
+    }
+    let of = |tenants: &BTreeSet<TenantId>| {
+        let first = tenants.first().map_or_else(String::new, ToString::to_string);
+        format!("tenant {first} ({} more)", tenants.len().saturating_sub(1))
+    };
+    let remedy = |host: &str| format!("look at {host}, whose firewall must accept ICMP echo requests of this host");
+    let replaced = replaced.iter().map(|(host, tenants)| {
+        let problem = format!("concentrator {host} of {} does not answer: its list's next one is in use", of(tenants));
+        (problem, remedy(&host.to_string()))
+    });
+    let lost = (!lost.is_empty()).then(|| {
+        let problem = format!("no concentrator of {} answers: what it sends to other machines is lost", of(&lost));
+        (problem, remedy("them"))
+    });
+    Ok(replaced.chain(lost).collect())
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use ciao_common::store::{ClusterHost, Remote, Store, Tunnel, Tx, Vnic};
+use ciao_common::store::{Absence, ClusterHost, Remote, Store, Tunnel, Tx, Vnic};
 use ciao_common::types::{HostId, LinkName, Subnet, TenantId};
 
 use crate::kernel::Kernel;
@@ -51,7 +51,7 @@ pub(super) struct Reach {
 /// How a tenant's packets leave its subnets.
 #[derive(Default)]
 pub(super) struct Leaving {
-    /// The hosts by which, in their order.
+    /// The hosts by which, in their order; those that do not answer come last.
     pub(super) cnci: Vec<HostId>,
     /// The VNIs that these have.
     pub(super) vnis: BTreeSet<u32>,
@@ -61,10 +61,12 @@ pub(super) struct Leaving {
 
 impl Leaving {
     pub(super) fn read(tx: &Tx<'_>, tenant: &TenantId) -> Result<Self> {
-        let cnci = tx.cnci(tenant)?;
+        let mut cnci = tx.cnci(tenant)?;
         if cnci.is_empty() {
             return Ok(Self::default());
         }
+        let silent = tx.absent_hosts(Absence::Silent)?;
+        cnci.sort_by_key(|host| silent.contains_key(host));
         let vnis = tx.tenant_subnets(tenant)?.into_iter().map(|subnet| subnet.vni).collect();
         let networks = tx.networks_of_tenant(tenant)?.into_iter();
         let subnets = networks.flat_map(|network| network.subnets).map(|subnet| subnet.subnet).collect();

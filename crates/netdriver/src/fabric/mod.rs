@@ -6,6 +6,7 @@
 
 mod bridges;
 mod cluster;
+mod concentrators;
 pub(crate) mod fault;
 mod former_macs;
 mod host_firewall;
@@ -29,10 +30,12 @@ mod uplinks;
 mod veth;
 mod vnics;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
 use ciao_common::store::Store;
+use ciao_common::types::HostId;
 
 use crate::kernel::Kernel;
 use crate::rules::{self, EgressPolicy};
@@ -86,6 +89,8 @@ pub(crate) struct Fabric {
     pub(crate) host_rules: Arc<HostRules>,
     pub(crate) lost: Arc<Lost>,
     pub(crate) pending: Pending,
+    /// How often in a row each concentrator did otherwise than is recorded of it.
+    probes: Mutex<BTreeMap<HostId, u32>>,
     locks: Arc<Locks>,
 }
 
@@ -171,6 +176,7 @@ impl Fabric {
             host_rules,
             lost,
             pending,
+            probes: Mutex::default(),
             locks,
         })
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A concentrator on another host is a tenant's way out.
+//! A concentrator on another host is a tenant's egress gateway.
 
 use ciao_netdriver::kernel::fake::FakeLink;
 use ciao_netdriver::reconcile::Depth;
@@ -99,6 +99,43 @@ fn a_concentrator_has_the_tenant_s_networks_without_any_of_docker_s() {
     assert_eq!(give(&b, 4, &["h2"]).0, 200);
     assert_eq!((networks(&b), b.kernel.state().namespaces.len()), (0, 0));
     assert_consistent(&b);
+}
+
+#[test]
+fn a_dead_concentrator_is_replaced_by_the_next_one_until_it_answers() {
+    let b = with_hosts();
+    b.ok("CreateNetwork", &network("red", &["10.1.0.0/24"], &[("tenant", "red"), ("vni", "101")]));
+    assert_eq!(give(&b, 1, &["h2", "h3"]).0, 200);
+    let silent = |b: &Bench, hosts: &[u8]| {
+        let hosts = hosts.iter().map(|n| [192, 0, 2, *n].into()).collect();
+        b.kernel.change(|state| state.silent = hosts);
+    };
+    let after = |b: &Bench, probes: usize| {
+        (0..probes).for_each(|_| b.driver.probe_concentrators().unwrap());
+        assert_consistent(b);
+        exits(b)[0].clone().unwrap()
+    };
+    let problems = |b: &Bench| {
+        let problems = b.launcher("GET", "/v1/status", b"").1["problems"].to_string();
+        ["concentrator h2 of tenant red (0 more) does", "no concentrator of tenant red (0 more)"]
+            .map(|text| problems.contains(text))
+    };
+    let [second, third] = [2, 3].map(|n| format!("192.0.2.{n}"));
+    assert_eq!((after(&b, 9), problems(&b)), (second.clone(), [false, false]));
+    silent(&b, &[2]);
+    assert_eq!((after(&b, 2), problems(&b)), (second.clone(), [false, false]), "a lost packet is no death");
+    assert_eq!((after(&b, 1), problems(&b)), (third.clone(), [true, false]));
+    // As recorded, whatever happens to the daemon.
+    let b = b.restarted();
+    b.driver.reconcile(Depth::Full);
+    assert_eq!(after(&b, 0), third);
+    // Where none answers, packets leave by none, and not by their own host.
+    silent(&b, &[2, 3]);
+    assert_eq!((after(&b, 3), problems(&b)), (second.clone(), [false, true]));
+    silent(&b, &[2]);
+    assert_eq!((after(&b, 5), problems(&b)), (third.clone(), [true, false]));
+    silent(&b, &[]);
+    assert_eq!((after(&b, 4), after(&b, 1), problems(&b)), (third, second, [false, false]));
 }
 
 #[test]

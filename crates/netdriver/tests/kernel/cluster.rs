@@ -88,6 +88,11 @@ impl Member {
         self.ask(&json!({ "run": tenant, "n": n, "address": address, "mac": mac }));
     }
 
+    /// What the daemon does every two seconds.
+    pub(crate) fn probe(&self) {
+        self.ask(&json!({ "probe": true }));
+    }
+
     pub(crate) fn stop(&self, tenant: &str, n: u8) {
         self.ask(&json!({ "stop": tenant, "n": n }));
     }
@@ -273,6 +278,12 @@ fn serve() {
             let asked = Request { method: text("control"), path: text("path"), query: "", body: body.as_bytes() };
             let reply = control.handle(asked);
             json!([reply.status, serde_json::from_slice::<Value>(&reply.body).unwrap()])
+        } else if request["address6"].is_string() {
+            bench.run_dual(text("run"), n(), text("address"), text("address6"));
+            Value::Null
+        } else if request["probe"].is_boolean() {
+            bench.driver.probe_concentrators().unwrap();
+            Value::Null
         } else if request["run"].is_string() {
             bench.run_as(text("run"), n(), text("address"), Some(text("mac")));
             Value::Null

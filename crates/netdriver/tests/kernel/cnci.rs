@@ -15,6 +15,7 @@ use crate::routed::{TENANTS, at, inhabit, mac, subnet, ttl};
 
 /// The machine outside, beside the hosts.
 const OUTSIDE: &str = "192.0.2.99";
+const OUTSIDE6: &str = "2001:db8::99";
 
 /// Counts echo requests outside by the host that they come from.
 const COUNT: &str = "table inet from {
@@ -26,19 +27,31 @@ const COUNT: &str = "table inet from {
         icmp type echo-request ip saddr 192.0.2.1 counter name h1
         icmp type echo-request ip saddr 192.0.2.2 counter name h2
         icmp type echo-request ip saddr 192.0.2.3 counter name h3
+        icmpv6 type echo-request ip6 saddr 2001:db8::1 counter name h1
+        icmpv6 type echo-request ip6 saddr 2001:db8::2 counter name h2
+        icmpv6 type echo-request ip6 saddr 2001:db8::3 counter name h3
     }
 }
 ";
 
-/// Red's and blue's subnet n on host n, for hosts 1 and 2; host 3 has none.
-fn start() -> Cluster {
+/// Hosts whose way to other networks is the machine outside.
+fn open() -> Cluster {
     let cluster = Cluster::start();
     std::fs::write("/run/netns/from.nft", COUNT).unwrap();
     run("nft -f /run/netns/from.nft");
+    run(&format!("ip addr add {OUTSIDE6}/64 dev lan nodad"));
     cluster.give_hosts(1, [1, 2, 3]);
     for member in &cluster.members {
         member.type_in(&format!("ip route add default via {OUTSIDE}"));
+        member.type_in(&format!("ip addr add 2001:db8::{}/64 dev u0 nodad", member.n));
+        member.type_in(&format!("ip route add default via {OUTSIDE6}"));
     }
+    cluster
+}
+
+/// Red's and blue's subnet n on host n, for hosts 1 and 2; host 3 has none.
+fn start() -> Cluster {
+    let cluster = open();
     cluster.members[..2].iter().for_each(inhabit);
     cluster
 }
@@ -59,9 +72,14 @@ fn give(cluster: &Cluster, generation: u64, cnci: &[&str]) {
 
 /// The host that a container's echo request leaves by.
 fn leaves_by(member: &Member, container: u8) -> Option<u8> {
+    leaves_for(member, container, OUTSIDE)
+}
+
+/// The same of one to this address.
+fn leaves_for(member: &Member, container: u8, to: &str) -> Option<u8> {
     let counted = || [1, 2, 3].map(|n| packets(&run(&format!("nft list counter inet from h{n}"))));
     let before = counted();
-    ttl(member, container, OUTSIDE)?;
+    ttl(member, container, to)?;
     let after = counted();
     (1..=3).zip(before.iter().zip(after)).find(|(_, (before, after))| *before < after).map(|(n, _)| n)
 }
@@ -167,5 +185,41 @@ tests! {
         one.reconcile();
         assert!(!rules().contains("gone") && rules().contains("br-vni101"), "{}", rules());
         assert_eq!(one.reconcile(), json!([]));
+    }
+    fn ipv6_leaves_by_a_concentrator_too_and_a_dead_one_is_replaced(_kernel) {
+        let cluster = open();
+        let one = &cluster.members[0];
+        let data = |pool: &str, gateway: &str| json!([{ "AddressSpace": "l", "Pool": pool, "Gateway": gateway }]);
+        let generic = json!({ "tenant": "red", "vni": "101" });
+        one.docker("CreateNetwork", &json!({
+            "NetworkID": id("red1"), "Options": { "com.docker.network.generic": generic },
+            "IPv4Data": data("10.1.0.0/24", "10.1.0.1/24"), "IPv6Data": data("fd00:1::/64", "fd00:1::1/64"),
+        }));
+        one.ask(&json!({ "run": "red1", "n": 10, "address": "10.1.0.11/24", "address6": "fd00:1::11/64" }));
+        one.type_in("ip -n box10 route add default via fd00:1::1");
+        let mac = one.type_in("ip netns exec box10 cat /sys/class/net/eth0/address");
+        let network = |subnet: &str, gateway: &str| json!({ "subnet": subnet, "vni": 101, "gateway": gateway });
+        cluster.give("/v1/tenants/red/remotes", &json!({
+            "generation": 1,
+            "remotes": [["10.1.0.11", mac.trim(), "h1"], ["fd00:1::11", mac.trim(), "h1"]],
+            "networks": [network("10.1.0.0/24", "10.1.0.1"), network("fd00:1::/64", "fd00:1::1")],
+            "cnci": ["h3", "h2"],
+        }));
+        let leaves = || (leaves_for(one, 10, OUTSIDE), leaves_for(one, 10, OUTSIDE6));
+        assert!(soon(|| leaves() == (Some(3), Some(3))), "{:?}", leaves());
+        let large = format!("ip netns exec box10 busybox ping -c 1 -W 1 -s 1402 {OUTSIDE6}");
+        assert!(one.attempt(&large).status.success(), "full-sized packets");
+        for member in &cluster.members {
+            assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
+        }
+        let problems = || one.control("GET", "/v1/status", &Value::Null).1["problems"].to_string();
+        // Its cable is cut.
+        run("ip link set w3 nomaster");
+        (0..3).for_each(|_| one.probe());
+        assert!(soon(|| leaves() == (Some(2), Some(2))), "{:?}", leaves());
+        assert!(problems().contains("concentrator h3 of tenant red (0 more) does not answer"), "{}", problems());
+        run("ip link set w3 master lan");
+        assert!(soon(|| { one.probe(); leaves() == (Some(3), Some(3)) }), "{:?}", leaves());
+        assert!(!problems().contains("concentrator"), "{}", problems());
     }
 }

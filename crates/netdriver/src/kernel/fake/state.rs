@@ -47,6 +47,8 @@ pub struct State {
     pub tunnel_rules: BTreeSet<String>,
     /// The largest packet between hosts; `None`: any.
     pub carried: Option<u32>,
+    /// Hosts that answer no echo request.
+    pub silent: BTreeSet<IpAddr>,
     /// The host's own addresses.
     pub addresses: Vec<(Subnet, IpAddr)>,
     /// The aliases of links.

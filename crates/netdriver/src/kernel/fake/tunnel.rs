@@ -39,8 +39,9 @@ impl Tunnels for Fake {
         Ok(())
     }
 
-    fn echo(&self, _from: IpAddr, _to: IpAddr, bytes: u32) -> Result<bool> {
-        Ok(self.reading()?.carried.is_none_or(|carried| bytes <= carried))
+    fn echo(&self, _from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
+        let state = self.reading()?;
+        Ok(!state.silent.contains(&to) && state.carried.is_none_or(|carried| bytes <= carried))
     }
 
     fn load_tunnel_rules(&self, ruleset: Option<&Ruleset>) -> Result<Option<u32>> {

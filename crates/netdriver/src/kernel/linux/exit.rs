@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where packets of a network leave its namespace, if a concentrator on another host is their way out: by the network's
-//! tunnel, in place of the namespace's uplink.
+//! The egress path of a network whose egress gateway is a concentrator on another host: by the network's tunnel, in
+//! place of the namespace's uplink.
 //!
 //! What the rules of the namespace mark, as it comes from a bridge, is routed by a table of that network; replies to
 //! published ports are not marked, and leave by the uplink. The router is an address that no host has (RFC 7600), a
@@ -65,27 +65,31 @@ fn route(index: u32, router: IpAddr, link: &VxlanLink) -> RouteMessage {
     route
 }
 
-/// Makes it, or removes it. `index`: the tunnel's. Returns whether packets leave another way than before.
+/// Makes it, or removes it. `index`: the tunnel's. Returns whether packets take another egress path than before.
 pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Result<bool> {
     let mut has_changed = false;
     for (family, router) in families() {
-        let [subnets, own] = rules(*family, link);
-        for rule in leading(inside, *family, link.vni)?.into_iter().filter(|rule| !is_of(rule, &link.bridge)) {
-            let rule = RouteNetlinkMessage::DelRule(rule);
-            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of another bridge")?;
-        }
         if link.exit.is_none() {
-            let rule = RouteNetlinkMessage::DelRule(own);
-            has_changed |= inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of routes")?;
+            // Whichever bridge they are of: nothing is listed where there is no concentrator.
+            let table = RuleAttribute::Table(TABLES + link.vni);
+            let any = rule(*family, vec![RuleAttribute::Priority(PRIORITIES[1]), table]);
+            let remove = || RouteNetlinkMessage::DelRule(any.clone());
+            while inside.execute_unless(remove(), 0, Errno::ENOENT).context("remove a rule of routes")? {
+                has_changed = true;
+            }
             let route = RouteNetlinkMessage::DelRoute(route(index, *router, link));
             inside.execute_unless(route, 0, Errno::ESRCH).context("remove the route to a concentrator")?;
             continue;
+        }
+        for rule in leading(inside, *family, link.vni)?.into_iter().filter(|rule| !is_of(rule, &link.bridge)) {
+            let rule = RouteNetlinkMessage::DelRule(rule);
+            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of another bridge")?;
         }
         let neighbour = RouteNetlinkMessage::NewNeighbour(neighbour::permanent(index, *router, link.gateway));
         inside.execute(neighbour, NLM_F_CREATE | NLM_F_REPLACE).context("make a concentrator a neighbour")?;
         let route = RouteNetlinkMessage::NewRoute(route(index, *router, link));
         inside.execute(route, NLM_F_CREATE | NLM_F_REPLACE).context("route to a concentrator")?;
-        for rule in [subnets, own] {
+        for rule in rules(*family, link) {
             let new = RouteNetlinkMessage::NewRule(rule);
             let flags = NLM_F_CREATE | NLM_F_EXCL;
             has_changed |= inside.execute_unless(new, flags, Errno::EEXIST).context("add a rule of routes")?;

@@ -126,7 +126,7 @@ impl Tunnels for Linux {
             inside.execute_all(batch.to_vec(), None).context("write a tunnel's entries")?;
         }
         if exit::ensure(&mut inside, index, link)? {
-            // Their translation was decided by the former way.
+            // Their translation was decided by the former egress path.
             self.forget_flows(&Namespace::Named(link.namespace.clone()), &Flows::Of(link.own.clone()))?;
         }
         Ok(())
@@ -164,7 +164,7 @@ impl Tunnels for Linux {
             return Ok(Some("its entries differ".to_owned()));
         }
         let is_right = exit::is_right(&mut inside, index, link)?;
-        Ok((!is_right).then(|| "the way to its concentrator differs".to_owned()))
+        Ok((!is_right).then(|| "the egress path by its concentrator differs".to_owned()))
     }
 }
 
