@@ -62,5 +62,6 @@ done
 mkdir -p /var/lib/ciao
 for name in ciao-ipam ciao-net; do
 	docker plugin create "$name" "$out/$name"
+	[ "$name" != ciao-net ] || docker plugin set "$name" swarm.source="$(docker info -f '{{.DockerRootDir}}')/swarm"
 	docker plugin enable "$name"
 done
