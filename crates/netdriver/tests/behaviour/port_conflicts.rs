@@ -3,6 +3,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
+use ciao_netdriver::reconcile::Depth;
 use serde_json::json;
 
 use crate::ports::{binding, free_port, publish, published, two};
@@ -30,6 +31,7 @@ fn one_port_at_several_of_the_host_s_addresses_leads_to_several_container_ports(
     b.run("red2", "red", "192.168.111.3/24", "");
     let port = free_port();
     let at = |address| binding(6, (port, port), address);
+    b.driver.reconcile(Depth::Full);
     let rows = b.rows();
     let mut other = at("127.0.0.2");
     other["Port"] = json!(81);
@@ -49,6 +51,12 @@ fn one_port_at_several_of_the_host_s_addresses_leads_to_several_container_ports(
             "{error}"
         );
     }
+    // Of the ports of a refused request, those that were free open nothing and close nothing.
+    let theirs = TcpListener::bind("127.0.0.5:0").unwrap();
+    let taken = theirs.local_addr().unwrap().port();
+    let body = publish("red", "red3", &[at("127.0.0.6"), binding(6, (taken, taken), "127.0.0.5")]);
+    b.call("ProgramExternalConnectivity", &body).unwrap_err();
+    assert_eq!(b.driver.reconcile(Depth::Full), []);
     b.ok("RevokeExternalConnectivity", &names_of("red", "red1"));
     b.ok("RevokeExternalConnectivity", &names_of("red", "red2"));
     b.ok("RevokeExternalConnectivity", &names_of("blue", "blue1"));

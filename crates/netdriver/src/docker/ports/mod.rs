@@ -68,19 +68,20 @@ impl Driver {
     fn publish(&self, network: &Network, endpoint: &Endpoint, bindings: &[PortBinding]) -> Result<()> {
         let mut taking = Publishing::of(self, network, endpoint)?;
         let taken = bindings.iter().try_for_each(|binding| taking.take(binding));
-        let mut ports = taking.ports;
-        let published = taken.and_then(|()| {
-            let mut rows = ports.clone();
-            ports = self.store.write(move |tx| {
+        let held = taking.ports;
+        let recorded = taken.and_then(|()| {
+            let mut rows = held.clone();
+            self.store.write(move |tx| {
                 for port in &mut rows {
                     port.inner_port = tx.free_inner_port(port)?;
                     tx.insert_port(port)?;
                 }
                 Ok(rows)
-            })?;
-            self.fabric.ports.open(&ports)
+            })
         });
-        let Err(error) = published else { return Ok(()) };
+        // Nothing is forwarded yet: an element with the same key is another endpoint's.
+        let ports = recorded.inspect_err(|_| held.iter().for_each(|port| self.fabric.ports.release(port)))?;
+        let Err(error) = self.fabric.ports.open(&ports) else { return Ok(()) };
         // Even if the records cannot be deleted, what was taken is released.
         let id = endpoint.id.clone();
         let forgotten = self.store.write(move |tx| tx.delete_ports_of(&id));

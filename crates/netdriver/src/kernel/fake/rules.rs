@@ -48,13 +48,14 @@ impl Rules for Fake {
     fn change_elements(&self, namespace: &Namespace, elements: &[Element], change: Change) -> Result<Option<u32>> {
         let mut state = self.changing()?;
         let Some(found) = state.rules.get_mut(namespace) else { bail!("network namespace {namespace} has no rules") };
-        let changed: Vec<_> = lines(elements).collect();
-        match change {
-            Change::Add => found.extend(changed),
-            Change::Delete => {
-                let missing = changed.iter().find(|line| !found.contains(*line));
-                ensure!(missing.is_none(), "there is no {missing:?} in network namespace {namespace}");
-                found.retain(|line| !changed.contains(line));
+        for element in elements {
+            match change {
+                Change::Add => drop(found.insert(element.line(Change::Add))),
+                Change::Delete => {
+                    let others = found.iter().filter(|line| !has_key_of(line, element)).cloned().collect();
+                    ensure!(*found != others, "there is no {element:?} in network namespace {namespace}");
+                    *found = others;
+                }
             }
         }
         self.count(namespace);
@@ -87,6 +88,14 @@ impl Rules for Fake {
 
 fn lines(elements: &[Element]) -> impl Iterator<Item = String> {
     elements.iter().map(|element| element.line(Change::Add))
+}
+
+/// Whether a line adds an element with the same key, by which the kernel deletes it.
+fn has_key_of(line: &str, element: &Element) -> bool {
+    let deletion = element.line(Change::Delete);
+    let key = deletion.strip_prefix("delete ").and_then(|rest| rest.strip_suffix("}\n")).unwrap_or(&deletion);
+    let rest = line.strip_prefix("add ").and_then(|line| line.strip_prefix(key));
+    rest.is_some_and(|rest| ["}", ": ", "limit "].iter().any(|next| rest.starts_with(next)))
 }
 
 /// A published port from its line: `add element inet ciao ports4 { tcp . 8080 : 10.0.0.2 . 80 }`.
