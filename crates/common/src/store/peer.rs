@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rusqlite::{Row, params};
 
 use super::remote::{Given, ListState, digest};
@@ -127,6 +127,9 @@ impl Tx<'_> {
     }
 
     /// Replaces what a host says is on it. Returns the tenants with changes, too.
+    ///
+    /// # Errors
+    /// The host is not in the list of hosts, or left the swarm.
     pub fn give_endpoints(
         &self,
         host: &HostId,
@@ -137,6 +140,10 @@ impl Tx<'_> {
         if let Some(refused) = self.refusal(&list, &given)? {
             return Ok((refused, BTreeSet::new()));
         }
+        // Its connection may be older than the change of the list.
+        let is_listed = self.cluster_hosts()?.iter().any(|listed| listed.id == *host);
+        let is_gone = self.absent_hosts(Absence::Gone)?.contains_key(host);
+        ensure!(is_listed && !is_gone, "host {host} is in no list of hosts, or left the swarm");
         let rows = "SELECT tenant, address, mac, subnet, vni FROM peer_record WHERE host = ?1";
         let before: BTreeSet<HostEndpoint> = self.all(rows, [Text(host)], endpoint)?.into_iter().collect();
         for (tenant, address, ..) in before.difference(endpoints) {

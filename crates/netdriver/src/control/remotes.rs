@@ -97,10 +97,6 @@ pub(super) fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> 
 
 fn checked(host: GivenHost) -> Result<ClusterHost> {
     let GivenHost { id, address, mtu } = host;
-    ensure!(
-        !address.is_unspecified() && !address.is_loopback() && !address.is_multicast(),
-        "host {id} has the address {address}: give that of its link to the other hosts"
-    );
     Ok(ClusterHost { id, address, mtu: mtu.map_or_else(|| Mtu::try_from(HOST_MTU), Ok)?, number: 0 })
 }
 

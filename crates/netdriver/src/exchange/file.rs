@@ -63,7 +63,6 @@ fn host(words: &[&str]) -> Result<ClusterHost> {
     ensure!((2..=3).contains(&words.len()), "give NAME ADDRESS, or NAME ADDRESS MTU");
     let id: HostId = words[0].parse()?;
     let address: IpAddr = words[1].parse().with_context(|| format!("{:?} is not an address", words[1]))?;
-    ensure!(!address.is_unspecified() && !address.is_multicast(), "host {id} cannot have the address {address}");
     let mtu = match words.get(2) {
         Some(text) => text.parse().with_context(|| format!("{text:?} is not an MTU"))?,
         None => HOST_MTU,

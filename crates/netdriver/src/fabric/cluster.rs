@@ -3,7 +3,7 @@
 //! machine, or of its link for tunnels.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
 use ciao_common::store::{Absence, ClusterHost, Remote, Store, Tunnel, Tx, Vnic};
@@ -110,14 +110,20 @@ pub(crate) fn tunnel_mtu(hosts: &[ClusterHost]) -> (u32, u32) {
     (overhead, smallest.saturating_sub(overhead))
 }
 
+const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// Whether hosts can be one list.
 pub(crate) fn check_hosts(hosts: &[ClusterHost]) -> Result<()> {
     let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
     for host in hosts {
-        ensure!(ids.insert(&host.id), "host {} is given twice", host.id);
-        ensure!(addresses.insert(host.address), "two hosts have the address {}", host.address);
-        let is_family = host.address.is_ipv4() == hosts[0].address.is_ipv4();
-        ensure!(is_family, "hosts {} and {} have addresses of two families: give one", hosts[0].id, host.id);
+        let (id, address) = (&host.id, host.address);
+        ensure!(ids.insert(id), "host {id} is given twice");
+        // Each host has the first two kinds.
+        let is_one_s = !address.is_unspecified() && !LOCALHOST.contains(&address) && !address.is_multicast();
+        ensure!(is_one_s, "host {id} has the address {address}: give that of its link to the other hosts");
+        ensure!(addresses.insert(address), "two hosts have the address {address}");
+        let is_family = address.is_ipv4() == hosts[0].address.is_ipv4();
+        ensure!(is_family, "hosts {} and {id} have addresses of two families: give one", hosts[0].id);
     }
     Ok(())
 }

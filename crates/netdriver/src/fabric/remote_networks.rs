@@ -4,7 +4,7 @@
 //! no VNIC.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, TenantSubnet, Tunnel, Tx, VnicPolicy};
@@ -219,12 +219,17 @@ fn network(
     })
 }
 
-/// Whether the Internet does not route to it. To other addresses, no host's word leads a tenant's traffic.
+/// What the Internet does not route (RFC 1918, RFC 4193).
+const PRIVATE: [(IpAddr, u8); 4] = [
+    (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+    (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+    (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+];
+
+/// Whether all of it is private. To other addresses, no host's word leads a tenant's traffic.
 fn is_private(subnet: Subnet) -> bool {
-    match subnet.network() {
-        IpAddr::V4(v4) => v4.is_private() && subnet.prefix() >= 8,
-        IpAddr::V6(v6) => v6.is_unique_local() && subnet.prefix() >= 7,
-    }
+    PRIVATE.iter().any(|(address, prefix)| Subnet::new(*address, *prefix).is_ok_and(|block| block.covers(subnet)))
 }
 
 #[cfg(test)]

@@ -126,7 +126,8 @@ fn judge(tx: &Tx<'_>, tenant: &TenantId) -> Result<(Claims, Vec<Remote>)> {
     if said.is_empty() {
         return Ok((Vec::new(), given));
     }
-    let silent = tx.absent_hosts(Absence::Silent)?;
+    let mut absent = tx.absent_hosts(Absence::Silent)?;
+    absent.extend(tx.absent_hosts(Absence::Gone)?);
     let local = Local::read(tx, tenant)?;
     let vnis: BTreeSet<u32> = said.iter().map(|claim| claim.vni).collect();
     let mut foreign = BTreeSet::new();
@@ -151,11 +152,11 @@ fn judge(tx: &Tx<'_>, tenant: &TenantId) -> Result<(Claims, Vec<Remote>)> {
             *refusal = Some(Refusal::Superseded);
         }
     }
-    // Who has a MAC address: whoever had it first of those that answer; a host that is dead keeps it from nobody.
+    // Who has a MAC address: whoever had it first of those that answer; a dead host, or one that left, keeps it from nobody.
     let standing = judged.iter().filter(|(_, refusal)| refusal.is_none()).map(|(claim, _)| (claim.mac, &claim.host));
     let mut holders = BTreeMap::<MacAddr, HostId>::new();
     for (mac, host) in given.iter().map(|(_, mac, host)| (*mac, host)).chain(standing) {
-        if holders.get(&mac).is_none_or(|holder| silent.contains_key(holder)) {
+        if holders.get(&mac).is_none_or(|holder| absent.contains_key(holder)) {
             holders.insert(mac, host.clone());
         }
     }

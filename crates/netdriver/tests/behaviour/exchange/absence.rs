@@ -117,6 +117,10 @@ fn a_node_that_left_the_swarm_is_refused_though_its_certificate_is_valid() {
     soon("it is counted", || members[0].counted("unlisted") > 0.0);
     members[0].bench.reconcile();
     assert_eq!(members[0].reached(), ["10.1.0.12 h2"], "its containers may run: its addresses stay for a day");
+    let mac = members[1].bench.store.read(|tx| tx.vnics(None)).unwrap()[0].mac.to_string();
+    cluster.say(3, 1, &message(1, &[endpoint("red", "10.1.0.35", &mac, "10.1.0.0/24", 101)])).unwrap();
+    members[0].soon_reaches(&["10.1.0.35 h3"]);
+    cluster.say(3, 1, &message(2, &[])).unwrap();
     members[0].bench.ok("DiscoverNew", &node);
     members[0].soon_reaches(&["10.1.0.12 h2", "10.1.0.14 h2"]);
     members[0].soon_stands(2, "in step");
@@ -130,9 +134,14 @@ fn a_node_that_left_the_swarm_is_refused_though_its_certificate_is_valid() {
     assert!(!has_any(), "nothing is written any more");
     assert_eq!(gone, ["red".parse().unwrap()].into());
     assert_eq!(members[0].bench.store.read(|tx| tx.peer_remotes(&"red".parse().unwrap())).unwrap(), []);
-    // Whoever is out of the list is neither gone nor silent.
+    // Whoever is out of the list is neither gone nor silent, and a connection from before is of no use to it.
     cluster.list(1, &[1, 3]);
     soon("nothing is left of it", || members[0].stands(2).is_empty());
+    let (driver, late) =
+        (&members[0].bench.driver, message(1, &[endpoint("red", "10.1.0.36", &mac, "10.1.0.0/24", 101)]));
+    let error = driver.hear(&"h2".parse().unwrap(), &late).unwrap_err();
+    assert_eq!(format!("{error:#}"), "host h2 is in no list of hosts, or left the swarm");
+    assert_eq!(members[0].bench.store.read(|tx| tx.peer_remotes(&"red".parse().unwrap())).unwrap(), []);
 }
 
 #[test]

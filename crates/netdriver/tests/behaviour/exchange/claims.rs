@@ -209,6 +209,7 @@ fn hosts_route_to_the_networks_that_others_announce() {
         announced("10.4.0.0/24", "10.4.0.1", 101),
         announced("198.51.100.0/24", "198.51.100.1", 105),
         announced("0.0.0.0/0", "10.9.0.1", 106),
+        announced("192.168.0.0/13", "192.170.0.1", 110),
         announced("169.254.169.0/24", "169.254.169.1", 107),
         endpoint("red", "10.5.0.1", &MacAddr::gateway(109).to_string(), "10.5.0.0/24", 108),
     ];
