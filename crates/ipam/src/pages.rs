@@ -4,15 +4,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, View, page, words};
+use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, page, words};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::Store;
+use ciao_common::store::{LEASES, POOLS, Store};
 use ciao_common::types::{Address, EndpointId, InstanceId, NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-
-const POOLS: View = ("pool", &["pool_id"]);
-const LEASES: View = ("lease", &["tenant", "space", "subnet", "address", "network", "endpoint", "state", "since"]);
 
 /// Which pools.
 #[derive(Deserialize, IntoParams, ToSchema)]

@@ -84,6 +84,7 @@ pub use term::Term;
 pub use tunnel::Tunnel;
 pub use tx::Tx;
 pub use uplink::{Port, Uplink};
+pub use view::{Cursor, ENDPOINTS, LEASES, List, NETWORKS, POOLS, PORTS};
 pub use vnic::Vnic;
 pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
 pub use writer::{Commits, Committed};

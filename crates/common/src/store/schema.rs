@@ -133,7 +133,19 @@ fn create(conn: &mut Connection) -> Result<()> {
 fn step(conn: &mut Connection, found: i64) -> Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     // A table with views cannot be replaced.
-    for view in ["pool", "lease", "network", "endpoint", "vnic", "port", "remote", "tunnel"] {
+    for view in [
+        "pool",
+        "lease",
+        "network",
+        "endpoint",
+        "vnic",
+        "port",
+        "remote",
+        "tunnel",
+        "recorded_lease",
+        "vnic_lease",
+        "vnic_lease6",
+    ] {
         transaction.execute_batch(&format!("DROP VIEW IF EXISTS {view}")).map_err(explain)?;
     }
     for script in STEPS.iter().skip(usize::try_from(found - 1)?) {

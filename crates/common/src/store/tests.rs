@@ -4,6 +4,7 @@
 mod events;
 mod failing;
 mod opening;
+mod pages;
 mod versions;
 
 use std::net::IpAddr;

@@ -9,6 +9,42 @@ SELECT s.tenant, s.subnet, p.sub_pool, s.scope AS space,
 FROM pool_record p JOIN pool_set s ON s.id = p.set_id
 ORDER BY s.tenant, s.first, p.sub_pool;
 
+-- The addresses that ciao-ipam has recorded. This view and the next two are each in the order of an index, so that a
+-- page of a list costs what its rows cost.
+CREATE VIEW recorded_lease AS
+SELECT tenant, subnet, address,
+       CASE WHEN former THEN 'former' WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
+            WHEN aux THEN 'aux' WHEN network IS NOT NULL THEN 'pending' ELSE 'granted' END AS state,
+       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, endpoint, network, scope AS space,
+       strftime('%Y-%m-%dT%H:%M:%SZ', iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since,
+       set_id, key
+FROM (
+    SELECT h.*,
+           EXISTS (SELECT 1 FROM network_subnet w, json_each(w.aux) x WHERE w.set_id = h.set_id AND x.value = h.address) AS aux,
+           coalesce((SELECT e.id FROM network_subnet w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
+                    (SELECT e.id FROM network_subnet w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
+           coalesce((SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
+                    (SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS vnic
+    FROM (
+        SELECT s.id AS set_id, s.scope, s.subnet, a.key, a.address, a.kind, a.granted, a.term < s.term AS former,
+               coalesce(s.tenant, (SELECT n.tenant FROM network_subnet w JOIN network_record n ON n.id = w.network WHERE w.set_id = s.id LIMIT 1)) AS tenant,
+               (SELECT w.network FROM network_subnet w WHERE w.set_id = s.id LIMIT 1) AS network
+        FROM pool_set s CROSS JOIN address_record a ON a.set_id = s.id
+    ) h
+);
+
+-- Those of launchers' VNICs, by IPv4 and by IPv6. ciao-ipam may have recorded some of them, too.
+CREATE VIEW vnic_lease AS
+SELECT v.tenant, v.subnet, v.address, 'reserved' AS state, v.instance, NULL AS endpoint,
+       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1) AS network,
+       'local' AS space, strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch') AS since
+FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live';
+CREATE VIEW vnic_lease6 AS
+SELECT v.tenant, v.subnet6 AS subnet, v.address6 AS address, 'reserved' AS state, v.instance, NULL AS endpoint,
+       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1) AS network,
+       'local' AS space, strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch') AS since
+FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL;
+
 -- Every address that is granted or reserved for an instance. state:
 --   gateway   a network's gateway            aux      --aux-address of a network
 --   pending   granted, no endpoint yet       bound    an endpoint of ciao-net has it
@@ -16,41 +52,12 @@ ORDER BY s.tenant, s.first, p.sub_pool;
 --   reserved  a launcher's VNIC has it and no container runs on it
 --   former    granted under an earlier leadership of a swarm and not requested again since
 CREATE VIEW lease AS
-WITH network_of AS (
-    SELECT ns.set_id, ns.network, ns.aux, n.tenant FROM network_subnet ns JOIN network_record n ON n.id = ns.network
-), held AS (
-    SELECT s.id AS set_id, s.scope, coalesce(s.tenant, (SELECT w.tenant FROM network_of w WHERE w.set_id = s.id LIMIT 1)) AS tenant,
-           s.subnet, a.key, a.address, a.kind, a.granted, a.term < s.term AS former,
-           EXISTS (SELECT 1 FROM network_of w WHERE w.set_id = s.id) AS known,
-           EXISTS (SELECT 1 FROM network_of w, json_each(w.aux) x WHERE w.set_id = s.id AND x.value = a.address) AS aux
-    FROM address_record a JOIN pool_set s ON s.id = a.set_id
-), joined AS (
-    SELECT h.*,
-           coalesce((SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address = h.address WHERE w.set_id = h.set_id),
-                    (SELECT e.id FROM network_of w JOIN endpoint_record e ON e.network = w.network AND e.address6 = h.address WHERE w.set_id = h.set_id)) AS endpoint,
-           coalesce((SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet = h.subnet AND v.address = h.address),
-                    (SELECT v.id FROM vnic_record v WHERE v.owner = 'launcher' AND v.state = 'live' AND v.tenant = h.tenant AND v.subnet6 = h.subnet AND v.address6 = h.address)) AS vnic
-    FROM held h
-)
-SELECT tenant, subnet, address,
-       CASE WHEN former THEN 'former' WHEN kind = 'gateway' THEN 'gateway' WHEN kind = 'reserved' THEN 'reserved' WHEN endpoint IS NOT NULL THEN 'bound'
-            WHEN aux THEN 'aux' WHEN known THEN 'pending' ELSE 'granted' END AS state,
-       (SELECT v.instance FROM vnic_record v WHERE v.id = vnic) AS instance, endpoint,
-       (SELECT w.network FROM network_of w WHERE w.set_id = joined.set_id LIMIT 1) AS network, scope AS space,
-       strftime('%Y-%m-%dT%H:%M:%SZ', iif(kind = 'reserved', coalesce((SELECT v.created FROM vnic_record v WHERE v.id = vnic), granted), granted) / 1000, 'unixepoch') AS since
-FROM joined
+WITH recorded AS MATERIALIZED (SELECT * FROM recorded_lease),
+     reserved AS (SELECT * FROM vnic_lease UNION ALL SELECT * FROM vnic_lease6)
+SELECT tenant, subnet, address, state, instance, endpoint, network, space, since FROM recorded
 UNION ALL
-SELECT v.tenant, v.subnet, v.address, 'reserved', v.instance, NULL,
-       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet LIMIT 1), 'local', strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch')
-FROM vnic_record v
-WHERE v.owner = 'launcher' AND v.state = 'live'
-  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet AND h.address = v.address AND h.scope = 'local')
-UNION ALL
-SELECT v.tenant, v.subnet6, v.address6, 'reserved', v.instance, NULL,
-       (SELECT n.id FROM network_record n JOIN network_subnet s ON s.network = n.id WHERE n.tenant = v.tenant AND s.subnet = v.subnet6 LIMIT 1), 'local', strftime('%Y-%m-%dT%H:%M:%SZ', v.created / 1000, 'unixepoch')
-FROM vnic_record v
-WHERE v.owner = 'launcher' AND v.state = 'live' AND v.address6 IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM held h WHERE h.tenant = v.tenant AND h.subnet = v.subnet6 AND h.address = v.address6 AND h.scope = 'local');
+SELECT * FROM reserved v WHERE NOT EXISTS (
+    SELECT 1 FROM recorded r WHERE r.space = 'local' AND r.tenant = v.tenant AND r.subnet = v.subnet AND r.address = v.address);
 
 CREATE VIEW network AS
 SELECT n.tenant, (SELECT group_concat(ns.subnet, ' ') FROM network_subnet ns WHERE ns.network = n.id) AS subnets,

@@ -4,8 +4,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, View, page, words};
+use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, page, words};
 use ciao_common::serve::server::Reply;
+use ciao_common::store::{ENDPOINTS, List, NETWORKS, PORTS};
 use ciao_common::types::{
     Address, EndpointId, InstanceId, LinkName, MacAddr, Mtu, NetworkId, Subnet, TenantId, VnicId,
 };
@@ -13,10 +14,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Driver;
-
-const NETWORKS: View = ("network", &["network"]);
-const ENDPOINTS: View = ("endpoint", &["endpoint"]);
-const PORTS: View = ("port", &["protocol", "host_address", "host_port", "endpoint"]);
 
 /// Which networks.
 #[derive(Deserialize, IntoParams, ToSchema)]
@@ -131,7 +128,7 @@ pub(super) fn ports(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failur
     of_endpoints::<PortItem>(driver, PORTS, ask)
 }
 
-fn of_endpoints<T>(driver: &Driver, view: View, ask: &Ask<'_>) -> Result<Reply, Failure>
+fn of_endpoints<T>(driver: &Driver, list: List, ask: &Ask<'_>) -> Result<Reply, Failure>
 where
     T: Serialize + serde::de::DeserializeOwned,
 {
@@ -141,5 +138,5 @@ where
         ("network", network.map(|network| network.to_string())),
         ("instance", instance.map(|instance| instance.to_string())),
     ];
-    page::<T>(&driver.store, view, filters, (limit, after))
+    page::<T>(&driver.store, list, filters, (limit, after))
 }

@@ -99,6 +99,10 @@ fn pages_have_each_item_once_while_others_come_and_go() {
         let (status, reply) = get(&b, &format!("/v1/leases?{wrong}"));
         assert!(status == 400 && reply["error"].is_string(), "{wrong}: {status} {reply}");
     }
+    for foreign in [first["next"].as_str().unwrap(), "00"] {
+        let (status, reply) = get(&b, &format!("/v1/leases?after={foreign}"));
+        assert!(status == 422 && reply["error"].is_string(), "{foreign}: {status} {reply}");
+    }
 }
 
 #[test]

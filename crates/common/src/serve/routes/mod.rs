@@ -21,7 +21,7 @@ use document::document;
 pub use document::{About, DOCUMENT, Route};
 use entry::Entry;
 pub use entry::{Ask, Call, ErrorReply, Failure};
-pub use page::{Cursor, Limit, View, page, words};
+pub use page::{Cursor, Limit, page, words};
 
 /// Routes with what they are called on.
 pub struct Routes<D> {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists in pages, of the views of the store.
+//! Lists of the store, in pages.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json as value;
 use utoipa::ToSchema;
 
 use super::{Failure, json};
 use crate::serve::handler::Reply;
-use crate::store::Store;
+use crate::store::{self, List, Store};
 
 /// The most items of a page that a request may ask for.
 const MOST: usize = 10_000;
@@ -35,14 +36,11 @@ struct Page<T> {
     next: Option<String>,
 }
 
-/// A list of a view: its name, and columns that no two rows have in common.
-pub type View = (&'static str, &'static [&'static str]);
-
-/// The reply with the rows of a view, as `T`, that have the values of `filters`: at most `limit` after the cursor
+/// The reply with the rows of a list, as `T`, that have the values of `filters`: at most `limit` after the cursor
 /// `after`.
 pub fn page<T: Serialize + DeserializeOwned>(
     store: &Store,
-    (view, key): View,
+    list: List,
     filters: impl IntoIterator<Item = (&'static str, Option<String>)>,
     (limit, after): (Option<Limit>, Option<Cursor>),
 ) -> Result<Reply, Failure> {
@@ -52,22 +50,26 @@ pub fn page<T: Serialize + DeserializeOwned>(
     }
     let after = after.map(|Cursor(after)| decoded(&after)).transpose()?;
     let filters: Vec<_> = filters.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
-    let found = store.read(|tx| tx.page(view, key, &filters, after.as_deref(), limit))?;
+    let found = store.read(|tx| tx.page(list, &filters, after, limit))?.ok_or_else(foreign)?;
     let items = found.rows.into_iter().map(|row| serde_json::from_value(row.into()));
     let items: Vec<T> = items.collect::<Result<_, _>>().map_err(|error| Failure::from(anyhow::Error::from(error)))?;
-    let next = found.next.map(|key| key.bytes().map(|byte| format!("{byte:02x}")).collect());
+    let next = found.next.map(|cursor| value!(cursor).to_string().bytes().map(|byte| format!("{byte:02x}")).collect());
     json(200, &Page { items, next })
 }
 
-/// The key that a cursor stands for.
-fn decoded(cursor: &str) -> Result<String, Failure> {
+fn foreign() -> Failure {
+    Failure(422, "after is no cursor of this list: give the field \"next\" of the page before".to_owned())
+}
+
+/// What a cursor stands for: JSON in hexadecimal digits.
+fn decoded(cursor: &str) -> Result<store::Cursor, Failure> {
     let byte = |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let bytes = cursor.as_bytes().chunks(2).map(byte).collect::<Option<Vec<_>>>();
     let is_hex = !cursor.is_empty() && cursor.len().is_multiple_of(2) && cursor.bytes().all(|b| b.is_ascii_hexdigit());
     let bytes = bytes.filter(|_| is_hex).ok_or_else(|| {
         Failure(400, format!("after={cursor:?} is not a cursor: give the field \"next\" of the page before"))
     })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    serde_json::from_slice(&bytes).map_err(|_| foreign())
 }
 
 /// A text of words with blanks between them, or null, as a list.
