@@ -45,6 +45,7 @@ tests! {
             assert!(soon(|| host(reason) > before), "{reason}: {}", page());
             assert!((host("egress_denied") + host("other_containers") - others).abs() < 0.1);
         }
+        assert!(host("no_connection") < 0.1, "{}", page());
         // Each VNIC, as its container sees it.
         let (vnic, other) = ["red", "blue"].map(|tenant| {
             let vnics = bench.store.read(|tx| tx.vnics(Some(&tenant.parse()?))).unwrap();

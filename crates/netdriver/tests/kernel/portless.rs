@@ -103,5 +103,7 @@ tests! {
             counted("translated") > 0
         }));
         assert_eq!(counted("own"), 0);
+        let dropped = run("ip netns exec ciao-red nft list counter inet ciao no_connection");
+        assert!(dropped.contains("packets 12 "), "{dropped}");
     }
 }
