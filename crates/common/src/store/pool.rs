@@ -167,6 +167,7 @@ impl Tx<'_> {
     /// # Errors
     /// The count would be negative.
     pub fn drop_pool_refs(&self, pool: &Pool, less: i64) -> Result<()> {
+        self.note_release(pool.set.subnet)?;
         self.change("UPDATE pool_record SET refs = refs - ?2 WHERE id = ?1", params![pool.id, less])
     }
 
@@ -178,6 +179,7 @@ impl Tx<'_> {
     /// Deletes a pool and releases its leases; with the last pool of a set, also the set. Gateways, which networks on
     /// other pools may share, stay until then. Returns the number of leases released.
     pub fn delete_pool(&self, pool: &Pool) -> Result<usize> {
+        self.note_release(pool.set.subnet)?;
         let leases = self.leases_of_pool(pool)?;
         self.change("DELETE FROM pool_record WHERE id = ?1", [pool.id])?;
         let heir =

@@ -321,6 +321,7 @@ CREATE TABLE generation_record (
 --   ula         the IPv6 prefix for default pools
 --   clock       the kernel's boot_id, and the time of that boot
 --   engine_started  when the engine last started
+--   released SUBNET  when a pool of that subnet was last released, for an hour
 --   former_rules  1: rules of version 0.1.0 are in the chains of the host's firewall
 --   compatible  the oldest version of a program that may use this file
 CREATE TABLE setting (

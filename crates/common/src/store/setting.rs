@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Table `setting`: settings of the host and the database.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use rusqlite::params;
 
 use super::Tx;
-use crate::types::{PoolDescription, random_hex};
+use crate::types::{PoolDescription, Subnet, random_hex};
 
 /// The setting with this database's name; followed by an earlier name: the last row created under that name.
 const DATABASE: &str = "database";
 
 /// The setting with the id of the engine whose networks are recorded.
 const ENGINE: &str = "engine";
+
+/// The settings with the time at which a pool of a subnet was last released; followed by the subnet.
+const RELEASED: &str = "released ";
+/// How long they are kept: longer than a list of Docker's takes.
+const RELEASED_KEPT: Duration = Duration::from_secs(3600);
 
 impl Tx<'_> {
     /// The value of a setting, set to `fresh` if it is missing.
@@ -60,6 +67,21 @@ impl Tx<'_> {
             None => 0,
         };
         Ok(pool.row <= last)
+    }
+
+    /// Records that a pool of a subnet is released.
+    pub(super) fn note_release(&self, subnet: Subnet) -> Result<()> {
+        self.change(
+            "DELETE FROM setting WHERE name BETWEEN ?1 AND ?1 || '~' AND CAST(value AS INTEGER) < ?2",
+            params![RELEASED, self.ago(RELEASED_KEPT)],
+        )?;
+        self.set_setting(&format!("{RELEASED}{subnet}"), &self.now().to_string())
+    }
+
+    /// Whether a pool of a subnet was released since a time: Docker's list may be older, and have its network still.
+    pub fn is_released_since(&self, subnet: Subnet, time: i64) -> Result<bool> {
+        let released = self.setting(&format!("{RELEASED}{subnet}"))?;
+        Ok(released.is_some_and(|at| at.parse().is_ok_and(|at: i64| at >= time)))
     }
 
     /// Records the id of the engine whose networks are recorded.

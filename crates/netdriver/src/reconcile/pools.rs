@@ -3,7 +3,7 @@
 //! other drivers' networks by themselves. Docker does not list PoolIDs: ciao-ipam recognizes a pool when its PoolID is
 //! used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,13 +12,22 @@ use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
 use ciao_common::store::{AddressKind, Pool, PoolSet, Tx};
 use ciao_common::types::{AddressSpace, PoolId, Scope, Subnet, TenantId};
 
-use super::Repairs;
+use super::{Known, Repairs};
 use crate::Driver;
 
 pub(super) const WHY: &str = "its record was lost";
 
 /// What identifies a pool without its PoolID: tenant, subnet, range of dynamic addresses, serial mode.
 type Key = (Option<TenantId>, Subnet, Option<Subnet>, bool);
+
+/// Whether one of the others may have a pool of the same kind.
+pub(super) fn is_alike(network: &ListedNetwork, others: &[&ListedNetwork]) -> bool {
+    let keys = |network: &ListedNetwork| -> BTreeSet<Key> {
+        network.ipam.config.iter().filter_map(|subnet| key(network, subnet).ok()).collect()
+    };
+    let own = keys(network);
+    others.iter().any(|other| !own.is_disjoint(&keys(other)))
+}
 
 fn key(network: &ListedNetwork, subnet: &ListedSubnet) -> Result<Key> {
     let options = &network.ipam.options;
@@ -70,9 +79,11 @@ impl InUse {
 
 impl Driver {
     /// The pools of networks that are not ciao-net's, with the addresses in use there. A swarm's are on its leader.
-    pub(super) fn rebuild_pools(&self, repairs: &mut Repairs<'_>, networks: &[&ListedNetwork]) -> Result<()> {
+    /// What was released since the list stays so.
+    pub(super) fn rebuild_pools(&self, repairs: &mut Repairs<'_>, known: &Known, all: &[&ListedNetwork]) -> Result<()> {
+        let settled = self.settled(Some(known));
         let mut pools = BTreeMap::<Key, (Vec<&str>, Vec<InUse>)>::new();
-        for network in networks.iter().filter(|network| network.scope != "swarm") {
+        for network in all.iter().filter(|network| network.scope != "swarm") {
             for subnet in &network.ipam.config {
                 let (names, all) = pools.entry(key(network, subnet)?).or_default();
                 names.push(network.id.short());
@@ -80,7 +91,7 @@ impl Driver {
             }
         }
         for (key, (names, all)) in pools {
-            if self.store.read(|tx| is_lost(tx, &key, &all))? {
+            if self.store.read(|tx| is_lost(tx, &key, &all, settled))? {
                 let what = format!("pool {} of network {}", key.1, names.join(", "));
                 repairs.repair("record", what, WHY, |driver| {
                     driver.store.write(move |tx| match &key.0 {
@@ -124,8 +135,9 @@ fn unmatched(tx: &Tx<'_>, key: &Key, mut networks: Vec<InUse>) -> Result<(Vec<In
     Ok((networks, rest))
 }
 
-/// Whether there are fewer pools than networks, or a pool whose allocated addresses are not known.
-fn is_lost(tx: &Tx<'_>, key: &Key, networks: &[InUse]) -> Result<bool> {
+/// Whether there are fewer pools than networks, and none was released since `settled`, or there is a pool whose
+/// allocated addresses are not known.
+fn is_lost(tx: &Tx<'_>, key: &Key, networks: &[InUse], settled: i64) -> Result<bool> {
     let (count, pools) = match &key.0 {
         Some(_) => (networks.len(), others(tx, key)?),
         None => {
@@ -133,7 +145,7 @@ fn is_lost(tx: &Tx<'_>, key: &Key, networks: &[InUse]) -> Result<bool> {
             (networks.len(), pools)
         }
     };
-    let is_missing = free_refs(tx, &pools)? < i64::try_from(count)?;
+    let is_missing = free_refs(tx, &pools)? < i64::try_from(count)? && !tx.is_released_since(key.1, settled)?;
     Ok(count > 0 && (is_missing || pools.iter().any(|pool| pool.incomplete)))
 }
 
@@ -156,17 +168,23 @@ fn record_own(tx: &Tx<'_>, key: &Key, networks: Vec<InUse>) -> Result<bool> {
             networks.iter().try_for_each(|network| network.grant(tx, &again(tx, key)?, true))?;
         }
         ([network], [pool]) => network.grant(tx, pool, false)?,
-        _ => bail!("which of {} pools {} is whose is not known: create the networks again", pools.len(), key.1),
+        _ => bail!("{}", nobody_s(&pools, key)),
     }
     Ok(true)
 }
 
+fn nobody_s(pools: &[Pool], key: &Key) -> String {
+    format!("which of {} pools {} is whose is not known: create the networks again", pools.len(), key.1)
+}
+
 /// The pool of a network of ciao-net: as its PoolID describes it, or else with one that ciao-ipam replaces by Docker's.
+/// `is_alone`: no other driver's network may have it.
 pub(super) fn pool_again(
     tx: &Tx<'_>,
     network: &ListedNetwork,
     subnet: &ListedSubnet,
     id: Option<PoolId>,
+    is_alone: bool,
 ) -> Result<Pool> {
     let described = id.as_ref().and_then(PoolId::description);
     let space = described.as_ref().map_or_else(|| AddressSpace::of(Scope::Local), |pool| pool.space.clone());
@@ -191,6 +209,7 @@ pub(super) fn pool_again(
     let mut known_again = others(tx, &key)?;
     known_again.retain(|pool| pool.incomplete);
     match &known_again[..] {
+        [_] if key.0.is_none() && !is_alone => bail!("{}", nobody_s(&known_again, &key)),
         [pool] => Ok(pool.clone()),
         _ => again(tx, &key),
     }

@@ -12,7 +12,7 @@ use ciao_common::store::{AddressKind, Egress, Endpoint, Network, Owner, Tx, Vnic
 use ciao_common::types::{NetworkId, PoolId, Subnet};
 
 use super::found::{Found, FoundSubnet};
-use super::pools::{WHY, grant, pool_again};
+use super::pools::{WHY, grant, is_alike, pool_again};
 use super::{Known, Recorded, Repairs};
 use crate::Driver;
 use crate::docker::network::record_again;
@@ -25,9 +25,10 @@ impl Driver {
         let Some(known) = docker else { return };
         let is_own = |network: &&ListedNetwork| network.driver.is_empty() || is_plugin(&network.driver, "ciao-net");
         let (own, others): (Vec<_>, Vec<_>) = known.details.iter().partition(is_own);
-        let rebuilt = self.rebuild_listed(repairs, &own);
+        let is_alone = |network: &ListedNetwork| !known.more && !is_alike(network, &others);
+        let rebuilt = self.rebuild_listed(repairs, &own, is_alone);
         repairs.step("records of Docker's networks", rebuilt);
-        let rebuilt = self.rebuild_pools(repairs, &others);
+        let rebuilt = self.rebuild_pools(repairs, known, &others);
         repairs.step("pools of other drivers' networks", rebuilt);
         self.complete_pools(repairs, known);
     }
@@ -41,7 +42,12 @@ impl Driver {
         }
     }
 
-    fn rebuild_listed(&self, repairs: &mut Repairs<'_>, listed: &[&ListedNetwork]) -> Result<()> {
+    fn rebuild_listed(
+        &self,
+        repairs: &mut Repairs<'_>,
+        listed: &[&ListedNetwork],
+        is_alone: impl Fn(&ListedNetwork) -> bool,
+    ) -> Result<()> {
         let Recorded { networks, endpoints } = self.recorded()?;
         if !self.fabric.lost.is_any() && listed.iter().all(|network| networks.contains(&network.id)) {
             return Ok(());
@@ -60,7 +66,8 @@ impl Driver {
         };
         for network in listed.iter().copied().filter(is_here) {
             let what = format!("network {}", network.id.short());
-            let again = |driver: &Driver| driver.rebuild_network(network.clone(), Arc::clone(&found));
+            let is_alone = is_alone(network);
+            let again = |driver: &Driver| driver.rebuild_network(network.clone(), Arc::clone(&found), is_alone);
             if !networks.contains(&network.id) && !repairs.repair("record", what, WHY, again) {
                 continue;
             }
@@ -76,7 +83,7 @@ impl Driver {
     }
 
     /// A network, its pools, and the addresses in use there, those of endpoints that cannot be recorded too.
-    fn rebuild_network(&self, listed: ListedNetwork, found: Arc<Found>) -> Result<bool> {
+    fn rebuild_network(&self, listed: ListedNetwork, found: Arc<Found>, is_alone: bool) -> Result<bool> {
         let uplinks = self.fabric.uplinks.pool;
         if listed.options.contains_key("vni") && !self.fabric.tunnels.are_hosts_known()? {
             let is_alone = self.fabric.kernel.tunnel_hosts()?.is_empty();
@@ -100,7 +107,7 @@ impl Driver {
                 let gateway = subnet.gateway().or(gateway);
                 let mut space = "LocalDefault".to_owned();
                 if is_plugin(&listed.ipam.driver, "ciao-ipam") {
-                    let pool = pool_again(tx, &listed, subnet, pool)?;
+                    let pool = pool_again(tx, &listed, subnet, pool, is_alone)?;
                     if let Some(gateway) = gateway {
                         grant(tx, &pool, gateway, AddressKind::Gateway)?;
                     }

@@ -3,6 +3,9 @@
 
 use serde_json::{Value, json};
 
+use ciao_netdriver::kernel::Namespace;
+use ciao_netdriver::kernel::fake::FakeLink;
+
 use crate::bench::Bench;
 use crate::requests::{id, network_in};
 
@@ -163,4 +166,42 @@ fn networks_that_nothing_tells_apart_get_pools_apart_or_are_refused() {
     b.lease(&pools[0], "10.7.0.9");
     let rows = rebuild(&b, &list, "");
     assert!(rows[0].1.as_ref().is_some_and(|error| error.contains("create the networks again")), "{rows:?}");
+}
+
+#[test]
+fn what_was_released_since_the_list_stays_released() {
+    for tenant in ["", "red"] {
+        let b = Bench::new();
+        let [pool, other] = [SUBNET, "10.8.0.0/24"].map(|subnet| b.pool(subnet, tenant));
+        b.lease(&pool, "");
+        let list = [listed("m", "macvlan", tenant, &["10.7.0.2"])];
+        b.ipam("ReleasePool", &json!({ "PoolID": pool }));
+        let before = b.rows();
+        assert_eq!(rebuild(&b, &list, "dry_run=true"), []);
+        assert_eq!(rebuild(&b, &list, ""), []);
+        assert_eq!(b.rows(), before);
+        assert_ne!(b.pool(SUBNET, tenant), pool);
+        b.ipam("ReleasePool", &json!({ "PoolID": other }));
+    }
+}
+
+/// Nothing tells which of two networks a pool is for, if the bridge is the host's, which has no alias.
+#[test]
+fn a_network_on_a_bridge_of_the_host_takes_no_pool_that_may_be_another_driver_s() {
+    let b = Bench::new();
+    let bridge = (Namespace::Host, "lan0".parse().unwrap());
+    b.kernel.change(|state| drop(state.links.insert(bridge, FakeLink::Bridge([].into()))));
+    b.pool(SUBNET, "");
+    b.ok("CreateNetwork", &network_in("local", "n", &[SUBNET], &[("host_bridge", "lan0")]));
+    let pool = b.pool(SUBNET, "");
+    b.lease(&pool, "10.7.0.2");
+    let b = b.without_database();
+    b.lease(&pool, "10.7.0.9");
+    let mut own = listed("n", "ciao-net", "", &[]);
+    own["Options"] = json!({ "host_bridge": "lan0" });
+    let rows = rebuild(&b, &[own, listed("m", "macvlan", "", &["10.7.0.2", "10.7.0.9"])], "");
+    let error = rows[0].1.as_ref().unwrap();
+    assert!(error.contains("which of 1 pools 10.7.0.0/24 is whose is not known"), "{rows:?}");
+    assert!(b.store.read(|tx| tx.networks()).unwrap().is_empty());
+    assert!(refused(&b, &pool, "10.7.0.2").contains("in use"), "the pool is the other one's");
 }
