@@ -124,7 +124,7 @@ impl HostRules {
     }
 
     /// Writes all of them again, with what the records have now; later, while some are missing.
-    pub(super) fn reload(&self) -> Result<()> {
+    pub(crate) fn reload(&self) -> Result<()> {
         if self.lost.is_any() && self.exist()? {
             return Ok(());
         }

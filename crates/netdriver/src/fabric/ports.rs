@@ -65,6 +65,24 @@ impl PublishedPorts {
         }
     }
 
+    /// Holds the recorded ports that are not held, because another program had them when they were to be.
+    pub(crate) fn hold_missing(&self) -> Result<()> {
+        let recorded = |port: &Port| self.store.read(|tx| tx.port_at(port.protocol, port.host_address, port.host_port));
+        for port in self.store.read(|tx| tx.ports())? {
+            let is_held = lock(&self.held).contains_key(&(port.protocol, port.host_address, port.host_port));
+            if is_held || self.hold(port.protocol, port.host_address, port.host_port)?.is_none() {
+                continue;
+            }
+            // It may have been revoked meanwhile.
+            if recorded(&port)?.is_none() {
+                self.release(&port);
+            } else {
+                log::info!("published port {}/{} is held again", port.host_port, port.protocol);
+            }
+        }
+        Ok(())
+    }
+
     /// Lets another program use a port.
     pub(crate) fn release(&self, port: &Port) {
         lock(&self.held).remove(&(port.protocol, port.host_address, port.host_port));

@@ -184,6 +184,7 @@ impl Driver {
             rows.step("VNICs in state deleting", self.fabric.vnics.delete(None));
             rows.step("networks without a tenant", self.settle_pairings());
             rows.step("attached endpoints", self.note_attached());
+            rows.step("published ports", self.fabric.ports.hold_missing());
             rows.step("routes of the host", self.note_host_routes());
             rows.step("nodes that left", self.forget_gone_nodes());
         }

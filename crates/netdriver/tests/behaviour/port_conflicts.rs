@@ -112,3 +112,42 @@ fn the_port_of_a_container_that_a_killed_dockerd_lost_is_free_for_another_one() 
     program("blue", "blue1").unwrap();
     assert_eq!(published(&b), [format!("tcp 0.0.0.0:{port} 192.168.111.2:80")]);
 }
+
+/// At the tenant's uplink, the host's number is another container's.
+#[test]
+fn what_was_published_before_a_port_that_is_in_use_takes_no_other_container_s_port_with_it() {
+    let b = two();
+    b.run("red2", "red", "192.168.111.3/24", "");
+    let (port, theirs) = (free_port(), TcpListener::bind("0.0.0.0:0").unwrap());
+    let taken = theirs.local_addr().unwrap().port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "127.0.0.2")]));
+    let (rows, rules) = (b.rows(), b.kernel.state().rules);
+    let body = publish("red", "red2", &[binding(6, (port, port), "127.0.0.3"), binding(6, (taken, taken), "")]);
+    let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
+    assert!(error.contains(&format!("port {taken}/tcp is in use")), "{error}");
+    assert_eq!((b.rows(), b.kernel.state().rules), (rows, rules));
+    TcpListener::bind(("127.0.0.3", port)).unwrap();
+}
+
+#[test]
+fn a_port_that_another_program_had_at_the_start_stays_its_container_s_and_is_held_again() {
+    let b = two();
+    let port = free_port();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (port, port), "")]));
+    // Nobody holds it, as after a start while another program has it.
+    let b = b.restarted();
+    let (rows, rules) = (b.rows(), b.kernel.state().rules);
+    for address in ["", "127.0.0.2"] {
+        let body = publish("blue", "blue1", &[binding(6, (port, port), address)]);
+        let error = b.call("ProgramExternalConnectivity", &body).unwrap_err();
+        assert!(error.contains("by endpoint red1") && error.contains("of tenant red"), "{error}");
+        assert_eq!((b.rows(), b.kernel.state().rules), (rows.clone(), rules.clone()));
+    }
+    let theirs = TcpListener::bind(("0.0.0.0", port)).unwrap();
+    assert_eq!(b.reconcile(), [""; 0]);
+    drop(theirs);
+    assert_eq!(b.reconcile(), [""; 0]);
+    assert!(TcpListener::bind(("0.0.0.0", port)).is_err());
+    b.stop("red", "red1");
+    TcpListener::bind(("0.0.0.0", port)).unwrap();
+}

@@ -77,6 +77,30 @@ fn two_calls_at_once_for_one_endpoint_publish_its_ports_once() {
 }
 
 #[test]
+fn an_endpoint_that_is_deleted_while_its_ports_are_published_leaves_none() {
+    let b = two();
+    b.ok("ProgramExternalConnectivity", &publish("red", "red1", &[binding(6, (free_port(), 0), "")]));
+    for round in 0..60 {
+        let (name, port) = (format!("a{round}b"), free_port());
+        b.run(&name, "red", &format!("192.168.111.{}/24", round + 3), "");
+        let rules = b.kernel.state().rules;
+        let publishing = publish("red", &name, &[binding(6, (port, port), ""), binding(17, (port, port), "")]);
+        std::thread::scope(|scope| {
+            // Whether it is refused depends on who is first.
+            scope.spawn(|| drop(b.call("ProgramExternalConnectivity", &publishing)));
+            scope.spawn(|| b.ok("DeleteEndpoint", &names_of("red", &name)));
+        });
+        b.settle();
+        let left = b.kernel.state().rules;
+        let new: Vec<_> =
+            left.values().flatten().filter(|line| !rules.values().any(|old| old.contains(*line))).collect();
+        assert!(new.is_empty(), "round {round}: {new:?}");
+        assert_eq!(published(&b).len(), 1);
+        TcpListener::bind(("0.0.0.0", port)).unwrap();
+    }
+}
+
+#[test]
 fn program_and_revoke_come_in_any_order_for_any_endpoint() {
     let b = two();
     let rows = b.rows();

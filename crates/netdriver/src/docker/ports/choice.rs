@@ -95,12 +95,19 @@ impl<'a> Publishing<'a> {
     /// Takes one port, if need be from a container that no longer exists. Returns its number; `None`: it is in use.
     fn take_one(&mut self, port: Port) -> Result<Option<u16>> {
         loop {
-            if let Some(number) = self.driver.fabric.ports.hold(port.protocol, port.host_address, port.host_port)? {
-                self.ports.push(Port { host_port: number, inner_port: number, ..port });
-                return Ok(Some(number));
+            let held = self.driver.fabric.ports.hold(port.protocol, port.host_address, port.host_port)?;
+            let taken = Port { host_port: held.unwrap_or(port.host_port), ..port.clone() };
+            let holder = self.recorded(&taken)?.map(|port| port.endpoint);
+            let holder = holder.filter(|holder| *holder != self.endpoint.id);
+            if let Some(number) = held {
+                if holder.is_none() {
+                    self.ports.push(Port { inner_port: number, ..taken });
+                    return Ok(Some(number));
+                }
+                // Another program had it when ciao-net started, so it is published and was not held.
+                self.driver.fabric.ports.release(&taken);
             }
-            let holder = self.recorded(&port)?.map(|port| port.endpoint);
-            let Some(holder) = holder.filter(|holder| *holder != self.endpoint.id) else { return Ok(None) };
+            let Some(holder) = holder else { return Ok(None) };
             if !self.driver.detach_stale(&holder)? {
                 return Ok(None);
             }

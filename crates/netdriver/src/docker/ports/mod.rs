@@ -6,7 +6,7 @@
 
 mod choice;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::Empty;
 use ciao_common::api::endpoint::{EndpointRef, PORT_MAP, PortBinding, SandboxRequest};
 use ciao_common::api::go::{self, Options};
@@ -81,11 +81,22 @@ impl Driver {
         });
         // Nothing is forwarded yet: an element with the same key is another endpoint's.
         let ports = recorded.inspect_err(|_| held.iter().for_each(|port| self.fabric.ports.release(port)))?;
-        let Err(error) = self.fabric.ports.open(&ports) else { return Ok(()) };
+        let Err(error) = self.fabric.ports.open(&ports) else { return self.still_attached(network, endpoint) };
         // Even if the records cannot be deleted, what was taken is released.
         let id = endpoint.id.clone();
         let forgotten = self.store.write(move |tx| tx.delete_ports_of(&id));
         Err(rolled_back(error, self.fabric.ports.close(&ports).and(forgotten)))
+    }
+
+    /// An endpoint may be deleted while its ports are opened: they were released then, and what is forwarded is to be
+    /// as recorded.
+    fn still_attached(&self, network: &Network, endpoint: &Endpoint) -> Result<()> {
+        if self.store.read(|tx| tx.endpoint(&endpoint.id))?.is_some() {
+            return Ok(());
+        }
+        let inside = network.namespace.as_deref().map_or(Ok(()), |name| self.fabric.tenant_rules.load(name));
+        inside.and(self.fabric.host_rules.reload())?;
+        bail!("endpoint {} was deleted while its ports were published", endpoint.id.short())
     }
 
     /// `NetworkDriver.RevokeExternalConnectivity`: takes an endpoint's ports back. None: nothing to do.
