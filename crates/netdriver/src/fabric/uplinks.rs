@@ -104,8 +104,13 @@ impl Uplinks {
         }
         let kept: Vec<_> = left.iter().flat_map(rules::routed6).collect();
         let pair = self.pair(&uplink, true)?;
-        let mut subnets = rules::routed6(deleted).filter(|subnet| !kept.contains(subnet));
-        subnets.try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, subnet))
+        let subnets: Vec<_> = rules::routed6(deleted).filter(|subnet| !kept.contains(subnet)).collect();
+        subnets.iter().try_for_each(|subnet| self.kernel.unroute_from_uplink(&pair, *subnet))?;
+        if subnets.is_empty() {
+            return Ok(());
+        }
+        // They are not translated, so those of the uplink's addresses, which go with it, are not these.
+        self.kernel.forget_flows(&Namespace::Host, &Flows::Within(subnets)).context("remove a network's flows")
     }
 
     /// Deletes a namespace's uplink when no network uses it, and the host's rules with the last uplink. The caller has

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::store::Protocol;
+use ciao_common::types::Subnet;
 
 use super::element::{Change, Element, Ruleset};
 use super::namespace::Namespace;
@@ -75,4 +76,6 @@ pub enum Flows {
     },
     /// From these addresses, or to a published port that is forwarded to one of them.
     Of(BTreeSet<IpAddr>),
+    /// The same of all addresses of these subnets.
+    Within(Vec<Subnet>),
 }

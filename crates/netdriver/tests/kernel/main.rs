@@ -19,6 +19,7 @@ mod host_access;
 mod hostile;
 mod icc;
 mod learning;
+mod leaving;
 mod portless;
 mod published;
 mod restoring;

@@ -57,13 +57,15 @@ fn is_meant(attributes: &[ConntrackAttribute], flows: &Flows) -> Option<Vec<Tupl
     }
     let tuple = original?;
     let there = direction(tuple);
+    let from = [there.source, reply.source];
     let meant = match flows {
         Flows::To { addresses, ports } => {
             there.destination.is_some_and(|address| addresses.contains(&address))
                 && there.protocol.zip(there.port).is_some_and(|port| ports.contains(&port))
         }
-        Flows::Of(addresses) => {
-            [there.source, reply.source].into_iter().flatten().any(|address| addresses.contains(&address))
+        Flows::Of(addresses) => from.into_iter().flatten().any(|address| addresses.contains(&address)),
+        Flows::Within(subnets) => {
+            from.into_iter().flatten().any(|address| subnets.iter().any(|subnet| subnet.contains(address)))
         }
     };
     meant.then(|| tuple.clone())
