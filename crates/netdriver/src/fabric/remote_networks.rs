@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, TenantSubnet, Tunnel, Tx, VnicPolicy};
 use ciao_common::types::{HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
 
@@ -92,7 +92,12 @@ impl Fabric {
         let tenants: BTreeSet<_> = own.chain(leaving).collect();
         // Reading it lists the host's addresses.
         let host = self.own_host()?;
-        tenants.iter().try_for_each(|tenant| self.follow_networks_as(host.clone(), tenant))
+        // One tenant's state is no other's.
+        let follow = |tenant: &TenantId| {
+            let followed = self.follow_networks_as(host.clone(), tenant);
+            followed.with_context(|| format!("networks of tenant {tenant} on other hosts"))
+        };
+        tenants.iter().map(follow).fold(Ok(()), Result::and)
     }
 }
 

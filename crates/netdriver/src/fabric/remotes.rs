@@ -152,7 +152,8 @@ fn judge(tx: &Tx<'_>, tenant: &TenantId) -> Result<(Claims, Vec<Remote>)> {
             *refusal = Some(Refusal::Superseded);
         }
     }
-    // Who has a MAC address: whoever had it first of those that answer; a dead host, or one that left, keeps it from nobody.
+    // Who has a MAC address: whoever had it first of those that answer; a dead host, or one that left, keeps it from
+    // nobody.
     let standing = judged.iter().filter(|(_, refusal)| refusal.is_none()).map(|(claim, _)| (claim.mac, &claim.host));
     let mut holders = BTreeMap::<MacAddr, HostId>::new();
     for (mac, host) in given.iter().map(|(_, mac, host)| (*mac, host)).chain(standing) {

@@ -31,17 +31,18 @@ impl Fabric {
         Ok(())
     }
 
-    /// Writes the other hosts, and all tunnels to them: their list has changed. The caller has no lock.
+    /// Writes the other hosts, and all tunnels to them: their list has changed. What fails of one tenant's keeps
+    /// nothing of others'. The caller has no lock.
     pub(crate) fn follow_hosts(&self) -> Result<()> {
+        let mut restored = Ok(());
         for tunnel in self.store.read(|tx| tx.tunnels())? {
             if self.pending.count() == 0 {
                 break;
             }
             let network = self.store.read(|tx| tx.network(&tunnel.network))?;
-            network.map_or(Ok(()), |network| self.restored(network.namespace.as_deref()))?;
+            restored = restored.and(network.map_or(Ok(()), |network| self.restored(network.namespace.as_deref())));
         }
-        self.sync_tunnels()?;
-        self.follow_all_networks()
+        restored.and(self.sync_tunnels()).and(self.follow_all_networks())
     }
 
     /// Writes the tunnels of a tenant's networks: its remotes have changed. One that fails keeps it from none of the
@@ -162,7 +163,7 @@ impl Fabric {
         self.tunnels.rules.sync()?;
         self.tunnels.sync_hosts()?;
         let tunnels = self.store.read(|tx| tx.tunnels())?;
-        tunnels.iter().try_for_each(|tunnel| self.sync_tunnel(&tunnel.network))
+        tunnels.iter().map(|tunnel| self.sync_tunnel(&tunnel.network)).fold(Ok(()), Result::and)
     }
 
     /// Writes a network's tunnel as it is recorded now, if it has one.

@@ -186,24 +186,45 @@ impl Vnics {
             return Ok(());
         }
         self.former.remember(&deleting);
-        self.kernel.delete_veths(&deleting.iter().map(veth).collect::<Vec<_>>())?;
+        let (mut deleting, mut failed) = self.delete_links(deleting);
         let mut bridges = BTreeMap::<(&str, &LinkName), Vec<&Vnic>>::new();
         for vnic in &deleting {
             if let Some(namespace) = &vnic.namespace {
                 bridges.entry((namespace, &vnic.bridge)).or_default().push(vnic);
             }
         }
+        let mut left = BTreeSet::new();
         for ((namespace, bridge), vnics) in bridges {
             let deleted = self.delete_rules(namespace, bridge, &vnics);
             // The namespace may be deleted meanwhile with its last VNIC, and its rules with it.
             if deleted.is_err() && self.kernel.has_namespace(namespace)? {
-                return deleted;
+                left.extend(vnics.iter().map(|vnic| vnic.id.clone()));
+                failed = failed.and(deleted);
             }
         }
+        deleting.retain(|vnic| !left.contains(&vnic.id));
         let on_host = deleting.iter().any(|vnic| vnic.namespace.is_none());
         self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))?;
         self.tunnels.notify();
-        if on_host { self.firewall.sync(None) } else { Ok(()) }
+        if on_host { failed.and(self.firewall.sync(None)) } else { failed }
+    }
+
+    /// Deletes the links of VNICs, in one message if all can be. Returns the VNICs whose links are gone, and why others
+    /// are not: a namespace that cannot be entered is its tenant's alone.
+    fn delete_links(&self, mut vnics: Vec<Vnic>) -> (Vec<Vnic>, Result<()>) {
+        let delete = |vnics: &[Vnic]| self.kernel.delete_veths(&vnics.iter().map(veth).collect::<Vec<_>>());
+        if delete(&vnics).is_ok() {
+            return (vnics, Ok(()));
+        }
+        vnics.sort_by(|one, other| one.namespace.cmp(&other.namespace));
+        let (mut gone, mut failed) = (Vec::new(), Ok(()));
+        for of_one in vnics.chunk_by(|one, other| one.namespace == other.namespace) {
+            match delete(of_one) {
+                Ok(()) => gone.extend_from_slice(of_one),
+                Err(error) => failed = failed.and(Err(error)),
+            }
+        }
+        (gone, failed)
     }
 
     fn delete_rules(&self, namespace: &str, bridge: &LinkName, vnics: &[&Vnic]) -> Result<()> {

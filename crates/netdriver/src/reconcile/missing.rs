@@ -208,6 +208,6 @@ fn restore(repairs: &mut Repairs<'_>, faults: &[Fault]) -> bool {
     blocked_by.is_none()
 }
 
-fn describe(namespace: Option<&str>) -> String {
+pub(super) fn describe(namespace: Option<&str>) -> String {
     namespace.map_or_else(|| "bridges of the host".to_owned(), |name| format!("network namespace {name}"))
 }

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Records of networks and containers that no longer exist: they are removed.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow};
 use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Endpoint, Owner, Tx, Vnic};
 
+use super::missing::describe;
 use super::{Known, Repairs};
 use crate::attachment::is_joining;
 use crate::docker::pairing;
@@ -39,8 +42,14 @@ impl Driver {
             let what = format!("network {}", id.short());
             let mut attachments = self.attachments(|tx| tx.endpoints_of_network(&id))?;
             attachments.retain(|(endpoint, _)| !repairs.forgotten.endpoints.contains(&endpoint.id));
-            if let Some((endpoint, _)) = self.first_living(&attachments)? {
-                let error = anyhow!("a container is on it, by endpoint {}: stop it first", endpoint.id.short());
+            let error = match self.first_living(&attachments) {
+                Ok(None) => None,
+                Ok(Some((endpoint, _))) => {
+                    Some(anyhow!("a container is on it, by endpoint {}: stop it first", endpoint.id.short()))
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
                 repairs.fail("remove", what, why, &error);
                 continue;
             }
@@ -85,12 +94,19 @@ impl Driver {
         before: i64,
     ) -> Result<()> {
         let known = docker.and_then(|docker| docker.endpoints.as_ref());
-        let mut found = Vec::new();
+        let (mut found, mut unseen) = (Vec::new(), BTreeMap::new());
         for (stale, vnic) in self.attachments(|tx| tx.endpoints())? {
             if stale.created >= before {
                 continue;
             }
-            let location = self.location(vnic.as_ref())?;
+            // A namespace that cannot be entered is its tenant's alone.
+            let location = match self.location(vnic.as_ref()) {
+                Ok(location) => location,
+                Err(error) => {
+                    unseen.entry(vnic.and_then(|vnic| vnic.namespace)).or_insert(error);
+                    continue;
+                }
+            };
             let is_absent = location == LinkLocation::Absent;
             let lives = location == LinkLocation::Container;
             let why = match known {
@@ -106,6 +122,10 @@ impl Driver {
             repairs.forgotten.add(&stale, vnic.as_ref());
             let what = format!("endpoint {}", stale.id.short());
             found.push((what, why, stale, vnic.filter(|vnic| lives && vnic.owner == Owner::Launcher)));
+        }
+        for (namespace, error) in unseen {
+            let of = describe(namespace.as_deref());
+            repairs.step(format!("endpoints of {of}"), Err(error));
         }
         // After a reboot that is every endpoint: many share a commit, and calls of Docker's come in between.
         let mut found = found.into_iter().peekable();
@@ -131,7 +151,9 @@ impl Driver {
     pub(super) fn note_attached(&self) -> Result<()> {
         let mut attached = Vec::new();
         for (endpoint, vnic) in self.attachments(|tx| tx.endpoints())? {
-            if endpoint.attached.is_none() && self.location(vnic.as_ref())? == LinkLocation::Container {
+            // Where it cannot be seen, the look for stale ones says so.
+            let is_there = || self.location(vnic.as_ref()).is_ok_and(|location| location == LinkLocation::Container);
+            if endpoint.attached.is_none() && is_there() {
                 attached.push(endpoint.id);
             }
         }

@@ -10,7 +10,7 @@ use ciao_netdriver::kernel::linux::Linux;
 use ciao_netdriver::reconcile::{Depth, Repair};
 
 use crate::apart::{answers, answers_once, attempt, inside, run, soon, tests};
-use crate::driver::Bench;
+use crate::driver::{Bench, id};
 
 /// A tenant's network with a container, `box2`.
 fn scene() -> Bench {
@@ -157,6 +157,13 @@ tests! {
         std::fs::write("/run/netns/ciao-odd", "no namespace").unwrap();
         std::fs::create_dir("/run/netns/ciao-folder").unwrap();
         std::os::unix::fs::symlink("/nowhere", "/run/netns/ciao-dangling").unwrap();
+        bench.run("blue", 5, "10.1.0.5/24");
+        // The container of an endpoint of green's is gone, and no call said so.
+        bench.network("green", "nat");
+        bench.run("green", 7, "10.1.0.7/24");
+        run("ip netns del box7");
+        let old = rusqlite::Connection::open(bench.store.path()).unwrap();
+        old.execute("UPDATE endpoint_record SET created = created - 3600000", []).unwrap();
         // What blue's namespace was is another kind of one now, which cannot be entered.
         run("umount /run/netns/ciao-blue");
         run("mount --bind /proc/self/ns/uts /run/netns/ciao-blue");
@@ -167,6 +174,11 @@ tests! {
         let failed: Vec<_> = rows.iter().filter(|row| row.error.is_some()).map(|row| row.what.as_str()).collect();
         assert!(failed.contains(&"network namespace ciao-blue"), "{rows:?}");
         assert!(rows.iter().any(|row| row.what == "rules of network namespace ciao-red" && row.error.is_none()), "{rows:?}");
+        assert!(failed.contains(&"endpoints of network namespace ciao-blue"), "{rows:?}");
+        let left = bench.store.read(|tx| tx.endpoints()).unwrap();
+        let is_left = |name: &str| left.iter().any(|endpoint| endpoint.id.as_str() == id(name));
+        assert!(is_left("e2") && is_left("e5") && !is_left("e7"), "{rows:?}");
+        assert!(soon(|| bench.store.read(|tx| tx.vnics_deleting()).unwrap().is_empty()));
         assert!(attempt("ip netns exec ciao-red nft list table bridge ciao").status.success());
         assert!(answers("box2", "10.1.0.1"));
     }
