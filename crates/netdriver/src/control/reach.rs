@@ -42,10 +42,16 @@ pub(super) fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Fail
     json(200, &MtuReply { host, mtu, carried })
 }
 
+/// Requests of the size that the hosts' links carry.
+const TRIES: usize = 3;
+
 /// The largest number for which `works`, if it does for `least`.
 fn largest(least: u32, most: u32, works: impl Fn(u32) -> Result<bool>) -> Result<Option<u32>> {
-    if works(most)? {
-        return Ok(Some(most));
+    // One may be lost.
+    for _ in 0..TRIES {
+        if works(most)? {
+            return Ok(Some(most));
+        }
     }
     if !works(least)? {
         return Ok(None);

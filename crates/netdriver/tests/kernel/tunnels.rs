@@ -257,6 +257,12 @@ tests! {
         let one = &cluster.members[0];
         let carried = || one.control("GET", "/v1/hosts/h2/mtu", &json!(null)).1["carried"].clone();
         assert_eq!(carried(), json!(1500));
+        // As a router tells it that carries less: this host would fragment.
+        let route = one.type_in("ip route get 192.0.2.2");
+        let link = route.split_ascii_whitespace().skip_while(|word| *word != "dev").nth(1).unwrap();
+        one.type_in(&format!("ip route add 192.0.2.2 dev {link} mtu 1400"));
+        assert_eq!(carried(), json!(1400));
+        one.type_in(&format!("ip route delete 192.0.2.2 dev {link}"));
         // A bridge drops silently what its port does not carry.
         run("ip link set w2 mtu 1400");
         assert_eq!(carried(), json!(1400));

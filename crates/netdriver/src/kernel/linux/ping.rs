@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::sockopt::{IpMtu, Ipv6DontFrag, ReceiveTimeout};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, recv, send, setsockopt,
-    socket,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, getsockopt, recv, send,
+    setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Of an echo request.
 const HEADER: usize = 8;
 
-/// Whether an echo request of so many bytes, with its IP header, is answered. IPv4: with the flag "don't fragment",
-/// which the kernel sets as long as its own link carries the packet.
+/// Whether an echo request of so many bytes, with its IP header, is answered, and nobody fragments it. The kernel itself
+/// would, where a router has told it of a smaller MTU.
 pub(super) fn echo(from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
     let v4 = to.is_ipv4();
     let (family, protocol, ip) = if v4 {
@@ -34,6 +34,14 @@ pub(super) fn echo(from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
     let end = |address| SockaddrStorage::from(SocketAddr::new(address, 0));
     bind(fd, &end(from)).with_context(|| format!("send from {from}"))?;
     connect(fd, &end(to)).with_context(|| format!("send to {to}"))?;
+    if v4 {
+        let path = getsockopt(&socket, IpMtu).context("read the path's MTU")?;
+        if u32::try_from(path).is_ok_and(|path| bytes > path) {
+            return Ok(false);
+        }
+    } else {
+        setsockopt(&socket, Ipv6DontFrag, &true).context("set that packets are not fragmented")?;
+    }
     let (request, reply) = if v4 { (8, 0) } else { (128, 129) };
     let [.., a, b] = std::process::id().to_be_bytes();
     let [.., c, d] = bytes.to_be_bytes();
