@@ -38,6 +38,7 @@ use std::sync::atomic::AtomicU32;
 use anyhow::{Context, Result, ensure};
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
 
 use crate::kernel::{Kernel, Namespace, Namespaces, Ports, Rules};
 use crate::names;
@@ -155,9 +156,21 @@ impl Namespaces for Linux {
     }
 
     fn namespaces(&self) -> Result<Vec<String>> {
-        let mut found = namespace::list(&names::NAMESPACE_PREFIXES)?;
-        // One that cannot be entered is not known to be ours.
-        found.retain(|name| self.within(Some(name), namespace::is_marked).unwrap_or(false));
+        let mut found = Vec::new();
+        for name in namespace::list(&names::NAMESPACE_PREFIXES)? {
+            let is_ours =
+                namespace::open(&name).and_then(|file| file.map_or(Ok(false), |file| self.is_ours(&name, &file)));
+            match is_ours {
+                Ok(false) => {}
+                Ok(true) => found.push(name),
+                // It is a namespace of another kind.
+                Err(error) if error.root_cause().downcast_ref() == Some(&Errno::EINVAL) => {}
+                Err(error) => {
+                    log::warn!("network namespace {name} cannot be read, and may be a tenant's: {error:#}");
+                    found.push(name);
+                }
+            }
+        }
         Ok(found)
     }
 }
