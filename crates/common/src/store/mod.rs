@@ -189,6 +189,11 @@ impl Store {
         self.clock.now()
     }
 
+    /// A time of the store by the host's clock as it is now, for what is compared with that.
+    pub fn by_host_clock(&self, time: i64) -> i64 {
+        clock::wall() - (self.now() - time)
+    }
+
     /// The time of `by` before now.
     pub fn ago(&self, by: Duration) -> i64 {
         self.clock.ago(by)

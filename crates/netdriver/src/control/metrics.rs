@@ -114,6 +114,7 @@ impl Report {
 impl Source for Report {
     fn collect(&self, scrape: &mut Scrape) -> Result<()> {
         let (store, passes) = (&self.0.store, self.0.passes.counts());
+        let good = (passes.last_good > 0).then_some(passes.last_good);
         let (counts, tenants) = store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
         let [networks, endpoints, launchers, dockers, ports] = counts.map(|count| count as f64);
         let label = |key: &'static str, value: &str| vec![(key, value.to_owned())];
@@ -138,7 +139,7 @@ impl Source for Report {
         scrape.gauge(
             "ciao_reconcile_last_success_timestamp_seconds",
             "End of the last pass of reconciliation without a failure",
-            single(passes.last_good as f64 / 1e3),
+            good.map(|at| (vec![], store.by_host_clock(at) as f64 / 1e3)),
         );
         if let Some((count, max)) = self.0.fabric.kernel.tracked() {
             scrape.gauge("ciao_conntrack_entries", "Connections that the host tracks", single(count as f64));

@@ -34,7 +34,7 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
         "When a list was given last: of hosts, or a tenant's",
         given.into_iter().take(limit + 1).map(|(tenant, at)| {
             let list = tenant.map_or_else(|| "(hosts)".to_owned(), |tenant| tenant.to_string());
-            (label("list", list), at as f64 / 1e3)
+            (label("list", list), driver.store.by_host_clock(at) as f64 / 1e3)
         }),
     );
     exchange::collect(driver, scrape)?;
