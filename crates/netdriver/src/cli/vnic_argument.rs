@@ -20,20 +20,26 @@ pub(super) struct VnicArgument {
 }
 
 impl VnicArgument {
-    /// The id. A whole one is not looked up: whether there is such a VNIC, the daemon says.
+    /// The id. One that is no VNIC's is taken as it is: what follows from that, the daemon says.
     pub(super) fn id(&self, ciao: &Client) -> Result<VnicId> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if self.text.len() == 10 && self.text.bytes().all(is_hex) {
-            return self.text.parse();
+        let is_id = self.text.len() == 10 && self.text.bytes().all(is_hex);
+        match choose(self.all(ciao)?, &self.text) {
+            Ok(vnic) => Ok(vnic.id),
+            Err(_) if is_id => self.text.parse(),
+            Err(error) => Err(error),
         }
-        Ok(self.find(ciao)?.id)
     }
 
     /// The VNIC.
     pub(super) fn find(&self, ciao: &Client) -> Result<VnicReply> {
+        choose(self.all(ciao)?, &self.text)
+    }
+
+    fn all(&self, ciao: &Client) -> Result<Vec<VnicReply>> {
         let query = self.tenant.as_ref().map_or_else(String::new, |tenant| format!("?tenant={tenant}"));
         let vnics = ciao.get(&format!("/v1/vnics{query}"))?.success()?;
-        choose(serde_json::from_value(vnics).context("read the daemon's reply")?, &self.text)
+        serde_json::from_value(vnics).context("read the daemon's reply")
     }
 }
 

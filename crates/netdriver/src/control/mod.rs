@@ -112,7 +112,7 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         )
         .parameter::<NetworkId>("Docker's ID of the network, or a prefix of it.")
         .reply::<NetworkReply>(200, "The network.")
-        .fails(&[404]),
+        .fails(&[404, 409]),
         Route::get("/v1/endpoints", "listEndpoints", "List containers' attachments to networks.", pages::endpoints)
             .query::<EndpointsQuery>()
             .page::<EndpointItem>(),

@@ -15,7 +15,7 @@ pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure
     let mut networks = driver.store.read(|tx| tx.networks())?;
     networks.retain(|network| network.id.as_str().starts_with(prefix));
     if networks.len() > 1 {
-        return Err(Failure(404, format!("prefix {prefix} matches several networks: give a longer prefix")));
+        return Err(Failure(409, format!("prefix {prefix} matches several networks: give a longer prefix")));
     }
     let Some(network) = networks.pop() else {
         return Err(Failure(

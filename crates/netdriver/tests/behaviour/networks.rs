@@ -247,8 +247,10 @@ fn a_network_is_shown_by_the_beginning_of_its_id() {
     b.ok("CreateNetwork", &network("ab2", &[SUBNET], &[]));
     let show = |id: &str| b.launcher("GET", &format!("/v1/networks/{id}"), b"");
     assert_eq!(show("ab1").1["id"], json!(id("ab1")));
-    for (prefix, expected) in [("ab", "prefix ab matches several networks"), ("app", "docker network ls")] {
+    for (prefix, code, expected) in
+        [("ab", 409, "prefix ab matches several networks"), ("app", 404, "docker network ls")]
+    {
         let (status, answer) = show(prefix);
-        assert!(status == 404 && answer["error"].as_str().unwrap().contains(expected), "{answer}");
+        assert!(status == code && answer["error"].as_str().unwrap().contains(expected), "{answer}");
     }
 }
