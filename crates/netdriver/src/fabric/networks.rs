@@ -48,7 +48,7 @@ impl Networks {
             return Ok(());
         };
         self.bridges.add_gateways(namespace, network)?;
-        self.uplinks.ensure(namespace, network)
+        self.uplinks.ensure(namespace, &[network])
     }
 
     /// Adds the rules by which a network's traffic passes as its options define.

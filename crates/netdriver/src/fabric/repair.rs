@@ -207,9 +207,7 @@ impl Fabric {
         let Some(namespace) = &network.namespace else { return Ok(false) };
         let _lock = self.lock(Some(namespace));
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
-        let mut routed = networks.iter().filter(|network| network.egress == Egress::Nat).peekable();
-        let is_needed = routed.peek().is_some();
-        routed.try_for_each(|network| self.uplinks.ensure(namespace, network))?;
-        Ok(is_needed)
+        let routed: Vec<_> = networks.iter().filter(|network| network.egress == Egress::Nat).collect();
+        if routed.is_empty() { Ok(false) } else { self.uplinks.ensure(namespace, &routed).map(|()| true) }
     }
 }

@@ -28,15 +28,16 @@ pub(crate) struct Uplinks {
 }
 
 impl Uplinks {
-    /// Makes a network's uplink. The caller has the namespace's lock.
-    pub(super) fn ensure(&self, namespace: &str, network: &Network) -> Result<()> {
+    /// Makes the uplink of networks of a namespace. The caller has the namespace's lock.
+    pub(super) fn ensure(&self, namespace: &str, routed: &[&Network]) -> Result<()> {
         let uplink = self.record(namespace)?;
         let networks = self.store.read(|tx| tx.networks_in_namespace(namespace))?;
         let v6 = networks.iter().any(Network::has_v6);
         let pair = self.pair(&uplink, v6)?;
         self.host_rules.ensure(v6)?;
         self.kernel.ensure_uplink(&pair)?;
-        rules::routed6(network).try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
+        let mut subnets = routed.iter().flat_map(|network| rules::routed6(network));
+        subnets.try_for_each(|subnet| self.kernel.route_to_uplink(&pair, subnet))
     }
 
     /// With IPv6 only where a network has it: the host must forward IPv6 then, and accepts no router advertisements.
