@@ -35,7 +35,7 @@ impl Firewall for Linux {
             let keep = drop.contains(&family);
             if keep && !chains.is_led_to() && chains.policy.as_deref() != Some(DROP) {
                 log::warn!("the host's firewall was reloaded: policy of FORWARD set to DROP again ({family})");
-                tool.set_policy(family, DROP)?;
+                set_policy(family, DROP)?;
                 chains.policy = Some(DROP.to_owned());
             }
             match tool {
@@ -44,10 +44,10 @@ impl Firewall for Linux {
             }
             final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
         }
-        if openings.contains(&FirewallOpening::Uplinks) {
-            firewalld::open()?;
-        } else {
-            firewalld::close()?;
+        match openings.contains(&FirewallOpening::Uplinks) {
+            _ if !self.has_inet_table(firewalld::TABLE)? => {}
+            true => firewalld::open()?,
+            false => firewalld::close()?,
         }
         Ok(final_rule)
     }
@@ -79,7 +79,7 @@ pub(super) fn policy(family: Family) -> Result<String> {
 
 /// Sets it, with a chain of iptables' own form where there is none.
 pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
-    list(family)?.0.set_policy(family, policy)
+    if iptables::set_policy(family, policy)? { Ok(()) } else { nft::set_policy(family, policy) }
 }
 
 /// Whether tables of the older iptables are in use, beside nftables.
@@ -103,14 +103,5 @@ fn list(family: Family) -> Result<(Tool, Chains)> {
     match iptables::list(family)? {
         Some(chains) => Ok((Tool::Iptables, chains)),
         None => Ok((Tool::Nft, nft::list(family)?)),
-    }
-}
-
-impl Tool {
-    fn set_policy(self, family: Family, policy: &str) -> Result<()> {
-        match self {
-            Self::Iptables => iptables::set_policy(family, policy),
-            Self::Nft => nft::set_policy(family, policy),
-        }
     }
 }

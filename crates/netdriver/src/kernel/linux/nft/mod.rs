@@ -11,6 +11,7 @@ mod guard;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 
 use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset, Table};
@@ -21,6 +22,13 @@ pub(super) use guard::Guard;
 /// A listing in the calling thread's namespace, with nft's options.
 pub(super) fn listing(options: &[&str], what: &[&str]) -> Result<String> {
     command::list(options, what)
+}
+
+impl Linux {
+    /// Whether the host has a table of family inet.
+    pub(super) fn has_inet_table(&self, name: &str) -> Result<bool> {
+        elements::has_table_named(&mut *self.netfilter(&Namespace::Host)?, NetfilterProtoFamily::Inet, name)
+    }
 }
 
 impl Rules for Linux {
