@@ -51,6 +51,7 @@ pub struct Linux {
     batch: AtomicU32,
     sockets: Arc<Sockets>,
     listings: nft::Listings,
+    listed: firewall::Listed,
     guard: nft::Guard,
 }
 
@@ -62,6 +63,7 @@ impl Linux {
             batch: AtomicU32::new(0),
             sockets: Sockets::new(sockets::QUIET)?,
             listings: nft::Listings::default(),
+            listed: firewall::Listed::default(),
             guard: nft::Guard::default(),
         })
     }

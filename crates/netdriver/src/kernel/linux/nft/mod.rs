@@ -55,7 +55,11 @@ impl Rules for Linux {
             changes += 1;
         }
         let after = elements::generation(&mut socket)?;
-        Ok((after == before.wrapping_add(changes)).then_some(after))
+        let is_alone = after == before.wrapping_add(changes);
+        if is_alone && *namespace == Namespace::Host {
+            self.listed.keep(before, after);
+        }
+        Ok(is_alone.then_some(after))
     }
 
     fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
