@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 /// Of an echo request.
 const HEADER: usize = 8;
 
-/// Whether an echo request of so many bytes, with its IP header, is answered, and nobody fragments it. The kernel itself
-/// would, where a router has told it of a smaller MTU.
+/// Whether an echo request of so many bytes, with its IP header, is answered, and nobody fragments it. The kernel
+/// itself would, where a router has told it of a smaller MTU.
 pub(super) fn echo(from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
     let v4 = to.is_ipv4();
     let (family, protocol, ip) = if v4 {
