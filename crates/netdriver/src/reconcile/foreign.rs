@@ -48,7 +48,7 @@ impl Driver {
             return Ok(());
         }
         if self.store.read(|tx| tx.is_namespace_used(name))? {
-            for link in links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(link)) {
+            for link in self.unrecorded_vnics(&links, known)? {
                 // As after the restore of an old database. Its container still receives.
                 log::warn!(
                     "reconcile: link {link} in network namespace {name} belongs to a container that is not recorded: left \
@@ -76,6 +76,17 @@ impl Driver {
             if used { Ok(false) } else { driver.fabric.bridges.delete_namespace(name).map(|()| true) }
         });
         Ok(())
+    }
+
+    /// Links of VNICs that are not `known`, and were not recorded since those were read either.
+    fn unrecorded_vnics<'a>(&self, links: &'a [LinkName], known: &BTreeSet<LinkName>) -> Result<Vec<&'a LinkName>> {
+        let mut unknown: Vec<_> =
+            links.iter().filter(|link| names::is_vnic_link(link) && !known.contains(*link)).collect();
+        if !unknown.is_empty() {
+            let recorded: BTreeSet<_> = self.store.read(|tx| tx.vnic_links())?.into_iter().collect();
+            unknown.retain(|link| !recorded.contains(*link));
+        }
+        Ok(unknown)
     }
 
     /// Tunnels of networks that a failed call left.
