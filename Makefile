@@ -52,7 +52,8 @@ lint: deps
 
 ## The tests on a real engine, once for each engine of three Debian suites. Longer than in `test`: each call meets three
 ## kills, and random operations a hundred faults; the daemons are release builds. Prints what happened to each call, and
-## what took how long; before that what a thousand hosts and 30,000 addresses on them cost.
+## what took how long; before that what a thousand hosts and 30,000 addresses on them cost;
+## after it a swarm of three managers on this machine's engine.
 test-engines: build
 	$(CARGO) test --release --locked -p ciao-netdriver --test behaviour --test kernel -- --ignored --show-output \
 		exchange::many:: scale::
@@ -61,6 +62,8 @@ test-engines: build
 			RUST_TEST_THREADS=$(TEST_THREADS) sh -c '$(CARGO) test --locked -p ciao-tests -- --show-output && \
 				$(CARGO) test --locked -p ciao-tests --test docker --test faults --test host --test outside -- --ignored --show-output' || exit 1; \
 	done
+	CIAO_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p ciao-tests --test cluster -- --ignored --show-output \
+		--test-threads 1 failures::
 
 ## The package: what is in it, its scripts, and it and `make install` under systemd, on bare root filesystems of two
 ## Debian suites.
