@@ -46,13 +46,13 @@ ping1 red.i3 192.168.111.2
 ping1 blue.i3 192.168.111.2
 ping1 red.i3 192.168.111.1
 
-say "The same address is another container in each tenant: red.i3 and blue.i3 ask 192.168.111.2 who it is."
+say "The same address is another container in each tenant: each web server returns its hostname."
 red=$(docker exec red.i3 wget -qO- http://192.168.111.2/)
 blue=$(docker exec blue.i3 wget -qO- http://192.168.111.2/)
-echo "red.i3 hears $red, blue.i3 hears $blue"
+echo "from red.i3: $red, from blue.i3: $blue"
 [ "$red" = "$(docker inspect -f '{{slice .Id 0 12}}' red.i2)" ] && [ "$blue" = "$(docker inspect -f '{{slice .Id 0 12}}' blue.i2)" ]
 
-say "When red's 192.168.111.2 stops, red sees nobody there, although blue's still runs."
+say "When red's 192.168.111.2 stops, the address does not answer in red; blue's still runs."
 run docker stop -t 0 red.i2
 refused docker exec red.i3 ping -c 1 -W 1 192.168.111.2
 ping1 blue.i3 192.168.111.2

@@ -100,8 +100,8 @@ remove_file() {
 	done
 }
 
-# What stays on the host when the programs go; nothing if there is none.
-say_what_stays() {
+# Lists what stays on the host when the programs go.
+list_leftovers() {
 	if command -v docker >/dev/null && networks=$(docker network ls -f driver=ciao-net --format '{{.Name}}' 2>/dev/null) && [ -n "$networks" ]; then
 		note "left: Docker networks" $networks
 		note "  their containers keep running; Docker can remove networks and containers of ciao-net only while ciao-net runs"

@@ -19,7 +19,7 @@ if command -v docker >/dev/null && networks=$(docker network ls -q -f driver=cia
 	docker network ls -f driver=ciao-net >&2
 	exit 1
 fi
-[ "${1:-}" = --purge ] || say_what_stays
+[ "${1:-}" = --purge ] || list_leftovers
 if systemd_runs; then
 	for unit in $CIAO_SERVICES $CIAO_SOCKETS; do
 		! systemctl --quiet cat "$unit" >/dev/null 2>&1 || systemctl --quiet disable --now "$unit"

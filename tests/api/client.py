@@ -8,13 +8,13 @@ import httpx
 import ciao_client as net
 import ciao_ipam_client as ipam
 from ciao_client.api.endpoints import list_endpoints
-from ciao_client.api.hosts import give_hosts, list_hosts
+from ciao_client.api.hosts import list_hosts, replace_hosts
 from ciao_client.api.networks import list_networks, show_network
 from ciao_client.api.ports import list_ports
 from ciao_client.api.reconcile import reconcile
 from ciao_client.api.remotes import list_remotes
 from ciao_client.api.status import show_status
-from ciao_client.api.tenants import change_remotes, delete_remotes, give_remotes, show_remotes
+from ciao_client.api.tenants import change_remotes, delete_remotes, replace_remotes, show_remotes
 from ciao_client.api.vnics import change_vnic, create_vnic, delete_vnic, list_vnics, show_vnic
 from ciao_client.models import (
     Error,
@@ -104,14 +104,14 @@ def docker(host, daemon, allocator):
 
 def remotes(daemon):
     hosts = [HostRequest(id=f"h{n}", address=f"192.0.2.{n}") for n in (1, 2)]
-    given = give_hosts.sync(client=daemon, body=HostsRequest(1, hosts))
+    given = replace_hosts.sync(client=daemon, body=HostsRequest(1, hosts))
     listed = list_hosts.sync(client=daemon)
     assert (listed.own, listed.generation, listed.digest) == ("h1", 1, given.digest), listed
     row = ["10.1.0.12", "02:01:0a:00:00:02", "h2"]
-    given = give_remotes.sync("red", client=daemon, body=RemotesRequest(1, [row]))
+    given = replace_remotes.sync("red", client=daemon, body=RemotesRequest(1, [row]))
     shown = show_remotes.sync("red", client=daemon)
     assert (shown.remotes, shown.digest) == ([row], given.digest), shown
-    old = give_remotes.sync("red", client=daemon, body=RemotesRequest(0, []))
+    old = replace_remotes.sync("red", client=daemon, body=RemotesRequest(0, []))
     assert isinstance(old, ListConflict) and old.generation == 1, old
     moved = ["10.1.0.12", "02:01:0a:00:00:02", "h1"]
     change_remotes.sync("red", client=daemon, body=RemotesChange(base=1, generation=2, set_=[moved]))

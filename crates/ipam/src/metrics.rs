@@ -37,7 +37,7 @@ impl Source for Report {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        let remedy = "free the disk or the database's lock";
+        let remedy = "free disk space, or end the transaction that locks the database";
         let problem = |error| Problem::new("database", format!("{error:#}"), remedy, true);
         self.0.settle().err().map(problem).into_iter().collect()
     }

@@ -122,7 +122,7 @@ pub(crate) fn to_release(tx: &Tx<'_>, pool: Pool) -> Result<Option<Pool>> {
         }
         1 if !tx.former_of_set(&pool.set)?.is_empty() => {
             log::info!(
-                "pool {} of term {} is kept: networks of earlier leaderships may be on it",
+                "pool {} of leadership {} is kept: networks of earlier ones may be on it",
                 pool.set.subnet,
                 term.term
             );

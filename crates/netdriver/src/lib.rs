@@ -5,7 +5,7 @@
 //! names the value.
 //!
 //! - [`docker`]: Docker's calls; [`launcher`]: VNICs created before their containers; [`control`]: its socket;
-//! - [`exchange`]: hosts tell each other which addresses are on them;
+//! - [`exchange`]: hosts announce their addresses to each other;
 //! - [`reconcile`]: differences between records and kernel, repaired;
 //! - `fabric`: what a record needs in the kernel; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
@@ -107,9 +107,9 @@ impl Driver {
             format!("fd{:02x}:{:02x}{:02x}:{:02x}{:02x}::/64", fresh[1], fresh[2], fresh[3], fresh[4], fresh[5]);
         let uplink_pool6 = store.write(move |tx| tx.setting_or("uplink_pool6", &fresh))?;
         let pool = UplinkPool::new(config.uplink_pool, uplink_pool6.parse()?)?;
-        // Nobody would withdraw what they said.
+        // Nobody would withdraw what they announced.
         if config.hosts_file.is_none() && store.write(|tx| tx.forget_peers())? {
-            log::info!("no --exchange: what other hosts said of their addresses is forgotten");
+            log::info!("--exchange is off: deleted the addresses announced by other hosts");
         }
         let fabric =
             Fabric::new(store.clone(), kernel, pool, config.shares, config.tunnel.clone(), config.egress.clone())?;

@@ -26,9 +26,9 @@ import time
 
 import httpx
 from ciao_client import Client
-from ciao_client.api.hosts import give_hosts, list_hosts
+from ciao_client.api.hosts import list_hosts, replace_hosts
 from ciao_client.api.remotes import list_remotes
-from ciao_client.api.tenants import give_remotes
+from ciao_client.api.tenants import replace_remotes
 from ciao_client.models import Error, HostRequest, HostsRequest, ListConflict, ListState, RemotesRequest
 
 MTU = 1500
@@ -113,7 +113,7 @@ class Controller:
             hosts = self.hosts()
             known = list_hosts.sync(client=client)
             if self.differs(known, [f"{one.id} {one.address} {one.mtu}" for one in hosts]):
-                self.check(give_hosts.sync(client=client, body=HostsRequest(self.generation, hosts)))
+                self.check(replace_hosts.sync(client=client, body=HostsRequest(self.generation, hosts)))
             wanted = self.remotes()
             listed = {one.tenant: one for one in list_remotes.sync(client=client)}
             # A tenant that the file has no more is emptied.
@@ -121,7 +121,7 @@ class Controller:
                 rows = wanted.get(tenant, [])
                 if self.differs(listed.get(tenant), [" ".join(row) for row in rows]):
                     body = RemotesRequest(self.generation, rows)
-                    self.check(give_remotes.sync(tenant, client=client, body=body))
+                    self.check(replace_remotes.sync(tenant, client=client, body=body))
 
     def differs(self, known, rows: list[str]) -> bool:
         if isinstance(known, Error):

@@ -17,8 +17,8 @@ pub struct Timer {
     stopped: Receiver<()>,
 }
 
-/// Runs `work` now and then `period` after each run, in a thread called `name`. Errors and panics are logged and do not
-/// stop the timer.
+/// Runs `work` immediately, and again `period` after each run ends, in a thread called `name`. Errors and panics are
+/// logged and do not stop the timer.
 ///
 /// # Errors
 /// The thread cannot be started.

@@ -32,7 +32,7 @@ impl FromStr for HostPort {
         let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let number = number.parse().ok().filter(|number| *number != 0);
         let number =
-            number.with_context(|| format!("port {text:?} is no number from 1 to 65535, such as 5432 or 53/udp"))?;
+            number.with_context(|| format!("port {text:?} is not a number from 1 to 65535, such as 5432 or 53/udp"))?;
         Ok(Self { protocol: protocol.parse().with_context(|| format!("port {text:?}"))?, number })
     }
 }

@@ -19,11 +19,11 @@ use crate::peers::CERTIFICATE;
 /// How long two hosts may have an address, as it moves.
 const MOVE: i64 = 10_000;
 
-/// The refusal of a controller's list, where hosts tell each other.
+/// The refusal of a controller's list, where hosts announce their addresses to each other.
 pub(super) fn leave_to_hosts(driver: &Driver) -> Result<Option<Reply>, Failure> {
     let Some(file) = &driver.config.hosts_file else { return Ok(None) };
     let error = format!(
-        "hosts tell each other their addresses, and the list of hosts is {}: change that, or start ciao-net without --exchange",
+        "addresses are exchanged between hosts (--exchange): edit {} instead, or start ciao-net without --exchange",
         file.display()
     );
     let ListState { generation, digest } = driver.store.read(|tx| tx.hosts_state())?.unwrap_or_else(none);
@@ -58,7 +58,7 @@ fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
     Ok(standings.chain(gone.map(|host| (host, Err(refused.to_owned())))).collect())
 }
 
-/// The addresses of a tenant that other hosts say they have and that this one does not accept, each with the reason.
+/// A tenant's addresses that other hosts announced and this one rejected, each with the reason.
 pub(super) fn refused(driver: &Driver, tenant: &TenantId) -> Result<Vec<RefusedRemote>> {
     let claims = driver.store.read(|tx| remotes::claims(tx, tenant))?;
     let refused = claims.into_iter().filter_map(|(claim, refusal)| Some((claim, refusal?)));
@@ -103,25 +103,41 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
     Ok(())
 }
 
+/// What to do about a fault of this host's own side.
+fn remedy(what: &str) -> String {
+    match what {
+        CERTIFICATE => "renew the files of --exchange-cert and --exchange-key; --exchange-ca has their authority",
+        "listener" => "give --exchange an address of this host and a port that no other program has",
+        "file" => "correct the file of --exchange-peers; the former list holds until then",
+        "own" => "add an address of this host to the file of --exchange-peers; with --tunnel LINK, one of that link",
+        _ => "ciao-net reconcile --docker",
+    }
+    .to_owned()
+}
+
 /// What is not as it should be, each with its remedy.
 pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     if driver.config.hosts_file.is_none() {
         return Ok(Vec::new());
     }
-    let options = || "the options --exchange of ciao-net serve, and the files that they name".to_owned();
-    let mut problems: Vec<_> = driver
-        .peers
-        .faults()
-        .into_iter()
-        .map(|(what, fault)| match what {
-            CERTIFICATE => fault,
-            _ => format!("no exchange with other hosts: {fault}"),
-        })
-        .map(|fault| (fault, options()))
-        .collect();
+    let problem = |(what, fault)| match what {
+        CERTIFICATE => (fault, remedy(what)),
+        _ => (format!("no exchange with other hosts: {fault}"), remedy(what)),
+    };
+    let mut problems: Vec<_> = driver.peers.faults().into_iter().map(problem).collect();
+    let gone = driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?;
     for (host, standing) in standings(driver)? {
         if let Err(why) = standing {
-            problems.push((format!("host {host} does not get this host's addresses: {why}"), options()));
+            let remedy = if gone.contains_key(&host) {
+                "start its Docker Engine; if it has left for good, remove it from the file of --exchange-peers"
+                    .to_owned()
+            } else {
+                format!(
+                    "on {host} ciao-net must run with --exchange, the same port, which its firewall accepts, a valid \
+                     certificate for that name, and this host in its list"
+                )
+            };
+            problems.push((format!("host {host} does not get this host's addresses: {why}"), remedy));
         }
     }
     let long_ago = driver.store.now() - MOVE;
@@ -132,8 +148,14 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
             let (host, address, why) = (&claim.host, claim.address, refusal.sentence());
             let others = old.count();
             let problem =
-                format!("host {host} says that it has {address} of tenant {tenant}, and {why} ({others} more)");
-            problems.push((problem, format!("\"ciao-net remote show {tenant}\"; delete one of the two")));
+                format!("host {host} announced {address} of tenant {tenant}: rejected, {why} ({others} more)");
+            problems.push((
+                problem,
+                format!(
+                    "\"ciao-net remote show {tenant}\" has the reasons: give another address or network to what has it, \
+                     here or on {host}"
+                ),
+            ));
         }
     }
     Ok(problems)

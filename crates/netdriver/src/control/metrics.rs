@@ -163,7 +163,12 @@ impl Driver {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Err(error) = self.store.settle() {
-            problems.push(Problem::new("database", format!("{error:#}"), "free the disk or the database's lock", true));
+            problems.push(Problem::new(
+                "database",
+                format!("{error:#}"),
+                "free disk space, or end the transaction that locks the database",
+                true,
+            ));
         }
         let PassCounts { failing, last, .. } = self.passes.counts();
         if last == 0 {

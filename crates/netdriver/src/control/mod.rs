@@ -58,9 +58,9 @@ pub fn routes(driver: Arc<Driver>) -> Control {
     Routes::new(driver, ABOUT, table)
 }
 
-const GIVEN: &str = "Recorded, and in the kernel; or it was recorded before.";
-const REFUSED: &str = "An older generation than is recorded, another list of the same one, or a change that is based on \
-                       another one. The generation and digest that are recorded.";
+const APPLIED: &str = "Applied, or already applied.";
+const STALE: &str = "Stale generation, different content for the same generation, or wrong base; returns the recorded \
+                     generation and digest.";
 
 fn table() -> Vec<Route<Arc<Driver>>> {
     vec![
@@ -123,13 +123,13 @@ fn table() -> Vec<Route<Arc<Driver>>> {
             .reply::<HostsReply>(200, "The list that was given last."),
         Route::put(
             "/v1/hosts",
-            "giveHosts",
+            "replaceHosts",
             "Replace the list of hosts. The same body goes to every host: this one is that with an address of this machine.",
             remotes::give_hosts,
         )
         .body::<HostsRequest>()
-        .reply::<StateReply>(200, GIVEN)
-        .reply::<Conflict>(409, REFUSED)
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE)
         .fails(&[422]),
         Route::get(
             "/v1/hosts/{id}/mtu",
@@ -154,14 +154,14 @@ fn table() -> Vec<Route<Arc<Driver>>> {
             .fails(&[404]),
         Route::put(
             "/v1/tenants/{tenant}/remotes",
-            "giveRemotes",
+            "replaceRemotes",
             "Replace a tenant's remotes: where each of its addresses is. The same body goes to every host.",
             remotes::give,
         )
         .parameter::<TenantId>("The tenant.")
         .body::<RemotesRequest>()
-        .reply::<StateReply>(200, GIVEN)
-        .reply::<Conflict>(409, REFUSED)
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE)
         .fails(&[422]),
         Route::patch(
             "/v1/tenants/{tenant}/remotes",
@@ -171,8 +171,8 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         )
         .parameter::<TenantId>("The tenant.")
         .body::<ChangeRequest>()
-        .reply::<StateReply>(200, GIVEN)
-        .reply::<Conflict>(409, REFUSED)
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE)
         .fails(&[422]),
         Route::delete(
             "/v1/tenants/{tenant}/remotes",
@@ -182,8 +182,8 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         )
         .parameter::<TenantId>("The tenant.")
         .body::<DeleteRequest>()
-        .reply::<StateReply>(200, GIVEN)
-        .reply::<Conflict>(409, REFUSED),
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE),
         Route::get(
             EVENTS,
             "listEvents",
@@ -193,7 +193,7 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         .query::<EventQuery>()
         .lines::<events::Event>("One event a line."),
         Route::get("/v1/status", "showStatus", "Counts, and problems with their remedy.", status::show)
-            .reply::<StatusReply>(200, "How ciao-net stands."),
+            .reply::<StatusReply>(200, "Status of the daemon."),
         Route::get(
             "/v1/records",
             "showRecords",

@@ -34,7 +34,7 @@ pub(super) fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Fail
         return Err(Failure(404, "this host is in no list of hosts: see \"ciao-net host list\"".to_owned()));
     };
     let Some(other) = cluster.others.get(&host) else {
-        return Err(Failure(404, format!("{host} is no other host of the list: see \"ciao-net host list\"")));
+        return Err(Failure(404, format!("{host} is not another host in the list: see \"ciao-net host list\"")));
     };
     let mtu = own.mtu.bytes().min(other.mtu.bytes());
     let smallest = SMALLEST[usize::from(other.address.is_ipv6())].min(mtu);

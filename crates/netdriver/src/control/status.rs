@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::Driver;
 
-/// How ciao-net stands.
+/// Status of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Status)]
 pub struct StatusReply {

@@ -117,7 +117,7 @@ impl Contact {
         let lost = self.driver.fabric.lost.is_any();
         self.fault(
             "lost",
-            lost.then(|| "records of running containers were lost: other hosts are told nothing".to_owned()),
+            lost.then(|| "records of running containers were lost: announcements are suspended".to_owned()),
         );
         let Some(own) = cluster.own.as_ref().filter(|_| !lost) else { return Ok(()) };
         let published = self.list.current(own)?;

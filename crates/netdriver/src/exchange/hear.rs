@@ -106,9 +106,7 @@ impl Driver {
                 && self.peers.may_log(format!("claim {host}"))
             {
                 let (why, others) = (refusal.sentence(), claims.len() - 1);
-                log::warn!(
-                    "exchange: {host} says that it has {address} of tenant {tenant}, and {why}: refused; {others} more"
-                );
+                log::warn!("exchange: {host} announced {address} of tenant {tenant}: rejected, {why}; {others} more");
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
     Gateway,
     /// Its subnet or VNI is another one on this host.
     Network,
-    /// Another host said later that it has the address.
+    /// Another host announced the address later.
     Superseded,
     /// Another host, which answers, had the MAC address before, with another address.
     Mac,
@@ -50,7 +50,7 @@ impl Refusal {
             Self::Own => "this host has that address or MAC address",
             Self::Gateway => "it is a gateway's address, or a bridge's MAC address",
             Self::Network => "its network has another subnet or VNI here",
-            Self::Superseded => "another host said later that it has the address",
+            Self::Superseded => "another host announced the address later",
             Self::Mac => "another host has the MAC address",
         }
     }

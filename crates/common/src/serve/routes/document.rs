@@ -228,7 +228,7 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
 fn meaning(status: u16) -> Cow<'static, str> {
     match status {
         400 => "The request does not fit this document.".into(),
-        404 => "There is no such thing.".into(),
+        404 => "Not found.".into(),
         409 => "It contradicts something that exists.".into(),
         413 => format!("The body is larger than {BODY_LIMIT} bytes.").into(),
         415 => "The body's content type is not JSON.".into(),

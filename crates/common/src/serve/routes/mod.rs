@@ -77,7 +77,7 @@ impl<D: Send + Sync + 'static> Routes<D> {
             return Err(Failure(404, format!("{method} {path} is unknown: see {DOCUMENT}")));
         }
         let allowed = allowed.join(", ");
-        let mut reply = self.refuse(405, &format!("{method} is no method of {path}: use {allowed}"));
+        let mut reply = self.refuse(405, &format!("{path} does not support {method}: use {allowed}"));
         reply.headers.push(("allow", allowed));
         Ok(reply)
     }

@@ -245,7 +245,7 @@ mod tests {
             ((MTU, "67"), "67"),
             ((MTU, "many"), "MTU \"many\" is not a number of bytes: give one between 68 and 65535"),
             (("tenant", "../x"), "tenant"),
-            (("host_access", "5432,http"), "host_access=5432,http: port \"http\" is no number from 1 to 65535"),
+            (("host_access", "5432,http"), "host_access=5432,http: port \"http\" is not a number from 1 to 65535"),
             (("host_access", "80/icmp"), "protocol is one of tcp, udp, sctp"),
             (("egress_allow", "10.0.0.0/8,10.9.0.1"), "egress_allow=10.0.0.0/8,10.9.0.1: \"10.9.0.1\" is not a CIDR"),
         ] {

@@ -82,7 +82,7 @@ pub(super) fn generation(socket: &mut Netlink<NetfilterMessage>) -> Result<u32> 
         GenAttribute::Id(number) => Some(*number),
         _ => None,
     });
-    number.context("read the kernel's reply: it is no generation of rules")
+    number.context("read the kernel's reply: it has no generation of rules")
 }
 
 /// Whether one of ciao's tables exists.
