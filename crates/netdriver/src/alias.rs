@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vnic_s_alias_has_all_that_its_namespace_and_name_do_not_say_or_no_dot_at_its_end() {
+    fn a_vnic_s_alias_describes_it_and_one_that_was_cut_describes_nothing() {
         assert_eq!(
             of_vnic(&launchers()),
             "ciao1 o=launcher m=02:00:00:00:00:02 a=10.5.0.2/24 b=fd00::2/64 r=100mbit u=1400 g=10.5.0.254 i=web-1 \

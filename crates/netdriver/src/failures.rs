@@ -11,8 +11,8 @@ use ciao_common::sync::lock;
 pub(crate) struct Failures(Mutex<BTreeSet<String>>);
 
 impl Failures {
-    /// Whether a failure is to be logged.
-    pub(crate) fn is_new(&self, failure: String) -> bool {
+    /// Notes a failure. `true`: it is a new one, to be logged.
+    pub(crate) fn note(&self, failure: String) -> bool {
         lock(&self.0).insert(failure)
     }
 

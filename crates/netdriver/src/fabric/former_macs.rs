@@ -17,8 +17,8 @@ const MOST: usize = 4096;
 pub(super) struct FormerMacs(Mutex<BTreeMap<(String, IpAddr), MacAddr>>);
 
 impl FormerMacs {
-    /// Whether neighbours of a new VNIC may remember another MAC address for one of its addresses. Asked once.
-    pub(super) fn differ(&self, vnic: &Vnic) -> bool {
+    /// Forgets the addresses of a new VNIC. `true`: neighbours may remember another MAC address for one of them.
+    pub(super) fn take_change(&self, vnic: &Vnic) -> bool {
         let Some(namespace) = &vnic.namespace else { return false };
         let owner = vnic.tenant.as_ref().map(TenantId::as_str).or(vnic.network.as_ref().map(NetworkId::as_str));
         let mut former = lock(&self.0);

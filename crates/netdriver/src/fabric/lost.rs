@@ -48,7 +48,7 @@ impl Lost {
 
     /// Notes that a part of Docker's list, with details or not, was recorded or not. `true`: it was the last, and all
     /// were.
-    pub(crate) fn is_whole(&self, has_details: bool, is_recorded: bool, has_more: bool) -> bool {
+    pub(crate) fn finish_part(&self, has_details: bool, is_recorded: bool, has_more: bool) -> bool {
         let mut recorded = lock(&self.recorded);
         if has_details {
             *recorded = Some(recorded.unwrap_or(true) && is_recorded);

@@ -86,7 +86,7 @@ impl Vnics {
     /// Announces a VNIC, in the background, where its neighbours may remember another MAC address for its address:
     /// engines do not do it, or not rightly.
     fn announce(&self, vnic: &Vnic) {
-        if self.former.differ(vnic) {
+        if self.former.take_change(vnic) {
             self.tasks.add(Task::Announce(Box::new(vnic.clone())));
         }
     }

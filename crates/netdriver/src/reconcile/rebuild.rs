@@ -35,7 +35,7 @@ impl Driver {
 
     /// After the last part of a list with details, if all of it was recorded, every address in use is known.
     fn complete_pools(&self, repairs: &mut Repairs<'_>, known: &Known) {
-        let is_whole = self.fabric.lost.is_whole(!known.details.is_empty(), !repairs.has_failed(), known.more);
+        let is_whole = self.fabric.lost.finish_part(!known.details.is_empty(), !repairs.has_failed(), known.more);
         if is_whole && !repairs.dry {
             let completed = self.store.write(|tx| tx.complete_sets());
             repairs.step("pools of Docker's networks", completed);

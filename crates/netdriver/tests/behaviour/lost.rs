@@ -169,7 +169,7 @@ fn what_is_deleted_beside_lost_records_takes_nothing_from_them() {
 }
 
 #[test]
-fn tunnels_stay_until_the_controller_and_docker_have_told_of_them_again() {
+fn tunnels_of_a_lost_database_stay_until_controller_and_docker_give_their_lists_again() {
     let b = Bench::new();
     b.kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
     let give = |b: &Bench, path: &str, list: &Value| {

@@ -38,7 +38,7 @@ fn flooded() -> u64 {
 }
 
 tests! {
-    fn broadcast_and_multicast_go_to_other_hosts_where_they_are_to_and_not_too_many(_kernel) {
+    fn with_flood_on_broadcast_and_multicast_go_to_other_hosts_up_to_the_limit(_kernel) {
         let folder = tempfile::tempdir().unwrap();
         let cluster = Cluster::start();
         count();

@@ -71,7 +71,7 @@ fn queries_and_paths_are_decoded() {
 }
 
 #[test]
-fn a_wrong_method_is_told_the_right_ones_and_an_unknown_path_the_document() {
+fn a_wrong_method_is_405_with_the_allowed_ones_and_an_unknown_path_404() {
     for (method, path, allowed) in
         [("PUT", "/v1/things", "GET, POST"), ("HEAD", "/v1/things/a", "GET"), ("DELETE", DOCUMENT, "GET")]
     {
