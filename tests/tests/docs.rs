@@ -68,6 +68,46 @@ fn pages(root: &Path) -> Vec<PathBuf> {
     ["", "docs", "benches", "tests"].map(files).concat()
 }
 
+/// The blocks that are not run: page, how the first line begins, and why.
+const NOT_RUN: &[(&str, &str, &str)] = &[
+    ("README.md", "make demo", "builds and tests everything"),
+    ("README.md", "networks:", "a part of a file; whole ones are in the suite docker"),
+    ("docs/compatibility.md", "iptables -I", "for an engine of version 29"),
+    ("docs/hosts.md", "docker exec web ping", "takes a second host; netdriver's suite kernel has three"),
+    ("docs/hosts.md", "openssl req", "certificates, without ciao"),
+    ("docs/hosts.md", "CIAO_NET_OPTIONS", "a line of a file"),
+    ("docs/hosts.md", "systemctl restart", "takes a second host; netdriver's suite kernel has three"),
+    ("docs/hosts.md", "docker node ls", "takes a swarm"),
+    ("docs/hosts.md", "ciao-net tunnel list", "takes a second host; netdriver's suite kernel has three"),
+    ("docs/operations.md", "apt install ./ciao_0.1.0", "in the suite package"),
+    ("docs/operations.md", "tar xf", "install.sh is in the suite package"),
+    ("docs/operations.md", "make plugin", "in the suite package"),
+    ("docs/operations.md", "# /etc/systemd/system/ipam", "files; the suite package uses them"),
+    ("docs/operations.md", "systemctl stop", "takes systemd; the suite storage restores a backup without"),
+    ("docs/operations.md", "apt install ./ciao_0.2.0", "in the suite package"),
+    ("docs/operations.md", "# /etc/default", "a line of a file"),
+];
+
+#[test]
+fn every_block_is_run_or_has_a_reason_not_to_be() {
+    let mut found = Vec::new();
+    for page in pages(&workspace()).iter().filter(|page| page.starts_with("docs") || *page == Path::new("README.md")) {
+        let text = fs::read_to_string(workspace().join(page)).unwrap();
+        // Every other fence ends a block.
+        for block in text.split("\n```").skip(1).step_by(2).filter(|block| !block.starts_with("console run\n")) {
+            let first = block.lines().nth(1).unwrap().to_owned();
+            found.push((page.to_string_lossy().into_owned(), first));
+        }
+    }
+    found.sort_by_key(|(page, _)| page.clone());
+    let listed = |at: usize| NOT_RUN.get(at).map(|(page, first, _)| (*page, *first));
+    for (at, (page, first)) in found.iter().enumerate() {
+        let is_listed = listed(at).is_some_and(|(its, begin)| its == page && first.starts_with(begin));
+        assert!(is_listed, "{page}: {first}: mark the block `console run`, or add it to NOT_RUN with a reason");
+    }
+    assert_eq!(listed(found.len()), None, "no such block");
+}
+
 #[test]
 fn every_page_with_commands_to_run_is_run() {
     let marked = |page: &PathBuf| !steps(&fs::read_to_string(workspace().join(page)).unwrap()).unwrap().is_empty();

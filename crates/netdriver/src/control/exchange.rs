@@ -54,7 +54,7 @@ fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
         let has = peer.has.is_some() && peer.has == state;
         (host, peer.error.map_or(Ok(has), Err))
     });
-    let refused = "Docker says that its node left the swarm: refused until its engine is back";
+    let refused = "its node left the swarm: refused until its Docker Engine is back";
     Ok(standings.chain(gone.map(|host| (host, Err(refused.to_owned())))).collect())
 }
 
