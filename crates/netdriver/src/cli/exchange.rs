@@ -13,14 +13,14 @@ use crate::exchange::{ExchangeConfig, Identity};
 pub(super) struct ExchangeOptions {
     /// Exchange addresses with other hosts: listen there, on the same port on all of them
     ///
-    /// In place of a controller that gives hosts and remotes. Give all --exchange options.
+    /// Replaces a controller's lists of hosts and remotes. Requires the other --exchange options.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen,
         requires_all = ["exchange_ca", "exchange_cert", "exchange_key", "exchange_peers"])]
     exchange: Option<SocketAddr>,
-    /// Certificates of the authorities of the other hosts' certificates, PEM
+    /// CA certificates that verify those of the other hosts, PEM
     #[arg(long, value_name = "FILE", requires = "exchange")]
     exchange_ca: Option<PathBuf>,
-    /// Certificate of this host, PEM; a DNS name of it is the host's name in --exchange-peers
+    /// Certificate of this host, PEM; its DNS name is the host's name in --exchange-peers
     #[arg(long, value_name = "FILE", requires = "exchange")]
     exchange_cert: Option<PathBuf>,
     /// Key of --exchange-cert, PEM
