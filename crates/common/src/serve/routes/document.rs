@@ -166,7 +166,7 @@ impl<D> Route<D> {
             .property("next", next)
             .required("items")
             .required("next");
-        self.answers(200, "Those after the cursor, in an order of their own.", JSON, page.into()).fails(&[422])
+        self.answers(200, "Items after the cursor.", JSON, page.into()).fails(&[422])
     }
 
     fn answers(mut self, status: u16, description: &str, content_type: &str, schema: RefOr<Schema>) -> Self {

@@ -58,7 +58,7 @@ pub fn page<T: Serialize + DeserializeOwned>(
 }
 
 fn foreign() -> Failure {
-    Failure(422, "after is no cursor of this list: give the field \"next\" of the page before".to_owned())
+    Failure(422, "after is not a cursor of this list: give the field \"next\" of the page before".to_owned())
 }
 
 /// What a cursor stands for: JSON in hexadecimal digits.
