@@ -133,8 +133,8 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
                     .to_owned()
             } else {
                 format!(
-                    "on {host} ciao-net must run with --exchange, the same port, which its firewall accepts, a valid \
-                     certificate for that name, and this host in its list"
+                    "on {host} ciao-net must run with --exchange and the same port, which its firewall accepts; each \
+                     host is in the other's list, and trusts its authority (--exchange-ca)"
                 )
             };
             problems.push((format!("host {host} does not get this host's addresses: {why}"), remedy));
