@@ -106,7 +106,7 @@ mod tests {
             ("h1 192.0.2.1 1500 x", "line 1: give NAME ADDRESS"),
             ("\nh1 192.0.2", "line 2: \"192.0.2\" is not an address"),
             ("h1 192.0.2.1 big", "line 1: \"big\" is not an MTU"),
-            ("h1 0.0.0.0", "line 1: host h1 cannot have the address 0.0.0.0"),
+            ("h1 0.0.0.0", "host h1 has the address 0.0.0.0: give that of its link"),
             ("h/1 192.0.2.1", "line 1: host \"h/1\" may contain only"),
             ("h1 192.0.2.1\nh1 192.0.2.2", "host h1 is given twice"),
             ("h1 192.0.2.1\nh2 192.0.2.1", "two hosts have the address 192.0.2.1"),
