@@ -36,6 +36,12 @@ fn traffic_continues_while_the_managed_plugin_is_replaced() {
     let seen = "nsenter -t $(pidof ciao-net) -m sh -c \
                 'read -r stub </etc/resolv.conf; read -r behind </run/systemd/resolve/resolv.conf; echo $behind'";
     assert_eq!(host.sh(seen).unwrap(), "nameserver 192.0.2.53");
+    // It sees the certificate of a swarm that the host joins later.
+    let certificate = "docker swarm init --advertise-addr 127.0.0.1 >/dev/null
+                       nsenter -t $(pidof ciao-net) -m sh -c \
+                       'read -r line </var/lib/docker/swarm/certificates/swarm-node.crt; echo $line'
+                       docker swarm leave --force >/dev/null";
+    assert_eq!(host.sh(certificate).unwrap(), "-----BEGIN CERTIFICATE-----");
 
     let exchange = "docker exec web ping -i 0.1 -c 30 10.9.0.1 >/tmp/pings & \
                     docker plugin disable -f ciao-net; docker plugin set ciao-net options='--reconcile-every 30'
