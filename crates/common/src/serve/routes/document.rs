@@ -5,17 +5,15 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use utoipa::openapi::path::{
-    HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
-};
-use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, PathItem, PathsBuilder};
+use utoipa::openapi::schema::{ArrayBuilder, ComponentsBuilder, ObjectBuilder, Type};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApiBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema,
 };
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use super::description::Description;
 use super::entry::{Call, Entry, ErrorReply};
 use crate::serve::handler::{ANSWER_WITHIN, BODY_LIMIT, JSON};
 use crate::serve::lines::LINES;
@@ -38,150 +36,121 @@ pub struct About {
 pub struct Route<D> {
     method: HttpMethod,
     entry: Entry<D>,
-    operation: OperationBuilder,
-    schemas: Vec<(String, RefOr<Schema>)>,
-    errors: BTreeSet<u16>,
-    replies: BTreeSet<u16>,
+    id: &'static str,
+    summary: &'static str,
+    /// Run for the document alone: a daemon that is not asked for it has no schemas in memory.
+    steps: Vec<Step>,
 }
+
+type Step = Box<dyn FnOnce(Description) -> Description>;
 
 impl<D> Route<D> {
     fn new(
         (method, name): (HttpMethod, &'static str),
         path: &'static str,
-        id: &str,
-        summary: &str,
+        id: &'static str,
+        summary: &'static str,
         call: Call<D>,
     ) -> Self {
-        let tag = path.split('/').nth(2).unwrap_or_default();
-        let operation = OperationBuilder::new().operation_id(Some(id)).summary(Some(summary)).tag(tag);
         let entry = Entry { method: name, path, within: ANSWER_WITHIN, has_query: false, call };
-        let errors = BTreeSet::from([400, 500, 503]);
-        Self { method, entry, operation, schemas: Vec::new(), errors, replies: BTreeSet::new() }
+        Self { method, entry, id, summary, steps: Vec::new() }
     }
 
     /// A `GET`; `id` is the document's `operationId`.
-    pub fn get(path: &'static str, id: &str, summary: &str, call: Call<D>) -> Self {
+    pub fn get(path: &'static str, id: &'static str, summary: &'static str, call: Call<D>) -> Self {
         Self::new((HttpMethod::Get, "GET"), path, id, summary, call)
     }
 
     /// A `POST`.
-    pub fn post(path: &'static str, id: &str, summary: &str, call: Call<D>) -> Self {
+    pub fn post(path: &'static str, id: &'static str, summary: &'static str, call: Call<D>) -> Self {
         Self::new((HttpMethod::Post, "POST"), path, id, summary, call)
     }
 
     /// A `PUT`.
-    pub fn put(path: &'static str, id: &str, summary: &str, call: Call<D>) -> Self {
+    pub fn put(path: &'static str, id: &'static str, summary: &'static str, call: Call<D>) -> Self {
         Self::new((HttpMethod::Put, "PUT"), path, id, summary, call)
     }
 
     /// A `PATCH`.
-    pub fn patch(path: &'static str, id: &str, summary: &str, call: Call<D>) -> Self {
+    pub fn patch(path: &'static str, id: &'static str, summary: &'static str, call: Call<D>) -> Self {
         Self::new((HttpMethod::Patch, "PATCH"), path, id, summary, call)
     }
 
     /// A `DELETE`.
-    pub fn delete(path: &'static str, id: &str, summary: &str, call: Call<D>) -> Self {
+    pub fn delete(path: &'static str, id: &'static str, summary: &'static str, call: Call<D>) -> Self {
         Self::new((HttpMethod::Delete, "DELETE"), path, id, summary, call)
+    }
+
+    fn described(mut self, step: impl FnOnce(Description) -> Description + 'static) -> Self {
+        self.steps.push(Box::new(step));
+        self
     }
 
     /// The parameter of its path.
     #[must_use]
-    pub fn parameter<T: ToSchema>(mut self, description: &str) -> Self {
-        let name = self.entry.path.split(['{', '}']).nth(1).unwrap_or_default();
-        let schema = self.component::<T>();
-        let parameter = ParameterBuilder::new()
-            .name(name)
-            .parameter_in(ParameterIn::Path)
-            .required(Required::True)
-            .description(Some(description))
-            .schema(Some(schema));
-        self.operation = self.operation.parameter(Parameter::from(parameter));
-        self
+    pub fn parameter<T: ToSchema + 'static>(self, text: &'static str) -> Self {
+        self.described(|route| route.parameter::<T>(text))
     }
 
     /// The parameters of its query.
     #[must_use]
-    pub fn query<Q: IntoParams + ToSchema>(mut self) -> Self {
-        Q::schemas(&mut self.schemas);
-        for mut parameter in Q::into_params(|| Some(ParameterIn::Query)) {
-            // What is not required may be missing; null it cannot be.
-            parameter.schema = parameter.schema.map(without_null);
-            self.operation = self.operation.parameter(parameter);
-        }
+    pub fn query<Q: IntoParams + ToSchema + 'static>(mut self) -> Self {
         self.entry.has_query = true;
-        self
+        self.described(Description::query::<Q>)
     }
 
     /// Its body.
     #[must_use]
-    pub fn body<B: ToSchema>(self) -> Self {
-        self.takes::<B>(Required::True, None)
+    pub fn body<B: ToSchema + 'static>(self) -> Self {
+        self.described(|route| route.takes::<B>(Required::True, None))
     }
 
     /// Its body, which may be missing.
     #[must_use]
-    pub fn optional_body<B: ToSchema>(self, description: &str) -> Self {
-        self.takes::<B>(Required::False, Some(description))
-    }
-
-    fn takes<B: ToSchema>(mut self, required: Required, description: Option<&str>) -> Self {
-        let content = ContentBuilder::new().schema(Some(self.component::<B>()));
-        let body = RequestBodyBuilder::new().content(JSON, content.build()).required(Some(required));
-        self.operation = self.operation.request_body(Some(body.description(description).build()));
-        self.errors.extend([413, 415]);
-        self
+    pub fn optional_body<B: ToSchema + 'static>(self, text: &'static str) -> Self {
+        self.described(|route| route.takes::<B>(Required::False, Some(text)))
     }
 
     /// A reply.
     #[must_use]
-    pub fn reply<R: ToSchema>(mut self, status: u16, description: &str) -> Self {
-        let schema = self.component::<R>();
-        self.answers(status, description, JSON, schema)
+    pub fn reply<R: ToSchema + 'static>(self, status: u16, text: &'static str) -> Self {
+        self.described(move |mut route| {
+            let schema = route.component::<R>();
+            route.answers(status, text, JSON, schema)
+        })
     }
 
     /// A reply that is a list.
     #[must_use]
-    pub fn list<R: ToSchema>(mut self, description: &str) -> Self {
-        let item = self.component::<R>();
-        self.answers(200, description, JSON, ArrayBuilder::new().items(item).into())
+    pub fn list<R: ToSchema + 'static>(self, text: &'static str) -> Self {
+        self.described(|mut route| {
+            let item = route.component::<R>();
+            route.answers(200, text, JSON, ArrayBuilder::new().items(item).into())
+        })
     }
 
     /// A reply of one value a line.
     #[must_use]
-    pub fn lines<R: ToSchema>(mut self, description: &str) -> Self {
-        let line = self.component::<R>();
-        self.answers(200, description, LINES, line)
+    pub fn lines<R: ToSchema + 'static>(self, text: &'static str) -> Self {
+        self.described(|mut route| {
+            let line = route.component::<R>();
+            route.answers(200, text, LINES, line)
+        })
     }
 
     /// A reply that is a page of a list.
     #[must_use]
-    pub fn page<R: ToSchema>(mut self) -> Self {
-        let item = self.component::<R>();
-        let next = ObjectBuilder::new()
-            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("The cursor of the next page, for \"after\"; null: this is the last one."));
-        let page = ObjectBuilder::new()
-            .schema_type(Type::Object)
-            .property("items", ArrayBuilder::new().items(item))
-            .property("next", next)
-            .required("items")
-            .required("next");
-        self.answers(200, "Items after the cursor.", JSON, page.into()).fails(&[422])
-    }
-
-    fn answers(mut self, status: u16, description: &str, content_type: &str, schema: RefOr<Schema>) -> Self {
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new().description(description).content(content_type, content);
-        self.operation = self.operation.response(status.to_string(), response);
-        self.replies.insert(status);
-        self
+    pub fn page<R: ToSchema + 'static>(self) -> Self {
+        self.described(Description::page::<R>).fails(&[422])
     }
 
     /// Statuses of its errors, beside those of every request.
     #[must_use]
-    pub fn fails(mut self, statuses: &[u16]) -> Self {
-        self.errors.extend(statuses);
-        self
+    pub fn fails(self, statuses: &'static [u16]) -> Self {
+        self.described(move |mut route| {
+            route.errors.extend(statuses);
+            route
+        })
     }
 
     /// The time within which it is answered.
@@ -191,36 +160,8 @@ impl<D> Route<D> {
         self
     }
 
-    /// A reference to a schema, which is described too.
-    fn component<T: ToSchema>(&mut self) -> RefOr<Schema> {
-        self.schemas.push((T::name().into_owned(), T::schema()));
-        T::schemas(&mut self.schemas);
-        Ref::from_schema_name(T::name()).into()
-    }
-
     pub(super) fn into_entry(self) -> Entry<D> {
         self.entry
-    }
-}
-
-fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
-    let null = SchemaType::from(Type::Null);
-    match schema {
-        RefOr::T(Schema::OneOf(either)) => {
-            let is_null =
-                |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(one)) if one.schema_type == null);
-            let rest: Vec<_> = either.items.iter().filter(|item| !is_null(item)).cloned().collect();
-            <[_; 1]>::try_from(rest).map_or(RefOr::T(Schema::OneOf(either)), |[one]| one)
-        }
-        RefOr::T(Schema::Object(mut object)) => {
-            if let SchemaType::Array(types) = &object.schema_type
-                && let [one, Type::Null] = types.as_slice()
-            {
-                object.schema_type = one.clone().into();
-            }
-            object.into()
-        }
-        other => other,
     }
 }
 
@@ -251,11 +192,14 @@ pub(super) fn document<D>(about: &About, routes: Vec<Route<D>>) -> Vec<u8> {
     let (mut paths, mut tags) = (PathsBuilder::new(), BTreeSet::new());
     let mut components = ComponentsBuilder::new().schema(ErrorReply::name(), ErrorReply::schema());
     for route in routes {
-        let Route { method, entry, mut operation, schemas, errors, replies } = route;
+        let Route { method, entry, id, summary, steps } = route;
+        let begun = Description::new(entry.path, id, summary);
+        let done = steps.into_iter().fold(begun, |route, step| step(route));
+        let Description { tag, mut operation, schemas, errors, replies, .. } = done;
         for status in errors.difference(&replies) {
             operation = operation.response(status.to_string(), error(*status));
         }
-        tags.insert(entry.path.split('/').nth(2).unwrap_or_default());
+        tags.insert(tag);
         components = components.schemas_from_iter(schemas);
         paths = paths.path(entry.path, PathItem::new(method, operation));
     }

@@ -6,6 +6,7 @@
 //! 409 a conflict with something that exists, 415 not JSON, 422 values that fit the document contradict each other,
 //! 500 disk or kernel. An error is `{"error": sentence}`.
 
+mod description;
 mod document;
 mod entry;
 mod page;

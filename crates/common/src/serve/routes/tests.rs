@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a request to a table of routes gets.
 
-use serde_json::{Value, json};
-use utoipa::IntoParams;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::*;
 use crate::types::TenantId;
@@ -134,4 +135,27 @@ fn every_route_is_in_the_document_with_all_that_it_names() {
         let name = reference.split('"').next().unwrap();
         assert!(document["components"]["schemas"][name].is_object(), "{name} is not described");
     }
+}
+
+/// How often its schema was made.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+struct Large;
+
+impl PartialSchema for Large {
+    fn schema() -> RefOr<Schema> {
+        MADE.fetch_add(1, Ordering::Relaxed);
+        Thing::schema()
+    }
+}
+
+impl ToSchema for Large {}
+
+#[test]
+fn schemas_are_made_for_the_document_alone() {
+    let table = || vec![Route::get("/v1/large", "showLarge", "Show it.", show).reply::<Large>(200, "It.")];
+    let routes = Routes::new((), About { title: "large", description: "Large.", version: "1" }, table);
+    assert_eq!(MADE.load(Ordering::Relaxed), 0);
+    assert!(String::from_utf8(routes.document()).unwrap().contains("showLarge"));
+    assert_eq!(MADE.load(Ordering::Relaxed), 1);
 }
