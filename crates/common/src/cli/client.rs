@@ -112,7 +112,7 @@ impl Client {
             }
             Ok::<_, anyhow::Error>(Response { status, body: Value::Null })
         };
-        self.runtime.block_on(conversation).map_err(|error| self.unreachable(&error))
+        self.runtime.block_on(conversation)
     }
 
     async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<hyper::Response<Incoming>> {
@@ -123,25 +123,28 @@ impl Client {
             .header("Host", "localhost")
             .body(Full::new(body))
             .context("write a request")?;
-        let stream = UnixStream::connect(&self.socket).await?;
-        let (mut http, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let asked = || format!("ask {} at {}", self.name, self.socket.display());
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|error| anyhow!("{} ({error}): is it running, and are you root?", asked()))?;
+        let (mut http, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(asked)?;
         tokio::spawn(connection);
-        Ok(http.send_request(request).await?)
-    }
-
-    fn unreachable(&self, error: &anyhow::Error) -> anyhow::Error {
-        anyhow!("ask {} at {} ({error:#}): is it running, and are you root?", self.name, self.socket.display())
+        http.send_request(request).await.with_context(asked)
     }
 
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Response> {
         let conversation = async {
             let response = self.send(&method, path, body).await?;
             let status = response.status().as_u16();
-            let body = response.into_body().collect().await?.to_bytes();
-            Ok::<_, anyhow::Error>((status, body))
+            let body = response.into_body().collect().await.with_context(|| format!("read {}'s reply", self.name))?;
+            Ok::<_, anyhow::Error>((status, body.to_bytes()))
         };
-        let (status, body) = self.runtime.block_on(conversation).map_err(|error| self.unreachable(&error))?;
-        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let (status, body) = self.runtime.block_on(conversation)?;
+        let body = match serde_json::from_slice(&body) {
+            Ok(body) => body,
+            // An error's may be anything's, such as a proxy's.
+            Err(_) if body.is_empty() || status >= 400 => Value::Null,
+            Err(error) => return Err(error).with_context(|| format!("read {}'s reply", self.name)),
+        };
         Ok(Response { status, body })
     }
 }
@@ -179,5 +182,28 @@ mod tests {
         assert_eq!(response.unwrap().status, 200);
         assert_eq!(values, [1, 2, 3]);
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_reply_that_is_cut_off_is_an_error_and_a_missing_socket_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let ask = || Client::new("ciao-net", socket.clone()).unwrap().get("/v1/status").unwrap_err();
+        let error = format!("{:#}", ask());
+        assert!(error.contains("No such file") && error.ends_with("is it running, and are you root?"), "{error}");
+        let listener = UnixListener::bind(&socket).unwrap();
+        for reply in
+            ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1,", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1,"]
+        {
+            let server = listener.try_clone().unwrap();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = server.accept().unwrap();
+                let _ = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(reply.as_bytes()).unwrap();
+            });
+            let error = format!("{:#}", ask());
+            assert!(error.contains("ciao-net") && !error.contains("is it running"), "{error}");
+            server.join().unwrap();
+        }
     }
 }

@@ -65,7 +65,11 @@ impl EventOptions {
 fn print(line: &str) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        std::process::exit(i32::from(error.kind() != ErrorKind::BrokenPipe));
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("Error: write to stdout: {error}");
+        std::process::exit(1);
     }
 }
 
