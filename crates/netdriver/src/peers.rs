@@ -14,6 +14,8 @@ use ciao_common::types::{HostId, TenantId};
 
 /// The fault of a certificate that ends soon, or cannot be read.
 pub(crate) const CERTIFICATE: &str = "certificate";
+/// The fault of the list that this host announces.
+pub(crate) const LIST: &str = "list";
 /// Tries in a row without an answer until a host is taken for silent: some seconds, longer than a restart.
 const SILENT: u32 = 4;
 /// The longest time between tries to reach a host.

@@ -14,7 +14,7 @@ use ciao_common::types::{HostId, TenantId};
 use super::lists::{Conflict, RefusedRemote, none};
 use crate::Driver;
 use crate::fabric::remotes::{self, Refusal};
-use crate::peers::CERTIFICATE;
+use crate::peers::{CERTIFICATE, LIST};
 
 /// How long two hosts may have an address, as it moves.
 const MOVE: i64 = 10_000;
@@ -50,8 +50,10 @@ fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
     let Some(own) = driver.fabric.tunnels.cluster()?.own else { return Ok(BTreeMap::new()) };
     let state = driver.store.read(|tx| tx.peer_state(&own.id))?;
     let gone = driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?.into_keys();
+    // What is recorded may be older than what is on this host.
+    let is_recorded = !driver.peers.faults().contains_key(LIST);
     let standings = driver.peers.all().into_iter().map(|(host, peer)| {
-        let has = peer.has.is_some() && peer.has == state;
+        let has = is_recorded && peer.has.is_some() && peer.has == state;
         (host, peer.error.map_or(Ok(has), Err))
     });
     let refused = "its node left the swarm: refused until its Docker Engine is back";

@@ -18,7 +18,7 @@ use super::own::{COMPARE_EVERY, OwnList, Published};
 use super::tls::Identity;
 use crate::Driver;
 use crate::fabric::Cluster;
-use crate::peers::CERTIFICATE;
+use crate::peers::{CERTIFICATE, LIST};
 
 /// The longest time between looks at the file of hosts and at who is to be asked.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -120,7 +120,9 @@ impl Contact {
             lost.then(|| "records of running containers were lost: announcements are suspended".to_owned()),
         );
         let Some(own) = cluster.own.as_ref().filter(|_| !lost) else { return Ok(()) };
-        let published = self.list.current(own)?;
+        let list = self.list.current(own);
+        self.fault(LIST, list.as_ref().err().map(|error| format!("this host's list is not announced: {error:#}")));
+        let Ok(published) = list else { return Ok(()) };
         let due = self.driver.peers.due(cluster.others.keys(), &published.state, (AT_A_TIME, COMPARE_EVERY));
         for (id, has) in due {
             if let Some(host) = cluster.others.get(&id) {
