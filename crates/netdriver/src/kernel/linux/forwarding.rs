@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ciao_common::types::Family;
 
-use super::Linux;
 use super::file::existing;
+use super::{Linux, firewall};
 use crate::kernel::{HostChange, HostSetting, HostSettings};
 use crate::names;
 
@@ -31,7 +31,7 @@ impl HostSettings for Linux {
         let switch = HostSetting::Sysctl(key(family).to_owned());
         let Some(before) = self.host_setting(&switch)?.filter(|value| value == "0") else { return Ok(Vec::new()) };
         let mut changes = Vec::new();
-        let found = self.forward_policy(family)?;
+        let found = firewall::policy(family)?;
         if found != "DROP" {
             let setting = HostSetting::ForwardPolicy(family);
             changes.push(HostChange { setting, before: found, after: "DROP".to_owned() });
@@ -58,7 +58,7 @@ impl HostSettings for Linux {
 
     fn host_setting(&self, setting: &HostSetting) -> Result<Option<String>> {
         match setting {
-            HostSetting::ForwardPolicy(family) => self.forward_policy(*family).map(Some),
+            HostSetting::ForwardPolicy(family) => firewall::policy(*family).map(Some),
             HostSetting::Sysctl(key) => {
                 let path = path(key);
                 let value = existing(fs::read_to_string(&path)).with_context(|| format!("read {}", path.display()))?;
@@ -69,7 +69,7 @@ impl HostSettings for Linux {
 
     fn set_host_setting(&self, setting: &HostSetting, value: &str) -> Result<()> {
         match setting {
-            HostSetting::ForwardPolicy(family) => self.set_forward_policy(*family, value),
+            HostSetting::ForwardPolicy(family) => firewall::set_policy(*family, value),
             HostSetting::Sysctl(key) => {
                 let path = path(key);
                 fs::write(&path, value).with_context(|| format!("set {} to {value}", path.display()))

@@ -51,7 +51,6 @@ pub struct Linux {
     batch: AtomicU32,
     sockets: Arc<Sockets>,
     listings: nft::Listings,
-    listed: firewall::Listed,
     guard: nft::Guard,
 }
 
@@ -63,7 +62,6 @@ impl Linux {
             batch: AtomicU32::new(0),
             sockets: Sockets::new(sockets::QUIET)?,
             listings: nft::Listings::default(),
-            listed: firewall::Listed::default(),
             guard: nft::Guard::default(),
         })
     }

@@ -9,7 +9,7 @@ use crate::kernel::FirewallOpening;
 pub(super) const CHAIN: &str = "CIAO-FORWARD";
 
 /// A rule of FORWARD.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     /// As the tool writes it.
     pub(super) text: String,
@@ -20,7 +20,7 @@ pub(super) struct Rule {
 }
 
 /// Both chains.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chains {
     /// FORWARD's policy, in capitals; `None`: there is no such chain.
     pub(super) policy: Option<String>,

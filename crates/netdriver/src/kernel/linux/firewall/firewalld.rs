@@ -7,8 +7,6 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 
-/// Its table, of family inet, while it runs.
-pub(super) const TABLE: &str = "firewalld";
 /// The uplinks, as firewalld writes names of links, and as nft does.
 const UPLINKS: (&str, &str) = ("cu+", "\"cu*\"");
 
@@ -39,7 +37,7 @@ pub(super) fn close() -> Result<()> {
 /// elements.
 fn knows_uplinks() -> Option<bool> {
     let mut list = Command::new("nft");
-    list.args(["--terse", "list", "table", "inet", TABLE]);
+    list.args(["--terse", "list", "table", "inet", "firewalld"]);
     let output = list.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).contains(UPLINKS.1))
 }

@@ -20,21 +20,15 @@ const NO_TABLES: i32 = 3;
 
 /// The chains, out of one list of the table; `None` where there is no iptables.
 pub(super) fn list(family: Family) -> Result<Option<Chains>> {
-    let output = run(family, &["-S"])?;
-    Ok(output.map(|output| read(&String::from_utf8_lossy(&output.stdout))))
-}
-
-/// Runs iptables; `None` where there is none, or it cannot have the table.
-fn run(family: Family, args: &[&str]) -> Result<Option<Output>> {
     let command = command(family);
-    let output = match Command::new(command).args(PATIENCE).args(args).output() {
+    let output = match Command::new(command).args(PATIENCE).arg("-S").output() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         output => output.with_context(|| format!("run {command}"))?,
     };
     match output.status.code() {
-        Some(0) => Ok(Some(output)),
+        Some(0) => Ok(Some(read(&String::from_utf8_lossy(&output.stdout)))),
         Some(FOREIGN | NO_TABLES) => Ok(None),
-        _ => bail!("{command} {}: {}", args.join(" "), words(&output)),
+        _ => bail!("{command} -S: {}", words(&output)),
     }
 }
 
@@ -93,9 +87,12 @@ pub(super) fn delete_former(family: Family, chains: &Chains) -> Result<()> {
     if former.is_empty() { Ok(()) } else { restore(family, &format!("*filter\n{former}COMMIT\n")) }
 }
 
-/// Sets FORWARD's policy. `false` where there is no iptables.
-pub(super) fn set_policy(family: Family, policy: &str) -> Result<bool> {
-    Ok(run(family, &["-P", "FORWARD", policy])?.is_some())
+pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
+    let command = command(family);
+    let output = Command::new(command).args(PATIENCE).args(["-P", "FORWARD", policy]).output();
+    let output = output.with_context(|| format!("run {command}"))?;
+    ensure!(output.status.success(), "{command} -P FORWARD {policy}: {}", words(&output));
+    Ok(())
 }
 
 fn rules_of(matches: &[(Option<String>, Option<String>)]) -> Vec<String> {

@@ -11,7 +11,6 @@
 mod chain;
 mod firewalld;
 mod iptables;
-mod listed;
 mod nft;
 
 use std::collections::BTreeSet;
@@ -20,10 +19,8 @@ use anyhow::{Result, ensure};
 use ciao_common::types::Family;
 
 use super::Linux;
-use crate::kernel::{Firewall, FirewallOpening, Namespace, Rules};
+use crate::kernel::{Firewall, FirewallOpening};
 use chain::Chains;
-pub(super) use listed::Listed;
-use listed::Tool;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -34,11 +31,11 @@ impl Firewall for Linux {
         openings.iter().try_for_each(check_name)?;
         let mut final_rule = None;
         for family in FAMILIES {
-            let (tool, mut chains) = self.chains(family)?;
+            let (tool, mut chains) = list(family)?;
             let keep = drop.contains(&family);
             if keep && !chains.is_led_to() && chains.policy.as_deref() != Some(DROP) {
                 log::warn!("the host's firewall was reloaded: policy of FORWARD set to DROP again ({family})");
-                self.set_forward_policy(family, DROP)?;
+                tool.set_policy(family, DROP)?;
                 chains.policy = Some(DROP.to_owned());
             }
             match tool {
@@ -47,23 +44,23 @@ impl Firewall for Linux {
             }
             final_rule = final_rule.or_else(|| chains.final_rule().map(str::to_owned));
         }
-        match openings.contains(&FirewallOpening::Uplinks) {
-            _ if !self.has_inet_table(firewalld::TABLE)? => {}
-            true => firewalld::open()?,
-            false => firewalld::close()?,
+        if openings.contains(&FirewallOpening::Uplinks) {
+            firewalld::open()?;
+        } else {
+            firewalld::close()?;
         }
         Ok(final_rule)
     }
 
     fn delete_former_rules(&self) -> Result<()> {
-        FAMILIES.into_iter().try_for_each(|family| match self.chains(family)? {
+        FAMILIES.into_iter().try_for_each(|family| match list(family)? {
             (Tool::Iptables, chains) => iptables::delete_former(family, &chains),
             (Tool::Nft, _) => Ok(()),
         })
     }
 
     fn is_firewall_used(&self, family: Family) -> Result<bool> {
-        Ok(self.chains(family)?.1.forward.iter().any(|rule| !rule.is_jump))
+        Ok(list(family)?.1.forward.iter().any(|rule| !rule.is_jump))
     }
 }
 
@@ -75,38 +72,14 @@ fn check_name(opening: &FirewallOpening) -> Result<()> {
     Ok(())
 }
 
-impl Linux {
-    /// FORWARD's policy of a family; ACCEPT where there is no such chain.
-    pub(super) fn forward_policy(&self, family: Family) -> Result<String> {
-        Ok(self.chains(family)?.1.policy.unwrap_or_else(|| ACCEPT.to_owned()))
-    }
+/// FORWARD's policy of a family; ACCEPT where there is no such chain.
+pub(super) fn policy(family: Family) -> Result<String> {
+    Ok(list(family)?.1.policy.unwrap_or_else(|| ACCEPT.to_owned()))
+}
 
-    /// Sets it, with a chain of iptables' own form where there is none.
-    pub(super) fn set_forward_policy(&self, family: Family, policy: &str) -> Result<()> {
-        let before = self.rules_generation(&Namespace::Host)?;
-        if !iptables::set_policy(family, policy)? {
-            nft::set_policy(family, policy)?;
-        }
-        let after = self.rules_generation(&Namespace::Host)?;
-        if let (Some(before), Some(after)) = (before, after)
-            && after == before.wrapping_add(1)
-        {
-            self.listed.set_policy(family, (before, after), policy);
-        }
-        Ok(())
-    }
-
-    /// The chains of a family, and the tool that has listed them: again only after a change of the host's rules.
-    fn chains(&self, family: Family) -> Result<(Tool, Chains)> {
-        // Read first: a change during the listing is noticed by the next one.
-        let generation = self.rules_generation(&Namespace::Host)?;
-        if let Some(known) = self.listed.at(family, generation) {
-            return Ok(known);
-        }
-        let (tool, chains) = list(family)?;
-        self.listed.note(family, generation, (tool, chains.clone()));
-        Ok((tool, chains))
-    }
+/// Sets it, with a chain of iptables' own form where there is none.
+pub(super) fn set_policy(family: Family, policy: &str) -> Result<()> {
+    list(family)?.0.set_policy(family, policy)
 }
 
 /// Whether tables of the older iptables are in use, beside nftables.
@@ -118,10 +91,26 @@ pub(super) fn is_legacy() -> bool {
 const DROP: &str = "DROP";
 const ACCEPT: &str = "ACCEPT";
 
+/// What changes the table `filter`.
+#[derive(Clone, Copy)]
+enum Tool {
+    Iptables,
+    Nft,
+}
+
 /// The chains of a family, and the tool that has listed them.
 fn list(family: Family) -> Result<(Tool, Chains)> {
     match iptables::list(family)? {
         Some(chains) => Ok((Tool::Iptables, chains)),
         None => Ok((Tool::Nft, nft::list(family)?)),
+    }
+}
+
+impl Tool {
+    fn set_policy(self, family: Family, policy: &str) -> Result<()> {
+        match self {
+            Self::Iptables => iptables::set_policy(family, policy),
+            Self::Nft => nft::set_policy(family, policy),
+        }
     }
 }

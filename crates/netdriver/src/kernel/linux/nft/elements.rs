@@ -85,19 +85,11 @@ pub(super) fn generation(socket: &mut Netlink<NetfilterMessage>) -> Result<u32> 
     number.context("read the kernel's reply: it has no generation of rules")
 }
 
-/// Whether one of ciao's tables exists.
+/// Whether ciao's table of that family exists.
 pub(super) fn has_table(socket: &mut Netlink<NetfilterMessage>, table: Table) -> Result<bool> {
-    has_table_named(socket, family(table), table.names()[1])
-}
-
-/// Whether a table exists.
-pub(super) fn has_table_named(
-    socket: &mut Netlink<NetfilterMessage>,
-    family: NetfilterProtoFamily,
-    name: &str,
-) -> Result<bool> {
-    let question = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name.to_owned())] });
-    match socket.request(inner(family, 0, question.into()), 0)? {
+    let attributes = vec![TableAttribute::Name(table.names()[1].to_owned())];
+    let question = NfTablesMessage::GetTable(TableMessage { attributes });
+    match socket.request(inner(family(table), 0, question.into()), 0)? {
         Ok(_) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(std::io::Error::from(errno)).context("look up a table of rules"),

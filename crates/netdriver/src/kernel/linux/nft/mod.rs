@@ -11,7 +11,6 @@ mod guard;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use netlink_packet_netfilter::NetfilterProtoFamily;
 
 use super::{Linux, conntrack, firewall};
 use crate::kernel::element::{self, Change, Element, Ruleset, Table};
@@ -22,13 +21,6 @@ pub(super) use guard::Guard;
 /// A listing in the calling thread's namespace, with nft's options.
 pub(super) fn listing(options: &[&str], what: &[&str]) -> Result<String> {
     command::list(options, what)
-}
-
-impl Linux {
-    /// Whether the host has a table of family inet.
-    pub(super) fn has_inet_table(&self, name: &str) -> Result<bool> {
-        elements::has_table_named(&mut *self.netfilter(&Namespace::Host)?, NetfilterProtoFamily::Inet, name)
-    }
 }
 
 impl Rules for Linux {
@@ -55,11 +47,7 @@ impl Rules for Linux {
             changes += 1;
         }
         let after = elements::generation(&mut socket)?;
-        let is_alone = after == before.wrapping_add(changes);
-        if is_alone && *namespace == Namespace::Host {
-            self.listed.keep(before, after);
-        }
-        Ok(is_alone.then_some(after))
+        Ok((after == before.wrapping_add(changes)).then_some(after))
     }
 
     fn rules_difference(&self, namespace: &Namespace, ruleset: &Ruleset) -> Result<Option<String>> {
