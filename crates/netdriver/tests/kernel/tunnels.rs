@@ -224,6 +224,8 @@ tests! {
         for member in &cluster.members {
             member.type_in("ip -n box10 neigh flush all");
             for other in (1..=3).filter(|other| *other != member.n) {
+                // Its first question is to all, the others are to whoever answered.
+                member.type_in(&format!("ip netns exec box10 busybox arping -c 3 -I eth0 {}", address(other)));
                 member.type_in(&format!("ip netns exec box10 busybox ping -q -c 500 -i 0.001 -s 1400 {}", address(other)));
             }
         }
