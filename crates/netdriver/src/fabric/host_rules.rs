@@ -95,8 +95,10 @@ impl HostRules {
         } else if state.egress.as_ref() != Some(&egress) {
             self.set_egress(&egress)?;
         }
+        // A network may be recorded before its uplink, for which the firewall is opened.
+        let has_uplinks = !self.store.read(|tx| tx.uplinks())?.is_empty();
         self.firewall.sync(None)?;
-        (state.loaded, state.egress) = (true, Some(egress));
+        (state.loaded, state.egress) = (has_uplinks, Some(egress));
         *lock(&self.seen) = generation;
         self.guard(&mut state)
     }

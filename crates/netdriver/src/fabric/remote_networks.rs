@@ -244,6 +244,7 @@ mod tests {
     use ciao_common::store::{ClusterHost, Store, TenantList};
 
     use super::*;
+    use crate::kernel::FirewallOpening;
     use crate::kernel::fake::Fake;
     use crate::{Config, Driver};
 
@@ -266,7 +267,10 @@ mod tests {
             tx.give_remotes(&tenant, 1, &list)
         });
         given.unwrap();
+        // As the pass at the start does for a network that is recorded, and has no uplink yet.
+        driver.fabric.host_rules.ensure(false).unwrap();
         driver.fabric.follow_networks(&red).unwrap();
+        assert_eq!(kernel.state().openings, [FirewallOpening::Uplinks].into());
         let (whole, recorded) = (kernel.state(), store.read(|tx| tx.networks_of_tenant(&red)).unwrap());
         assert_eq!((recorded.len(), whole.namespaces.len()), (1, 1));
         // As this thread deleted it, before the other one recorded and made it with another MTU.
