@@ -111,6 +111,7 @@ fn remedy(what: &str) -> String {
         CERTIFICATE => "renew the files of --exchange-cert and --exchange-key; --exchange-ca has their authority",
         "listener" => "give --exchange an address of this host and a port that no other program has",
         "file" => "correct the file of --exchange-peers; the former list holds until then",
+        LIST => "free disk space; if the addresses are too many, move containers to another host",
         "own" => "add an address of this host to the file of --exchange-peers; with --tunnel LINK, one of that link",
         _ => "ciao-net reconcile --docker",
     }
