@@ -102,10 +102,21 @@ impl Setting {
         network.create(&mut connection)?;
         let joined: Vec<_> =
             (0..MANY).map(|client| calls::id("joined", &[MANY * usize::from(number) + client])).collect();
-        for (number, endpoint) in joined.iter().enumerate() {
-            connection.ask::<Value>(&network.create_endpoint(endpoint, 1000 + number))?;
-        }
         Ok(Self { pair, pool, network, joined })
+    }
+
+    /// Creates the endpoints that are joined in a round: ours releases one that no container takes.
+    pub(super) fn create_endpoints(&self) -> Result<()> {
+        self.ask_each(|(number, endpoint)| self.network.create_endpoint(endpoint, 1000 + number))
+    }
+
+    pub(super) fn delete_endpoints(&self) -> Result<()> {
+        self.ask_each(|(_, endpoint)| self.network.endpoint_call("/NetworkDriver.DeleteEndpoint", endpoint))
+    }
+
+    fn ask_each(&self, call: impl Fn((usize, &String)) -> Call) -> Result<()> {
+        let mut connection = Connection::open(&self.pair.net.socket, false)?;
+        self.joined.iter().enumerate().map(call).try_for_each(|call| connection.ask::<Value>(&call).map(drop))
     }
 
     pub(super) fn cases(&self) -> Vec<Case> {

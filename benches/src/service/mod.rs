@@ -54,33 +54,35 @@ struct Sample {
 pub fn run(size: Size, only: Option<&str>) -> Result<Section> {
     let host = host::without_docker("service")?;
     let idle = memories(&host)?;
-    let setting = Setting::prepare(Pair::ours(&host)?, 7)?;
+    let mut settings = vec![Setting::prepare(Pair::ours(&host)?, 7)?];
     if only.is_some() {
         eprintln!("bench: ciao-net is process {}, ciao-ipam {}", host.ciao_net().pid()?, host.ciao_ipam().pid()?);
     }
     let folder = host::folder()?;
     let mut commits = Commits::open(folder.path())?;
-    let mut cases = setting.cases();
     let mut text = TEXT.to_owned();
     let mut peers = Vec::new();
     match peers::build() {
         Ok(program) => {
             for (number, by) in [(8, cases::IN_MEMORY), (9, cases::DURABLE)] {
                 let peer = Peer::start(&host, &program, by == cases::DURABLE)?;
-                cases.extend(Setting::prepare(Pair::peers(&peer, by), number)?.cases());
+                settings.push(Setting::prepare(Pair::peers(&peer, by), number)?);
                 peers.push(peer);
             }
         }
         Err(error) => text += &format!(" The peers in Go were not built and are not measured: {error:#}."),
     }
+    let mut cases: Vec<_> = settings.iter().flat_map(Setting::cases).collect();
     cases.retain(|case| only.is_none_or(|word| case.what.contains(word)));
     let mut samples: Vec<Vec<Sample>> = cases.iter().map(|_| Vec::new()).collect();
     let mut floor = Vec::new();
     for _ in 0..size.rounds {
+        settings.iter().try_for_each(Setting::create_endpoints)?;
         floor.push(commit(&mut commits, size.time)?);
         for (case, samples) in cases.iter().zip(&mut samples) {
             samples.push(measure(case, size.time).with_context(|| format!("{}, {}", case.what, case.daemon.by))?);
         }
+        settings.iter().try_for_each(Setting::delete_endpoints)?;
     }
     let floor = median_of(&floor);
     let results: Vec<_> = samples.iter().map(|samples| median_of(samples)).collect();
@@ -92,7 +94,7 @@ pub fn run(size: Size, only: Option<&str>) -> Result<Section> {
     goals(&floor, of, &mut section);
     lines(&floor, of, &mut section);
     if only.is_none() {
-        links::measure(&host, &setting, size, &mut section)?;
+        links::measure(&host, &settings[0], size, &mut section)?;
         memory_goals(&idle, &memories(&host)?, &mut section);
     }
     Ok(section)
