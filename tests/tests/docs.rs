@@ -33,6 +33,9 @@ pages! {
     the_guide_to_several_hosts_shows_what_the_first_one_does: "docs/hosts.md",
     the_options_commands_do_what_they_show: "docs/options.md",
     the_operations_commands_do_what_they_show: "docs/operations.md",
+    the_monitoring_commands_do_what_they_show: "docs/monitoring.md",
+    the_recovery_commands_do_what_they_show: "docs/recovery.md",
+    the_egress_commands_do_what_they_show: "docs/egress.md",
     the_troubleshooting_commands_do_what_they_show: "docs/troubleshooting.md",
     the_security_model_s_commands_do_what_it_shows: "docs/security.md",
 }
@@ -73,19 +76,20 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("README.md", "make demo", "builds and tests everything"),
     ("README.md", "networks:", "a part of a file; whole ones are in the suite docker"),
     ("docs/compatibility.md", "iptables -I", "for an engine of version 29"),
+    ("docs/egress.md", "# /etc/default", "a line of a file"),
     ("docs/hosts.md", "docker exec web ping", "takes a second host; netdriver's suite kernel has three"),
     ("docs/hosts.md", "openssl req", "certificates, without ciao"),
     ("docs/hosts.md", "CIAO_NET_OPTIONS", "a line of a file"),
     ("docs/hosts.md", "systemctl restart", "takes a second host; netdriver's suite kernel has three"),
     ("docs/hosts.md", "docker node ls", "takes a swarm"),
     ("docs/hosts.md", "ciao-net tunnel list", "takes a second host; netdriver's suite kernel has three"),
+    ("docs/monitoring.md", "# /etc/systemd/system/ipam", "files; the suite package uses them"),
     ("docs/operations.md", "apt install ./ciao_0.1.0", "in the suite package"),
     ("docs/operations.md", "tar xf", "install.sh is in the suite package"),
     ("docs/operations.md", "make plugin", "in the suite package"),
-    ("docs/operations.md", "# /etc/systemd/system/ipam", "files; the suite package uses them"),
-    ("docs/operations.md", "systemctl stop", "takes systemd; the suite storage restores a backup without"),
     ("docs/operations.md", "apt install ./ciao_0.2.0", "in the suite package"),
-    ("docs/operations.md", "# /etc/default", "a line of a file"),
+    ("docs/recovery.md", "systemctl stop", "takes systemd; the suite storage restores a backup without"),
+    ("docs/recovery.md", "apt install --allow-downgrades", "in the suite package"),
 ];
 
 #[test]

@@ -40,9 +40,9 @@ fn owners(host: &Booted) -> String {
     host.sh("stat -c '%n %U:%G %a' /run/ciao/*.sock").unwrap()
 }
 
-/// Scrapes both daemons over TCP, with the units and options of the page on operations.
+/// Scrapes both daemons over TCP, with the units and options of the page on monitoring.
 fn scrape(host: &Booted) {
-    let page = fs::read_to_string(workspace().join("docs/operations.md")).unwrap();
+    let page = fs::read_to_string(workspace().join("docs/monitoring.md")).unwrap();
     let units = page.split("```ini\n").find(|block| block.starts_with("# /etc/systemd/system/ipam-metrics-proxy"));
     for unit in units.unwrap().split("```").next().unwrap().split("# ").skip(1) {
         let (path, text) = unit.split_once('\n').unwrap();

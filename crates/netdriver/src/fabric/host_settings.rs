@@ -36,7 +36,7 @@ impl HostSettings {
     pub(crate) fn ensure_neighbours(&self) {
         self.neighbours.call_once(|| {
             if let Err(error) = self.change(|| self.low_limits(), "neighbours of all containers share it") {
-                log::warn!("raise the limits of the neighbour table: {error:#}: see docs/operations.md");
+                log::warn!("raise the limits of the neighbour table: {error:#}: see docs/egress.md");
             }
         });
     }
