@@ -119,6 +119,14 @@ fn every_page_with_commands_to_run_is_run() {
     assert_eq!(found, RUN.iter().map(PathBuf::from).collect());
 }
 
+#[test]
+fn every_page_is_in_the_readme_s_index() {
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    for page in pages(&workspace()).iter().filter(|page| page.starts_with("docs")) {
+        assert!(readme.contains(&format!("]({})", page.display())), "{}: add it to the README's table", page.display());
+    }
+}
+
 /// A heading's anchor, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase().replace(' ', "-");
