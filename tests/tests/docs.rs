@@ -82,6 +82,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     ("docs/hosts.md", "CIAO_NET_OPTIONS", "a line of a file"),
     ("docs/hosts.md", "systemctl restart", "takes a second host; netdriver's suite kernel has three"),
     ("docs/hosts.md", "docker node ls", "takes a swarm"),
+    ("docs/hosts.md", "docker network create --scope swarm", "takes a swarm; tests/tests/cluster has one"),
     ("docs/hosts.md", "ciao-net tunnel list", "takes a second host; netdriver's suite kernel has three"),
     ("docs/monitoring.md", "# /etc/systemd/system/ipam", "files; the suite package uses them"),
     ("docs/operations.md", "apt install ./ciao_0.1.0", "in the suite package"),

@@ -14,7 +14,7 @@ fn two_tenants() -> (Swarm, Vec<Running>) {
     let since = Instant::now();
     let swarm = Swarm::start();
     println!("RESULT three managers with plugins | after {:.1} s", since.elapsed().as_secs_f64());
-    swarm.network("red", "10.77.0.0/24", 101);
+    swarm.network("red", "10.77.0.0/24");
     // A stack file has no IPAM options: the driver's are enough.
     let stack = "version: '3.8'
 services:
@@ -29,7 +29,7 @@ networks:
   blue:
     driver: ciao-net:latest
     attachable: true
-    driver_opts: { tenant: blue, vni: '102' }
+    driver_opts: { tenant: blue }
     ipam: { driver: ciao-ipam:latest, config: [{ subnet: 10.77.0.0/24 }] }
 ";
     swarm.lead(&format!(
@@ -64,6 +64,9 @@ fn lost(swarm: &Swarm, what: &str, pings: &[Pings]) -> u32 {
 #[ignore = "takes longer: make test-engines"]
 fn leaders_change_and_no_address_is_given_twice() {
     let (swarm, running) = two_tenants();
+    let options = swarm.options("red shop_blue");
+    println!("RESULT the leader's choice:\n{options}");
+    assert_eq!(options.matches("\"vni\":").count(), 2, "{options}");
     let pings = traffic(&swarm, &running, &[]);
     let first = swarm.leader();
     swarm.lead(&format!("docker node demote {}", swarm.ids()[first]));
@@ -89,6 +92,7 @@ fn leaders_change_and_no_address_is_given_twice() {
     swarm.nodes[first].dockerd().start().unwrap();
     swarm.lead("docker service scale -d r=12 shop_web=12");
     swarm.settles("the only manager killed and started again, scaled to 12", 24);
+    assert_eq!(swarm.options("red shop_blue"), options, "over three changes of the leader");
     assert_eq!(lost(&swarm, "the only manager killed", &pings), 0);
 
     // The plugin of the leader.
@@ -174,7 +178,7 @@ fn nodes_daemons_and_links_fail_and_come_back() {
 #[ignore = "takes longer: make test-engines"]
 fn rolling_updates_in_a_small_subnet() {
     let swarm = Swarm::start();
-    swarm.network("red", "10.88.0.0/28", 103);
+    swarm.network("red", "10.88.0.0/28");
     swarm.service("r", "red", 8);
     swarm.settles("eight containers in a /28", 8);
     for round in 1..=4 {

@@ -117,12 +117,17 @@ impl Swarm {
         printed.unwrap().1.trim().to_owned()
     }
 
-    /// A network of a tenant over all nodes.
-    pub(crate) fn network(&self, tenant: &str, subnet: &str, vni: u32) {
+    /// A network of a tenant over all nodes. Its VNI is the leader's choice.
+    pub(crate) fn network(&self, tenant: &str, subnet: &str) {
         self.lead(&format!(
             "docker network create --scope swarm --attachable -d ciao-net:latest --ipam-driver ciao-ipam:latest \
-             -o tenant={tenant} -o vni={vni} --subnet {subnet} {tenant}"
+             -o tenant={tenant} --subnet {subnet} {tenant}"
         ));
+    }
+
+    /// The options of networks, with what the leader decided of them.
+    pub(crate) fn options(&self, networks: &str) -> String {
+        self.lead(&format!("docker network inspect -f '{{{{json .Options}}}}' {networks}"))
     }
 
     /// A service on a tenant's network.

@@ -117,11 +117,15 @@ impl Tx<'_> {
         self.set_setting(ENGINE_STARTED, &self.now().to_string())
     }
 
+    /// When the engine last started, became a swarm's leader, or found the plugin enabled again.
+    pub(super) fn engine_started(&self) -> Result<i64> {
+        Ok(self.setting(ENGINE_STARTED)?.and_then(|time| time.parse().ok()).unwrap_or(i64::MIN))
+    }
+
     /// Whether a container of this run of the engine may be about to get the endpoint's link: none had it yet, and the
     /// addresses that ciao-ipam granted for it are still granted.
     pub fn is_under_way(&self, endpoint: &Endpoint) -> Result<bool> {
-        let started = self.setting(ENGINE_STARTED)?.and_then(|time| time.parse().ok()).unwrap_or(i64::MIN);
-        if endpoint.attached.is_some() || endpoint.created < started {
+        if endpoint.attached.is_some() || endpoint.created < self.engine_started()? {
             return Ok(false);
         }
         let subnets = self.network(&endpoint.network)?.map(|network| network.subnets).unwrap_or_default();

@@ -55,6 +55,7 @@ mod uplink;
 mod vacancy;
 mod value;
 mod view;
+mod vni;
 mod vnic;
 mod words;
 mod writer;

@@ -68,6 +68,14 @@ CREATE TABLE absent_host (
     PRIMARY KEY (host, why)
 ) STRICT, WITHOUT ROWID;
 
+-- The VNI of each network of a swarm, as this node knows them as its leader; Docker keeps them among the networks'
+-- options, and a new leader requests them all again.
+CREATE TABLE vni_record (
+    network   TEXT PRIMARY KEY,      -- Docker's NetworkID; this node may not have the network
+    vni       INTEGER NOT NULL UNIQUE CHECK (vni BETWEEN 1 AND 16777215),
+    requested INTEGER NOT NULL       -- when AllocateNetwork was last called for it
+) STRICT, WITHOUT ROWID;
+
 -- The generation of each list that a controller or another host sent last.
 CREATE TABLE generation_record (
     list       TEXT PRIMARY KEY,     -- a tenant: its remotes; '': the hosts; @HOST: a host's own

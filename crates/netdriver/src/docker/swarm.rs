@@ -5,27 +5,56 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use ciao_common::api::Empty;
-use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, NetworkRef};
+use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, MTU, NetworkRef};
 use ciao_common::store::Absence;
 
 use crate::Driver;
+use crate::docker::network::spread_mtu;
 use crate::docker::options::NetworkOptions;
+
+/// The option with a network's VXLAN network identifier.
+const VNI: &str = "vni";
 
 impl Driver {
     /// `NetworkDriver.AllocateNetwork`, on a swarm's leader: checks the options and hands them back, because the nodes'
-    /// `CreateNetwork` gets what is answered here and nothing else.
+    /// `CreateNetwork` gets what is answered here and nothing else. Where hosts announce their addresses, VNI and MTU
+    /// of a tenant's network are decided here, once for all nodes: a new leader gets them with the options.
+    ///
+    /// # Errors
+    /// Invalid options; a VNI of another network.
     pub fn allocate_network(&self, request: CreateNetwork) -> Result<AllocateReply> {
         let mut options = request.options.generic();
         let top = request.options.texts();
         options.extend(
             top.into_iter().filter(|(key, _)| !key.starts_with("com.docker.network.") || key.ends_with("driver.mtu")),
         );
-        NetworkOptions::parse_generic(&options, false)?;
+        let has = ["tenant", "host_bridge", VNI].map(|option| options.get(option).is_some_and(|text| !text.is_empty()));
+        let is_spread = self.config.hosts_file.is_some() && has[..2] == [true, false];
+        let allocates = is_spread && !has[2];
+        if allocates {
+            // Others have a meaning with one alone.
+            options.insert(VNI.to_owned(), "1".to_owned());
+        }
+        let parsed = NetworkOptions::parse_generic(&options, false)?;
+        let Some(vni) = parsed.vni.filter(|_| is_spread) else { return Ok(AllocateReply { options }) };
+        let id = request.network_id;
+        let (vni, mtu) = self.store.write(move |tx| {
+            let mtu = parsed.mtu.map_or_else(|| spread_mtu(tx, &parsed), |_| Ok(None))?;
+            match allocates {
+                true => Ok((tx.allocate_vni(&id)?, mtu)),
+                false => tx.record_vni(&id, vni).map(|()| (vni, mtu)),
+            }
+        })?;
+        options.insert(VNI.to_owned(), vni.to_string());
+        options.extend(mtu.map(|mtu| (MTU.to_owned(), mtu.to_string())));
         Ok(AllocateReply { options })
     }
 
-    /// `NetworkDriver.FreeNetwork`: nothing was kept.
-    pub fn free_network(&self, _request: NetworkRef) -> Result<Empty> {
+    /// `NetworkDriver.FreeNetwork`: on a swarm's leader, before the nodes delete the network.
+    pub fn free_network(&self, request: NetworkRef) -> Result<Empty> {
+        if self.config.hosts_file.is_some() {
+            self.store.write(move |tx| tx.forget_vni(&request.network_id))?;
+        }
         Ok(Empty {})
     }
 

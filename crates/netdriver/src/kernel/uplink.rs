@@ -54,6 +54,9 @@ pub trait Uplinks {
     /// The addresses of the host's own links, and the subnets that they are in.
     fn host_addresses(&self) -> Result<Vec<(Subnet, IpAddr)>>;
 
+    /// The host's link that has an address, and its MTU in bytes; `None`: there is none.
+    fn link_of(&self, address: IpAddr) -> Result<Option<(LinkName, u32)>>;
+
     /// The subnets that the host's main table routes, without defaults and link-local ones: no engine takes one of
     /// these for a network. None lies in another one; of very many, the largest.
     fn host_routes(&self) -> Result<Vec<Subnet>>;

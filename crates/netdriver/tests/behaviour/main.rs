@@ -34,4 +34,5 @@ mod requests;
 mod sandbox;
 mod stale;
 mod starting;
+mod swarm;
 mod wrong;

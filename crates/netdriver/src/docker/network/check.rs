@@ -7,7 +7,8 @@ use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, Route, Tunnel,
 use ciao_common::types::{Mtu, Subnet};
 
 use crate::docker::options::NetworkOptions;
-use crate::{fabric, rules};
+use crate::fabric::{self, Fabric};
+use crate::rules;
 
 /// A container reaches a next hop on the network only, and has a route to the network already.
 pub(super) fn check_route(route: &Route, subnets: &[(IpamData, NetworkSubnet)]) -> Result<()> {
@@ -95,7 +96,7 @@ pub(super) fn refuse_vni(tx: &Tx<'_>, network: &Network, vni: Option<u32>) -> Re
 }
 
 /// The MTU of a new network: decided once, so that it is the same on every host that has the same list of hosts.
-pub(super) fn mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> {
+pub(crate) fn spread_mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> {
     if options.vni.is_none() {
         return Ok(options.mtu);
     }
@@ -115,4 +116,18 @@ pub(super) fn mtu(tx: &Tx<'_>, options: &NetworkOptions) -> Result<Option<Mtu>> 
         Some(mtu) => Ok(Some(mtu)),
         None => Ok(Some(Mtu::try_from(most)?)),
     }
+}
+
+/// Whether this host's link to the others carries a network's packets.
+pub(super) fn check_underlay(fabric: &Fabric, mtu: Mtu) -> Result<()> {
+    let Some(own) = fabric.tunnels.cluster()?.own else { return Ok(()) };
+    let Some((link, carries)) = fabric.kernel.link_of(own.address)? else { return Ok(()) };
+    let overhead = fabric::tunnel_mtu(&[own]).0;
+    ensure!(
+        mtu.bytes() + overhead <= carries,
+        "MTU {mtu} does not fit: {link} carries {carries} bytes, of which the tunnel takes {overhead}: give \
+         com.docker.network.driver.mtu={} or less, or {carries} as this host's MTU in the list of hosts",
+        carries.saturating_sub(overhead)
+    );
+    Ok(())
 }

@@ -16,9 +16,11 @@ use crate::Driver;
 use crate::attachment::detach;
 use crate::rollback::rolled_back;
 use crate::uplink_pool::UplinkPool;
+use check::check_underlay;
 use record::{Recorded, record};
 use request::NetworkRequest;
 
+pub(crate) use check::spread_mtu;
 pub(crate) use record::record_again;
 
 impl Driver {
@@ -33,9 +35,13 @@ impl Driver {
         if let Some(bridge) = &request.options.bridge {
             self.fabric.bridges.check(bridge, request.options.on_host)?;
         }
-        let id = request.id.clone();
-        if request.options.encrypted && self.store.read(|tx| tx.network(&id))?.is_none() {
-            self.fabric.tunnels.check_encrypted().context("--opt encrypted=required")?;
+        let (id, options) = (&request.id, &request.options);
+        if options.vni.is_some() && self.store.read(|tx| tx.network(id))?.is_none() {
+            if options.encrypted {
+                self.fabric.tunnels.check_encrypted().context("--opt encrypted=required")?;
+            }
+            let mtu = self.store.read(|tx| spread_mtu(tx, options))?;
+            mtu.map_or(Ok(()), |mtu| check_underlay(&self.fabric, mtu))?;
         }
         // Before the record, which would be taken for one of before the start.
         self.fabric.restore_shared();

@@ -6,7 +6,7 @@ use ciao_common::api::network::CreateNetwork;
 use ciao_common::store::{Egress, Network, NetworkSubnet, Tunnel, Tx, VnicPolicy};
 use ciao_common::types::{LinkName, Subnet, TenantId};
 
-use super::check::{mtu, refuse_overlap, refuse_routed_twice, refuse_vni};
+use super::check::{refuse_overlap, refuse_routed_twice, refuse_vni, spread_mtu};
 use super::request::NetworkRequest;
 use crate::docker::pairing::{self, Pairing};
 use crate::fabric::remote_networks::supersede;
@@ -105,7 +105,7 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
         tenant,
         namespace,
         bridge,
-        mtu: mtu(tx, options)?,
+        mtu: spread_mtu(tx, options)?,
         egress,
         vnics: options.vnics,
         dst_prefix: options.dst_prefix.clone(),

@@ -60,7 +60,7 @@ pub struct NetworkOptions {
     pub dst_prefix: String,
     /// `routes`: `10.0.0.0/8=192.168.111.254,…`; a subnet alone is on the link.
     pub routes: Vec<Route>,
-    /// `vni`: its identifier in the tunnels between hosts. None: it is on one host.
+    /// `vni`: its identifier in the tunnels between hosts. None, or `none`: it is on one host.
     pub vni: Option<u32>,
     /// `encrypted=required`: it leads to other hosts over an encrypted link only.
     pub encrypted: bool,
@@ -118,7 +118,7 @@ impl NetworkOptions {
                 routes: parse_routes(given.list("routes")).context("--opt routes")?,
                 port_security: given.switch("port_security")?,
                 icc: given.switch("icc")?,
-                vni: given.text("vni").map(parse_vni).transpose()?,
+                vni: given.text("vni").filter(|text| *text != "none").map(parse_vni).transpose()?,
                 encrypted: given.text("encrypted").map(parse_encrypted).transpose()?.is_some(),
                 flood: given.text("flood").is_some() && given.switch("flood")?,
                 mtu: given.text(MTU).map(str::parse).transpose()?,
@@ -174,7 +174,7 @@ impl NetworkOptions {
 /// A VXLAN network identifier, of 24 bits.
 fn parse_vni(text: &str) -> Result<u32> {
     let vni = text.parse().ok().filter(|vni| (1..1 << 24).contains(vni));
-    vni.with_context(|| format!("--opt vni={text}: give a number from 1 to 16777215, the same on every host"))
+    vni.with_context(|| format!("--opt vni={text}: give a number from 1 to 16777215, the same on every host, or none"))
 }
 
 fn parse_encrypted(text: &str) -> Result<()> {
@@ -236,7 +236,7 @@ mod tests {
             (("routes", "224.0.0.0/4"), "multicast"),
             (("routes", "10.0.0.0=10.1.0.1"), "give DESTINATION=NEXT_HOP"),
             (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
-            (("vni", "0"), "1 to 16777215"),
+            (("vni", "0"), "1 to 16777215, the same on every host, or none"),
             (("vni", "16777216"), "vni=16777216"),
             (("encrypted", "no"), "encrypted=no: give required"),
             (("encrypted", "required"), "give --opt vni"),

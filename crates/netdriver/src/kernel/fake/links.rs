@@ -230,6 +230,10 @@ impl Uplinks for Fake {
         Ok(self.reading()?.addresses.clone())
     }
 
+    fn link_of(&self, address: IpAddr) -> Result<Option<(LinkName, u32)>> {
+        Ok(self.reading()?.links_of.get(&address).cloned())
+    }
+
     fn host_routes(&self) -> Result<Vec<Subnet>> {
         Ok(self.reading()?.routes.iter().copied().collect())
     }

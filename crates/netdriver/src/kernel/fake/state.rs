@@ -51,6 +51,8 @@ pub struct State {
     pub silent: BTreeSet<IpAddr>,
     /// The host's own addresses.
     pub addresses: Vec<(Subnet, IpAddr)>,
+    /// The links that have these, with their MTU, where a test says so.
+    pub links_of: BTreeMap<IpAddr, (LinkName, u32)>,
     /// The aliases of links.
     pub aliases: BTreeMap<(Namespace, LinkName), String>,
     /// Links that are not up.

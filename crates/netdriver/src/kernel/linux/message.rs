@@ -115,6 +115,19 @@ pub(super) fn mtu(mtu: Option<Mtu>) -> Option<LinkAttribute> {
     mtu.map(|mtu| LinkAttribute::Mtu(mtu.bytes()))
 }
 
+/// Name and MTU of the link with an index.
+pub(super) fn read_mtu(message: &RouteNetlinkMessage, index: u32) -> Option<(LinkName, u32)> {
+    let NewLink(link) = message else { return None };
+    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })?;
+    (link.header.index == index)
+        .then(|| read(message))
+        .flatten()
+        .and_then(|found| Some((found.name.parse().ok()?, mtu)))
+}
+
 /// One link by its name.
 pub(super) fn get(name: &LinkName) -> RouteNetlinkMessage {
     GetLink(named(name, []))

@@ -86,6 +86,14 @@ impl Uplinks for Linux {
         found.into_iter().map(|(_, prefix, address)| Ok((Subnet::new(address, prefix)?, address))).collect()
     }
 
+    fn link_of(&self, address: IpAddr) -> Result<Option<(LinkName, u32)>> {
+        let mut host = Netlink::open()?;
+        let addresses = host.dump(address::get_all(), address::read_address).context("list addresses")?;
+        let Some((index, ..)) = addresses.into_iter().find(|(.., found)| *found == address) else { return Ok(None) };
+        let link = |reply: &RouteNetlinkMessage| message::read_mtu(reply, index);
+        Ok(host.dump(message::get_all(), link).context("list links")?.pop())
+    }
+
     fn host_routes(&self) -> Result<Vec<Subnet>> {
         let found = Netlink::open()?.dump(address::get_routes(), address::read_route).context("list routes")?;
         Ok(largest(found, MOST_ROUTES))
