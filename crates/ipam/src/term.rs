@@ -6,10 +6,12 @@
 //! leadership begins a restore: former addresses are granted only to explicit requests.
 //!
 //! Enabling a plugin again also counts as a leadership, without repeated requests, and a user's serial option then
-//! looks like a restore. So a former address is granted to another request only if the pool is full or, [`SETTLED`]
-//! later, if a lease was requested again, which only a new leader does. Three requests cancel the restore: the release
-//! of a former address together with its pool, which only the old leader can send; a first one for any gateway, where a
-//! new leader names it; and one for a lease before any gateway, because a new leader requests networks first.
+//! looks like a restore. So a restore begins only within [`BEGUN`] of the leadership, or of another restore under it: a
+//! new leader's requests come at once (measured: 20 ms). And a former address is granted to another request only if the
+//! pool is full, and [`SETTLED`] has passed or the leader has requested a lease again, which only a new one does; once
+//! both are so, all former addresses are released. Three requests cancel the restore: the release of a former address
+//! together with its pool, which only the old leader can send; a first one for any gateway, where a new leader names
+//! it; and one for a lease before any gateway, because a new leader requests networks first.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -25,6 +27,8 @@ use crate::options::PoolOptions;
 use crate::vacancy::Hints;
 use crate::{Config, Ipam};
 
+/// Time for a new leader to begin with the first pool, and with each further one.
+const BEGUN: Duration = Duration::from_secs(60);
 /// Time for a leader to request everything again.
 const SETTLED: Duration = Duration::from_secs(600);
 
@@ -95,7 +99,9 @@ pub(crate) fn set(
 ) -> Result<PoolSet> {
     let tenant = options.tenant.as_ref();
     let former = match request {
-        SubnetRequest::Exactly(subnet) if options.serial => tx.set_of_former_term(tenant, subnet)?,
+        SubnetRequest::Exactly(subnet) if options.serial && tx.is_restoring_since(tx.ago(BEGUN))? => {
+            tx.set_of_former_term(tenant, subnet)?
+        }
         _ => None,
     };
     let (set, is_new) = match former {
@@ -148,8 +154,12 @@ pub(crate) fn grant_again(tx: &Tx<'_>, pool: &Pool, address: IpAddr, kind: Addre
     Ok(true)
 }
 
-/// Releases one address of an earlier leadership, for a full pool. `false`: there is none.
+/// Releases one address of an earlier leadership, for a full pool. `false`: there is none, or the leader may not have
+/// changed.
 pub(crate) fn make_room(tx: &Tx<'_>, pool: &Pool) -> Result<bool> {
+    if !tx.has_new_leader(&pool.set, tx.ago(SETTLED))? {
+        return Ok(false);
+    }
     let within = |address: &IpAddr| pool.sub_pool.is_none_or(|range| range.contains(*address));
     let leases = tx.former_of_set(&pool.set)?.into_iter().filter(within);
     for address in leases {

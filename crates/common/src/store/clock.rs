@@ -28,7 +28,7 @@ const NEWEST: &str = "SELECT max(time) FROM (
     UNION ALL SELECT max(since) FROM absent_host
     UNION ALL SELECT max(told) FROM peer_record
     UNION ALL SELECT max(requested) FROM vni_record
-    UNION ALL SELECT CAST(value AS INTEGER) FROM setting WHERE name = 'engine_started')";
+    UNION ALL SELECT CAST(value AS INTEGER) FROM setting WHERE name IN ('engine_started', 'restored'))";
 
 /// When the host was booted, by its clock of then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -329,6 +329,8 @@ CREATE TABLE generation_record (
 --   ula         the IPv6 prefix for default pools
 --   clock       the kernel's boot_id, and the time of that boot
 --   engine_started  when the engine last started
+--   leadership  how often the engine has started or become a swarm's leader
+--   restored    when it last did, or when the last restore of a pool under it began
 --   released SUBNET  when a pool of that subnet was last released, for an hour
 --   former_rules  1: rules of version 0.1.0 are in the chains of the host's firewall
 --   compatible  the oldest version of a program that may use this file

@@ -17,6 +17,8 @@ use crate::types::{Subnet, TenantId};
 
 /// Setting with the number of leaderships.
 const LEADERSHIP: &str = "leadership";
+/// Setting with the time of the last one, or of the last restore that began under it.
+const RESTORED: &str = "restored";
 
 /// State of the restore of a global set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +41,14 @@ impl Tx<'_> {
     pub fn raise_leadership(&self, least: i64) -> Result<()> {
         if self.leadership()? < least {
             self.set_setting(LEADERSHIP, &least.to_string())?;
+            self.set_setting(RESTORED, &self.now().to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether the last leadership, or the last restore under it, began after a time.
+    pub fn is_restoring_since(&self, time: i64) -> Result<bool> {
+        Ok(self.setting(RESTORED)?.and_then(|text| text.parse::<i64>().ok()).is_some_and(|began| began > time))
     }
 
     /// The term of a set.
@@ -77,12 +85,23 @@ impl Tx<'_> {
             "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
             params![set.id, self.leadership()?, self.now()],
         )?;
-        self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id])
+        self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id])?;
+        self.set_setting(RESTORED, &self.now().to_string())
     }
 
     /// Records that the leader requested a lease of the set again.
     pub fn confirm_restore(&self, set: &PoolSet) -> Result<()> {
         self.change("UPDATE pool_set SET confirmed = 1 WHERE id = ?1 AND confirmed = 0", [set.id])
+    }
+
+    /// Whether the leader of a set has changed for certain, because it requested a lease of this or another set again,
+    /// or the restore began before a time.
+    pub fn has_new_leader(&self, set: &PoolSet, before: i64) -> Result<bool> {
+        self.exists(
+            "SELECT 1 FROM pool_set s WHERE s.id = ?1 AND (s.restoring <= ?2 OR EXISTS
+             (SELECT 1 FROM pool_set o WHERE o.scope = 'global' AND o.term = s.term AND o.confirmed = 1))",
+            params![set.id, before],
+        )
     }
 
     /// Whether a network on the set has requested its gateway under the set's leadership.

@@ -2,6 +2,7 @@
 //! Swarm leaders: requests repeated after a change of leadership.
 
 use std::fs;
+use std::time::Duration;
 
 use ciao_common::types::PoolId;
 use serde_json::Value;
@@ -67,17 +68,65 @@ fn a_daemon_killed_at_any_step_of_a_restore_continues_it() {
 }
 
 #[test]
-fn unconfirmed_addresses_are_kept_until_the_pool_is_full() {
+fn unconfirmed_addresses_are_kept_for_ten_minutes_and_then_until_the_pool_is_full() {
     let (b, pool) = led();
     restore(&b, &[]);
-    b.age_restores(TEN_MINUTES);
-    assert_eq!(b.ipam.reclaim().unwrap(), 0, "it may be the same leader, with a user's own serial option");
     let mut given: Vec<_> = (0..250).map(|_| b.ask(&pool, "").unwrap()).collect();
     given.sort();
     given.dedup();
     assert_eq!(given.len(), 250);
     assert!(!given.contains(&"10.77.0.3/24".to_owned()));
+    let full = sentence(b.ask(&pool, ""));
+    assert!(full.contains("is full"), "it may be the same leader, with a user's own serial option: {full}");
+    b.age_restores(TEN_MINUTES);
+    assert_eq!(b.ipam.reclaim().unwrap(), 0);
     assert_eq!(b.ask(&pool, "").unwrap(), "10.77.0.2/24");
+}
+
+/// Whether the leader is a new one is the same for all of its pools.
+#[test]
+fn a_lease_of_another_pool_that_is_requested_again_confirms_a_restore_too() {
+    let (b, pool) = led();
+    let small = b.global("acme", "10.78.0.0/29", false);
+    b.gateway(&small, "").unwrap();
+    let leases: Vec<_> = (0..5).map(|_| b.ask(&small, "").unwrap()).collect();
+    restore(&b, &[]);
+    assert_eq!(b.global("acme", "10.78.0.0/29", true), small);
+    b.gateway(&small, "10.78.0.1").unwrap();
+    assert!(sentence(b.ask(&small, "")).contains("is full"));
+    b.ask(&pool, "10.77.0.2").unwrap();
+    assert_eq!(b.ask(&small, "").unwrap(), leases[0]);
+}
+
+#[test]
+fn a_request_that_comes_later_than_a_new_leader_s_is_no_restore() {
+    let (mut b, pool) = led();
+    let pools = [b.global("acme", "10.78.0.0/24", false), b.global("acme", "10.79.0.0/24", false)];
+    for pool in &pools {
+        b.gateway(pool, "").unwrap();
+        b.ask(pool, "").unwrap();
+    }
+    // The plugin is enabled again, and a user gives a second network the serial option and its gateway.
+    b.capabilities();
+    b.later(Duration::from_secs(61));
+    let former = |b: &Bench| states(b).into_iter().filter(|state| state.starts_with("former")).collect::<Vec<_>>();
+    assert_eq!(b.global("acme", SUBNET, true), pool);
+    b.gateway(&pool, "10.77.0.1").unwrap();
+    assert!(sentence(b.ask(&pool, "10.77.0.3")).contains("in use"));
+    assert_eq!(former(&b), Vec::<String>::new());
+    // A new leader with many networks takes its time.
+    b.capabilities();
+    for (pool, subnet) in [(&pool, SUBNET), (&pools[0], "10.78.0.0/24")] {
+        b.later(Duration::from_secs(40));
+        assert_eq!(b.global("acme", subnet, true), *pool);
+        b.gateway(pool, &subnet.replace("0/24", "1")).unwrap();
+        b.ask(pool, &subnet.replace("0/24", "2")).unwrap();
+    }
+    b.later(Duration::from_secs(61));
+    assert_eq!(b.global("acme", "10.79.0.0/24", true), pools[1]);
+    b.gateway(&pools[1], "10.79.0.1").unwrap();
+    assert!(sentence(b.ask(&pools[1], "10.79.0.2")).contains("in use"));
+    assert_eq!(former(&b), ["former 10.77.0.3", "former 10.77.0.4"]);
 }
 
 /// A new leader names the gateway; whoever requests any is a new network.

@@ -106,25 +106,25 @@ impl Allocator {
         self.leader().request_pool(pool_request(tenant, subnet, true))
     }
 
-    /// Creates a network, at most four at a time.
-    pub(crate) fn create(&mut self, tenant: usize, subnet: usize, serial: bool, lost: Option<usize>) {
+    /// Creates a network, at most four at a time; with the first address as its gateway, or any.
+    pub(crate) fn create(&mut self, (tenant, at): (usize, usize), serial: bool, named: bool, lost: Option<usize>) {
         if self.networks.len() == 4 {
             return;
         }
         self.made += 1;
-        let (number, pool) = (self.made, self.request_pool(tenant, subnet, serial, lost == Some(0)));
-        let of = domain(tenant, subnet, number);
-        let mut gateway = self.leader().request(of, address_request(&pool, None, true), true);
+        let (number, pool) = (self.made, self.request_pool(tenant, at, serial, lost == Some(0)));
+        let (of, wanted) = (domain(tenant, at, number), named.then(|| subnet(at).first_usable()));
+        let mut gateway = self.leader().request(of, address_request(&pool, wanted, true), true);
         if lost == Some(1) {
             self.leader().restart();
-            gateway = self.leader().request(of, address_request(&pool, None, true), true);
+            gateway = self.leader().request(of, address_request(&pool, wanted, true), true);
         }
         let Ok(gateway) = gateway else {
             let held = &self.gateways(of) | &self.tasks(of);
             return self.leader().release_pool(&pool, of, &held);
         };
         assert!(!self.tasks(of).contains(&gateway), "{gateway} is a task's, and now a gateway");
-        self.networks.insert(number, Network { tenant, subnet, gateway, tasks: BTreeSet::new() });
+        self.networks.insert(number, Network { tenant, subnet: at, gateway, tasks: BTreeSet::new() });
         self.pools.insert(number, pool);
     }
 
@@ -132,7 +132,11 @@ impl Allocator {
         let Some(number) = self.chosen(index) else { return };
         let (of, pool, whole) =
             (self.domain(number), self.pools[&number].clone(), subnet(self.networks[&number].subnet));
-        let wanted = offset.map(|offset| whole.family().address(whole.range().first + 1 + u128::from(offset % 6)));
+        let held = self.tasks(of);
+        let wanted = offset.map(|offset| match held.iter().nth(usize::from(offset) % (2 * held.len()).max(1)) {
+            Some(held) => *held,
+            None => whole.family().address(whole.range().first + 1 + u128::from(offset % 6)),
+        });
         let mut granted = self.leader().request(of, address_request(&pool, wanted, false), false);
         if lost {
             self.leader().restart();
@@ -154,7 +158,7 @@ impl Allocator {
         self.networks.get_mut(&number).unwrap().tasks.remove(&address);
         let (of, pool) = (self.domain(number), self.pools[&number].clone());
         match lost {
-            true => self.leader().capabilities(),
+            true => self.leader().enable(),
             false => self.leader().release(&pool, of, address),
         }
     }

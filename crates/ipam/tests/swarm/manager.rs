@@ -21,6 +21,9 @@ use crate::clock;
 /// Time for a leader to request everything again.
 const SETTLED: Duration = Duration::from_secs(600);
 
+/// Time for a new leader to begin, and a little more.
+const MINUTE: Duration = Duration::from_secs(61);
+
 /// What a manager granted in one domain and was not told to release.
 #[derive(Default)]
 pub(crate) struct Granted {
@@ -73,6 +76,14 @@ impl Manager {
         for granted in self.granted.values_mut().filter(|granted| now >= granted.restored + SETTLED) {
             granted.former.clear();
         }
+    }
+
+    /// The engine finds the plugin enabled, and nothing is requested again in the next minute.
+    pub(crate) fn enable(&mut self) {
+        self.capabilities();
+        clock::step(&self.store, MINUTE);
+        self.restart();
+        self.now += MINUTE;
     }
 
     /// The engine starts, becomes the leader, or finds the plugin enabled.
