@@ -21,7 +21,7 @@ pub const MTU: &str = "com.docker.network.driver.mtu";
 pub struct Capabilities {
     /// `local` or `global` (a swarm's).
     pub scope: String,
-    /// Like `scope`, for connectivity.
+    /// Like `scope`, for connectivity. `global`: the engine reports the nodes of its swarm.
     pub connectivity_scope: String,
     /// Whether `GwAllocCheck` is supported (engine 28 and newer).
     pub gw_alloc_checker: bool,

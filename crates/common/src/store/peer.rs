@@ -210,6 +210,11 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Forgets which hosts have left the swarm.
+    pub fn clear_gone(&self) -> Result<()> {
+        self.change("DELETE FROM absent_host WHERE why = 'gone'", [])
+    }
+
     /// Whether anything is recorded that [`Self::forget_gone_peers`] forgets.
     pub fn has_gone_peers(&self, before: i64) -> Result<bool> {
         let any = format!(
@@ -250,7 +255,7 @@ impl Tx<'_> {
     pub fn forget_peers(&self) -> Result<bool> {
         let had = !self.peers_heard()?.is_empty();
         self.change("DELETE FROM peer_record", [])?;
-        self.change("DELETE FROM absent_host WHERE why = 'gone'", [])?;
+        self.clear_gone()?;
         self.change("DELETE FROM generation_record WHERE list LIKE '@%'", [])?;
         Ok(had)
     }

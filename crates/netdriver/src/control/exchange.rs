@@ -132,7 +132,8 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     for (host, standing) in standings(driver)? {
         if let Err(why) = standing {
             let remedy = if gone.contains_key(&host) {
-                "start its Docker Engine; if it has left for good, remove it from the file of --exchange-peers"
+                "start its Docker Engine; if it runs, change the file of --exchange-peers or restart this host's; if it \
+                 has left for good, remove it from the file"
                     .to_owned()
             } else {
                 format!(

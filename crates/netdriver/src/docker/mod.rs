@@ -14,19 +14,22 @@ use std::sync::Arc;
 use anyhow::Result;
 use ciao_common::api::network::{Capabilities, GwAllocReply};
 use ciao_common::serve::plugin::Plugin;
+use ciao_common::store::Scope;
 
 use crate::Driver;
 
 impl Driver {
     /// `NetworkDriver.GetCapabilities`: an engine asks when it starts. It is answered on a full disk too.
     fn capabilities(&self) -> impl Future<Output = Result<Capabilities>> + Send + use<> {
-        let scope = self.config.scope.to_string();
+        // Docker reports a swarm's nodes by DiscoverNew and DiscoverDelete to a driver of this connectivity alone.
+        let connectivity = if self.config.hosts_file.is_some() { Scope::Global } else { self.config.scope };
+        let (scope, connectivity_scope) = (self.config.scope.to_string(), connectivity.to_string());
         let recorded = self.store.begin(|tx| tx.set_engine_started());
         async move {
             if let Err(error) = recorded.await {
                 log::warn!("record that the engine started: {error:#}");
             }
-            Ok(Capabilities { scope: scope.clone(), connectivity_scope: scope, gw_alloc_checker: true })
+            Ok(Capabilities { scope, connectivity_scope, gw_alloc_checker: true })
         }
     }
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A swarm's `AllocateNetwork` and `FreeNetwork`, and which nodes it has.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
 use ciao_common::api::Empty;
 use ciao_common::api::network::{AllocateReply, CreateNetwork, Discovery, MTU, NetworkRef};
@@ -68,14 +66,22 @@ impl Driver {
         self.note_node(&request, true)
     }
 
-    /// Another node: if it is a host of the exchange, it is accepted there or not.
+    /// Another node: if it is a host of the exchange, it is accepted there or not. This node: its engine starts or
+    /// finds the plugin enabled, and reports all nodes that are there, or none; what it reported before counts no more.
     fn note_node(&self, discovery: &Discovery, is_gone: bool) -> Result<Empty> {
-        let Some(address) = node(discovery) else { return Ok(Empty {}) };
-        log::info!("swarm node {address} {}", if is_gone { "left" } else { "joined" });
+        const NODE: i64 = 1;
+        let node = &discovery.discovery_data;
+        let Some(address) = node.address.filter(|_| discovery.discovery_type == NODE) else { return Ok(Empty {}) };
+        let what = if node.is_self { "own swarm node" } else { "swarm node" };
+        log::info!("{what} {address} {}", if is_gone { "left" } else { "joined" });
         if self.config.hosts_file.is_some() {
+            let is_self = node.is_self;
             self.store.write(move |tx| {
+                if is_self {
+                    return if is_gone { Ok(()) } else { tx.clear_gone() };
+                }
                 let host = tx.cluster_hosts()?.into_iter().find(|host| host.address == address);
-                host.map_or(Ok(false), |host| tx.set_absent(&host.id, Absence::Gone, is_gone))
+                host.map_or(Ok(()), |host| tx.set_absent(&host.id, Absence::Gone, is_gone).map(drop))
             })?;
         }
         Ok(Empty {})
@@ -92,11 +98,4 @@ impl Driver {
         let failed = tenants.iter().filter_map(|tenant| self.fabric.follow_tenant(tenant).err());
         failed.last().map_or(Ok(()), Err)
     }
-}
-
-/// The address of the node, if it is another one.
-fn node(discovery: &Discovery) -> Option<IpAddr> {
-    const NODE: i64 = 1;
-    let other = discovery.discovery_type == NODE && !discovery.discovery_data.is_self;
-    discovery.discovery_data.address.filter(|_| other)
 }

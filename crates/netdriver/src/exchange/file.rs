@@ -70,14 +70,18 @@ fn host(words: &[&str]) -> Result<ClusterHost> {
     Ok(ClusterHost { id, address, mtu: Mtu::try_from(mtu)?, number: 0 })
 }
 
-/// Generations count the versions of the file.
+/// Generations count the versions of the file. Who changes it knows better than Docker who belongs to the hosts.
 fn record(driver: &Driver, hosts: Vec<ClusterHost>) -> Result<bool> {
     let given = driver.store.write(move |tx| {
         let generation = tx.hosts_state()?.map_or(1, |state| state.generation);
-        match tx.give_hosts(generation, &hosts)? {
-            Given::Contradicted(_) => tx.give_hosts(generation + 1, &hosts),
-            given => Ok(given),
+        let given = match tx.give_hosts(generation, &hosts)? {
+            Given::Contradicted(_) => tx.give_hosts(generation + 1, &hosts)?,
+            given => given,
+        };
+        if matches!(given, Given::Recorded(_)) {
+            tx.clear_gone()?;
         }
+        Ok(given)
     })?;
     if matches!(given, Given::Recorded(_)) {
         driver.fabric.follow_hosts()?;

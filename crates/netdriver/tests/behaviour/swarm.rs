@@ -131,3 +131,9 @@ fn a_node_whose_link_carries_less_than_the_network_needs_refuses_it() {
     create("1330").unwrap();
     create("1330").unwrap();
 }
+
+#[test]
+fn an_engine_reports_its_swarm_s_nodes_where_there_is_a_list_of_hosts() {
+    let expected = json!({ "Scope": "local", "ConnectivityScope": "global", "GwAllocChecker": true });
+    assert_eq!(node().ok("GetCapabilities", &json!({})), expected);
+}

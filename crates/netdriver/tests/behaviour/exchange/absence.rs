@@ -144,6 +144,26 @@ fn a_node_that_left_the_swarm_is_refused_though_its_certificate_is_valid() {
     assert_eq!(members[0].bench.store.read(|tx| tx.peer_remotes(&"red".parse().unwrap())).unwrap(), []);
 }
 
+/// Docker reports each once, and not while the plugin is disabled.
+#[test]
+fn a_node_that_left_is_there_again_when_the_list_changes_or_this_host_s_engine_starts() {
+    let (cluster, members) = bench();
+    members[1].run(12);
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    let node =
+        |n: u8| json!({ "DiscoveryType": 1, "DiscoveryData": { "Address": cluster.address(n), "Self": n == 1 } });
+    let leaves = || {
+        members[0].bench.ok("DiscoverDelete", &node(2));
+        members[0].soon_stands(2, "left the swarm");
+    };
+    leaves();
+    cluster.list(1, &[1, 2]);
+    members[0].soon_stands(2, "in step");
+    leaves();
+    members[0].bench.ok("DiscoverNew", &node(1));
+    members[0].soon_stands(2, "in step");
+}
+
 #[test]
 fn a_certificate_that_ends_soon_is_a_problem_until_it_is_renewed() {
     let cluster = Cluster::new();
