@@ -22,7 +22,7 @@ const SILENT: u32 = 4;
 const LONGEST: Duration = Duration::from_secs(30);
 /// How often the same subject is logged, at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
-/// Subjects whose last message is remembered.
+/// Subjects of a kind whose last message is remembered.
 const SUBJECTS: usize = 1_000;
 
 /// The other hosts.
@@ -32,7 +32,8 @@ pub(crate) struct Peers {
     /// Connections from each address, at a time.
     connections: Mutex<BTreeMap<IpAddr, usize>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
-    logged: Mutex<BTreeMap<String, Instant>>,
+    /// Subjects of each kind of message, and when it was logged last.
+    logged: Mutex<BTreeMap<&'static str, BTreeMap<String, Instant>>>,
     /// Held while a list is recorded.
     pub(crate) recording: Mutex<()>,
     /// The tenants whose recorded lists have changed and are not in the kernel yet, with the hosts that changed them.
@@ -195,14 +196,15 @@ impl Peers {
         lock(&self.refused).clone()
     }
 
-    /// Whether a message about a subject is to be logged: once a while.
-    pub(crate) fn may_log(&self, subject: String) -> bool {
+    /// Whether a message of a kind about a subject is to be logged: once a while.
+    pub(crate) fn may_log(&self, kind: &'static str, subject: String) -> bool {
         let mut logged = lock(&self.logged);
-        logged.retain(|_, at| at.elapsed() < LOG_EVERY);
+        let subjects = logged.entry(kind).or_default();
+        subjects.retain(|_, at| at.elapsed() < LOG_EVERY);
         // A stranger can have many addresses.
-        let may = logged.len() < SUBJECTS && !logged.contains_key(&subject);
+        let may = subjects.len() < SUBJECTS && !subjects.contains_key(&subject);
         if may {
-            logged.insert(subject, Instant::now());
+            subjects.insert(subject, Instant::now());
         }
         may
     }

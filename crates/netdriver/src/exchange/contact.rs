@@ -144,7 +144,7 @@ impl Contact {
             });
             let answer = asked.map(|()| has).map_err(|error| plain(&error));
             if let Some(error) = contact.driver.peers.answered(&to.id, answer)
-                && contact.driver.peers.may_log(format!("question {}", to.id))
+                && contact.driver.peers.may_log("question", to.id.to_string())
             {
                 log::warn!("exchange with {}: {error}; tried again, at least every 30 seconds", to.id);
             }

@@ -25,7 +25,7 @@ impl Driver {
             Err(error) => {
                 self.peers.refuse("message", 1);
                 let error = plain(&error);
-                if self.peers.may_log(format!("message {from}")) {
+                if self.peers.may_log("message", from.to_string()) {
                     log::warn!("exchange: a message of {from} is refused: {error}");
                 }
                 return Ok((serde_json::to_vec(&Answer::Refused(error))?, false));
@@ -103,7 +103,7 @@ impl Driver {
         }
         for (host, claims) in refused {
             if let Some((address, refusal)) = claims.first()
-                && self.peers.may_log(format!("claim {host}"))
+                && self.peers.may_log("claim", host.to_string())
             {
                 let (why, others) = (refusal.sentence(), claims.len() - 1);
                 log::warn!("exchange: {host} announced {address} of tenant {tenant}: rejected, {why}; {others} more");

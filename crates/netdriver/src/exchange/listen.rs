@@ -49,7 +49,7 @@ impl Contact {
         let cluster = Arc::clone(&lock(&self.cluster));
         let Some(host) = cluster.others.values().find(|host| host.address == address) else {
             driver.peers.refuse("unlisted", 1);
-            if driver.peers.may_log(format!("unlisted {address}")) {
+            if driver.peers.may_log("unlisted", address.to_string()) {
                 log::warn!("exchange: {address} is in no list of hosts, or left the swarm: refused");
             }
             return Ok(());
@@ -65,7 +65,7 @@ impl Contact {
             contact.driver.peers.disconnect(address);
             if let Err(error) = answered {
                 contact.driver.peers.refuse("connection", 1);
-                if contact.driver.peers.may_log(format!("connection {host}")) {
+                if contact.driver.peers.may_log("connection", host.to_string()) {
                     log::warn!("exchange: a connection of {host} from {address}: {error:#}");
                 }
             }

@@ -54,9 +54,10 @@ fn hosts_are_not_asked_at_the_same_moment() {
 }
 
 #[test]
-fn a_subject_is_logged_once_a_while_and_strangers_do_not_fill_the_memory() {
+fn a_subject_is_logged_once_a_while_and_strangers_fill_no_memory_and_silence_nothing() {
     let peers = Peers::default();
-    assert!(peers.may_log("a".to_owned()) && !peers.may_log("a".to_owned()));
-    let logged = (0..2 * SUBJECTS).filter(|n| peers.may_log(n.to_string())).count();
-    assert_eq!(logged, SUBJECTS - 1);
+    assert!(peers.may_log("claim", "a".to_owned()) && !peers.may_log("claim", "a".to_owned()));
+    let logged = (0..2 * SUBJECTS).filter(|n| peers.may_log("unlisted", n.to_string())).count();
+    assert_eq!(logged, SUBJECTS);
+    assert!(peers.may_log("claim", "b".to_owned()), "nor silence what else is logged");
 }
