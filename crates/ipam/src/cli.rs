@@ -35,7 +35,7 @@ Examples:
       --ipam-driver ciao-ipam --ipam-opt tenant=acme app
   ciao-ipam lease list --tenant acme";
 
-/// IPAM plugin for Docker with overlapping subnets of different tenants
+/// Docker IPAM driver: subnets of different tenants may overlap
 #[derive(Parser)]
 #[command(name = "ciao-ipam", version, after_help = EXAMPLES, max_term_width = 80)]
 pub struct Cli {
@@ -52,7 +52,7 @@ enum Command {
     Pool(PoolCommand),
     /// Release pools without a Docker network, left by lost calls
     Reconcile(Reconcile),
-    /// Print which addresses other network drivers' containers had when
+    /// Print when which container of another network driver had which address
     Events(Events),
     /// List granted and reserved addresses
     #[command(subcommand)]
@@ -75,7 +75,7 @@ struct Serve {
     /// Seconds until a lease without an endpoint is released
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(20..))]
     grace: u64,
-    /// Serve metrics, /healthz and /readyz there
+    /// Socket or address for metrics, /healthz and /readyz
     #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
 }

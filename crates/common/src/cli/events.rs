@@ -20,7 +20,7 @@ pub struct EventOptions {
     /// Limit the list to this tenant
     #[arg(long)]
     tenant: Option<TenantId>,
-    /// Begin with this time: 2026-11-24, 2026-11-24T08:00:00Z, now
+    /// Start at this time: 2026-11-24, 2026-11-24T08:00:00Z, now
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Follow new events (only new ones unless --since is given)

@@ -32,7 +32,7 @@ pub struct List {
     /// Output as JSON
     #[arg(long)]
     json: bool,
-    /// Only list ids, one a line
+    /// Print IDs only, one per line
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
 }

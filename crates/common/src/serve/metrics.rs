@@ -36,7 +36,7 @@ impl FromStr for MetricsAddress {
     fn from_str(text: &str) -> Result<Self> {
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(path) => Err(anyhow!("socket {path:?} has no absolute path")),
+            Some(path) => Err(anyhow!("socket {path:?} is not an absolute path")),
             None => {
                 Ok(Self::Tcp(text.parse().with_context(|| {
                     format!("{text:?} is neither unix:PATH nor ADDRESS:PORT, such as 127.0.0.1:9477")

@@ -123,7 +123,7 @@ impl Tx<'_> {
 
 fn check_set(subnet: Subnet, runs: &[AddressRange], taken: Vec<AddressRange>) -> Result<()> {
     if runs.windows(2).any(|pair| pair[0].last.checked_add(1) == Some(pair[1].first)) {
-        bail!("two free ranges touch");
+        bail!("two free ranges are adjacent");
     }
     let mut pieces = [runs, &taken].concat();
     pieces.sort_by_key(|piece| piece.first);

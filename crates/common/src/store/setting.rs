@@ -109,7 +109,7 @@ impl Tx<'_> {
             force,
             "{why}: nothing was changed; see that it is the right engine's socket, then add --force (force=true)"
         );
-        log::warn!("reconcile: {why}: taken all the same (--force)");
+        log::warn!("reconcile: {why}: accepted (--force)");
         Ok(true)
     }
 }

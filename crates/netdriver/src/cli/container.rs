@@ -50,7 +50,7 @@ impl Container<'_> {
         }
         let (mut binds, mut anonymous) = (Vec::new(), Map::new());
         for volume in &options.volume {
-            match volume.bind().context("find the current folder")? {
+            match volume.bind().context("read the current directory")? {
                 Some(bind) => binds.push(bind),
                 None => drop(anonymous.insert(volume.target().to_owned(), json!({}))),
             }

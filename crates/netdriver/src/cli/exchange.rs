@@ -11,7 +11,7 @@ use crate::exchange::{ExchangeConfig, Identity};
 
 #[derive(Args)]
 pub(super) struct ExchangeOptions {
-    /// Exchange addresses with other hosts: listen there, on the same port on all of them
+    /// Exchange addresses with other hosts: address of this host, the same port on all
     ///
     /// Replaces a controller's lists of hosts and remotes. Requires the other --exchange options.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen,

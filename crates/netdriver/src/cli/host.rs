@@ -19,7 +19,7 @@ use crate::uninstall;
 pub(super) enum HostCommand {
     /// List the hosts of the cluster
     List(Call),
-    /// Show the host's settings that were changed since boot
+    /// Show the settings of this host that ciao-net changed since boot
     Show(Show),
     /// Remove ciao's rules and restore the host's settings (stop the daemon first)
     Restore(Restore),

@@ -37,7 +37,7 @@ impl LaunchLock {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o660).custom_flags(OFlag::O_NOFOLLOW.bits());
         let file = options.open(&path).with_context(|| format!("open {}", path.display()))?;
-        let found = file.metadata().with_context(|| format!("look at {}", path.display()))?;
+        let found = file.metadata().with_context(|| format!("inspect {}", path.display()))?;
         ensure!(found.is_file(), "{} is not a regular file: remove it", path.display());
         // Whatever the umask is.
         if found.uid() == geteuid().as_raw() && found.permissions().mode() & 0o777 != 0o660 {

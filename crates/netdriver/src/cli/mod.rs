@@ -36,9 +36,9 @@ Examples:
   ciao-net vnic list --tenant red
   ciao-net terminate web
   docker network create -d ciao-net -o tenant=acme \\
-      --ipam-driver ciao-ipam --ipam-opt tenant=acme app";
+      --ipam-driver ciao-ipam app";
 
-/// Docker network plugin: a network namespace per tenant, VNICs before containers
+/// Docker network driver: a network namespace for each tenant, VNICs created before containers
 #[derive(Parser)]
 #[command(name = "ciao-net", version, after_help = EXAMPLES, max_term_width = 80)]
 pub struct Cli {
@@ -53,13 +53,13 @@ enum Command {
     /// Manage VNICs of launchers
     #[command(subcommand)]
     Vnic(vnic::Command),
-    /// Show versions, counts, and problems with their remedy; exit code 1 if there are problems
+    /// Show versions, counts, and problems with their remedies; exit code 1 if there are any
     Status(status::Status),
     /// Check what ciao-net needs of this host; exit code 1 if something is missing
     Doctor(doctor::Doctor),
-    /// Print which container had which address and host port when
+    /// Print when which container had which address and host port
     Events(events::Events),
-    /// Show what is connected to what: tenants, bridges, VNICs, containers, ports
+    /// Show tenants, bridges, VNICs, containers and published ports as a tree
     Topology(topology::Topology),
     /// List, show or delete tenants
     #[command(subcommand)]
@@ -85,7 +85,7 @@ enum Command {
     Tunnel(tunnel::Command),
     /// Reconcile the database with the kernel, as the daemon does at startup
     Reconcile(reconcile::Reconcile),
-    /// Show or restore the host's settings that ciao-net changed
+    /// List the cluster's hosts, show or restore the settings of this host
     #[command(subcommand)]
     Host(host::HostCommand),
 }

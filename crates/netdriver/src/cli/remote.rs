@@ -14,7 +14,7 @@ pub(super) enum Command {
     /// List addresses and the hosts that they are on
     #[command(visible_alias = "ls")]
     List(List),
-    /// Show how many addresses of a tenant are known, and which ones of other hosts are refused
+    /// Show how many addresses of a tenant are known, and which announced ones are rejected
     Show(Show),
 }
 

@@ -22,7 +22,7 @@ pub(super) struct RunOptions {
     /// Environment variable, NAME=VALUE, or NAME for its value here (repeatable)
     #[arg(short, long, value_name = "VARIABLE")]
     pub(super) env: Vec<String>,
-    /// Mount a volume or a folder: [SOURCE:]TARGET[:OPTIONS] (repeatable)
+    /// Mount a volume or a directory: [SOURCE:]TARGET[:OPTIONS] (repeatable)
     #[arg(short, long)]
     pub(super) volume: Vec<Volume>,
     /// Label, NAME=VALUE (repeatable)
@@ -43,8 +43,8 @@ pub(super) struct RunOptions {
     /// Program in place of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub(super) entrypoint: Option<String>,
-    /// Working folder in the container
-    #[arg(short, long, value_name = "FOLDER")]
+    /// Working directory in the container
+    #[arg(short, long, value_name = "DIRECTORY")]
     pub(super) workdir: Option<String>,
     /// User in the container: NAME or UID, :GROUP or :GID
     #[arg(short, long)]

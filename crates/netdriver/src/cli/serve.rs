@@ -44,7 +44,7 @@ pub(super) struct Serve {
     /// Scope of the networks: local (one engine) or global (a swarm)
     #[arg(long, default_value = "local")]
     scope: Scope,
-    /// Address pool of the tenants' uplinks, two addresses per tenant
+    /// Address pool of uplinks, two addresses per network namespace
     #[arg(long, value_name = "CIDR", default_value = "169.254.64.0/18")]
     uplink_pool: Subnet,
     /// Subnet that tenants do not reach, such as the operator's (repeatable)
@@ -65,7 +65,7 @@ pub(super) struct Serve {
     /// UDP port of tunnels between hosts, the same on all of them
     #[arg(long, value_name = "PORT", default_value_t = TUNNEL_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     tunnel_port: u16,
-    /// Link by which tunnels leave and arrive, such as wg0; default: any
+    /// Link that tunnels between hosts use, such as wg0 [default: any]
     #[arg(long, value_name = "LINK", value_parser = tunnel_link)]
     tunnel: Option<LinkName>,
     #[command(flatten)]
@@ -73,10 +73,10 @@ pub(super) struct Serve {
     /// Interval of reconciliation in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     reconcile_every: u64,
-    /// Serve metrics, /healthz and /readyz there
+    /// Socket or address for metrics, /healthz and /readyz
     #[arg(long, value_name = "unix:PATH|ADDRESS:PORT", overrides_with = "metrics")]
     metrics: Option<MetricsAddress>,
-    /// With --metrics: bytes and packets of each VNIC too
+    /// Metrics also of each VNIC: bytes and packets
     #[arg(long)]
     metrics_vnics: bool,
 }

@@ -25,7 +25,7 @@ pub(super) enum Command {
     List(List),
     /// Show a tenant: its networks, VNICs and containers' endpoints
     Show(Show),
-    /// Delete all that a tenant has: VNICs, Docker networks and, with --force, containers
+    /// Delete a tenant's VNICs, its Docker networks and, with --force, its containers
     #[command(visible_alias = "rm")]
     Delete(Delete),
 }
@@ -45,7 +45,7 @@ pub(super) struct Show {
 pub(super) struct Delete {
     /// Name of the tenant
     tenant: TenantId,
-    /// Remove its containers too, even those that run
+    /// Remove its containers too, running ones included
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -11,10 +11,10 @@ use crate::launcher::VnicReply;
 
 #[derive(Args)]
 pub(super) struct VnicArgument {
-    /// ID of the VNIC, the beginning of it, or the instance that it belongs to
+    /// ID of the VNIC, a prefix of it, or the instance it belongs to
     #[arg(value_name = "VNIC", value_parser = NonEmptyStringValueParser::new())]
     text: String,
-    /// Tenant of the instance, if several tenants have one of this name
+    /// Tenant of the instance, if its name is not unique
     #[arg(long)]
     tenant: Option<TenantId>,
 }
@@ -49,7 +49,7 @@ fn choose(vnics: Vec<VnicReply>, text: &str) -> Result<VnicReply> {
     let by_id = || others.into_iter().filter(|vnic| vnic.id.as_str().starts_with(text)).collect();
     let mut found = if named.is_empty() { by_id() } else { named };
     match found.len() {
-        0 => bail!("VNIC {text} is unknown: see \"ciao-net vnic list\"; an id, its beginning or an instance is taken"),
+        0 => bail!("VNIC {text} is unknown: see \"ciao-net vnic list\"; give an id, a prefix of it, or an instance"),
         1 => Ok(found.remove(0)),
         _ => {
             let each = found.iter().map(|vnic| {

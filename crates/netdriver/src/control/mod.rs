@@ -94,7 +94,7 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         Route::delete(
             "/v1/vnics/{id}",
             "deleteVnic",
-            "Delete a VNIC and its address reservation. An unknown VNIC is no error.",
+            "Delete a VNIC and its address reservation. An unknown VNIC is not an error.",
             vnics::delete,
         )
         .parameter::<VnicId>("ID of the VNIC.")
@@ -187,12 +187,12 @@ fn table() -> Vec<Route<Arc<Driver>>> {
         Route::get(
             EVENTS,
             "listEvents",
-            "List which container had which address and host port when: the newest 100,000 events, oldest first.",
+            "List when which container had which address and host port: the newest 100,000 events, oldest first.",
             events::list,
         )
         .query::<EventQuery>()
         .lines::<events::Event>("One event a line."),
-        Route::get("/v1/status", "showStatus", "Counts, and problems with their remedy.", status::show)
+        Route::get("/v1/status", "showStatus", "Counts, and problems with their remedies.", status::show)
             .reply::<StatusReply>(200, "Status of the daemon."),
         Route::get(
             "/v1/records",

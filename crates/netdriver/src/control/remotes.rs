@@ -124,7 +124,7 @@ fn check_cnci(networks: &[TenantSubnet], cnci: &[HostId]) -> Result<()> {
     let mut known = BTreeSet::new();
     for host in cnci {
         ensure!(known.insert(host), "cnci: host {host} is given twice");
-        ensure!(!networks.is_empty(), "cnci: give the tenant's networks too, which {host} is to have");
+        ensure!(!networks.is_empty(), "cnci: give the tenant's networks too, so that {host} has them");
     }
     Ok(())
 }
@@ -160,7 +160,7 @@ fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Result<Reply, Fa
     let recorded = |ListState { generation, digest }: ListState| json(200, &StateReply { generation, digest });
     match given {
         Given::Recorded(state) => {
-            follow().context("it is recorded, and tried again by the next reconcile")?;
+            follow().context("it is recorded, and retried by the next reconcile")?;
             recorded(state)
         }
         Given::Same(state) => recorded(state),

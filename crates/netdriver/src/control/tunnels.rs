@@ -57,8 +57,7 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         return Ok(problems);
     }
     if driver.fabric.tunnels.cluster()?.own.is_none() {
-        let problem =
-            format!("{} networks reach over several hosts, and this host is in no list of hosts", tunnels.len());
+        let problem = format!("{} networks span several hosts, but this host is in no list of hosts", tunnels.len());
         let remedy = "give a list of hosts with an address of this host, see \"ciao-net host list\"".to_owned();
         problems.push((problem, remedy));
         return Ok(problems);
@@ -80,7 +79,7 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     }
     problems.extend(unknown.into_iter().map(|tenant| {
         let remedy = format!("PUT /v1/tenants/{tenant}/remotes, if need be with no address");
-        (format!("tenant {tenant} reaches over several hosts, and no list of its addresses was given"), remedy)
+        (format!("tenant {tenant} has networks over several hosts, but no list of its addresses was given"), remedy)
     }));
     Ok(problems)
 }

@@ -115,7 +115,7 @@ pub(crate) fn take(tx: &Tx<'_>, tenant: Option<&TenantId>, pairing: Pairing) -> 
     let Pairing::Pool(pool) = pairing else { return Ok(None) };
     let set = match tenant.filter(|_| pool.set.tenant.is_none()) {
         Some(tenant) => {
-            tx.claim(&pool, tenant).with_context(|| format!("make pool {} tenant {tenant}'s", pool.set.subnet))?
+            tx.claim(&pool, tenant).with_context(|| format!("assign pool {} to tenant {tenant}", pool.set.subnet))?
         }
         None => pool.set,
     };

@@ -146,7 +146,7 @@ impl Contact {
             if let Some(error) = contact.driver.peers.answered(&to.id, answer)
                 && contact.driver.peers.may_log("question", to.id.to_string())
             {
-                log::warn!("exchange with {}: {error}; tried again, at least every 30 seconds", to.id);
+                log::warn!("exchange with {}: {error}; retried at least every 30 seconds", to.id);
             }
             if let Err(error) = contact.driver.note_silence(&to.id) {
                 log::error!("exchange: {error:#}");

@@ -35,7 +35,7 @@ impl HostsFile {
         let hosts =
             fs::read_to_string(&self.path).map_err(Into::into).and_then(|text| parse(&text)).with_context(at)?;
         // It may be written just now.
-        ensure!(!hosts.is_empty(), "list of hosts {} names no host", self.path.display());
+        ensure!(!hosts.is_empty(), "list of hosts {} is empty", self.path.display());
         let changed = record(driver, hosts)?;
         self.read = Some(seen);
         Ok(changed)

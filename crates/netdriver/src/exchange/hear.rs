@@ -26,7 +26,7 @@ impl Driver {
                 self.peers.refuse("message", 1);
                 let error = plain(&error);
                 if self.peers.may_log("message", from.to_string()) {
-                    log::warn!("exchange: a message of {from} is refused: {error}");
+                    log::warn!("exchange: refused a message from {from}: {error}");
                 }
                 return Ok((serde_json::to_vec(&Answer::Refused(error))?, false));
             }
@@ -80,7 +80,7 @@ impl Driver {
             let followed =
                 [self.fabric.follow_networks(tenant), self.judge(tenant, hosts), self.fabric.follow_tenant(tenant)];
             for error in followed.into_iter().filter_map(Result::err) {
-                log::warn!("tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
+                log::warn!("update tenant {tenant} on other hosts: {error:#}; retried by the next reconcile");
             }
         }
     }

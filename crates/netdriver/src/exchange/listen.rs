@@ -66,7 +66,7 @@ impl Contact {
             if let Err(error) = answered {
                 contact.driver.peers.refuse("connection", 1);
                 if contact.driver.peers.may_log("connection", host.to_string()) {
-                    log::warn!("exchange: a connection of {host} from {address}: {error:#}");
+                    log::warn!("exchange: connection of {host} from {address}: {error:#}");
                 }
             }
         });

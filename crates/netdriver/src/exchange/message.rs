@@ -53,20 +53,20 @@ impl Message {
         check_count(endpoints)?;
         let mut known = BTreeSet::new();
         for (tenant, address, mac, subnet, vni) in endpoints {
-            ensure!(known.insert((tenant, address)), "address {address} of tenant {tenant} is in the list twice");
+            ensure!(known.insert((tenant, address)), "address {address} of tenant {tenant} is listed twice");
             ensure!(subnet.contains(*address), "address {address} of tenant {tenant} is not in subnet {subnet}");
             ensure!((1..=MOST_VNI).contains(vni), "VNI {vni} of tenant {tenant} is not between 1 and {MOST_VNI}");
             ensure!(mac.octets() != [0; 6], "address {address} of tenant {tenant} has no MAC address");
         }
         let state = list_of_endpoints(generation, endpoints);
-        ensure!(state == message.own, "the digest is {} and not that of the list", message.own.digest);
+        ensure!(state == message.own, "the digest {} does not match the list", message.own.digest);
         Ok(message)
     }
 }
 
 fn check_digest(state: &ListState) -> Result<()> {
     let is_one = state.digest.len() == 16 && state.digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-    ensure!(is_one, "a digest is not of 16 hexadecimal digits");
+    ensure!(is_one, "a digest does not have 16 hexadecimal digits");
     Ok(())
 }
 
@@ -79,7 +79,7 @@ pub(super) fn plain(error: &Error) -> String {
 /// Whether a host may have so many addresses.
 pub(super) fn check_count(endpoints: &BTreeSet<HostEndpoint>) -> Result<()> {
     let count = endpoints.len();
-    ensure!(count <= MOST_ENDPOINTS, "{count} addresses on one host, of which {MOST_ENDPOINTS} are accepted");
+    ensure!(count <= MOST_ENDPOINTS, "{count} addresses on one host: at most {MOST_ENDPOINTS} are accepted");
     Ok(())
 }
 

@@ -53,7 +53,7 @@ impl Exchange {
     /// No thread can be started.
     pub fn start(driver: Arc<Driver>, config: ExchangeConfig) -> Result<Self> {
         if let Err(error) = config.identity.check() {
-            log::warn!("exchange: {error:#}; tried again with each connection");
+            log::warn!("exchange: {error:#}; retried with each connection");
         }
         let listen = config.listen;
         let contact = Arc::new(Contact::new(driver, config.identity, listen.port()));

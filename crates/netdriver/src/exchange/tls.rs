@@ -224,10 +224,10 @@ fn read(stream: &mut impl Read) -> Result<Vec<u8>> {
     stream.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length);
     if usize::try_from(length)? > MESSAGE_LIMIT {
-        bail!("a message of {length} bytes, of which {MESSAGE_LIMIT} are accepted");
+        bail!("a message of {length} bytes: at most {MESSAGE_LIMIT} are accepted");
     }
     let mut message = Vec::new();
     stream.take(length.into()).read_to_end(&mut message)?;
-    ensure!(message.len() == usize::try_from(length)?, "the message ended early");
+    ensure!(message.len() == usize::try_from(length)?, "the message is incomplete");
     Ok(message)
 }

@@ -123,7 +123,7 @@ pub(crate) fn check_hosts(hosts: &[ClusterHost]) -> Result<()> {
         ensure!(is_one_s, "host {id} has the address {address}: give that of its link to the other hosts");
         ensure!(addresses.insert(address), "two hosts have the address {address}");
         let is_family = address.is_ipv4() == hosts[0].address.is_ipv4();
-        ensure!(is_family, "hosts {} and {id} have addresses of two families: give one", hosts[0].id);
+        ensure!(is_family, "hosts {} and {id} have addresses of two families: use one", hosts[0].id);
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ impl Fabric {
             Ok(new)
         })?;
         for (network, _) in &new {
-            log::info!("network {} of tenant {tenant} is on other hosts: routed to", network.id);
+            log::info!("network {} of tenant {tenant} is on other hosts: added routes to it", network.id);
             self.restored(network.namespace.as_deref())?;
             let _lock = self.lock(network.namespace.as_deref());
             if self.store.read(|tx| tx.network(&network.id))?.as_ref() == Some(network) {
@@ -95,7 +95,7 @@ impl Fabric {
         // One tenant's state is no other's.
         let follow = |tenant: &TenantId| {
             let followed = self.follow_networks_as(host.clone(), tenant);
-            followed.with_context(|| format!("networks of tenant {tenant} on other hosts"))
+            followed.with_context(|| format!("update networks of tenant {tenant} on other hosts"))
         };
         tenants.iter().map(follow).fold(Ok(()), Result::and)
     }

@@ -94,7 +94,7 @@ impl Fabric {
 
     /// The state of the host's namespace.
     pub(crate) fn look_at_host(&self) -> Result<Seen> {
-        self.kernel.look(&Namespace::Host)?.context("the host's network namespace is not there")
+        self.kernel.look(&Namespace::Host)?.context("the host's network namespace does not exist")
     }
 
     /// Repairs a fault, unless its record was deleted or something else repaired it meanwhile. `true`: repaired here.

@@ -174,7 +174,7 @@ fn record_own(tx: &Tx<'_>, key: &Key, networks: Vec<InUse>) -> Result<bool> {
 }
 
 fn nobody_s(pools: &[Pool], key: &Key) -> String {
-    format!("which of {} pools {} is whose is not known: create the networks again", pools.len(), key.1)
+    format!("it is unknown which network each of {} pools {} is of: create the networks again", pools.len(), key.1)
 }
 
 /// The pool of a network of ciao-net: as its PoolID describes it, or else with one that ciao-ipam replaces by Docker's.

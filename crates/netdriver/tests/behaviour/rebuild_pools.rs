@@ -201,7 +201,7 @@ fn a_network_on_a_bridge_of_the_host_takes_no_pool_that_may_be_another_driver_s(
     own["Options"] = json!({ "host_bridge": "lan0" });
     let rows = rebuild(&b, &[own, listed("m", "macvlan", "", &["10.7.0.2", "10.7.0.9"])], "");
     let error = rows[0].1.as_ref().unwrap();
-    assert!(error.contains("which of 1 pools 10.7.0.0/24 is whose is not known"), "{rows:?}");
+    assert!(error.contains("which network each of 1 pools 10.7.0.0/24 is of"), "{rows:?}");
     assert!(b.store.read(|tx| tx.networks()).unwrap().is_empty());
     assert!(refused(&b, &pool, "10.7.0.2").contains("in use"), "the pool is the other one's");
 }

@@ -232,7 +232,7 @@ fn tunnels_that_cannot_be_checked_are_a_problem() {
 #[test]
 fn status_and_metrics_show_lists_that_were_not_given() {
     let b = bench();
-    let missing = "tenant red reaches over several hosts, and no list of its addresses was given";
+    let missing = "tenant red has networks over several hosts, but no list of its addresses was given";
     assert_eq!(problems(&b), [missing]);
     ask(&b, "PUT", REMOTES, &json!({ "generation": 7, "remotes": [remote(3, "h2"), remote(4, "h1")] }));
     assert_eq!(problems(&b), [""; 0]);

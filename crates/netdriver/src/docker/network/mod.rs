@@ -69,7 +69,7 @@ impl Driver {
     fn follow_networks(&self, network: &Network) {
         let Some(tenant) = &network.tenant else { return };
         if let Err(error) = self.fabric.follow_networks(tenant) {
-            log::warn!("networks of tenant {tenant} on other hosts: {error:#}; tried again by the next reconcile");
+            log::warn!("update networks of tenant {tenant} on other hosts: {error:#}; retried by the next reconcile");
         }
     }
 

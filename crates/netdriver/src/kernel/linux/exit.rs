@@ -74,7 +74,7 @@ pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Resu
             let table = RuleAttribute::Table(TABLES + link.vni);
             let any = rule(*family, vec![RuleAttribute::Priority(PRIORITIES[1]), table]);
             let remove = || RouteNetlinkMessage::DelRule(any.clone());
-            while inside.execute_unless(remove(), 0, Errno::ENOENT).context("remove a rule of routes")? {
+            while inside.execute_unless(remove(), 0, Errno::ENOENT).context("remove a routing rule")? {
                 has_changed = true;
             }
             let route = RouteNetlinkMessage::DelRoute(route(index, *router, link));
@@ -83,16 +83,16 @@ pub(super) fn ensure(inside: &mut Netlink, index: u32, link: &VxlanLink) -> Resu
         }
         for rule in leading(inside, *family, link.vni)?.into_iter().filter(|rule| !is_of(rule, &link.bridge)) {
             let rule = RouteNetlinkMessage::DelRule(rule);
-            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of another bridge")?;
+            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a routing rule of another bridge")?;
         }
         let neighbour = RouteNetlinkMessage::NewNeighbour(neighbour::permanent(index, *router, link.gateway));
-        inside.execute(neighbour, NLM_F_CREATE | NLM_F_REPLACE).context("make a concentrator a neighbour")?;
+        inside.execute(neighbour, NLM_F_CREATE | NLM_F_REPLACE).context("add a concentrator's neighbour entry")?;
         let route = RouteNetlinkMessage::NewRoute(route(index, *router, link));
         inside.execute(route, NLM_F_CREATE | NLM_F_REPLACE).context("route to a concentrator")?;
         for rule in rules(*family, link) {
             let new = RouteNetlinkMessage::NewRule(rule);
             let flags = NLM_F_CREATE | NLM_F_EXCL;
-            has_changed |= inside.execute_unless(new, flags, Errno::EEXIST).context("add a rule of routes")?;
+            has_changed |= inside.execute_unless(new, flags, Errno::EEXIST).context("add a routing rule")?;
         }
     }
     Ok(has_changed)
@@ -112,7 +112,7 @@ fn all_rules(inside: &mut Netlink, family: AddressFamily) -> Result<Vec<RuleMess
         RouteNetlinkMessage::NewRule(rule) => Some(rule.clone()),
         _ => None,
     };
-    inside.dump(RouteNetlinkMessage::GetRule(request), read).context("list rules of routes")
+    inside.dump(RouteNetlinkMessage::GetRule(request), read).context("list routing rules")
 }
 
 fn is_of(rule: &RuleMessage, bridge: &LinkName) -> bool {
@@ -124,7 +124,7 @@ pub(super) fn forget(inside: &mut Netlink, bridge: &LinkName) -> Result<()> {
     for (family, _) in families() {
         for rule in all_rules(inside, *family)?.into_iter().filter(|rule| is_of(rule, bridge)) {
             let rule = RouteNetlinkMessage::DelRule(rule);
-            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a rule of a deleted network")?;
+            inside.execute_unless(rule, 0, Errno::ENOENT).context("remove a routing rule of a deleted network")?;
         }
     }
     Ok(())

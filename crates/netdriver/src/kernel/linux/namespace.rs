@@ -88,9 +88,9 @@ pub(super) fn create(name: &str) -> Result<()> {
     prepare_folder()?;
     let path = path(name);
     // An empty file is what a crash between these lines left.
-    fs::write(&path, "").with_context(|| format!("make {}", path.display()))?;
+    fs::write(&path, "").with_context(|| format!("create {}", path.display()))?;
     let made = in_thread(move || {
-        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        unshare(CloneFlags::CLONE_NEWNET).context("create a network namespace")?;
         configure().context("configure a new network namespace")?;
         mount(Some("/proc/thread-self/ns/net"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .with_context(|| format!("name a network namespace {}", path.display()))
@@ -126,7 +126,7 @@ pub(super) fn enter<T>(namespace: &File, host: &File, action: impl FnOnce() -> R
 
 /// Mounts made in the folder must reach every mount namespace that has it, as `ip netns` takes care of too.
 fn prepare_folder() -> Result<()> {
-    fs::create_dir_all(FOLDER).with_context(|| format!("make folder {FOLDER}"))?;
+    fs::create_dir_all(FOLDER).with_context(|| format!("create folder {FOLDER}"))?;
     let share = || mount(None::<&str>, FOLDER, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
     if share() == Err(Errno::EINVAL) {
         // Not a mount point yet.

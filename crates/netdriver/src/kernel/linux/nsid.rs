@@ -43,7 +43,7 @@ pub(super) fn identify(netlink: &mut Netlink, namespace: &impl AsRawFd) -> Resul
     match netlink.request(assign, 0)? {
         Ok(_) | Err(Errno::EEXIST) => {}
         Err(Errno::EINVAL) => return Ok(None),
-        Err(errno) => return Err(std::io::Error::from(errno)).context("give a network namespace an id"),
+        Err(errno) => return Err(std::io::Error::from(errno)).context("assign an ID to a network namespace"),
     }
     let replies = netlink.request(RouteNetlinkMessage::GetNsId(message(&[])), 0)?.map_err(std::io::Error::from)?;
     Ok(replies.iter().find_map(|reply| match reply {

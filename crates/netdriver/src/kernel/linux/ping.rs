@@ -40,7 +40,7 @@ pub(super) fn echo(from: IpAddr, to: IpAddr, bytes: u32) -> Result<bool> {
             return Ok(false);
         }
     } else {
-        setsockopt(&socket, Ipv6DontFrag, &true).context("set that packets are not fragmented")?;
+        setsockopt(&socket, Ipv6DontFrag, &true).context("forbid fragmentation")?;
     }
     let (request, reply) = if v4 { (8, 0) } else { (128, 129) };
     let [.., a, b] = std::process::id().to_be_bytes();

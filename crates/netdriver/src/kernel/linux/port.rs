@@ -41,7 +41,7 @@ pub(super) fn attach(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
     let Some(bridge) = index(&veth.bridge) else { return Ok(()) };
     let attached = netlink
         .execute_unless(message::set_controller(&veth.host_link, bridge), 0, Errno::ENODEV)
-        .with_context(|| format!("make link {} a port of bridge {}", veth.host_link, veth.bridge))?;
+        .with_context(|| format!("add link {} to bridge {}", veth.host_link, veth.bridge))?;
     if attached { configure(netlink, veth, bridge) } else { Ok(()) }
 }
 
@@ -78,7 +78,7 @@ pub(super) fn set_rate(netlink: &mut Netlink, veth: &Veth) -> Result<()> {
         return limit(netlink, veth);
     }
     let removed = netlink.execute_unless(rate::no_filter(port), 0, Errno::ENOENT);
-    removed.map(drop).with_context(|| format!("lift the limit of link {}", veth.container_link))
+    removed.map(drop).with_context(|| format!("remove the rate limit of link {}", veth.container_link))
 }
 
 /// Removes permanent neighbours of a bridge in the calling thread's namespace.

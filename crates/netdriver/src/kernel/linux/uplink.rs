@@ -148,7 +148,7 @@ fn introduce(host: &mut Netlink, inside: &mut Netlink, uplink: &UplinkPair, pair
         .and_then(|()| {
             inside.execute_all(ends().map(|(address, _)| entry(inner.index, address, outer_mac)).collect(), None)
         })
-        .context("make the ends of an uplink neighbours")
+        .context("add an uplink's neighbour entries")
 }
 
 /// Sets a sysctl of a link in the host's namespace. A kernel without IPv6 has none of IPv6's.

@@ -104,7 +104,7 @@ impl Tunnels for Linux {
         if !is_own(&found, namespace, bridge) || found.mac == Some(mac) {
             return Ok(());
         }
-        inside.execute(message::set_mac(found.index, mac), 0).context("give a bridge the gateway's MAC address")
+        inside.execute(message::set_mac(found.index, mac), 0).context("set a bridge's MAC address to the gateway's")
     }
 
     fn ensure_tunnel(&self, link: &VxlanLink) -> Result<()> {
@@ -117,7 +117,7 @@ impl Tunnels for Linux {
             create(link)?;
         }
         let bridge = inside.required(&link.bridge)?.index;
-        inside.execute(message::set_controller(&link.link, bridge), 0).context("make a tunnel a port of its bridge")?;
+        inside.execute(message::set_controller(&link.link, bridge), 0).context("add a tunnel to its bridge")?;
         let index = inside.required(&link.link)?.index;
         let settings = message::port_settings(index, settings(link).to_vec());
         inside.execute(settings, 0).context("configure a tunnel's port")?;
@@ -233,7 +233,7 @@ fn create(link: &VxlanLink) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(25));
     }
-    bail!("VNI {} on UDP port {} is another program's: give another vni", link.vni, link.port)
+    bail!("VNI {} on UDP port {} is in use by another program: give another vni", link.vni, link.port)
 }
 
 /// Nothing is learned at the port, and nothing is sent there that has no entry, unless broadcast and multicast are.

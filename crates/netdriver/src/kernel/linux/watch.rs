@@ -48,8 +48,8 @@ pub(super) struct Reports {
 
 /// Subscribes to the reports.
 pub(super) fn open() -> Result<Reports> {
-    let route = socket(NETLINK_ROUTE, &ROUTE_GROUPS).context("subscribe to reports of links")?;
-    let rules = socket(NETLINK_NETFILTER, &[NFTABLES_GROUP]).context("subscribe to reports of rules")?;
+    let route = socket(NETLINK_ROUTE, &ROUTE_GROUPS).context("subscribe to link notifications")?;
+    let rules = socket(NETLINK_NETFILTER, &[NFTABLES_GROUP]).context("subscribe to nftables notifications")?;
     let (ids, buffer) = (nsid::read()?, vec![0; DATAGRAM]);
     Ok(Reports { route, rules, ids, is_stale: false, read_ids: Instant::now(), buffer })
 }
@@ -111,7 +111,7 @@ impl Reports {
                     Err(Errno::EINTR) => {}
                     // The kernel had more to report than the socket holds.
                     Err(Errno::ENOBUFS) => changes.lost = true,
-                    Err(errno) => return Err(std::io::Error::from(errno)).context("receive the kernel's reports"),
+                    Err(errno) => return Err(std::io::Error::from(errno)).context("receive kernel notifications"),
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Watch for Reports {
         let mut sockets = [&self.route, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         match poll(&mut sockets, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(std::io::Error::from(errno)).context("wait for the kernel's reports"),
+            Err(errno) => return Err(std::io::Error::from(errno)).context("wait for kernel notifications"),
         }
         let mut changes = Changes::default();
         self.read_all(&mut changes)?;

@@ -133,9 +133,9 @@ fn a_message_that_is_none_is_refused_and_changes_nothing() {
         (with(&|message| message["yours"] = json!({ "generation": 1, "digest": "1" })), "16 hexadecimal digits"),
         (with(&|message| message["a\nb"] = json!(1)), "unknown field `a b`"),
         (message(6, &[outside]), "10.2.0.5 of tenant red is not in subnet 10.1.0.0/24"),
-        (message(6, &[red(41), twice]), "10.1.0.41 of tenant red is in the list twice"),
+        (message(6, &[red(41), twice]), "10.1.0.41 of tenant red is listed twice"),
         (message(6, &[endpoint("red", "10.1.0.41", "02:00:00:00:03:05", "10.1.0.0/24", 0)]), "VNI 0"),
-        (message(6, &many), "of which 10000 are accepted"),
+        (message(6, &many), "at most 10000 are accepted"),
     ] {
         let answer = cluster.say(3, 1, &bad).unwrap();
         assert!(answer["refused"].as_str().unwrap().contains(expected), "{expected}: {answer}");

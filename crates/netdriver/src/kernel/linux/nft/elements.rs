@@ -92,7 +92,7 @@ pub(super) fn has_table(socket: &mut Netlink<NetfilterMessage>, table: Table) ->
     match socket.request(inner(family(table), 0, question.into()), 0)? {
         Ok(_) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(std::io::Error::from(errno)).context("look up a table of rules"),
+        Err(errno) => Err(std::io::Error::from(errno)).context("look up a table"),
     }
 }
 

@@ -119,7 +119,7 @@ impl Owner {
             let mut pipe = [PollFd::new(self.errors.get_ref().as_fd(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
             if poll(&mut pipe, timeout).context("wait for nft")? == 0 {
-                bail!("nft does not answer");
+                bail!("nft does not respond");
             }
         }
         let mut text = String::new();
