@@ -33,7 +33,7 @@ pub(super) fn leave_to_hosts(driver: &Driver) -> Result<Option<Reply>, Failure> 
 /// Whether each host has this host's addresses as they are now, or why it is not reached.
 type Standing = Result<bool, String>;
 
-/// How the exchange with each host stands: `in step`, `behind`, or why it is not reached.
+/// State of the exchange with each host: `in step`, `behind`, or why it is unreachable.
 pub(super) fn hosts(driver: &Driver) -> Result<BTreeMap<HostId, String>> {
     let text = |standing: Standing| match standing {
         Ok(true) => "in step".to_owned(),

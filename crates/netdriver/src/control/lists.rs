@@ -128,11 +128,11 @@ pub(super) struct HostsReply {
     /// Which of them this host is; null: none, so it has no tunnel.
     pub(super) own: Option<HostId>,
     pub(super) hosts: Vec<ClusterHost>,
-    /// How the exchange with each other host stands: `in step`, `behind`, or why it is not reached; empty without
+    /// State of the exchange with each other host: `in step`, `behind`, or why it is unreachable; empty without
     /// `serve --exchange`.
     #[schema(value_type = BTreeMap<String, String>)]
     pub(super) exchange: BTreeMap<HostId, String>,
-    /// Packets to tunnels that were dropped: from `strangers`, which are no hosts of the list, `forged` ones with
+    /// Packets to tunnels that were dropped: from `strangers`, which are not in the list, `forged` ones with
     /// addresses that are not on the host that sent them, `forwarded` ones, and those `diverted` from the link of
     /// `serve --tunnel`.
     pub(super) dropped: BTreeMap<String, u64>,
@@ -147,24 +147,24 @@ pub(super) struct TenantReply {
     pub(super) generation: u64,
     #[schema(value_type = Digest)]
     pub(super) digest: String,
-    /// How many.
+    /// The number of rows.
     pub(super) remotes: u32,
 }
 
-/// An address that another host says it has, and that is not taken to be there.
+/// An address that another host announced, and that is rejected.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RefusedRemote {
     #[schema(value_type = Address)]
     pub(super) address: IpAddr,
     pub(super) mac: MacAddr,
     pub(super) host: HostId,
-    /// Why, as in the metrics: `own`, `gateway`, `network`, `superseded`, `mac`.
+    /// The reason, as in the metrics: `own`, `gateway`, `network`, `superseded`, `mac`.
     pub(super) reason: &'static str,
     /// The same as a sentence.
     pub(super) meaning: &'static str,
 }
 
-/// The list of a tenant. With `serve --exchange`, what its hosts say: of generation 0.
+/// The list of a tenant. With `serve --exchange`, what its hosts announced, with generation 0.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Remotes)]
 pub(super) struct RemotesReply {
@@ -176,7 +176,7 @@ pub(super) struct RemotesReply {
     pub(super) remotes: Vec<Remote>,
     /// The tenant's subnets, as given.
     pub(super) networks: Vec<TenantSubnet>,
-    /// The hosts by which its packets leave, as given.
+    /// The concentrators of the tenant, as given.
     pub(super) cnci: Vec<HostId>,
     pub(super) refused: Vec<RefusedRemote>,
 }
@@ -203,7 +203,7 @@ pub(super) struct Conflict {
     pub(super) digest: String,
 }
 
-/// Of a list that nobody gave.
+/// The state of a list that was never given.
 pub(super) fn none() -> ListState {
     ListState { generation: 0, digest: format!("{:016x}", 0) }
 }

@@ -135,33 +135,33 @@ pub struct VnicReply {
 /// A subnet's Docker network.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DockerNetwork {
-    /// Its name, if it was made by this description.
+    /// Its name, if it is created from this description.
     pub name: String,
-    /// Docker's id; absent: it is not made yet.
+    /// Docker's ID; absent: not created yet.
     pub id: Option<String>,
-    /// Whether it must be made.
+    /// Whether it must be created.
     pub create: bool,
     /// The body for Docker's `POST /networks/create`.
     #[schema(value_type = Object)]
     pub docker: Value,
 }
 
-/// A deletion, as a launcher sees it.
+/// The result of a deletion.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[schema(as = Deletion)]
 pub struct DeletionReply {
-    /// Whether it was there.
+    /// Whether the VNIC existed.
     pub deleted: bool,
     /// The Docker network that its container ran on, if there is one.
     pub network: Option<RemovableNetwork>,
 }
 
-/// Whether a Docker network can go.
+/// A Docker network, and whether it can be removed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct RemovableNetwork {
-    /// Docker's id.
+    /// Docker's ID.
     pub id: String,
-    /// No VNIC of a launcher and no endpoint is left on it.
+    /// True if no VNIC of a launcher and no endpoint is left on it.
     pub remove: bool,
 }
 
