@@ -163,6 +163,10 @@ fn take_next(tx: &Tx<'_>, pool: &Pool, range: AddressRange, serial: bool) -> Res
 
 fn release(tx: &Tx<'_>, pool: &Pool, address: IpAddr) -> Result<()> {
     let set = &pool.set;
+    // Nearly all are: an address that nobody else waits for.
+    if !pool.restoring && !tx.has_reservations(set)? && tx.delete_lease(set, address)? {
+        return tx.give(set, address);
+    }
     let Some(held) = tx.address(set, address)? else {
         log::info!("{address} of {} is not allocated: nothing to release", set.subnet);
         return Ok(());

@@ -14,7 +14,7 @@ pub(crate) const AT_ONCE: usize = 250;
 
 /// Whether a launcher assigned the address to an instance. Launchers are local to a host, so a swarm's pools have none.
 pub(crate) fn is_reserved(tx: &Tx<'_>, set: &PoolSet, address: IpAddr) -> Result<bool> {
-    if set.scope == Scope::Global {
+    if set.scope == Scope::Global || !tx.has_reservations(set)? {
         return Ok(false);
     }
     let Some(tenant) = tx.tenant_of_set(set)? else { return Ok(false) };

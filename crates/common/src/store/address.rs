@@ -6,11 +6,12 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rusqlite::params;
 
+use super::memory::SetUse;
 use super::pool_set::pool_set;
-use super::value::{Key, Text, get, get_optional};
+use super::value::{Key, Text, get, get_optional, text};
 use super::{AddressKind, Pool, PoolSet, Tx};
 use crate::types::{Family, TenantId};
 
@@ -38,6 +39,14 @@ pub(super) const RESERVED_OF_SET: &str =
 /// The reserved addresses of all sets.
 pub(super) const RESERVED: &str = "SELECT s.id, s.scope, s.tenant, s.subnet, a.address FROM pool_set s
      CROSS JOIN address_record a INDEXED BY address_kept ON a.set_id = s.id WHERE a.kind = 'reserved'";
+
+/// Whether a network is on a set, and whether its tenant's launcher has a VNIC with an address of its subnet.
+const USE_OF_SET: &str =
+    "SELECT EXISTS (SELECT 1 FROM network_subnet WHERE set_id = ?1), EXISTS (SELECT 1 FROM vnic_record
+         WHERE tenant = t.tenant AND subnet = ?3 AND owner = 'launcher' AND state = 'live') OR EXISTS (SELECT 1 FROM vnic_record
+         WHERE tenant = t.tenant AND subnet6 = ?3 AND owner = 'launcher' AND state = 'live')
+     FROM (SELECT coalesce(?2, (SELECT n.tenant FROM network_subnet s JOIN network_record n ON n.id = s.network
+                                WHERE s.set_id = ?1 LIMIT 1)) AS tenant) t";
 
 impl Tx<'_> {
     /// The record of an address; `None`: it is free.
@@ -99,6 +108,13 @@ impl Tx<'_> {
         self.change("DELETE FROM address_record WHERE set_id = ?1 AND key = ?2", params![set.id, Key::of(address)])
     }
 
+    /// Deletes the record of a lease that nobody has to be told of. The caller adds it to the free ranges. `false`: it
+    /// is no lease, or is an event.
+    pub fn delete_lease(&self, set: &PoolSet, address: IpAddr) -> Result<bool> {
+        let lease = "DELETE FROM address_record WHERE set_id = ?1 AND key = ?2 AND kind = 'lease'";
+        Ok(self.use_of(set)?.network && self.changed(lease, params![set.id, Key::of(address)])? == 1)
+    }
+
     /// The leases of a pool, as numbers.
     pub fn leases_of_pool(&self, pool: &Pool) -> Result<Vec<u128>> {
         let sql = "SELECT key FROM address_record WHERE set_id = ?1 AND pool = ?2 AND kind = 'lease'";
@@ -116,6 +132,20 @@ impl Tx<'_> {
             |row| get_optional(row, "tenant"),
         )?;
         Ok(tenant.flatten())
+    }
+
+    /// Whether a launcher may have reserved addresses of this set: it has VNICs with one of its subnet.
+    pub fn has_reservations(&self, set: &PoolSet) -> Result<bool> {
+        Ok(self.use_of(set)?.launcher)
+    }
+
+    pub(super) fn use_of(&self, set: &PoolSet) -> Result<SetUse> {
+        self.memory.set_use(set.id, || {
+            let found = self.first(USE_OF_SET, params![set.id, text(set.tenant.as_ref()), Text(set.subnet)], |row| {
+                Ok(SetUse { network: row.get(0)?, launcher: row.get(1)? })
+            })?;
+            found.context("internal error (please report): a row is missing")
+        })
     }
 
     /// Whether an endpoint of ciao-net uses the address.

@@ -92,7 +92,7 @@ impl Tx<'_> {
     /// Records that an address is granted or released, if it is recorded as a lease and no network of ciao-net has it.
     pub(super) fn record_lease(&self, kind: &str, set: &PoolSet, address: IpAddr) -> Result<()> {
         // Asked first: a statement that inserts nothing costs as much as one that does.
-        if self.exists("SELECT 1 FROM network_subnet WHERE set_id = ?1 LIMIT 1", [set.id])? {
+        if self.use_of(set)?.network {
             return Ok(());
         }
         self.record(

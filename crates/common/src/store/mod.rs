@@ -33,6 +33,7 @@ mod gateway;
 mod host_port;
 mod host_setting;
 mod launcher;
+mod memory;
 mod network;
 mod pairing;
 mod peer;
@@ -91,6 +92,7 @@ pub use words::{AddressKind, Egress, Egress6, Owner, Protocol, VnicPolicy};
 pub use writer::{Commits, Committed};
 
 use clock::Clock;
+use memory::Memory;
 use readers::Readers;
 use writer::Writer;
 
@@ -236,7 +238,7 @@ impl Reader {
 
 fn reading<T>(conn: &Connection, clock: Clock, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
     let transaction = conn.unchecked_transaction().map_err(file::explain)?;
-    let result = query(&Tx { conn, clock });
+    let result = query(&Tx { conn, clock, memory: &Memory::default() });
     transaction.finish().map_err(file::explain)?;
     result
 }

@@ -69,7 +69,8 @@ pub(super) fn pool(row: &Row<'_>) -> rusqlite::Result<Pool> {
 impl Tx<'_> {
     /// The pool with that PoolID.
     pub fn pool_by_id(&self, id: &PoolId) -> Result<Option<Pool>> {
-        self.first(&format!("{POOL} WHERE p.pool_id = ?1"), [Text(id)], pool)
+        let read = || self.first(&format!("{POOL} WHERE p.pool_id = ?1"), [Text(id)], pool);
+        self.memory.pool(id.as_str(), read)
     }
 
     /// The oldest pool on a set with that sub-pool and, if given, that order.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::clock::Clock;
+use super::memory::Memory;
 
 /// A transaction, or a snapshot for reading. Its methods are in the files of the tables.
 pub struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) clock: Clock,
+    pub(super) memory: &'a Memory,
 }
 
 impl Tx<'_> {

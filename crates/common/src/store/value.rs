@@ -176,7 +176,13 @@ impl Tx<'_> {
 
     /// Changes rows.
     pub(super) fn change(&self, sql: &str, params: impl Params) -> Result<()> {
+        self.changed(sql, params).map(drop)
+    }
+
+    /// Changes rows, and returns how many.
+    pub(super) fn changed(&self, sql: &str, params: impl Params) -> Result<usize> {
+        self.memory.forget_before(sql);
         let mut statement = self.conn.prepare_cached(sql).map_err(explain)?;
-        statement.execute(params).map(drop).map_err(explain)
+        statement.execute(params).map_err(explain)
     }
 }

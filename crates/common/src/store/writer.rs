@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::clock::Clock;
 use super::connection::OpenFile;
 use super::file::explain;
+use super::memory::Memory;
 use super::pending::{Answer, Change, PendingChange};
 use super::schema;
 use super::tx::Tx;
@@ -87,10 +88,11 @@ fn serve(
     waiting: &Receiver<Box<dyn Change>>,
     counted: &watch::Sender<Commits>,
 ) {
+    let memory = Memory::default();
+    let tx = Tx { conn, clock, memory: &memory };
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
-        let usable = file.check().and_then(|()| schema::check_unchanged(conn));
-        let committed = usable.and_then(|()| commit(&Tx { conn, clock }, &mut batch, waiting));
+        let committed = file.check().and_then(|()| commit(&tx, &mut batch, waiting));
         if let Ok(true) = committed {
             counted.send_modify(|count| {
                 count.commits += 1;
@@ -117,9 +119,12 @@ fn commit(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<
         }
         Ok(kept)
     });
-    if done.is_err() && !conn.is_autocommit() {
+    if done.is_err() {
+        tx.memory.forget();
         // SQLite has rolled back after some errors, not after all.
-        drop(execute(conn, "ROLLBACK"));
+        if !conn.is_autocommit() {
+            drop(execute(conn, "ROLLBACK"));
+        }
     }
     done
 }
@@ -137,9 +142,12 @@ fn run_all(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box
         if kept {
             execute(conn, "SAVEPOINT change")?;
         } else if conn.is_autocommit() {
-            begin(conn, batch, waiting)?;
+            begin(tx, batch, waiting)?;
         }
         let done = batch[next].run(tx);
+        if !done {
+            tx.memory.forget();
+        }
         // A full disk, for example, rolls back all.
         let undone = (kept || done) && conn.is_autocommit();
         ensure!(!undone, "the database rolled back the transaction, nothing was changed: {}", batch[next].error());
@@ -157,13 +165,19 @@ fn run_all(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box
     Ok(kept)
 }
 
-fn begin(conn: &Connection, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
-    let begun = execute(conn, "BEGIN IMMEDIATE");
+fn begin(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box<dyn Change>>) -> Result<()> {
+    let begun = execute(tx.conn, "BEGIN IMMEDIATE");
     if begun.is_err() {
         // Changes that arrived meanwhile fail with it: each alone would wait as long again.
         batch.extend(waiting.try_iter());
     }
-    begun
+    begun?;
+    let version = tx.first("PRAGMA data_version", [], |row| row.get(0))?.unwrap_or_default();
+    if !tx.memory.is_of(version) {
+        schema::check_unchanged(tx.conn)?;
+        tx.memory.begin(version);
+    }
+    Ok(())
 }
 
 fn execute(conn: &Connection, statement: &str) -> Result<()> {

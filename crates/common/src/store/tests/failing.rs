@@ -131,8 +131,8 @@ fn a_read_only_file_is_refused_with_what_to_check() {
     // Root ignores modes; so this is SQLite's error for a file that was opened read-only.
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     let conn = connection::open_for_reading(&path).unwrap();
-    let error =
-        message(Tx { conn: &conn, clock: Clock::read(&conn, SystemTime::now()).unwrap().0 }.setting_or("a", "1"));
+    let clock = Clock::read(&conn, SystemTime::now()).unwrap().0;
+    let error = message(Tx { conn: &conn, clock, memory: &Memory::default() }.setting_or("a", "1"));
     assert!(error.contains("cannot be written: check the file's and folder's owner and mode"), "{error}");
 }
 
