@@ -24,10 +24,13 @@ impl Ipam {
     /// An unknown pool; an address outside of it, of the other family, or in use; a full pool.
     pub fn request_address(&self, request: RequestAddress) -> Answer<AddressReply> {
         let config = self.config.clone();
-        self.store.begin_while_awaited(move |tx| {
+        let grant = move |tx: &Tx<'_>| {
             let pool = match tx.pool_by_id(&request.pool_id)? {
                 Some(pool) => pool,
-                None => lost::recover(tx, &request.pool_id)?,
+                None => {
+                    tx.guard()?;
+                    lost::recover(tx, &request.pool_id)?
+                }
             };
             let is_gateway = request.options.text(ADDRESS_TYPE).as_deref() == Some(GATEWAY);
             let kind = if is_gateway { AddressKind::Gateway } else { AddressKind::Lease };
@@ -39,19 +42,21 @@ impl Ipam {
                 None => grant_any(tx, &config, &pool, kind, pool.serial || request.options.flag(SERIAL))?,
             };
             Ok(AddressReply { address: pool.set.subnet.cidr(address), data: Default::default() })
-        })
+        };
+        self.store.begin_unguarded(grant, true)
     }
 
     /// `IpamDriver.ReleaseAddress`: releases a grant. A reservation stays, the reference count of a shared gateway is
     /// decreased. An unknown pool or address is not an error: the engine would forget it in any case.
     pub fn release_address(&self, request: ReleaseAddress) -> Answer<Empty> {
-        self.store.begin(move |tx| {
+        let release = move |tx: &Tx<'_>| {
             match known(tx, &request.pool_id)? {
                 Some(pool) => release(tx, &pool, request.address)?,
                 None => log::info!("pool {:?} is unknown: {} is not released", request.pool_id, request.address),
             }
             Ok(Empty {})
-        })
+        };
+        self.store.begin_unguarded(release, false)
     }
 }
 
@@ -104,9 +109,14 @@ fn grant_any(tx: &Tx<'_>, config: &Config, pool: &Pool, kind: AddressKind, seria
         return Ok(gateway);
     }
     let range = dynamic_range(pool)?;
+    if tx.has_reservations(set)? {
+        // The pool may be full after the reserved ones.
+        tx.guard()?;
+    }
     let address = match take_unreserved(tx, pool, range, serial)? {
         Some(address) => address,
         None => {
+            tx.guard()?;
             reclaim(tx, config, set)?;
             let address = match take_unreserved(tx, pool, range, serial)? {
                 None if term::make_room(tx, pool)? => take_unreserved(tx, pool, range, serial)?,

@@ -81,6 +81,9 @@ pub(crate) fn known(tx: &Tx<'_>, id: &str) -> Result<Option<Pool>> {
     let Ok(id) = id.parse::<PoolId>() else { return Ok(None) };
     match tx.pool_by_id(&id)? {
         Some(pool) => Ok(Some(pool)),
-        None => lost::rebuilt(tx, &id),
+        None => {
+            tx.guard()?;
+            lost::rebuilt(tx, &id)
+        }
     }
 }

@@ -188,6 +188,7 @@ pub(crate) fn check_release(tx: &Tx<'_>, pool: &Pool, held: &AddressRecord) -> R
 }
 
 fn cancel(tx: &Tx<'_>, pool: &Pool) -> Result<()> {
+    tx.guard()?;
     log::info!("pool {}: the swarm's leader did not change, its addresses are kept", pool.set.subnet);
     tx.cancel_restore(&pool.set)
 }

@@ -141,9 +141,10 @@ impl Tx<'_> {
 
     pub(super) fn use_of(&self, set: &PoolSet) -> Result<SetUse> {
         self.memory.set_use(set.id, || {
-            let found = self.first(USE_OF_SET, params![set.id, text(set.tenant.as_ref()), Text(set.subnet)], |row| {
-                Ok(SetUse { network: row.get(0)?, launcher: row.get(1)? })
-            })?;
+            let found =
+                self.first(USE_OF_SET, params![set.id, text(set.tenant.as_ref()), Text(set.subnet)], |row| {
+                    Ok(SetUse { network: row.get(0)?, launcher: row.get(1)? })
+                })?;
             found.context("internal error (please report): a row is missing")
         })
     }

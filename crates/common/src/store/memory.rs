@@ -13,8 +13,9 @@ use anyhow::{Result, ensure};
 /// Most pools, and most sets, that are remembered.
 const MOST: usize = 256;
 
-/// Changes of leases: what is remembered does not depend on them.
-const LEASES: [&str; 6] = [
+/// What is remembered does not depend on these: changes of leases.
+const LEASES: [&str; 7] = [
+    "SAVEPOINT ",
     "INSERT INTO address_record ",
     "UPDATE address_record ",
     "DELETE FROM address_record ",
@@ -104,6 +105,9 @@ impl Memory {
 }
 
 fn same<T: PartialEq>(known: T, recorded: T) -> Result<T> {
-    ensure!(known == recorded, "internal error (please report): what the store's writer remembers is not what is recorded");
+    ensure!(
+        known == recorded,
+        "internal error (please report): what the store's writer remembers is not what is recorded"
+    );
     Ok(known)
 }

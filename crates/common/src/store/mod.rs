@@ -5,8 +5,8 @@
 //! failure.
 //!
 //! **Writing.** All changes of a daemon go through one thread, [`writer`]. It runs all waiting changes, each in its own
-//! savepoint, commits once, and then returns all results: clients share one `fsync`, and a failing change rolls back
-//! only itself. SQLite serializes the writers of the two daemons.
+//! savepoint if it can fail after it has written, commits once, and then returns all results: clients share one
+//! `fsync`, and a failing change rolls back only itself. SQLite serializes the writers of the two daemons.
 //!
 //! **Reading.** Readers have their own connections and see the last commit. What a change depends on is read inside the
 //! change.
@@ -61,6 +61,7 @@ mod vnic;
 mod words;
 mod writer;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -164,7 +165,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.begin(change, false)
+        self.writer.begin(change, true, false)
     }
 
     /// As [`Self::begin`], but skips the change if its result was dropped before it is run: the caller would not learn
@@ -174,7 +175,17 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.writer.begin(change, true)
+        self.writer.begin(change, true, true)
+    }
+
+    /// As [`Self::begin`], for a change that refuses before it writes, or calls [`Tx::guard`] before. Others fail with
+    /// one that does not.
+    pub fn begin_unguarded<T, F>(&self, change: F, only_while_awaited: bool) -> Answer<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.begin(change, false, only_while_awaited)
     }
 
     /// Waits until all changes begun before are committed or have failed, so that readers see them.
@@ -238,7 +249,7 @@ impl Reader {
 
 fn reading<T>(conn: &Connection, clock: Clock, query: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
     let transaction = conn.unchecked_transaction().map_err(file::explain)?;
-    let result = query(&Tx { conn, clock, memory: &Memory::default() });
+    let result = query(&Tx { conn, clock, memory: &Memory::default(), guarded: Cell::new(true) });
     transaction.finish().map_err(file::explain)?;
     result
 }

@@ -37,6 +37,8 @@ const ENDED: &str = "the store's writer thread has ended: restart the daemon, an
 
 /// A waiting change.
 pub(super) trait Change: Send {
+    /// Whether it needs a savepoint.
+    fn is_guarded(&self) -> bool;
     /// Runs the change. `false`: roll it back.
     fn run(&mut self, tx: &Tx<'_>) -> bool;
     /// The error of the change.
@@ -48,16 +50,17 @@ pub(super) trait Change: Send {
 pub(super) struct PendingChange<T, F> {
     change: Option<F>,
     since: Instant,
+    guarded: bool,
     only_while_awaited: bool,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
 
 impl<T, F> PendingChange<T, F> {
-    pub(super) fn new(change: F, only_while_awaited: bool) -> (Self, Answer<T>) {
+    pub(super) fn new(change: F, guarded: bool, only_while_awaited: bool) -> (Self, Answer<T>) {
         let (answer, answered) = oneshot::channel();
         let since = Instant::now();
-        (Self { change: Some(change), since, only_while_awaited, result: None, answer }, Answer(answered))
+        (Self { change: Some(change), since, guarded, only_while_awaited, result: None, answer }, Answer(answered))
     }
 }
 
@@ -66,6 +69,10 @@ where
     T: Send,
     F: FnOnce(&Tx<'_>) -> Result<T> + Send,
 {
+    fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     fn run(&mut self, tx: &Tx<'_>) -> bool {
         let (change, since) = (self.change.take(), self.since);
         let left = self.only_while_awaited && self.answer.is_closed();

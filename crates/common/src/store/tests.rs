@@ -3,13 +3,14 @@
 
 mod events;
 mod failing;
+mod memory;
 mod opening;
 mod pages;
 mod versions;
 
 use std::net::IpAddr;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use tempfile::TempDir;
 
 use super::*;

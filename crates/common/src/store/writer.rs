@@ -2,8 +2,10 @@
 //! The thread that makes all changes. Waiting changes share one transaction and one `fsync`.
 //!
 //! A single change is run at once, so nothing is delayed to fill a batch; under load a batch is what arrived during the
-//! last commit. Each change has its own savepoint, and fails alone. Results are sent after the commit.
+//! last commit. A change that can fail after it has written has its own savepoint, and fails alone. Results are sent
+//! after the commit.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -58,12 +60,12 @@ impl Writer {
         &self.commits
     }
 
-    pub(super) fn begin<T, F>(&self, change: F, only_while_awaited: bool) -> Answer<T>
+    pub(super) fn begin<T, F>(&self, change: F, guarded: bool, only_while_awaited: bool) -> Answer<T>
     where
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let (request, answer) = PendingChange::new(change, only_while_awaited);
+        let (request, answer) = PendingChange::new(change, guarded, only_while_awaited);
         if let Some(requests) = &self.requests {
             // If the thread has ended, the result is an error.
             drop(requests.send(Box::new(request)));
@@ -89,7 +91,7 @@ fn serve(
     counted: &watch::Sender<Commits>,
 ) {
     let memory = Memory::default();
-    let tx = Tx { conn, clock, memory: &memory };
+    let tx = Tx { conn, clock, memory: &memory, guarded: Cell::new(true) };
     while let Ok(first) = waiting.recv() {
         let mut batch = vec![first];
         let committed = file.check().and_then(|()| commit(&tx, &mut batch, waiting));
@@ -139,24 +141,29 @@ fn run_all(tx: &Tx<'_>, batch: &mut Vec<Box<dyn Change>>, waiting: &Receiver<Box
             batch.push(request);
         }
         // While there is nothing to commit, the transaction itself is the savepoint.
-        if kept {
-            execute(conn, "SAVEPOINT change")?;
-        } else if conn.is_autocommit() {
+        if conn.is_autocommit() {
             begin(tx, batch, waiting)?;
         }
+        tx.guarded.set(!kept);
+        if batch[next].is_guarded() {
+            tx.guard()?;
+        }
+        let written = conn.total_changes();
         let done = batch[next].run(tx);
         if !done {
             tx.memory.forget();
         }
         // A full disk, for example, rolls back all.
-        let undone = (kept || done) && conn.is_autocommit();
+        let (savepoint, is_half) = (kept && tx.guarded.get(), kept && !done && conn.total_changes() != written);
+        let undone = (kept || done) && conn.is_autocommit() || is_half && !savepoint;
         ensure!(!undone, "the database rolled back the transaction, nothing was changed: {}", batch[next].error());
         match (kept, done) {
-            (true, true) => execute(conn, "RELEASE change")?,
-            (true, false) => {
+            (true, true) if savepoint => execute(conn, "RELEASE change")?,
+            (true, false) if savepoint => {
                 execute(conn, "ROLLBACK TO change")?;
                 execute(conn, "RELEASE change")?;
             }
+            (true, _) => {}
             (false, true) => kept = true,
             (false, false) if conn.is_autocommit() => {}
             (false, false) => execute(conn, "ROLLBACK")?,

@@ -132,7 +132,8 @@ fn a_read_only_file_is_refused_with_what_to_check() {
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     let conn = connection::open_for_reading(&path).unwrap();
     let clock = Clock::read(&conn, SystemTime::now()).unwrap().0;
-    let error = message(Tx { conn: &conn, clock, memory: &Memory::default() }.setting_or("a", "1"));
+    let error =
+        message(Tx { conn: &conn, clock, memory: &Memory::default(), guarded: Cell::new(true) }.setting_or("a", "1"));
     assert!(error.contains("cannot be written: check the file's and folder's owner and mode"), "{error}");
 }
 
