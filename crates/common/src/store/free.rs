@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail};
 use rusqlite::params;
 
+use super::memory::{FEW, Runs, same};
 use super::value::{Key, Text, range};
 use super::{PoolSet, Tx};
 use crate::types::{AddressRange, Family, Subnet, number};
@@ -59,11 +60,7 @@ impl Tx<'_> {
     /// Adds an address to the free ranges, and joins it with its neighbours.
     pub fn give(&self, set: &PoolSet, address: IpAddr) -> Result<()> {
         let (family, number) = (Family::of(address), number(address));
-        let near = self.all(
-            "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT 2",
-            params![set.id, Key::new(family, number.saturating_sub(1))],
-            range,
-        )?;
+        let near = self.runs_from(set, number.saturating_sub(1), 2)?;
         let mut run = AddressRange { first: number, last: number };
         if let Some(below) = near.iter().find(|below| below.last < number) {
             self.delete_run(set, family, below.last)?;
@@ -78,29 +75,50 @@ impl Tx<'_> {
 
     /// The first range that ends at `number` or above.
     fn run_from(&self, set: &PoolSet, number: u128) -> Result<Option<AddressRange>> {
-        self.first(
-            "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT 1",
-            params![set.id, Key::new(set.subnet.family(), number)],
-            range,
-        )
+        Ok(self.runs_from(set, number, 1)?.into_iter().next())
+    }
+
+    /// The first `most` ranges that end at `number` or above.
+    fn runs_from(&self, set: &PoolSet, number: u128, most: usize) -> Result<Vec<AddressRange>> {
+        let read = |number, most: usize| {
+            let from = Key::new(set.subnet.family(), number);
+            let runs = "SELECT first, last FROM free_range WHERE set_id = ?1 AND last >= ?2 ORDER BY last LIMIT ?3";
+            self.all(runs, params![set.id, from, i64::try_from(most)?], range)
+        };
+        let look = |runs: &Runs| runs.range(number..).take(most).map(|(_, run)| *run).collect();
+        match self.memory.runs(set.id, || read(set.subnet.range().first, FEW + 1), look)? {
+            Some(known) if cfg!(debug_assertions) => same(known, read(number, most)?),
+            Some(known) => Ok(known),
+            None => read(number, most),
+        }
     }
 
     fn insert_run(&self, set: &PoolSet, family: Family, run: AddressRange) -> Result<()> {
         self.change(
             "INSERT INTO free_range (set_id, first, last) VALUES (?1, ?2, ?3)",
             params![set.id, Key::new(family, run.first), Key::new(family, run.last)],
-        )
+        )?;
+        self.keep_run(set, run);
+        Ok(())
+    }
+
+    fn keep_run(&self, set: &PoolSet, run: AddressRange) {
+        self.memory.change_runs(set.id, |runs| runs.insert(run.last, run));
     }
 
     fn set_run_first(&self, set: &PoolSet, family: Family, run: AddressRange) -> Result<()> {
         self.change(
             "UPDATE free_range SET first = ?2 WHERE set_id = ?1 AND last = ?3",
             params![set.id, Key::new(family, run.first), Key::new(family, run.last)],
-        )
+        )?;
+        self.keep_run(set, run);
+        Ok(())
     }
 
     fn delete_run(&self, set: &PoolSet, family: Family, last: u128) -> Result<()> {
-        self.change("DELETE FROM free_range WHERE set_id = ?1 AND last = ?2", params![set.id, Key::new(family, last)])
+        self.change("DELETE FROM free_range WHERE set_id = ?1 AND last = ?2", params![set.id, Key::new(family, last)])?;
+        self.memory.change_runs(set.id, |runs| runs.remove(&last));
+        Ok(())
     }
 
     /// Checks that the free ranges and the allocated addresses of each set are a partition of it.

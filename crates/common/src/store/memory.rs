@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the writer has read and would read again for each lease: its pool, and what ciao-net has on its set of addresses.
+//! What the writer has read and would read again for each lease: its pool, what ciao-net has on its set of addresses,
+//! and the free ranges of a set that has few.
 //!
 //! It is true while nobody else commits, which SQLite's `data_version` tells, and while nothing but leases is changed
 //! here. A debug build compares it with the records whenever it is used.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, ensure};
 
+use crate::types::AddressRange;
+
 /// Most pools, and most sets, that are remembered.
 const MOST: usize = 256;
+/// Most free ranges of a set that are remembered: about as many as are looked at by one search.
+pub(super) const FEW: usize = 32;
 
 /// What is remembered does not depend on these: changes of leases.
 const LEASES: [&str; 7] = [
@@ -39,7 +44,11 @@ pub(super) struct Memory {
     version: Cell<Option<i64>>,
     pools: RefCell<HashMap<String, Box<dyn Any>>>,
     uses: RefCell<HashMap<i64, SetUse>>,
+    runs: RefCell<HashMap<i64, Option<Runs>>>,
 }
+
+/// Free ranges by their last address.
+pub(super) type Runs = BTreeMap<u128, AddressRange>;
 
 impl Memory {
     /// Whether this is the file's version that [`begin`](Self::begin) was called with: nobody else has committed since.
@@ -56,6 +65,7 @@ impl Memory {
     pub(super) fn forget(&self) {
         self.pools.borrow_mut().clear();
         self.uses.borrow_mut().clear();
+        self.runs.borrow_mut().clear();
     }
 
     /// Forgets all before such a statement, unless it is a change of leases.
@@ -92,6 +102,35 @@ impl Memory {
         Ok(found)
     }
 
+    /// What `look` finds in the free ranges of the set of that id, which `read` reads if they are not remembered;
+    /// `None`: there are too many.
+    pub(super) fn runs<R>(
+        &self,
+        id: i64,
+        read: impl Fn() -> Result<Vec<AddressRange>>,
+        look: impl FnOnce(&Runs) -> R,
+    ) -> Result<Option<R>> {
+        if self.version.get().is_none() {
+            return Ok(None);
+        }
+        if !self.runs.borrow().contains_key(&id) {
+            let all = read()?;
+            let few = (all.len() <= FEW).then(|| all.into_iter().map(|run| (run.last, run)).collect());
+            self.keep(&self.runs, id, few);
+        }
+        Ok(self.runs.borrow().get(&id).and_then(Option::as_ref).map(look))
+    }
+
+    /// Does the same with the remembered free ranges of a set as was done with its records.
+    pub(super) fn change_runs<R>(&self, id: i64, change: impl FnOnce(&mut Runs) -> R) {
+        if let Some(known) = self.runs.borrow_mut().get_mut(&id) {
+            *known = known.take().filter(|runs| runs.len() < FEW);
+            if let Some(runs) = known {
+                change(runs);
+            }
+        }
+    }
+
     fn keep<K: Eq + std::hash::Hash, V>(&self, all: &RefCell<HashMap<K, V>>, key: K, value: V) {
         let mut all = all.borrow_mut();
         if self.version.get().is_none() {
@@ -104,7 +143,7 @@ impl Memory {
     }
 }
 
-fn same<T: PartialEq>(known: T, recorded: T) -> Result<T> {
+pub(super) fn same<T: PartialEq>(known: T, recorded: T) -> Result<T> {
     ensure!(
         known == recorded,
         "internal error (please report): what the store's writer remembers is not what is recorded"

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use ciao_common::api::go::Options;
+use ciao_common::api::ipam::RequestAddress;
+use ciao_common::store::Answer;
 use ciao_ipam::Config;
 
 use crate::bench::{Bench, sentence};
@@ -218,4 +221,28 @@ fn leases_of_another_network_driver_are_not_reclaimed_beside_a_network_of_ciao_n
         b.later(Duration::from_secs(1));
         assert_eq!(b.ipam.reclaim().unwrap(), if range.is_empty() { 2 } else { 1 });
     }
+}
+
+#[test]
+fn requests_of_one_commit_are_refused_alone_when_a_pool_is_full_behind_its_reservations() {
+    let b = Bench::new();
+    let pool = b.tenant_pool("red", "10.5.0.0/29");
+    b.vnic("red", "10.5.0.0/29", "10.5.0.2");
+    b.vnic("red", "10.5.0.0/29", "10.5.0.4");
+    let (held, go) = std::sync::mpsc::channel::<()>();
+    let holding = b.store.begin(move |_| {
+        assert!(go.recv().is_err());
+        Ok(())
+    });
+    let request = || RequestAddress { pool_id: pool.clone(), address: None, options: Options::default() };
+    let begun: Vec<_> = (0..7).map(|_| b.ipam.request_address(request())).collect();
+    drop(held);
+    holding.wait().unwrap();
+    let answers: Vec<_> = begun.into_iter().map(Answer::wait).collect();
+    let granted: Vec<_> = answers.iter().flatten().map(|reply| reply.address.as_str()).collect();
+    assert_eq!(granted, ["10.5.0.1/29", "10.5.0.3/29", "10.5.0.5/29", "10.5.0.6/29"]);
+    for refused in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert!(refused.to_string().starts_with("no available addresses on this pool"), "{refused:#}");
+    }
+    b.state();
 }
