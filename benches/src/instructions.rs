@@ -52,7 +52,12 @@ pub fn run(folder: &Path) -> Result<Section> {
         let cells = [now, before].map(|number| count(usize::try_from(number).unwrap_or(usize::MAX)));
         table.row([kind.to_owned()].into_iter().chain(cells));
         let ratio = now as f64 / before as f64;
-        section.goals.push(Goal::at_most(format!("{kind}, instructions, of those recorded"), MORE, ratio, " ×"));
+        let goal = Goal::at_most(format!("{kind}, instructions, of those recorded"), MORE, ratio, " ×");
+        section.goals.push(
+            goal.rest(
+                "valgrind --tool=callgrind target/release/bench work lease 450, and callgrind_annotate, show where",
+            ),
+        );
     }
     section.tables.push(table);
     let lines = known.iter().map(|((compiler, kind), count)| format!("{compiler}\t{kind}\t{count}\n"));

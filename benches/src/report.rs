@@ -66,6 +66,7 @@ pub struct Goal {
     measured: f64,
     at_least: bool,
     unit: &'static str,
+    rest: String,
 }
 
 /// Ours and a baseline, in one unit.
@@ -96,19 +97,33 @@ impl Goal {
     /// As much as `wanted`, or more.
     #[must_use]
     pub fn at_least(what: impl Into<String>, wanted: f64, measured: f64, unit: &'static str) -> Self {
-        Self { what: what.into(), wanted, measured, at_least: true, unit }
+        Self { what: what.into(), wanted, measured, at_least: true, unit, rest: String::new() }
     }
 
     /// As much as `wanted`, or less.
     #[must_use]
     pub fn at_most(what: impl Into<String>, wanted: f64, measured: f64, unit: &'static str) -> Self {
-        Self { what: what.into(), wanted, measured, at_least: false, unit }
+        Self { what: what.into(), wanted, measured, at_least: false, unit, rest: String::new() }
     }
 
-    /// Whether it is met.
+    /// Where the time or the memory goes, for a goal that is not met.
+    #[must_use]
+    pub fn rest(self, rest: impl Into<String>) -> Self {
+        Self { rest: rest.into(), ..self }
+    }
+
+    /// Whether it is met, as far as the digits tell that are printed.
     #[must_use]
     pub fn is_met(&self) -> bool {
-        if self.at_least { self.measured >= self.wanted } else { self.measured <= self.wanted }
+        let measured = (self.measured * 100.0).round() / 100.0;
+        if self.at_least { measured >= self.wanted } else { measured <= self.wanted }
+    }
+
+    /// Where the time goes of those that are not met, a line each.
+    #[must_use]
+    pub fn rests<'a>(goals: impl IntoIterator<Item = &'a Self>) -> String {
+        let unmet = goals.into_iter().filter(|goal| !goal.is_met() && !goal.rest.is_empty());
+        unmet.map(|goal| format!("- **{}**: {}.\n", goal.what, goal.rest)).collect()
     }
 
     /// Goals as one table.
@@ -139,7 +154,7 @@ impl Display for Section {
         writeln!(f, "## {}\n\n{}", self.title, self.text)?;
         self.tables.iter().try_for_each(|table| write!(f, "\n{table}"))?;
         if !self.goals.is_empty() {
-            write!(f, "\n{}", Goal::table(&self.goals))?;
+            write!(f, "\n{}\n{}", Goal::table(&self.goals), Goal::rests(&self.goals))?;
         }
         Ok(())
     }
@@ -155,5 +170,15 @@ mod tests {
         let text = Goal::table(&goals).to_string();
         assert!(text.contains("| fast | ≥ 10.0 × | 9.00 × | **no** |"), "{text}");
         assert!(text.contains("| small | ≤ 6.00 MB | 5.50 MB | yes |"), "{text}");
+    }
+
+    #[test]
+    fn a_goal_is_met_by_the_digits_that_are_printed_and_else_says_where_the_time_goes() {
+        let goals = [
+            Goal::at_least("nearly", 1.0, 0.996, " ×").rest("nowhere"),
+            Goal::at_least("behind", 1.0, 0.99, " ×").rest("one veth pair more"),
+        ];
+        assert_eq!(goals.each_ref().map(Goal::is_met), [true, false]);
+        assert_eq!(Goal::rests(&goals), "- **behind**: one veth pair more.\n");
     }
 }

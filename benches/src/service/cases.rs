@@ -14,7 +14,7 @@ use crate::load::{Client, Connections};
 use crate::peers::Peer;
 
 pub(super) const LEASE: &str = "RequestAddress + ReleaseAddress";
-pub(super) const CAPABILITIES: &str = "GetCapabilities";
+pub(super) const EMPTY: &str = "Activate";
 pub(super) const JOIN: &str = "Join";
 pub(super) const ENDPOINT: &str = "CreateEndpoint + DeleteEndpoint";
 pub(super) const MANY: usize = 16;
@@ -122,15 +122,15 @@ impl Setting {
     pub(super) fn cases(&self) -> Vec<Case> {
         let pool = self.pool.clone();
         let lease: Make = Box::new(move |_| Box::new(Lease::new(&pool)));
-        let capabilities: Make = Box::new(|_| Box::new(Same::new(Call::bare("/NetworkDriver.GetCapabilities"))));
+        // ciao-net records each GetCapabilities, as the engine's start.
+        let empty: Make = Box::new(|_| Box::new(Same::new(Call::bare("/Plugin.Activate"))));
         let (network, joined) = (self.network.clone(), self.joined.clone());
         let join: Make =
             Box::new(move |number| Box::new(Same::new(network.endpoint_call("/NetworkDriver.Join", &joined[number]))));
         let network = self.network.clone();
         let endpoint: Make = Box::new(move |number| Box::new(Endpoint::new(&network, number)));
         let Pair { ipam, net } = &self.pair;
-        let kinds =
-            [(LEASE, ipam, lease), (CAPABILITIES, net, capabilities), (JOIN, net, join), (ENDPOINT, net, endpoint)];
+        let kinds = [(LEASE, ipam, lease), (EMPTY, ipam, empty), (JOIN, net, join), (ENDPOINT, net, endpoint)];
         let mut cases = Vec::new();
         for (what, daemon, client) in kinds {
             let client = std::rc::Rc::new(client);
