@@ -18,6 +18,16 @@ impl Tx<'_> {
         Ok(networks.iter().any(|network| has(&network.tenant)) || vnics.iter().any(|vnic| has(&vnic.tenant)))
     }
 
+    /// Whether the networks on a bridge are secured, all of them, and whether one keeps its containers from each other.
+    pub fn restrictions_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<(bool, bool)> {
+        let found = self.first(
+            "SELECT coalesce(min(secured), 1), coalesce(min(icc), 1) = 0 FROM network_record WHERE namespace IS ?1 AND bridge = ?2",
+            params![namespace, Text(bridge)],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        Ok(found.unwrap_or((true, false)))
+    }
+
     /// Whether a network or live VNIC uses a bridge.
     pub fn is_bridge_used(&self, namespace: &str, bridge: &LinkName) -> Result<bool> {
         self.exists(

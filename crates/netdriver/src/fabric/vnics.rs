@@ -123,8 +123,7 @@ impl Vnics {
     }
 
     fn restrictions(&self, vnic: &Vnic) -> Result<Restrictions> {
-        let networks = self.store.read(|tx| tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge))?;
-        Ok(Restrictions::on_bridge(&networks, &vnic.bridge))
+        self.store.read(|tx| Restrictions::recorded(tx, vnic))
     }
 
     /// Adds a VNIC's rules. Done before its link is made, which so never exists without them.
@@ -228,9 +227,9 @@ impl Vnics {
     }
 
     fn delete_rules(&self, namespace: &str, bridge: &LinkName, vnics: &[&Vnic]) -> Result<()> {
-        let networks = self.bridges.networks(namespace, bridge)?;
-        let elements =
-            vnics.iter().flat_map(|vnic| rules::vnic_elements(vnic, Restrictions::on_bridge(&networks, &vnic.bridge)));
+        let Some(one) = vnics.first() else { return Ok(()) };
+        let restrictions = self.restrictions(one)?;
+        let elements = vnics.iter().flat_map(|vnic| rules::vnic_elements(vnic, restrictions));
         self.tenant_rules
             .change(namespace, &elements.collect::<Vec<_>>(), Change::Delete)
             .context("delete a VNIC's rules")?;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use ciao_common::store::{Egress, Egress6, Network, Port, Vnic};
+use anyhow::Result;
+use ciao_common::store::{Egress, Egress6, Network, Port, Tx, Vnic};
 use ciao_common::types::{LinkName, MacAddr, Subnet};
 
 use crate::kernel::element::{Element, Part, Table};
@@ -20,6 +21,12 @@ pub(crate) struct Restrictions {
 }
 
 impl Restrictions {
+    /// Those of a recorded VNIC's bridge.
+    pub(crate) fn recorded(tx: &Tx<'_>, vnic: &Vnic) -> Result<Self> {
+        let (secured, isolated) = tx.restrictions_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?;
+        Ok(Self { secured, isolated })
+    }
+
     /// According to all networks on a bridge.
     pub(crate) fn on_bridge(networks: &[Network], bridge: &LinkName) -> Self {
         let mut here = networks.iter().filter(|network| network.bridge == *bridge);

@@ -112,8 +112,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest) -> Result<Outcome> 
 }
 
 fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Recorded> {
-    let restrictions =
-        Restrictions::on_bridge(&tx.networks_on_bridge(vnic.namespace.as_deref(), &vnic.bridge)?, &vnic.bridge);
+    let restrictions = Restrictions::recorded(tx, &vnic)?;
     Ok(Recorded { network, vnic, restrictions, links })
 }
 
