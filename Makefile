@@ -16,7 +16,7 @@ suites = $(sort $(notdir $(basename $(wildcard $(1:=/tests/*.rs))) $(patsubst %/
 # Those of the crates themselves, which need no engine.
 ENGINELESS = $(call suites,crates/* fuzz)
 # All, those that take longest first.
-LONGEST = docker faults kernel behaviour outside host isolation units corpus replay storage docs
+LONGEST = docker faults cluster kernel behaviour outside host isolation units corpus replay storage docs
 SUITES = $(LONGEST) $(filter-out $(LONGEST),$(call suites,crates/* fuzz tests benches deploy/package)) doc
 # Packages of the workspace are linted as they are compiled: clippy by itself would read every dependency once more.
 LINTED = RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings $(CARGO)

@@ -12,7 +12,7 @@ use crate::state::{Pings, Running};
 /// Two tenants with one subnet at once, five containers each, and their state.
 fn two_tenants() -> (Swarm, Vec<Running>) {
     let since = Instant::now();
-    let swarm = Swarm::start();
+    let swarm = Swarm::start(3);
     println!("RESULT three managers with plugins | after {:.1} s", since.elapsed().as_secs_f64());
     swarm.network("red", "10.77.0.0/24");
     // A stack file has no IPAM options: the driver's are enough.
@@ -177,7 +177,7 @@ fn nodes_daemons_and_links_fail_and_come_back() {
 #[test]
 #[ignore = "takes longer: make test-engines"]
 fn rolling_updates_in_a_small_subnet() {
-    let swarm = Swarm::start();
+    let swarm = Swarm::start(3);
     swarm.network("red", "10.88.0.0/28");
     swarm.service("r", "red", 8);
     swarm.settles("eight containers in a /28", 8);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Three Docker hosts on a LAN, managers of one swarm, each with both managed plugins that speak by the swarm's own
+//! Docker hosts on a LAN, managers of one swarm, each with both managed plugins that speak by the swarm's own
 //! certificates.
 
 use std::process::Command;
@@ -19,7 +19,7 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(count: usize) -> Self {
         let binaries = built("ciao-net").unwrap().parent().unwrap().to_owned();
         let mut stage = Command::new("sh");
         let stage = stage.args(["deploy/plugin/build.sh", "stage"]).env("BINARIES", binaries);
@@ -27,7 +27,7 @@ impl Swarm {
         let lan = Lan::new().unwrap();
         let open = |n: usize| Host::builder().name(format!("m{n}")).ciao(false).start().unwrap();
         let nodes: Vec<_> = thread::scope(|scope| {
-            let opened: Vec<_> = (1..=3).map(|n| scope.spawn(move || open(n))).collect();
+            let opened: Vec<_> = (1..=count).map(|n| scope.spawn(move || open(n))).collect();
             opened.into_iter().map(|host| host.join().unwrap()).collect()
         });
         for (n, node) in (1..).zip(&nodes) {
@@ -36,22 +36,22 @@ impl Swarm {
         let mut swarm = Self { nodes, ids: Vec::new(), _lan: lan };
         // Before there is a swarm, whose certificates they wait for.
         thread::scope(|scope| {
-            for n in 0..3 {
+            for n in 0..count {
                 let swarm = &swarm;
                 scope.spawn(move || swarm.install(n));
             }
         });
         swarm.nodes[0].sh("docker swarm init --advertise-addr 192.0.2.1").unwrap();
-        for n in [1, 2] {
+        for n in 1..count {
             swarm.join(n);
         }
         swarm.ids = swarm.nodes.iter().map(|node| node.sh("docker info -f '{{.Swarm.NodeID}}'").unwrap()).collect();
-        (0..3).for_each(|n| swarm.list(n, &swarm.ids));
+        (0..count).for_each(|n| swarm.list(n, &swarm.ids));
         // Until then the scheduler leaves a node out.
         soon("all nodes are known to have the plugins", || {
             let plugins =
                 "docker node inspect -f '{{range .Description.Engine.Plugins}}{{.Name}} {{end}}' $(docker node ls -q)";
-            swarm.lead(plugins).matches("ciao-net").count() == 3
+            swarm.lead(plugins).matches("ciao-net").count() == count
         });
         swarm
     }

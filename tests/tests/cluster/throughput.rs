@@ -22,7 +22,7 @@ fn measure(client: &Host, pid: &str, to: &str, options: &str) -> f64 {
 #[test]
 #[ignore = "prints figures, needs iperf3: cargo test -p ciao-tests --test cluster -- --ignored beside_docker --nocapture"]
 fn throughput_between_hosts_beside_docker_s_overlay() {
-    let swarm = Swarm::start();
+    let swarm = Swarm::start(3);
     swarm.network("red", "10.77.0.0/24");
     swarm.lead("docker network create -d overlay --attachable --subnet 10.78.0.0/24 ov");
     let (first, second) = (&swarm.nodes[0], &swarm.nodes[1]);
