@@ -26,9 +26,13 @@ pub(super) struct Docker {
 }
 
 impl Docker {
+    pub(super) fn client(&self) -> Result<Client> {
+        Client::new("dockerd", self.docker_socket.clone())
+    }
+
     /// The engine's version.
     pub(super) fn version(&self) -> Result<String> {
-        let version = Client::new("dockerd", self.docker_socket.clone())?.get("/version")?.success()?;
+        let version = self.client()?.get("/version")?.success()?;
         version["Version"].as_str().map(str::to_owned).context("read dockerd's reply: it has no version")
     }
 }
@@ -37,7 +41,7 @@ impl Docker {
 /// drivers' networks that have their addresses from ciao-ipam.
 pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     let networks = Engine::connect(docker)?.networks()?;
-    let docker = Client::new("dockerd", docker.docker_socket.clone())?;
+    let docker = docker.client()?;
     let (mut endpoints, mut details, mut others) = (BTreeSet::new(), Vec::new(), Vec::new());
     let is_ipam = |network: &Value| network["IPAM"]["Driver"].as_str().is_some_and(|name| is_plugin(name, "ciao-ipam"));
     for network in &networks {
@@ -86,7 +90,7 @@ fn is_ours(driver: &str) -> bool {
 /// The id of a network that is called so, as Docker resolves names and prefixes; the text itself where Docker is not
 /// asked, because it does not run, or has no such network: the daemon knows ids and their prefixes.
 pub(super) fn network_id(docker: &Docker, name: &str) -> Result<String> {
-    let client = Client::new("dockerd", docker.docker_socket.clone())?;
+    let client = docker.client()?;
     let Ok(answer) = client.get(&format!("/networks/{}", encoded(name))) else { return Ok(name.to_owned()) };
     if answer.status == 404 {
         return Ok(name.to_owned());
@@ -105,7 +109,7 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn connect(args: &Docker) -> Result<Self> {
-        let client = Client::new("dockerd", args.docker_socket.clone())?;
+        let client = args.client()?;
         let version = client.get("/version")?.success()?;
         let text = version["ApiVersion"].as_str().context("read dockerd's reply: it has no API version")?;
         let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
@@ -189,10 +193,7 @@ impl Engine {
         let path = self.path(&format!("/images/create?fromImage={}{tag}", encoded(image)));
         let answer = self.client.follow(Method::POST, &path, |value| progress.show(&value))?;
         answer.success().with_context(|| format!("pull image {image}"))?;
-        match progress.error {
-            Some(reason) => bail!("pull image {image}: {reason}"),
-            None => Ok(()),
-        }
+        progress.error.map_or(Ok(()), |reason| bail!("pull image {image}: {reason}"))
     }
 
     pub(super) fn start_container(&self, id: &str) -> Result<()> {

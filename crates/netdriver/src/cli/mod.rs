@@ -19,6 +19,7 @@ mod run_options;
 mod run_values;
 mod serve;
 mod status;
+mod swarm;
 mod tenant;
 mod terminate;
 mod topology;

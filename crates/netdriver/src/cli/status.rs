@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::control::Call;
 use super::docker::Docker;
+use super::swarm;
 
 #[derive(Args)]
 pub(super) struct Status {
@@ -26,19 +27,16 @@ pub(super) struct Status {
 
 pub(super) fn run(args: &Status, version: &str) -> Result<()> {
     let mut problems: Vec<Problem> = Vec::new();
-    let mut add = |check: &str, error: &anyhow::Error, remedy: &str| {
-        let (check, problem, remedy) = (check.to_owned(), format!("{error:#}"), remedy.to_owned());
-        problems.push(Problem { check, problem, remedy, blocks: true });
-    };
+    let failed = |check, error: anyhow::Error, remedy| Problem::new(check, format!("{error:#}"), remedy, true);
     let mut status = json!({ "version": version });
     match args.docker.version() {
         Ok(engine) => status["engine"] = json!(engine),
-        Err(error) => add("dockerd", &error, "start dockerd"),
+        Err(error) => problems.push(failed("dockerd", error, "start dockerd")),
     }
     let activated =
         || Client::new("ciao-ipam", args.ipam_socket.clone())?.post("/Plugin.Activate", &Value::Null)?.success();
     if let Err(error) = activated() {
-        add("ciao-ipam", &error, "systemctl start ciao-ipam, or start \"ciao-ipam serve\"");
+        problems.push(failed("ciao-ipam", error, "systemctl start ciao-ipam, or start \"ciao-ipam serve\""));
     }
     match args.call.client()?.get("/v1/status").and_then(|answer| answer.success()) {
         Ok(mut answer) => {
@@ -48,7 +46,15 @@ pub(super) fn run(args: &Status, version: &str) -> Result<()> {
                 status[key] = value.clone();
             }
         }
-        Err(error) => add("ciao-net", &error, "systemctl start ciao-net, or start \"ciao-net serve\""),
+        Err(error) => {
+            problems.push(failed("ciao-net", error, "systemctl start ciao-net, or start \"ciao-net serve\""));
+        }
+    }
+    match swarm::problems(&args.docker) {
+        Ok(found) => problems.extend(found),
+        // Without an engine there is a problem already.
+        Err(_) if status["engine"].is_null() => {}
+        Err(error) => problems.push(failed("swarm", error, "docker node ls: a swarm needs most of its managers")),
     }
     if args.call.json {
         status["problems"] = json!(problems);

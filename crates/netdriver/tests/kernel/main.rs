@@ -285,6 +285,9 @@ tests! {
         assert!(answers(RED, "169.254.64.0") && answers(RED, "fd00:9::"));
         let addresses: Vec<_> = kernel.host_addresses().unwrap().into_iter().map(|(_, address)| address).collect();
         assert!(addresses.contains(&"169.254.64.0".parse().unwrap()), "{addresses:?}");
+        run("ip link set cu0123456789 mtu 1380");
+        assert_eq!(kernel.link_of("169.254.64.0".parse().unwrap()).unwrap(), Some((name("cu0123456789"), 1380)));
+        assert_eq!(kernel.link_of("192.0.2.99".parse().unwrap()).unwrap(), None);
         assert!(run(&format!("ip -n {RED} route")).contains("default via 169.254.64.0 dev up0"));
         assert!(run(&format!("ip -n {RED} -6 route")).contains("default via fd00:9::"));
         let neighbours = [run(&format!("ip -n {RED} neigh")), run("ip neigh")].concat();
