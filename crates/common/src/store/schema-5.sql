@@ -89,7 +89,7 @@ CREATE TABLE generation_record (
 CREATE TABLE endpoint_event (
     id             INTEGER PRIMARY KEY,
     time           INTEGER NOT NULL,
-    kind           TEXT NOT NULL CHECK (kind IN ('attach', 'detach', 'publish', 'revoke')),
+    kind           TEXT NOT NULL CHECK (kind = 'attach' OR kind = 'detach' OR kind = 'publish' OR kind = 'revoke'),
     tenant         TEXT,
     instance       TEXT,
     network        TEXT NOT NULL,
@@ -124,8 +124,32 @@ ALTER TABLE endpoint_record ADD COLUMN interface TEXT;
 -- Its number at the tenant's uplink, where a port of one number at two of the host's addresses is two; NULL: host_port.
 ALTER TABLE port_record ADD COLUMN inner_port INTEGER CHECK (inner_port BETWEEN 1 AND 65535);
 
--- It cost each lease a page of the log, and only the deletion of a pool used it, which visits its leases anyway.
-DROP INDEX address_by_pool;
+-- Without the index address_by_pool, which cost each lease a page of the log: only the deletion of a pool used it,
+-- which visits its leases anyway. And without a list in a CHECK, of which SQLite makes a table at each grant.
+CREATE TABLE address_5 (
+    set_id  INTEGER NOT NULL REFERENCES pool_set (id) ON DELETE CASCADE,
+    key     BLOB NOT NULL,
+    address TEXT NOT NULL,
+    pool    INTEGER,                 -- pool_record.id of the grant; NULL: reserved, not granted
+    -- No list: SQLite makes a table of one of three at each grant.
+    kind    TEXT NOT NULL CHECK (kind = 'lease' OR kind = 'gateway' OR kind = 'reserved'),
+    held    INTEGER NOT NULL CHECK (held >= 0),  -- reference count: grants less releases
+    granted INTEGER NOT NULL,        -- time of the last grant
+    -- Time since which no endpoint uses this lease; NULL: one does, as far as is known. The engine retries for 15
+    -- seconds to release the address of a deleted endpoint, and would release the next holder's.
+    unclaimed INTEGER,
+    term    INTEGER NOT NULL DEFAULT 0,  -- of a global set: the leadership of the grant
+    PRIMARY KEY (set_id, key),
+    CHECK ((kind = 'reserved') = (held = 0)),
+    CHECK ((pool IS NULL) = (held = 0)),
+    CHECK (kind = 'gateway' OR held <= 1)
+) STRICT, WITHOUT ROWID;
+INSERT INTO address_5 (set_id, key, address, pool, kind, held, granted, unclaimed, term) SELECT set_id, key, address, pool, kind, held, granted, unclaimed, term FROM address_record;
+DROP TABLE address_record;
+ALTER TABLE address_5 RENAME TO address_record;
+CREATE INDEX address_gateway ON address_record (set_id) WHERE kind = 'gateway';
+CREATE INDEX address_kept ON address_record (set_id) WHERE kind = 'reserved';
+CREATE INDEX address_unclaimed ON address_record (set_id, unclaimed) WHERE unclaimed IS NOT NULL;
 
 -- Ports of the host's own services that its tenant reaches.
 ALTER TABLE network_record ADD COLUMN host_access TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(host_access));

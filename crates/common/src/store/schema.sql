@@ -55,7 +55,8 @@ CREATE TABLE address_record (
     key     BLOB NOT NULL,
     address TEXT NOT NULL,
     pool    INTEGER,                 -- pool_record.id of the grant; NULL: reserved, not granted
-    kind    TEXT NOT NULL CHECK (kind IN ('lease', 'gateway', 'reserved')),
+    -- No list: SQLite makes a table of one of three at each grant.
+    kind    TEXT NOT NULL CHECK (kind = 'lease' OR kind = 'gateway' OR kind = 'reserved'),
     held    INTEGER NOT NULL CHECK (held >= 0),  -- reference count: grants less releases
     granted INTEGER NOT NULL,        -- time of the last grant
     -- Time since which no endpoint uses this lease; NULL: one does, as far as is known. The engine retries for 15
@@ -197,7 +198,7 @@ CREATE INDEX port_by_namespace ON port_record (namespace);
 CREATE TABLE endpoint_event (
     id             INTEGER PRIMARY KEY,
     time           INTEGER NOT NULL,
-    kind           TEXT NOT NULL CHECK (kind IN ('attach', 'detach', 'publish', 'revoke')),
+    kind           TEXT NOT NULL CHECK (kind = 'attach' OR kind = 'detach' OR kind = 'publish' OR kind = 'revoke'),
     tenant         TEXT,
     instance       TEXT,
     network        TEXT NOT NULL,
