@@ -16,6 +16,7 @@ use ciao_common::serve::daemon;
 use ciao_common::serve::every::every;
 use ciao_common::serve::metrics::{Metrics, MetricsAddress};
 use ciao_common::serve::server::{self, Listener};
+use ciao_common::serve::sockets::Sockets;
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
 
@@ -155,7 +156,7 @@ fn reconcile(args: Reconcile) -> Result<()> {
 fn serve(args: &Serve, version: &str) -> Result<()> {
     daemon::start("ciao-ipam", version);
     let _lock = daemon::lock(&args.database.db, "ciao-ipam")?;
-    let mut sockets = daemon::Sockets::default();
+    let mut sockets = Sockets::default();
     let listener = sockets.next(&args.socket)?;
     let store = Arc::new(Store::open(&args.database.db)?);
     let default_pools = if args.default_pool.is_empty() { builtin_pools() } else { args.default_pool.clone() };

@@ -2,58 +2,24 @@
 //! `/metrics` in OpenMetrics' text form, `/healthz` and `/readyz`, on a socket of their own. What is not a counter is
 //! read when it is asked for.
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
+mod address;
+mod page;
+
 use std::sync::Arc;
 
-use anyhow::{Context, Error, Result, anyhow};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use anyhow::{Context, Result};
+use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::calls::{BOUNDS, Calls, OUTCOMES};
+use super::calls::Calls;
 use super::server::{Call, Handler, JSON, Reply, Request};
+pub use address::MetricsAddress;
+use page::Page;
+pub use page::{Scrape, Series, single};
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Where metrics are served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MetricsAddress {
-    /// `unix:PATH`.
-    Unix(PathBuf),
-    /// `ADDRESS:PORT`.
-    Tcp(SocketAddr),
-}
-
-impl FromStr for MetricsAddress {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(path) => Err(anyhow!("socket {path:?} is not an absolute path")),
-            None => {
-                Ok(Self::Tcp(text.parse().with_context(|| {
-                    format!("{text:?} is neither unix:PATH nor ADDRESS:PORT, such as 127.0.0.1:9477")
-                })?))
-            }
-        }
-    }
-}
-
-impl fmt::Display for MetricsAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => address.fmt(f),
-        }
-    }
-}
 
 /// Something that is not as it should be, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -73,30 +39,6 @@ impl Problem {
     pub fn new(check: &str, problem: String, remedy: &str, blocks: bool) -> Self {
         Self { check: check.to_owned(), problem, remedy: remedy.to_owned(), blocks }
     }
-}
-
-/// A labelled value.
-pub type Series = (Vec<(&'static str, String)>, f64);
-
-/// Collects metrics.
-#[derive(Default)]
-pub struct Scrape(Vec<(MetricType, &'static str, &'static str, Vec<Series>)>);
-
-impl Scrape {
-    /// Adds a gauge.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
-        self.0.push((MetricType::Gauge, name, help, series.into_iter().collect()));
-    }
-
-    /// Adds a counter, whose name ends in `_total` when it is shown.
-    pub fn counter(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
-        self.0.push((MetricType::Counter, name, help, series.into_iter().collect()));
-    }
-}
-
-/// One value without labels.
-pub fn single(value: f64) -> [Series; 1] {
-    [(Vec::new(), value)]
 }
 
 /// What a daemon tells of itself.
@@ -173,51 +115,6 @@ impl Handler for Metrics {
     }
 }
 
-/// One answer, as the library takes it.
-struct Page {
-    scrape: Scrape,
-    calls: Vec<Arc<Calls>>,
-}
-
-impl fmt::Debug for Page {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Page")
-    }
-}
-
-impl Collector for Page {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for (kind, name, help, series) in &self.scrape.0 {
-            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
-            for (labels, value) in series {
-                let mut one = metric.encode_family(labels)?;
-                match kind {
-                    MetricType::Counter => one.encode_counter::<NoLabelSet, f64, f64>(value, None)?,
-                    _ => one.encode_gauge(value)?,
-                }
-            }
-        }
-        let all = || self.calls.iter().flat_map(|calls| calls.methods().map(|(m, counts)| (calls.service, m, counts)));
-        let mut metric = encoder.encode_descriptor("ciao_calls", "Calls by outcome", None, MetricType::Counter)?;
-        for (service, method, counts) in all() {
-            for (outcome, count) in OUTCOMES.iter().zip(counts.outcomes()) {
-                let labels = [("service", service), ("method", method), ("outcome", outcome)];
-                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&count, None)?;
-            }
-        }
-        let help = "Time from a call's head to its reply";
-        let mut metric = encoder.encode_descriptor("ciao_call_duration_seconds", help, None, MetricType::Histogram)?;
-        for (service, method, counts) in all() {
-            let (buckets, seconds) = counts.durations();
-            let bounds = BOUNDS.into_iter().chain([f64::INFINITY]).zip(buckets).collect::<Vec<_>>();
-            let labels = [("service", service), ("method", method)];
-            let count = buckets.iter().sum();
-            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, count, &bounds, None)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -273,14 +170,5 @@ mod tests {
         let (status, body) = get(&metrics, "/readyz");
         assert!(status == 503 && body.contains("free some"), "{body}");
         assert_eq!(get(&metrics, "/").0, 404);
-    }
-
-    #[test]
-    fn an_address_is_a_path_or_a_port() {
-        assert_eq!("unix:/run/x".parse::<MetricsAddress>().unwrap(), MetricsAddress::Unix("/run/x".into()));
-        assert!(matches!("[::1]:9477".parse().unwrap(), MetricsAddress::Tcp(_)));
-        for wrong in ["", "unix:", "unix:x", "9477", "localhost:9477"] {
-            assert!(wrong.parse::<MetricsAddress>().is_err(), "{wrong}");
-        }
     }
 }

@@ -20,6 +20,7 @@
 //! **Not supported**: a file on a network filesystem (WAL needs shared memory), two daemons of one kind on one file
 //! (excluded by a lock), foreign keys between the tables of the two daemons.
 
+mod absence;
 mod address;
 mod bridge;
 mod claim;
@@ -69,13 +70,14 @@ use anyhow::{Context, Result};
 use rusqlite::Connection;
 
 pub use crate::types::Scope;
+pub use absence::Absence;
 pub use address::AddressRecord;
 pub use endpoint::Endpoint;
 pub use event::{EVENTS_KEPT, EventLog, EventPage};
 pub use host_port::HostPort;
 pub use host_setting::HostSettingRow;
 pub use network::{Network, NetworkSubnet, Route};
-pub use peer::{Absence, HostEndpoint, PeerRemote, list_of_endpoints};
+pub use peer::{HostEndpoint, PeerRemote, list_of_endpoints};
 pub use pending::Answer;
 pub use pool::Pool;
 pub use pool_set::PoolSet;

@@ -3,12 +3,13 @@
 //!
 //! The lists' generations are in `generation_record`, as `@HOST`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use rusqlite::{Row, params};
 
+use super::absence::Absence;
 use super::remote::{Given, ListState, digest};
 use super::value::{Key, Text, get};
 use super::{Egress, Tx, Vnic};
@@ -32,24 +33,6 @@ pub struct PeerRemote {
     pub vni: u32,
     /// When it said so first, in milliseconds since 1970; of two claims of an address never the same.
     pub told: i64,
-}
-
-/// Why a host of the list is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absence {
-    /// It does not answer.
-    Silent,
-    /// Docker says that its node left the swarm, or that its engine is silent.
-    Gone,
-}
-
-impl Absence {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::Gone => "gone",
-        }
-    }
 }
 
 /// Rows of hosts that left before a time, and their lists.
@@ -188,31 +171,6 @@ impl Tx<'_> {
     pub fn peers_heard(&self) -> Result<Vec<(HostId, i64)>> {
         let lists = "SELECT substr(list, 2) AS host, changed FROM generation_record WHERE list LIKE '@%' ORDER BY list";
         self.all(lists, [], |row| Ok((get(row, "host")?, row.get("changed")?)))
-    }
-
-    /// The hosts that are not there for this reason, and since when, in milliseconds since 1970.
-    pub fn absent_hosts(&self, why: Absence) -> Result<BTreeMap<HostId, i64>> {
-        let hosts = "SELECT host, since FROM absent_host WHERE why = ?1";
-        let rows = self.all(hosts, [why.word()], |row| Ok((get(row, "host")?, row.get("since")?)))?;
-        Ok(rows.into_iter().collect())
-    }
-
-    /// Records that a host of the list is not there, or is. `true`: that is new.
-    pub fn set_absent(&self, host: &HostId, why: Absence, is_absent: bool) -> Result<bool> {
-        if self.absent_hosts(why)?.contains_key(host) == is_absent {
-            return Ok(false);
-        }
-        self.change("DELETE FROM absent_host WHERE host = ?1 AND why = ?2", params![Text(host), why.word()])?;
-        if is_absent {
-            let add = "INSERT INTO absent_host (host, why, since) VALUES (?1, ?2, ?3)";
-            self.change(add, params![Text(host), why.word(), self.now()])?;
-        }
-        Ok(true)
-    }
-
-    /// Forgets which hosts have left the swarm.
-    pub fn clear_gone(&self) -> Result<()> {
-        self.change("DELETE FROM absent_host WHERE why = 'gone'", [])
     }
 
     /// Whether anything is recorded that [`Self::forget_gone_peers`] forgets.

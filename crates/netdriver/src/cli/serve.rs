@@ -12,6 +12,7 @@ use ciao_common::serve::calls::{Calls, Counted};
 use ciao_common::serve::every::every;
 use ciao_common::serve::metrics::{Metrics, MetricsAddress};
 use ciao_common::serve::server::{self, Handler, Listener};
+use ciao_common::serve::sockets::Sockets;
 use ciao_common::serve::{claim, daemon};
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::{LinkName, Subnet};
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let files = daemon::raise_file_limit()?;
     let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
-    let mut sockets = daemon::Sockets::default();
+    let mut sockets = Sockets::default();
     let (plugin, launchers) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);
     let metrics = args.metrics.as_ref().map(|address| sockets.metrics(address)).transpose()?.flatten();
     // Created here, so that it has this daemon's group.

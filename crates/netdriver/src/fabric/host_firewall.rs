@@ -22,7 +22,7 @@ const FORMER_RULES: &str = "former_rules";
 pub(crate) struct HostFirewall {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
-    settings: Arc<HostSettings>,
+    pub(super) settings: Arc<HostSettings>,
     lost: Arc<Lost>,
     /// The host's rule that drops tenants' traffic, as last found. Held while the firewall is changed.
     final_rule: Mutex<Option<String>>,

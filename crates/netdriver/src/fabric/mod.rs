@@ -9,9 +9,11 @@ mod cluster;
 mod concentrators;
 pub(crate) mod fault;
 mod former_macs;
+mod generation;
 mod host_firewall;
 mod host_guard;
 mod host_rules;
+mod host_ruleset;
 mod host_settings;
 pub(crate) mod inspect;
 mod locks;
@@ -45,6 +47,7 @@ pub use cluster::TunnelConfig;
 pub(crate) use cluster::{Cluster, HOST_MTU, check_hosts, tunnel_mtu};
 use host_firewall::HostFirewall;
 use host_rules::HostRules;
+use host_ruleset::HostRuleset;
 use host_settings::HostSettings;
 use locks::Locks;
 use lost::Lost;
@@ -107,51 +110,23 @@ impl Fabric {
         let deny = egress.deny.clone();
         let tenant_rules = Arc::new(TenantRules::new(store.clone(), kernel.clone(), lost.clone(), shares.flows, deny));
         let settings = Arc::new(HostSettings::new(store.clone(), kernel.clone()));
-        let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings.clone(), lost.clone()));
-        let host_rules = Arc::new(HostRules {
-            store: store.clone(),
-            kernel: kernel.clone(),
-            settings: settings.clone(),
-            firewall: firewall.clone(),
-            lost: lost.clone(),
-            pool,
-            policy: egress,
-            nat_ports: shares.nat_ports,
-            state: Mutex::default(),
-            writing: Mutex::default(),
-            seen: Mutex::default(),
-            compared: Mutex::default(),
-        });
+        let firewall = Arc::new(HostFirewall::new(store.clone(), kernel.clone(), settings, lost.clone()));
+        let nat_ports = shares.nat_ports;
+        let recorded = HostRuleset { store: store.clone(), kernel: kernel.clone(), pool, policy: egress, nat_ports };
+        let host_rules = Arc::new(HostRules::new(recorded, firewall.clone(), lost.clone()));
         let bridges = Arc::new(Bridges {
             store: store.clone(),
             kernel: kernel.clone(),
             tenant_rules: tenant_rules.clone(),
-            firewall: firewall.clone(),
+            firewall,
             lost: lost.clone(),
         });
         let tunnels = Arc::new(Tunnels::new(store.clone(), kernel.clone(), lost.clone(), tunnel));
         let locks = Arc::new(Locks::default());
-        let vnics = Vnics::new(
-            store.clone(),
-            kernel.clone(),
-            bridges.clone(),
-            tenant_rules.clone(),
-            firewall.clone(),
-            tunnels.clone(),
-            locks.clone(),
-        )?;
+        let vnics = Vnics::new(store.clone(), kernel.clone(), bridges.clone(), tunnels.clone(), locks.clone())?;
         let uplinks =
             Arc::new(Uplinks { store: store.clone(), kernel: kernel.clone(), host_rules: host_rules.clone(), pool });
-        let networks = Networks {
-            kernel: kernel.clone(),
-            bridges: bridges.clone(),
-            uplinks: uplinks.clone(),
-            tunnels: tunnels.clone(),
-            tenant_rules: tenant_rules.clone(),
-            host_rules: host_rules.clone(),
-            firewall,
-            settings,
-        };
+        let networks = Networks { bridges: bridges.clone(), uplinks: uplinks.clone(), tunnels: tunnels.clone() };
         let ports = PublishedPorts {
             store: store.clone(),
             kernel: kernel.clone(),

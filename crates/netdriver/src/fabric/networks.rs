@@ -7,32 +7,22 @@ use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Network};
 
 use super::bridges::Bridges;
-use super::host_firewall::HostFirewall;
-use super::host_rules::HostRules;
-use super::host_settings::HostSettings;
-use super::tenant_rules::TenantRules;
 use super::tunnels::Tunnels;
 use super::uplinks::Uplinks;
-use crate::kernel::Kernel;
 use crate::kernel::element::Change;
 use crate::rules::{self, Restrictions};
 
 /// What all networks need.
 pub(crate) struct Networks {
-    pub(super) kernel: Arc<dyn Kernel>,
     pub(super) bridges: Arc<Bridges>,
     pub(super) uplinks: Arc<Uplinks>,
     pub(super) tunnels: Arc<Tunnels>,
-    pub(super) tenant_rules: Arc<TenantRules>,
-    pub(super) host_rules: Arc<HostRules>,
-    pub(super) firewall: Arc<HostFirewall>,
-    pub(super) settings: Arc<HostSettings>,
 }
 
 impl Networks {
     /// Makes all that a network needs, if it does not exist. The caller has the namespace's lock.
     pub(crate) fn ensure(&self, network: &Network) -> Result<()> {
-        self.settings.ensure_neighbours();
+        self.bridges.firewall.settings.ensure_neighbours();
         self.ensure_links(network)?;
         self.add_rules(network)
     }
@@ -58,20 +48,20 @@ impl Networks {
             Restrictions::on_bridge(&self.bridges.networks(namespace, &network.bridge)?, &network.bridge);
         if restrictions.secured && !restrictions.isolated && network.egress_allow.is_empty() {
             let elements = rules::network_elements(network, restrictions);
-            self.tenant_rules.change(namespace, &elements, Change::Add).context("add a network's rules")?;
+            self.bridges.tenant_rules.change(namespace, &elements, Change::Add).context("add a network's rules")?;
         } else {
             // The restrictions of VNICs on its bridge, and of the tenant's other networks, change too.
-            self.tenant_rules.load(namespace)?;
+            self.bridges.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &network.bridge)?;
         }
         if network.has_exceptions() {
-            return self.host_rules.reload().context("add a network's exceptions to the host's rules");
+            return self.uplinks.host_rules.reload().context("add a network's exceptions to the host's rules");
         }
         let outside = self.uplinks.host_elements(namespace, network)?;
         if outside.is_empty() {
             return Ok(());
         }
-        self.host_rules.change(&outside, Change::Add).context("add a network's subnets to the host's rules")
+        self.uplinks.host_rules.change(&outside, Change::Add).context("add a network's subnets to the host's rules")
     }
 
     /// Removes what only a deleted network needed: its rules, an uplink, a bridge of ours and a namespace that nothing
@@ -79,12 +69,12 @@ impl Networks {
     /// reconcile removes the rest. The caller has the namespace's lock.
     pub(crate) fn tidy(&self, deleted: &Network) -> Result<()> {
         let Some(namespace) = deleted.namespace.as_deref() else {
-            return self.firewall.sync(None);
+            return self.bridges.firewall.sync(None);
         };
         self.tidy_in(namespace, deleted).inspect_err(|_| {
             // The record is deleted, and what is left of it is nobody's change.
-            self.tenant_rules.forget_generation(namespace);
-            self.host_rules.forget_generation();
+            self.bridges.tenant_rules.forget_generation(namespace);
+            self.uplinks.host_rules.forget_generation();
         })
     }
 
@@ -104,15 +94,15 @@ impl Networks {
     }
 
     fn remove_rules(&self, namespace: &str, deleted: &Network) -> Result<()> {
-        if !self.kernel.has_namespace(namespace)? {
+        if !self.bridges.kernel.has_namespace(namespace)? {
             return Ok(());
         }
         let is_last = self.bridges.networks(namespace, &deleted.bridge)?.is_empty();
         let restrictions = Restrictions::on_bridge(std::slice::from_ref(deleted), &deleted.bridge);
         if is_last && restrictions.secured && !restrictions.isolated && deleted.egress_allow.is_empty() {
-            self.tenant_rules.change(namespace, &rules::network_elements(deleted, restrictions), Change::Delete)
+            self.bridges.tenant_rules.change(namespace, &rules::network_elements(deleted, restrictions), Change::Delete)
         } else {
-            self.tenant_rules.load(namespace)?;
+            self.bridges.tenant_rules.load(namespace)?;
             self.bridges.attach_vnics(namespace, &deleted.bridge)
         }
     }

@@ -14,6 +14,7 @@ use ciao_common::store::{Store, Tx, Vnic};
 use ciao_common::sync::lock;
 use ciao_common::types::{LinkName, Subnet};
 
+use super::generation::Generations;
 use super::locks::Locks;
 use super::lost::Lost;
 use super::veth::veth;
@@ -41,31 +42,6 @@ pub(crate) struct TenantRules {
 
 /// VNICs' host links, and addresses of other VNICs of the same container.
 type Shared = BTreeSet<(LinkName, IpAddr)>;
-
-/// The generations of the namespaces' rules that are known to be as recorded.
-#[derive(Default)]
-struct Generations(Mutex<BTreeMap<String, u32>>);
-
-impl Generations {
-    fn get(&self, namespace: &str) -> Option<u32> {
-        lock(&self.0).get(namespace).copied()
-    }
-
-    fn set(&self, namespace: &str, generation: Option<u32>) {
-        match generation {
-            Some(generation) => lock(&self.0).insert(namespace.to_owned(), generation),
-            None => lock(&self.0).remove(namespace),
-        };
-    }
-
-    /// After a change of ciao-net's own, which counts as one, or as none if nothing had to change. More: something else
-    /// changed them too.
-    fn advance(&self, namespace: &str, now: Option<u32>) {
-        let before = self.get(namespace);
-        let is_own = |now: &u32| before.is_some_and(|before| *now == before || *now == before.wrapping_add(1));
-        self.set(namespace, now.filter(is_own));
-    }
-}
 
 impl TenantRules {
     pub(super) fn new(

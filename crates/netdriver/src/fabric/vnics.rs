@@ -13,10 +13,8 @@ use ciao_common::types::{LinkName, VnicId};
 
 use super::bridges::Bridges;
 use super::former_macs::FormerMacs;
-use super::host_firewall::HostFirewall;
 use super::locks::Locks;
 use super::tasks::{self, Batch, Task, Tasks};
-use super::tenant_rules::TenantRules;
 use super::tunnels::Tunnels;
 use super::veth::{restricted, veth};
 use crate::kernel::element::{Change, Element};
@@ -28,8 +26,6 @@ pub(crate) struct Vnics {
     store: Arc<Store>,
     kernel: Arc<dyn Kernel>,
     bridges: Arc<Bridges>,
-    tenant_rules: Arc<TenantRules>,
-    firewall: Arc<HostFirewall>,
     tunnels: Arc<Tunnels>,
     locks: Arc<Locks>,
     tasks: Tasks,
@@ -43,15 +39,12 @@ impl Vnics {
         store: Arc<Store>,
         kernel: Arc<dyn Kernel>,
         bridges: Arc<Bridges>,
-        tenant_rules: Arc<TenantRules>,
-        firewall: Arc<HostFirewall>,
         tunnels: Arc<Tunnels>,
         locks: Arc<Locks>,
     ) -> Result<Arc<Self>> {
         let (tasks, waiting) = Tasks::new();
         let (deleting, former) = (Mutex::default(), FormerMacs::default());
-        let vnics =
-            Arc::new(Self { store, kernel, bridges, tenant_rules, firewall, tunnels, locks, tasks, deleting, former });
+        let vnics = Arc::new(Self { store, kernel, bridges, tunnels, locks, tasks, deleting, former });
         let weak = Arc::downgrade(&vnics);
         tasks::serve(waiting, move |batch| weak.upgrade().map(|vnics| vnics.run(batch)).is_some())?;
         Ok(vnics)
@@ -130,7 +123,7 @@ impl Vnics {
     fn restrict(&self, vnic: &Vnic, restrictions: Restrictions) -> Result<()> {
         let Some(namespace) = &vnic.namespace else { return Ok(()) };
         let elements = rules::vnic_elements(vnic, restrictions);
-        self.tenant_rules.change(namespace, &elements, Change::Add).context("add a VNIC's rules")
+        self.bridges.tenant_rules.change(namespace, &elements, Change::Add).context("add a VNIC's rules")
     }
 
     /// Changes a live VNIC's rate and addresses in the kernel. The caller has the namespace's lock.
@@ -143,9 +136,7 @@ impl Vnics {
             };
             let (gone, added) = (only(&old, &new), only(&new, &old));
             for (elements, change) in [(gone, Change::Delete), (added, Change::Add)] {
-                if !elements.is_empty() {
-                    self.tenant_rules.change(namespace, &elements, change).context("change a VNIC's rules")?;
-                }
+                self.bridges.tenant_rules.change(namespace, &elements, change).context("change a VNIC's rules")?;
             }
         }
         let veth = veth(after);
@@ -205,7 +196,7 @@ impl Vnics {
         let on_host = deleting.iter().any(|vnic| vnic.namespace.is_none());
         self.store.write(move |tx| deleting.iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id)))?;
         self.tunnels.notify();
-        if on_host { failed.and(self.firewall.sync(None)) } else { failed }
+        if on_host { failed.and(self.bridges.firewall.sync(None)) } else { failed }
     }
 
     /// Deletes the links of VNICs, in one message if all can be. Returns the VNICs whose links are gone, and why others
@@ -230,10 +221,11 @@ impl Vnics {
         let Some(one) = vnics.first() else { return Ok(()) };
         let restrictions = self.restrictions(one)?;
         let elements = vnics.iter().flat_map(|vnic| rules::vnic_elements(vnic, restrictions));
-        self.tenant_rules
+        self.bridges
+            .tenant_rules
             .change(namespace, &elements.collect::<Vec<_>>(), Change::Delete)
             .context("delete a VNIC's rules")?;
-        self.tenant_rules.share_less(namespace).context("delete a VNIC's addresses from other VNICs' rules")?;
+        self.bridges.tenant_rules.share_less(namespace).context("delete a VNIC's addresses from other VNICs' rules")?;
         self.forget_neighbours(namespace, bridge, vnics.iter().flat_map(|vnic| vnic.addresses()).collect())
     }
 

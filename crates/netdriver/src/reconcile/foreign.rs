@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use ciao_common::types::LinkName;
 
-use super::Repairs;
+use super::repairs::Repairs;
 use crate::kernel::Namespace;
 use crate::{Driver, names};
 

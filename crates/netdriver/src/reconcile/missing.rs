@@ -8,7 +8,8 @@ use anyhow::{Error, Result, anyhow};
 use ciao_common::store::{Owner, Vnic};
 use ciao_common::types::{LinkName, VnicId};
 
-use super::{Depth, Forgotten, Known, Repairs};
+use super::repairs::{Forgotten, Repairs};
+use super::{Depth, Known};
 use crate::fabric::fault::{Fault, Subject};
 use crate::fabric::inspect::Space;
 use crate::fabric::pending::{Claim, Part};

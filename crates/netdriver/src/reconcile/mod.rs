@@ -12,30 +12,23 @@ mod known;
 mod missing;
 mod pools;
 mod rebuild;
+mod repairs;
 mod stale;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
-use ciao_common::store::{Endpoint, Owner, Vnic};
-use ciao_common::sync::lock;
-use ciao_common::types::{EndpointId, NetworkId, VnicId};
-use serde::{Deserialize, Serialize};
 
 use crate::Driver;
 pub use known::{Known, Recorded};
+pub use repairs::Repair;
+use repairs::Repairs;
 pub use watch::Watcher;
 
 /// After this time an endpoint has joined, or its call has failed.
 pub const SETTLED: Duration = Duration::from_secs(60);
-
-/// How many namespaces are compared at a time: most of that is nft's work, and waiting for the kernel.
-const AT_ONCE: usize = 4;
 
 /// How far a reconcile goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,125 +39,6 @@ pub enum Depth {
     Changed,
     /// The rules of every namespace are compared, one by one.
     Full,
-}
-
-/// What was done, or would be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Repair {
-    /// `create`, `restore`, `delete`, `remove` or `record` (a record), `check`, or `restart`, which is left to the
-    /// administrator.
-    pub action: String,
-    /// What.
-    pub what: String,
-    /// Why.
-    pub why: String,
-    /// Why it could not be done.
-    #[serde(default)]
-    pub error: Option<String>,
-}
-
-/// Makes repairs, unless it is a dry run, and collects them. One that fails is a row with an error; the others
-/// continue.
-struct Repairs<'a> {
-    driver: &'a Driver,
-    dry: bool,
-    done: Vec<Repair>,
-    /// What a dry run would have forgotten: the rest of it goes on without.
-    forgotten: Forgotten,
-}
-
-/// Records that are forgotten.
-#[derive(Clone, Default)]
-struct Forgotten {
-    networks: BTreeSet<NetworkId>,
-    endpoints: BTreeSet<EndpointId>,
-    vnics: BTreeSet<VnicId>,
-}
-
-impl Forgotten {
-    /// An endpoint, and with it a VNIC of Docker's.
-    fn add(&mut self, endpoint: &Endpoint, vnic: Option<&Vnic>) {
-        self.endpoints.insert(endpoint.id.clone());
-        self.vnics.extend(vnic.filter(|vnic| vnic.owner == Owner::Docker).map(|vnic| vnic.id.clone()));
-    }
-}
-
-impl<'a> Repairs<'a> {
-    fn new(driver: &'a Driver, dry: bool) -> Self {
-        Self { driver, dry, done: Vec::new(), forgotten: Forgotten::default() }
-    }
-
-    /// Does the same for each of `all`, several at a time. Their repairs follow each other in the order of `all`.
-    fn each<T: Sync>(&mut self, all: &[T], act: impl Fn(&mut Self, &T) + Sync) {
-        let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-        let work = || {
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(one) = all.get(index) else { return };
-                let forgotten = self.forgotten.clone();
-                let mut repairs = Self { driver: self.driver, dry: self.dry, done: Vec::new(), forgotten };
-                act(&mut repairs, one);
-                lock(&rows).insert(index, repairs.done);
-            }
-        };
-        thread::scope(|scope| {
-            (1..AT_ONCE.min(all.len())).for_each(|_| drop(scope.spawn(work)));
-            work();
-        });
-        let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.done.extend(rows.into_values().flatten());
-    }
-
-    /// Makes one repair, unless nothing is left to do: then `act` returns `false`. Returns whether it succeeded.
-    fn repair(
-        &mut self,
-        action: &str,
-        what: impl ToString,
-        why: &str,
-        act: impl FnOnce(&Driver) -> Result<bool>,
-    ) -> bool {
-        let what = what.to_string();
-        if self.dry {
-            self.add(action, what, why, None);
-            return true;
-        }
-        match act(self.driver) {
-            Ok(false) => true,
-            Ok(true) => {
-                log::info!("reconcile: {action} {what}: {why}");
-                self.add(action, what, why, None);
-                true
-            }
-            Err(error) => {
-                self.fail(action, what, why, &error);
-                false
-            }
-        }
-    }
-
-    /// A step of the pass itself, such as a list. Its error is a row.
-    fn step(&mut self, what: impl ToString, result: Result<()>) {
-        if let Err(error) = result {
-            self.fail("check", what.to_string(), "comparison with the database failed", &error);
-        }
-    }
-
-    fn fail(&mut self, action: &str, what: String, why: &str, error: &anyhow::Error) {
-        let error = format!("{error:#}");
-        // The timer finds it again and again.
-        if self.dry || self.driver.failures.note(format!("{action} {what}: {error}")) {
-            log::warn!("reconcile: {action} {what}: {why}: {error}");
-        }
-        self.add(action, what, why, Some(error));
-    }
-
-    fn has_failed(&self) -> bool {
-        self.done.iter().any(|row| row.error.is_some())
-    }
-
-    fn add(&mut self, action: &str, what: String, why: &str, error: Option<String>) {
-        self.done.push(Repair { action: action.to_owned(), what, why: why.to_owned(), error });
-    }
 }
 
 impl Driver {

@@ -12,7 +12,8 @@ use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
 use ciao_common::store::{AddressKind, Pool, PoolSet, Tx};
 use ciao_common::types::{AddressSpace, PoolId, Scope, Subnet, TenantId};
 
-use super::{Known, Repairs};
+use super::Known;
+use super::repairs::Repairs;
 use crate::Driver;
 
 pub(super) const WHY: &str = "its record was lost";

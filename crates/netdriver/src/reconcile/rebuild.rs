@@ -13,7 +13,8 @@ use ciao_common::types::{NetworkId, PoolId, Subnet};
 
 use super::found::{Found, FoundSubnet};
 use super::pools::{WHY, grant, is_alike, pool_again};
-use super::{Known, Recorded, Repairs};
+use super::repairs::Repairs;
+use super::{Known, Recorded};
 use crate::Driver;
 use crate::docker::network::record_again;
 

@@ -7,8 +7,9 @@ use anyhow::{Result, anyhow};
 use ciao_common::api::network::NetworkRef;
 use ciao_common::store::{Endpoint, Owner, Tx, Vnic};
 
+use super::Known;
 use super::missing::describe;
-use super::{Known, Repairs};
+use super::repairs::Repairs;
 use crate::attachment::is_joining;
 use crate::docker::pairing;
 use crate::kernel::LinkLocation;

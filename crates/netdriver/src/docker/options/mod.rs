@@ -47,4 +47,9 @@ impl<'a> Given<'a> {
     fn list(&self, key: &str) -> impl Iterator<Item = &'a str> {
         self.text(key).unwrap_or_default().split([',', ' ']).filter(|item| !item.is_empty())
     }
+
+    fn parsed_list<T: FromStr<Err = Error>>(&self, key: &str) -> Result<Vec<T>> {
+        let items = self.list(key).map(str::parse).collect::<Result<_>>();
+        items.with_context(|| format!("--opt {key}={}", self.text(key).unwrap_or_default()))
+    }
 }

@@ -1,20 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Netlink's datagrams, for messages that the crate of messages does not read.
+//! Netlink's datagrams, cut into messages; and the bodies of those that the crate of messages does not read.
 
 /// `sizeof(struct nlmsghdr)`.
 pub(super) const HEADER: usize = 16;
 
-/// The messages of a datagram: their kinds, and what follows their headers.
-pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+/// Each message of a datagram is padded to so many bytes.
+pub(super) const ALIGNMENT: usize = 4;
+
+/// The messages of a datagram, with their headers. A length of less than a header counts as one; what is too short for a
+/// header is the last message.
+pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
-        let header = rest.get(..HEADER)?;
-        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
-        let body = rest.get(HEADER..length).unwrap_or_default();
-        let next = length.max(HEADER).next_multiple_of(4).min(rest.len());
-        rest = &rest[next..];
-        Some((kind, body))
+        if rest.is_empty() {
+            return None;
+        }
+        let length = length_of(rest).unwrap_or(rest.len()).max(HEADER);
+        let message = &rest[..length.min(rest.len())];
+        rest = &rest[length.next_multiple_of(ALIGNMENT).min(rest.len())..];
+        Some(message)
+    })
+}
+
+/// The length that a header names; `None`: there is no header.
+fn length_of(message: &[u8]) -> Option<usize> {
+    Some(u32::from_ne_bytes(message.get(..HEADER)?[..4].try_into().ok()?) as usize)
+}
+
+/// The messages of a datagram: their kinds, and what follows their headers.
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    split(datagram).filter_map(|message| {
+        let length = length_of(message)?;
+        let kind = u16::from_ne_bytes(message[4..6].try_into().ok()?);
+        Some((kind, message.get(HEADER..length).unwrap_or_default()))
     })
 }
 

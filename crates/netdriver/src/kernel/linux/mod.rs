@@ -24,6 +24,7 @@ mod ping;
 mod port;
 mod prerequisites;
 mod rate;
+mod reply;
 mod resolvers;
 mod sockets;
 mod tunnel_entries;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -21,6 +21,9 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
+
+use super::datagram::ALIGNMENT;
+use super::reply::{End, messages, read, refusal};
 
 /// The kernel answers in microseconds, unless its RTNL lock is held (deleting a link takes some 20 ms of it) or
 /// something else changes rules now.
@@ -55,14 +58,6 @@ const DATAGRAM: usize = 64 << 10;
 
 /// How often a list that changes meanwhile is requested. One of a thousand links takes a few milliseconds.
 const DUMPS: usize = 100;
-
-/// How a reply ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Whole,
-    /// What was listed changed meanwhile: something may be listed twice, or not at all.
-    Interrupted,
-}
 
 /// The kernel's reply to a request.
 pub(super) type Response<M = RouteNetlinkMessage> = std::result::Result<Vec<M>, Errno>;
@@ -195,90 +190,5 @@ impl<M: Message> Netlink<M> {
                 return Ok(done.map(|()| end));
             }
         }
-    }
-}
-
-/// Each message of a datagram is padded to so many bytes.
-const ALIGNMENT: usize = 4;
-
-/// The messages of a datagram.
-fn messages<M: Message>(datagram: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<M>>> {
-    let mut rest = datagram;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let message = NetlinkMessage::deserialize(rest).context("read the kernel's reply");
-        let length = message.as_ref().map_or(0, |message| message.header.length as usize).next_multiple_of(ALIGNMENT);
-        // A message that has no length, or cannot be read, is the last one.
-        rest = if length == 0 { &[] } else { &rest[length.min(rest.len())..] };
-        Some(message)
-    })
-}
-
-/// Reads the messages of a datagram that belong to the request of that number. Returns the request's outcome if one of
-/// them ends it.
-fn read<M: Message>(
-    datagram: &[u8],
-    sequence: u32,
-    each: &mut impl FnMut(M),
-    end: &mut End,
-) -> Result<Option<std::result::Result<(), Errno>>> {
-    for message in messages(datagram) {
-        let message = message?;
-        // What came too late for an earlier request is passed over.
-        if message.header.sequence_number != sequence {
-            continue;
-        }
-        if message.header.flags & NLM_F_DUMP_INTR != 0 {
-            *end = End::Interrupted;
-        }
-        match message.payload {
-            NetlinkPayload::InnerMessage(reply) => each(reply),
-            NetlinkPayload::Error(error) => return Ok(Some(refusal(error.code))),
-            NetlinkPayload::Done(_) => return Ok(Some(Ok(()))),
-            _ => {}
-        }
-    }
-    Ok(None)
-}
-
-/// An error message's code; without one it is an acknowledgement.
-fn refusal(code: Option<std::num::NonZeroI32>) -> std::result::Result<(), Errno> {
-    code.map_or(Ok(()), |code| Err(Errno::from_raw(-code.get())))
-}
-
-#[cfg(test)]
-mod tests {
-    use netlink_packet_core::DoneMessage;
-
-    use super::*;
-
-    /// The end of a list.
-    fn done<M: Message>(sequence: u32, flags: u16) -> Vec<u8> {
-        let mut header = NetlinkHeader::default();
-        (header.flags, header.sequence_number) = (flags, sequence);
-        let payload = NetlinkPayload::<M>::Done(DoneMessage::default());
-        let mut message = NetlinkMessage::new(header, payload);
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
-    }
-
-    fn is_an_interrupted_list_seen<M: Message>() {
-        for (flags, expected) in [(0, End::Whole), (NLM_F_DUMP_INTR, End::Interrupted)] {
-            let mut end = End::Whole;
-            let mut each = |_: M| {};
-            assert_eq!(read(&done::<M>(7, flags), 7, &mut each, &mut end).unwrap(), Some(Ok(())));
-            assert!(end == expected);
-            assert_eq!(read(&done::<M>(6, flags), 7, &mut each, &mut end).unwrap(), None, "an earlier request's");
-        }
-    }
-
-    #[test]
-    fn a_list_that_changed_meanwhile_is_seen() {
-        is_an_interrupted_list_seen::<RouteNetlinkMessage>();
-        is_an_interrupted_list_seen::<NetfilterMessage>();
     }
 }
