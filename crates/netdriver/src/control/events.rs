@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use ciao_common::serve::events;
-use ciao_common::serve::routes::{Ask, Failure};
+use ciao_common::serve::events::{self, EVENTS, EventQuery};
+use ciao_common::serve::routes::{Ask, Failure, Route};
 use ciao_common::serve::server::Reply;
 use ciao_common::store::EventLog;
 use ciao_common::types::{EndpointId, InstanceId, MacAddr, NetworkId, TenantId, VnicId};
@@ -52,6 +52,19 @@ pub(super) enum Kind {
     Revoke,
 }
 
-pub(super) fn list(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get(
+            EVENTS,
+            "listEvents",
+            "List when which container had which address and host port: the newest 100,000 events, oldest first.",
+            list,
+        )
+        .query::<EventQuery>()
+        .lines::<Event>("One event a line."),
+    ]
+}
+
+fn list(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     events::reply(&driver.store, EventLog::Endpoints, ask)
 }

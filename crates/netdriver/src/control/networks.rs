@@ -3,14 +3,29 @@
 
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
+use ciao_common::types::NetworkId;
 
-use super::show::describe;
+use super::show::{NetworkReply, describe};
 use crate::Driver;
 
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get(
+            "/v1/networks/{id}",
+            "showNetwork",
+            "Show a Docker network with its namespace, uplink, published ports and rules.",
+            show,
+        )
+        .parameter::<NetworkId>("Docker's ID of the network, or a prefix of it.")
+        .reply::<NetworkReply>(200, "The network.")
+        .fails(&[404, 409]),
+    ]
+}
+
 /// The network whose ID begins with `prefix`.
-pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let prefix = ask.parameter();
     let mut networks = driver.store.read(|tx| tx.networks())?;
     networks.retain(|network| network.id.as_str().starts_with(prefix));

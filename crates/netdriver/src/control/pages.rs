@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, page, words};
+use ciao_common::serve::routes::{Ask, Cursor, Failure, Limit, Route, page, words};
 use ciao_common::serve::server::Reply;
 use ciao_common::store::{ENDPOINTS, List, NETWORKS, PORTS};
 use ciao_common::types::{
@@ -114,17 +114,31 @@ pub(super) struct PortItem {
     container_port: u16,
 }
 
-pub(super) fn networks(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get("/v1/networks", "listNetworks", "List Docker networks of driver ciao-net.", networks)
+            .query::<NetworksQuery>()
+            .page::<NetworkItem>(),
+        Route::get("/v1/endpoints", "listEndpoints", "List containers' attachments to networks.", endpoints)
+            .query::<EndpointsQuery>()
+            .page::<EndpointItem>(),
+        Route::get("/v1/ports", "listPorts", "List published ports.", ports)
+            .query::<EndpointsQuery>()
+            .page::<PortItem>(),
+    ]
+}
+
+fn networks(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let NetworksQuery { tenant, limit, after } = ask.query()?;
     let tenant = tenant.map(|tenant| tenant.to_string());
     page::<NetworkItem>(&driver.store, NETWORKS, [("tenant", tenant)], (limit, after))
 }
 
-pub(super) fn endpoints(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn endpoints(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     of_endpoints::<EndpointItem>(driver, ENDPOINTS, ask)
 }
 
-pub(super) fn ports(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn ports(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     of_endpoints::<PortItem>(driver, PORTS, ask)
 }
 

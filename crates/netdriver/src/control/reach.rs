@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
 use ciao_common::types::HostId;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::reconcile::RECONCILE_WITHIN;
 use crate::Driver;
 
 /// What was measured.
@@ -27,7 +28,22 @@ pub(super) struct MtuReply {
 /// The smallest packet that is tried: what every link of the family carries.
 const SMALLEST: [u32; 2] = [576, 1280];
 
-pub(super) fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get(
+            "/v1/hosts/{id}/mtu",
+            "measureMtu",
+            "Find the largest packet that another host answers. It takes seconds.",
+            measure,
+        )
+        .parameter::<HostId>("ID of another host.")
+        .reply::<MtuReply>(200, "What was found.")
+        .fails(&[404])
+        .within(RECONCILE_WITHIN),
+    ]
+}
+
+fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let host: HostId = ask.parameter().parse().map_err(Failure::bad_request)?;
     let cluster = driver.fabric.tunnels.cluster()?;
     let Some(own) = cluster.own else {

@@ -2,16 +2,20 @@
 //! `/v1/reconcile`, and `/v1/records`, what is recorded of Docker's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use ciao_common::api::listing::ListedNetwork;
-use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::{BODY_LIMIT, Reply};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::Driver;
-use crate::reconcile::{Depth, Known};
+use crate::reconcile::{Depth, Known, Recorded, Repair};
+
+/// How long a reconcile may take to be answered: it checks every network of the host, and an administrator can wait.
+pub const RECONCILE_WITHIN: Duration = Duration::from_secs(120);
 
 /// How to reconcile.
 #[derive(Deserialize, IntoParams, ToSchema)]
@@ -61,11 +65,33 @@ fn is_like_last(part: &Known, network: &ListedNetwork) -> bool {
     part.details.last().is_some_and(|last| subnets(last).iter().any(|subnet| subnets(network).contains(subnet)))
 }
 
-pub(super) fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get(
+            "/v1/records",
+            "showRecords",
+            "The IDs of Docker's networks and endpoints that are recorded.",
+            recorded,
+        )
+        .reply::<Recorded>(200, "What is recorded."),
+        Route::post("/v1/reconcile", "reconcile", "Reconcile the database with the kernel.", run)
+            .query::<ReconcileQuery>()
+            .optional_body::<Known>(
+                "Docker's lists: records of other networks and endpoints are removed, except those of running \
+                 containers, and lost ones are made again. Where a body would be larger than 1 MiB, the networks come in \
+                 several requests with more=true, which remove nothing, and the last request has no details.",
+            )
+            .list::<Repair>("The changes.")
+            .fails(&[409, 422])
+            .within(RECONCILE_WITHIN),
+    ]
+}
+
+fn recorded(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     json(200, &driver.recorded()?)
 }
 
-pub(super) fn run(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn run(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let query: ReconcileQuery = ask.query()?;
     let depth = if query.dry_run { Depth::DryRun } else { Depth::Full };
     let done = match (ask.body_if_any::<Known>()?, query.give_up) {

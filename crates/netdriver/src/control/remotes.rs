@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/v1/hosts` and `/v1/tenants/T/remotes`: the hosts of the cluster and the host of each address, set by a controller.
+//! `/v1/remotes` and `/v1/tenants/T/remotes`: the host of each address, set by a controller.
 //!
 //! The same body goes to every host. A list replaces the previous one if its generation is higher. An error of the
 //! kernel is in the reply; the records are kept, and the next reconcile tries again.
@@ -8,40 +8,66 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::{ClusterHost, Given, ListState, Remote, TenantList, TenantSubnet, Tx};
-use ciao_common::types::{HostId, Mtu, TenantId};
+use ciao_common::store::{Given, ListState, Remote, TenantList, TenantSubnet, Tx};
+use ciao_common::types::{HostId, TenantId};
 
 use super::exchange;
 use super::lists::{
-    ChangeRequest, Conflict, DeleteRequest, GivenHost, HostsReply, HostsRequest, RemotesReply, RemotesRequest,
-    StateReply, TenantReply, none,
+    ChangeRequest, Conflict, DeleteRequest, RemotesReply, RemotesRequest, StateReply, TenantReply, none,
 };
 use crate::Driver;
-use crate::fabric::{HOST_MTU, check_hosts, remotes};
+use crate::fabric::remotes;
 
-pub(super) fn give_hosts(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
-    let HostsRequest { generation, hosts } = ask.body()?;
-    let hosts = hosts.into_iter().map(checked).collect::<Result<Vec<_>>>().map_err(Failure::contradiction)?;
-    check_hosts(&hosts).map_err(Failure::contradiction)?;
-    check_generation(generation)?;
-    if let Some(refused) = exchange::leave_to_hosts(driver)? {
-        return Ok(refused);
-    }
-    answer(driver.store.write(move |tx| tx.give_hosts(generation, &hosts))?, || driver.fabric.follow_hosts())
+pub(super) const APPLIED: &str = "Applied, or already applied.";
+pub(super) const STALE: &str = "Stale generation, different content for the same generation, or wrong base; returns the \
+                                recorded generation and digest.";
+
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get(
+            "/v1/remotes",
+            "listRemotes",
+            "List the tenants whose remotes were given, to compare their digests.",
+            list,
+        )
+        .list::<TenantReply>("One for each tenant."),
+        Route::get("/v1/tenants/{tenant}/remotes", "showRemotes", "Show a tenant's remotes.", show)
+            .parameter::<TenantId>("The tenant.")
+            .reply::<RemotesReply>(200, "The list that was given last.")
+            .fails(&[404]),
+        Route::put(
+            "/v1/tenants/{tenant}/remotes",
+            "replaceRemotes",
+            "Replace a tenant's remotes: where each of its addresses is. The same body goes to every host.",
+            give,
+        )
+        .parameter::<TenantId>("The tenant.")
+        .body::<RemotesRequest>()
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE)
+        .fails(&[422]),
+        Route::patch("/v1/tenants/{tenant}/remotes", "changeRemotes", "Change some of a tenant's remotes.", change)
+            .parameter::<TenantId>("The tenant.")
+            .body::<ChangeRequest>()
+            .reply::<StateReply>(200, APPLIED)
+            .reply::<Conflict>(409, STALE)
+            .fails(&[422]),
+        Route::delete(
+            "/v1/tenants/{tenant}/remotes",
+            "deleteRemotes",
+            "Delete a tenant's remotes: the list of that generation is empty.",
+            delete,
+        )
+        .parameter::<TenantId>("The tenant.")
+        .body::<DeleteRequest>()
+        .reply::<StateReply>(200, APPLIED)
+        .reply::<Conflict>(409, STALE),
+    ]
 }
 
-pub(super) fn hosts(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
-    let (state, hosts) = driver.store.read(|tx| Ok((tx.hosts_state()?, tx.cluster_hosts()?)))?;
-    let ListState { generation, digest } = state.unwrap_or_else(none);
-    let own = driver.fabric.tunnels.cluster()?.own.map(|host| host.id);
-    let dropped = driver.fabric.tunnels.drops()?;
-    let exchange = exchange::hosts(driver)?;
-    json(200, &HostsReply { generation, digest, own, hosts, exchange, dropped })
-}
-
-pub(super) fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let RemotesRequest { generation, remotes, networks, cnci } = ask.body()?;
     check_remotes(&remotes).map_err(Failure::contradiction)?;
     check_networks(driver, &networks).map_err(Failure::contradiction)?;
@@ -50,7 +76,7 @@ pub(super) fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure
     record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &list))
 }
 
-pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let ChangeRequest { base, generation, set, delete } = ask.body()?;
     check_remotes(&set).map_err(Failure::contradiction)?;
     if generation <= base {
@@ -59,13 +85,13 @@ pub(super) fn change(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failu
     record(driver, ask, generation, move |tx, tenant| tx.change_remotes(tenant, (base, generation), set, &delete))
 }
 
-pub(super) fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn delete(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let DeleteRequest { generation } = ask.body()?;
     record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &TenantList::default()))
 }
 
 /// The remotes of a tenant, in the form of a request; or as the hosts say.
-pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
+fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let tenant: TenantId = ask.parameter().parse().map_err(Failure::bad_request)?;
     if driver.config.hosts_file.is_some() {
         let ListState { generation, digest } = none();
@@ -84,7 +110,7 @@ pub(super) fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure
 }
 
 /// The state of each tenant's list, which a controller compares with its own.
-pub(super) fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
+fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let states = driver.store.read(|tx| tx.remotes_states())?;
     let reply = |(tenant, state, remotes): (TenantId, ListState, u32)| TenantReply {
         tenant,
@@ -93,11 +119,6 @@ pub(super) fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> 
         remotes,
     };
     json(200, &states.into_iter().map(reply).collect::<Vec<_>>())
-}
-
-fn checked(host: GivenHost) -> Result<ClusterHost> {
-    let GivenHost { id, address, mtu } = host;
-    Ok(ClusterHost { id, address, mtu: mtu.map_or_else(|| Mtu::try_from(HOST_MTU), Ok)?, number: 0 })
 }
 
 fn check_remotes(remotes: &[Remote]) -> Result<()> {
@@ -130,7 +151,7 @@ fn check_cnci(networks: &[TenantSubnet], cnci: &[HostId]) -> Result<()> {
 }
 
 /// SQLite's integers are signed.
-fn check_generation(generation: u64) -> Result<(), Failure> {
+pub(super) fn check_generation(generation: u64) -> Result<(), Failure> {
     i64::try_from(generation).map(drop).context("generation: give a number below 2^63").map_err(Failure::bad_request)
 }
 
@@ -154,7 +175,7 @@ fn record(
 }
 
 /// The reply to a list, after the kernel was changed accordingly.
-fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Result<Reply, Failure> {
+pub(super) fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Result<Reply, Failure> {
     let conflict =
         |ListState { generation, digest }: ListState, error: String| json(409, &Conflict { error, generation, digest });
     let recorded = |ListState { generation, digest }: ListState| json(200, &StateReply { generation, digest });

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ciao_common::serve::metrics::Problem;
-use ciao_common::serve::routes::{Ask, Failure, json};
+use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -35,7 +35,14 @@ pub struct StatusReply {
     pub problems: Vec<Problem>,
 }
 
-pub(super) fn show(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
+pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
+    vec![
+        Route::get("/v1/status", "showStatus", "Counts, and problems with their remedies.", show)
+            .reply::<StatusReply>(200, "Status of the daemon."),
+    ]
+}
+
+fn show(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let (counts, tenants) = driver.store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
     let [networks, endpoints, launcher_vnics, docker_vnics, ports] = counts;
     let good = driver.passes.counts().last_good;
