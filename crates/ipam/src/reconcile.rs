@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ciao_common::api::go;
-use ciao_common::api::listing::{ListedNetwork, is_plugin};
+use ciao_common::api::listing::{ListedNetwork, PoolKey, is_plugin};
 use ciao_common::store::{Pool, Scope, Store, Tx};
 use ciao_common::types::{NetworkId, Subnet, TenantId};
 use serde::{Deserialize, Serialize};
@@ -72,9 +72,6 @@ pub struct Repair {
     pub why: String,
 }
 
-/// What identifies the pool of a request without its PoolID: tenant, subnet, sub-pool, serial mode.
-type Key = (Option<TenantId>, Subnet, Option<Subnet>, bool);
-
 /// The pools of Docker's networks, from the response of `GET /networks`.
 ///
 /// # Errors
@@ -121,7 +118,7 @@ pub fn run(store: &Store, request: Request) -> Result<Vec<Repair>> {
 
 fn release_unused(tx: &Tx<'_>, pools: Vec<Pool>, request: Request) -> Result<Vec<Repair>> {
     let dry = request.dry_run;
-    let mut unrecorded = BTreeMap::<Key, i64>::new();
+    let mut unrecorded = BTreeMap::<PoolKey, i64>::new();
     for listed in request.networks {
         if !is_recorded(tx, &listed)? {
             *unrecorded.entry((listed.tenant, listed.subnet, listed.ip_range, listed.serial)).or_default() += 1;
@@ -159,7 +156,7 @@ fn is_recorded(tx: &Tx<'_>, listed: &ListedPool) -> Result<bool> {
 /// The number of networks on a pool: those that ciao-net has recorded on its set, whatever Docker lists, since
 /// `ciao-net reconcile` decides on them; and those of other drivers. Which of several pools without tenant and with the
 /// same subnet one of the latter is on is not known: none of them is released.
-fn used(tx: &Tx<'_>, unrecorded: &BTreeMap<Key, i64>, pool: &Pool) -> Result<i64> {
+fn used(tx: &Tx<'_>, unrecorded: &BTreeMap<PoolKey, i64>, pool: &Pool) -> Result<i64> {
     let key = (pool.set.tenant.clone(), pool.set.subnet, pool.sub_pool, pool.serial);
     let networks = tx.networks_on_set(pool.set.id)? + unrecorded.get(&key).copied().unwrap_or(0);
     Ok(if pool.set.tenant.is_none() && networks > 0 { pool.refs } else { networks })

@@ -10,9 +10,9 @@
 //! - `fabric`: what a record needs in the kernel; [`rules`]: nftables; [`kernel`]: Linux;
 //! - [`names`]: what things are called; [`cli`]: the programs.
 
+mod address_check;
 mod alias;
 mod attachment;
-mod claims;
 pub mod cli;
 mod contest;
 pub mod control;

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::go::{self, GENERIC};
 use super::network::{CreateNetwork, INTERNAL, IpamData};
-use crate::types::{Address, DockerCidr, EndpointId, NetworkId, Subnet};
+use crate::types::{Address, DockerCidr, EndpointId, NetworkId, Subnet, TenantId};
 
 /// Whether a driver that Docker lists is that plugin, as a service of the host or as a managed plugin, which has a tag
 /// and may have a registry's name.
@@ -69,6 +69,9 @@ pub struct ListedIpam {
     #[schema(value_type = Option<Vec<ListedSubnet>>)]
     pub config: Vec<ListedSubnet>,
 }
+
+/// What identifies a pool without its PoolID: tenant, subnet, range of dynamic addresses, serial mode.
+pub type PoolKey = (Option<TenantId>, Subnet, Option<Subnet>, bool);
 
 /// A subnet.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

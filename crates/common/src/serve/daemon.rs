@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 
-use super::claim::{self, Lock};
+use super::lock_file::{self, Lock};
 use super::sockets::create_folder_of;
 
 /// Starts the log, and restricts new files to owner and group.
@@ -41,7 +41,7 @@ pub fn lock(database: &Path, program: &str) -> Result<Lock> {
         .write(true)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
-    claim::lock(file, &path, || {
+    lock_file::lock(file, &path, || {
         format!("another {program} uses database {}: stop it first, or give this one another --db", database.display())
     })
 }

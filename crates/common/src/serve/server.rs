@@ -17,7 +17,7 @@ use actix_web::rt::time::{sleep, timeout};
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result};
 
-use super::exchange::exchange;
+use super::dispatch::dispatch;
 pub use super::handler::{ANSWER_WITHIN, BODY_LIMIT, Call, Handler, JSON, Reply, Request};
 use super::progress::Progress;
 
@@ -100,7 +100,7 @@ fn start(
     let head_within = if keeps { Duration::ZERO } else { HEAD_WITHIN };
     let server = HttpServer::new(move || {
         let state = web::Data::new((Arc::clone(&handler), Arc::clone(&progress)));
-        App::new().app_data(state).default_service(web::to(exchange))
+        App::new().app_data(state).default_service(web::to(dispatch))
     })
     .workers(1)
     .worker_max_blocking_threads(BLOCKING_THREADS)

@@ -22,8 +22,8 @@
 
 mod absence;
 mod address;
+mod assign;
 mod bridge;
-mod claim;
 mod clock;
 mod connection;
 mod endpoint;

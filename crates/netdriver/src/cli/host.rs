@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use ciao_common::cli::table::{self, Database};
-use ciao_common::serve::{claim, daemon};
+use ciao_common::serve::{daemon, lock_file};
 use ciao_common::store::Store;
 use clap::{Args, Subcommand};
 
@@ -56,7 +56,8 @@ pub(super) fn run(command: &HostCommand) -> Result<()> {
             table::print(&uninstall::changed(rows, &kernel)?, args.json)
         }
         HostCommand::Restore(args) => {
-            let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net").context("restore the host")?;
+            let _namespace =
+                lock_file::lock_namespace(Path::new(lock_file::FOLDER), "ciao-net").context("restore the host")?;
             let db = &args.database.db;
             if !db.exists() {
                 log::warn!("database {} is missing: the host's settings are not known and stay", db.display());

@@ -13,7 +13,7 @@ use ciao_common::serve::every::every;
 use ciao_common::serve::metrics::{Metrics, MetricsAddress};
 use ciao_common::serve::server::{self, Handler, Listener};
 use ciao_common::serve::sockets::Sockets;
-use ciao_common::serve::{claim, daemon};
+use ciao_common::serve::{daemon, lock_file};
 use ciao_common::store::{Scope, Store};
 use ciao_common::types::{LinkName, Subnet};
 use clap::Args;
@@ -94,7 +94,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let kernel = Linux::new()?;
     kernel.check_mounts()?;
     let files = daemon::raise_file_limit()?;
-    let _claim = claim::claim_namespace(Path::new(claim::FOLDER), "ciao-net")?;
+    let _namespace = lock_file::lock_namespace(Path::new(lock_file::FOLDER), "ciao-net")?;
     let _lock = daemon::lock(&args.database.db, "ciao-net")?;
     let mut sockets = Sockets::default();
     let (plugin, launchers) = (sockets.next(&args.socket)?, sockets.next(&args.control)?);

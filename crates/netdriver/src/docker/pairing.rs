@@ -114,9 +114,9 @@ fn is_contested(tx: &Tx<'_>, newest: &Pool, fitting: &[&Pool], nonce: Option<&st
 pub(crate) fn take(tx: &Tx<'_>, tenant: Option<&TenantId>, pairing: Pairing) -> Result<Option<(i64, PoolId)>> {
     let Pairing::Pool(pool) = pairing else { return Ok(None) };
     let set = match tenant.filter(|_| pool.set.tenant.is_none()) {
-        Some(tenant) => {
-            tx.claim(&pool, tenant).with_context(|| format!("assign pool {} to tenant {tenant}", pool.set.subnet))?
-        }
+        Some(tenant) => tx
+            .assign_pool(&pool, tenant)
+            .with_context(|| format!("assign pool {} to tenant {tenant}", pool.set.subnet))?,
         None => pool.set,
     };
     Ok(Some((set.id, pool.pool_id)))

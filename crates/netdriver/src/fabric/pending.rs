@@ -23,7 +23,7 @@ pub(crate) struct Pending {
 }
 
 /// A part that no other thread is at work on, as long as this exists.
-pub(crate) struct Claim<'a> {
+pub(crate) struct Work<'a> {
     pending: &'a Pending,
     part: Part,
 }
@@ -41,27 +41,27 @@ impl Pending {
     }
 
     /// Takes a part on; `None`: nothing is to be done. Waits while another thread is at work on it.
-    pub(crate) fn claim(&self, part: Part) -> Option<Claim<'_>> {
+    pub(crate) fn begin(&self, part: Part) -> Option<Work<'_>> {
         let mut parts = lock(&self.parts);
         loop {
             let is_busy = parts.get_mut(&part)?;
             if !*is_busy {
                 *is_busy = true;
-                return Some(Claim { pending: self, part });
+                return Some(Work { pending: self, part });
             }
             parts = self.left.wait(parts).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl Claim<'_> {
+impl Work<'_> {
     /// The part is as recorded now. Otherwise it is left to the next one who needs it.
     pub(crate) fn done(self) {
         lock(&self.pending.parts).remove(&self.part);
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Work<'_> {
     fn drop(&mut self) {
         if let Some(is_busy) = lock(&self.pending.parts).get_mut(&self.part) {
             *is_busy = false;

@@ -24,9 +24,9 @@ impl Fabric {
             return Ok(());
         }
         self.restore_shared();
-        if let Some(claim) = self.pending.claim(Part::Space(namespace.map(str::to_owned))) {
+        if let Some(work) = self.pending.begin(Part::Space(namespace.map(str::to_owned))) {
             self.restore_space(namespace)?;
-            claim.done();
+            work.done();
         }
         Ok(())
     }
@@ -60,11 +60,11 @@ impl Fabric {
 
     /// The part of [`Self::restored`] that all tenants share. Whoever needs what fails meets its error again.
     pub(crate) fn restore_shared(&self) {
-        if let Some(claim) = self.pending.claim(Part::Host) {
+        if let Some(work) = self.pending.begin(Part::Host) {
             if let Err(error) = self.lost.look().and_then(|()| self.restore_host()) {
                 log::warn!("reconcile: rules of the host: {error:#}");
             }
-            claim.done();
+            work.done();
         }
     }
 

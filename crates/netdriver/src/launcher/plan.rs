@@ -9,7 +9,7 @@ use ciao_common::types::{LinkName, Subnet, TenantId, VnicId};
 
 use super::outcome::Creation;
 use super::request::VnicRequest;
-use crate::{claims, names};
+use crate::{address_check, names};
 
 /// Records a VNIC, or finds it recorded.
 pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>> {
@@ -31,7 +31,7 @@ pub(super) fn plan(tx: &Tx<'_>, request: &VnicRequest) -> Result<Creation<Vnic>>
         return Ok(Creation::Conflict(sentence));
     }
     let vnic = draft(tx, request, place)?;
-    if let Some(sentence) = claims::refused(tx, &vnic)? {
+    if let Some(sentence) = address_check::refused(tx, &vnic)? {
         return Ok(Creation::Conflict(sentence));
     }
     let with_mac = tx.vnics_with_mac(vnic.namespace.as_deref(), &vnic.bridge, vnic.mac)?;

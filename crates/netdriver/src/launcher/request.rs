@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::claims::check_address;
+use crate::address_check::check_address;
 use crate::names;
 
 /// The name of a bridge.

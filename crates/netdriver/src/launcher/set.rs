@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{Change, reply};
 use crate::Driver;
-use crate::claims::{self, check_address};
+use crate::address_check::{self, check_address};
 use crate::rollback::rolled_back;
 
 /// What changes; absent: it stays.
@@ -59,7 +59,7 @@ impl Driver {
                 ..before.clone()
             };
             if after.allowed != before.allowed
-                && let Some(sentence) = claims::refused(tx, &after)?
+                && let Some(sentence) = address_check::refused(tx, &after)?
             {
                 return Ok(Err(Change::Conflict(sentence)));
             }

@@ -13,7 +13,7 @@ use crate::kernel::{ForwardedPort, Namespace};
 use crate::{Driver, alias, names};
 
 /// Namespace, bridge and addresses of a VNIC.
-type Place = (Option<String>, LinkName, [Option<IpAddr>; 2]);
+type VnicKey = (Option<String>, LinkName, [Option<IpAddr>; 2]);
 
 /// Gateway and PoolID of a network's subnet.
 pub(super) type FoundSubnet = (Option<IpAddr>, Option<PoolId>);
@@ -23,7 +23,7 @@ pub(super) type FoundSubnet = (Option<IpAddr>, Option<PoolId>);
 pub(super) struct Found {
     /// By the short id of the network.
     subnets: BTreeMap<String, Vec<FoundSubnet>>,
-    vnics: BTreeMap<Place, Vnic>,
+    vnics: BTreeMap<VnicKey, Vnic>,
     /// The links in the host's namespace.
     on_host: BTreeSet<LinkName>,
     /// The namespace of the container that has the other end, by the end on the bridge.

@@ -12,7 +12,7 @@ use super::repairs::{Forgotten, Repairs};
 use super::{Depth, Known};
 use crate::fabric::fault::{Fault, Subject};
 use crate::fabric::inspect::Space;
-use crate::fabric::pending::{Claim, Part};
+use crate::fabric::pending::{Part, Work};
 use crate::kernel::state::Seen;
 use crate::kernel::{LinkLocation, Namespace};
 use crate::{Driver, fabric};
@@ -87,13 +87,13 @@ impl Driver {
     }
 
     fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
-        let claim = self.claim(repairs, Part::Host);
+        let work = self.begin(repairs, Part::Host);
         match self.fabric.host_faults(host, closely) {
             Ok(faults) => drop(restore(repairs, &faults)),
             Err(error) => repairs.step("rules of the host", Err(error)),
         }
         // Whoever needs what could not be restored meets its error again.
-        claim.into_iter().for_each(Claim::done);
+        work.into_iter().for_each(Work::done);
     }
 
     fn restore_in(
@@ -103,7 +103,7 @@ impl Driver {
         host: &Seen,
         closely: bool,
     ) -> Result<Space> {
-        let claim = self.claim(repairs, Part::Space(namespace.map(str::to_owned)));
+        let work = self.begin(repairs, Part::Space(namespace.map(str::to_owned)));
         let mut space = self.fabric.space(namespace)?;
         if repairs.dry {
             let Forgotten { networks, vnics, .. } = &repairs.forgotten;
@@ -123,14 +123,14 @@ impl Driver {
             }
         }
         if restore(repairs, &faults) {
-            claim.into_iter().for_each(Claim::done);
+            work.into_iter().for_each(Work::done);
         }
         Ok(space)
     }
 
     /// What is still to be done since the start; no call does it meanwhile.
-    fn claim(&self, repairs: &Repairs<'_>, part: Part) -> Option<Claim<'_>> {
-        if repairs.dry { None } else { self.fabric.pending.claim(part) }
+    fn begin(&self, repairs: &Repairs<'_>, part: Part) -> Option<Work<'_>> {
+        if repairs.dry { None } else { self.fabric.pending.begin(part) }
     }
 
     /// Running containers without network, because their links were deleted.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::api::ipam::SERIAL;
-use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet};
+use ciao_common::api::listing::{ListedEndpoint, ListedNetwork, ListedSubnet, PoolKey};
 use ciao_common::store::{AddressKind, Pool, PoolSet, Tx};
 use ciao_common::types::{AddressSpace, PoolId, Scope, Subnet, TenantId};
 
@@ -18,19 +18,16 @@ use crate::Driver;
 
 pub(super) const WHY: &str = "its record was lost";
 
-/// What identifies a pool without its PoolID: tenant, subnet, range of dynamic addresses, serial mode.
-type Key = (Option<TenantId>, Subnet, Option<Subnet>, bool);
-
 /// Whether one of the others may have a pool of the same kind.
 pub(super) fn is_alike(network: &ListedNetwork, others: &[&ListedNetwork]) -> bool {
-    let keys = |network: &ListedNetwork| -> BTreeSet<Key> {
+    let keys = |network: &ListedNetwork| -> BTreeSet<PoolKey> {
         network.ipam.config.iter().filter_map(|subnet| key(network, subnet).ok()).collect()
     };
     let own = keys(network);
     others.iter().any(|other| !own.is_disjoint(&keys(other)))
 }
 
-fn key(network: &ListedNetwork, subnet: &ListedSubnet) -> Result<Key> {
+fn key(network: &ListedNetwork, subnet: &ListedSubnet) -> Result<PoolKey> {
     let options = &network.ipam.options;
     let tenant = options.get("tenant").map(|text| text.parse()).transpose()?;
     let is_serial = options.get(SERIAL).is_some_and(|text| text == "true" || text == "1");
@@ -83,7 +80,7 @@ impl Driver {
     /// What was released since the list stays so.
     pub(super) fn rebuild_pools(&self, repairs: &mut Repairs<'_>, known: &Known, all: &[&ListedNetwork]) -> Result<()> {
         let settled = self.settled(Some(known));
-        let mut pools = BTreeMap::<Key, (Vec<&str>, Vec<InUse>)>::new();
+        let mut pools = BTreeMap::<PoolKey, (Vec<&str>, Vec<InUse>)>::new();
         for network in all.iter().filter(|network| network.scope != "swarm") {
             for subnet in &network.ipam.config {
                 let (names, all) = pools.entry(key(network, subnet)?).or_default();
@@ -107,7 +104,7 @@ impl Driver {
 }
 
 /// The recorded pools with a reference that is no network's of ciao-net.
-fn others(tx: &Tx<'_>, (tenant, subnet, range, serial): &Key) -> Result<Vec<Pool>> {
+fn others(tx: &Tx<'_>, (tenant, subnet, range, serial): &PoolKey) -> Result<Vec<Pool>> {
     let mut pools = tx.pools_without_network(Scope::Local, *subnet)?;
     pools.retain(|pool| pool.set.tenant == *tenant && pool.sub_pool == *range && pool.serial == *serial);
     Ok(pools)
@@ -119,7 +116,7 @@ fn free_refs(tx: &Tx<'_>, pools: &[Pool]) -> Result<i64> {
 }
 
 /// The networks without a tenant whose addresses no pool has, and the pools that may be theirs.
-fn unmatched(tx: &Tx<'_>, key: &Key, mut networks: Vec<InUse>) -> Result<(Vec<InUse>, Vec<Pool>)> {
+fn unmatched(tx: &Tx<'_>, key: &PoolKey, mut networks: Vec<InUse>) -> Result<(Vec<InUse>, Vec<Pool>)> {
     let mut rest = Vec::new();
     for pool in others(tx, key)? {
         let mut found = None;
@@ -138,7 +135,7 @@ fn unmatched(tx: &Tx<'_>, key: &Key, mut networks: Vec<InUse>) -> Result<(Vec<In
 
 /// Whether there are fewer pools than networks, and none was released since `settled`, or there is a pool whose
 /// allocated addresses are not known.
-fn is_lost(tx: &Tx<'_>, key: &Key, networks: &[InUse], settled: i64) -> Result<bool> {
+fn is_lost(tx: &Tx<'_>, key: &PoolKey, networks: &[InUse], settled: i64) -> Result<bool> {
     let (count, pools) = match &key.0 {
         Some(_) => (networks.len(), others(tx, key)?),
         None => {
@@ -151,7 +148,7 @@ fn is_lost(tx: &Tx<'_>, key: &Key, networks: &[InUse], settled: i64) -> Result<b
 }
 
 /// A tenant's pool, which all its networks with that subnet and range share.
-fn record_tenant_s(tx: &Tx<'_>, tenant: &TenantId, key: &Key, networks: &[InUse]) -> Result<bool> {
+fn record_tenant_s(tx: &Tx<'_>, tenant: &TenantId, key: &PoolKey, networks: &[InUse]) -> Result<bool> {
     let mut free = free_refs(tx, &others(tx, key)?)?;
     for network in networks {
         let pool = if free > 0 { alike(tx, tenant, key)?.context("its pool was released")? } else { again(tx, key)? };
@@ -161,7 +158,7 @@ fn record_tenant_s(tx: &Tx<'_>, tenant: &TenantId, key: &Key, networks: &[InUse]
     Ok(true)
 }
 
-fn record_own(tx: &Tx<'_>, key: &Key, networks: Vec<InUse>) -> Result<bool> {
+fn record_own(tx: &Tx<'_>, key: &PoolKey, networks: Vec<InUse>) -> Result<bool> {
     let (networks, pools) = unmatched(tx, key, networks)?;
     let known_again: Vec<_> = pools.iter().filter(|pool| pool.incomplete).collect();
     match (&networks[..], &known_again[..]) {
@@ -174,7 +171,7 @@ fn record_own(tx: &Tx<'_>, key: &Key, networks: Vec<InUse>) -> Result<bool> {
     Ok(true)
 }
 
-fn nobody_s(pools: &[Pool], key: &Key) -> String {
+fn nobody_s(pools: &[Pool], key: &PoolKey) -> String {
     format!("it is unknown which network each of {} pools {} is of: create the networks again", pools.len(), key.1)
 }
 
@@ -217,7 +214,7 @@ pub(super) fn pool_again(
 }
 
 /// A reference to the tenant's pool, or a new pool, under a PoolID that ciao-ipam replaces by Docker's.
-fn again(tx: &Tx<'_>, key: &Key) -> Result<Pool> {
+fn again(tx: &Tx<'_>, key: &PoolKey) -> Result<Pool> {
     let (tenant, subnet, range, serial) = key;
     let space = AddressSpace::of(Scope::Local);
     if let Some(pool) = tenant.as_ref().map(|tenant| alike(tx, tenant, key)).transpose()?.flatten() {
@@ -228,7 +225,7 @@ fn again(tx: &Tx<'_>, key: &Key) -> Result<Pool> {
     tx.insert_pool_as(&set, &PoolId::lost(), &space, *range, *serial)
 }
 
-fn alike(tx: &Tx<'_>, tenant: &TenantId, (_, subnet, range, serial): &Key) -> Result<Option<Pool>> {
+fn alike(tx: &Tx<'_>, tenant: &TenantId, (_, subnet, range, serial): &PoolKey) -> Result<Option<Pool>> {
     let set = tx.pool_set_of(Scope::Local, tenant, *subnet)?;
     Ok(set.map(|set| tx.pool_alike(&set, *range, Some(*serial))).transpose()?.flatten())
 }

@@ -10,7 +10,7 @@ use ciao_common::types::{EndpointId, MacAddr, NetworkId, Subnet, VnicId};
 use crate::docker::options::{EndpointOptions, prefix_of};
 use crate::docker::pairing;
 use crate::rules::Restrictions;
-use crate::{claims, names};
+use crate::{address_check, names};
 
 /// The endpoint that Docker requests.
 #[derive(Clone)]
@@ -26,13 +26,13 @@ pub(super) struct EndpointRequest {
 /// What becomes of it.
 pub(super) enum Outcome {
     /// Recorded.
-    Recorded(Box<Recorded>),
+    Recorded(Box<RecordedEndpoint>),
     /// Another endpoint has a part of what is requested. The kernel shows whether its container still exists.
     Occupied(Endpoint, Box<Vnic>, Conflict),
 }
 
 /// An endpoint's network and VNIC.
-pub(super) struct Recorded {
+pub(super) struct RecordedEndpoint {
     pub(super) network: Network,
     pub(super) vnic: Vnic,
     pub(super) restrictions: Restrictions,
@@ -88,7 +88,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest) -> Result<Outcome> 
         let vnic = tx.vnic(&endpoint.vnic)?.unwrap_or(vnic);
         return Ok(Outcome::Occupied(endpoint, Box::new(vnic), clash));
     }
-    if is_new && let Some(sentence) = claims::refused(tx, &vnic)? {
+    if is_new && let Some(sentence) = address_check::refused(tx, &vnic)? {
         bail!("{sentence}");
     }
     for address in [request.v4, request.v6].into_iter().flatten() {
@@ -111,9 +111,9 @@ pub(super) fn record(tx: &Tx<'_>, request: &EndpointRequest) -> Result<Outcome> 
     Ok(Outcome::Recorded(Box::new(found)))
 }
 
-fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<Recorded> {
+fn recorded(tx: &Tx<'_>, network: Network, vnic: Vnic, links: Links) -> Result<RecordedEndpoint> {
     let restrictions = Restrictions::recorded(tx, &vnic)?;
-    Ok(Recorded { network, vnic, restrictions, links })
+    Ok(RecordedEndpoint { network, vnic, restrictions, links })
 }
 
 /// The endpoint that is recorded with the VNIC, with one of the addresses, or with the MAC address: two links with one

@@ -14,7 +14,7 @@ use crate::docker::sandbox;
 use crate::kernel::LinkLocation;
 use crate::rollback::rolled_back;
 use crate::{Driver, fabric};
-use choice::{Conflict, EndpointRequest, Links, Outcome, Recorded, record};
+use choice::{Conflict, EndpointRequest, Links, Outcome, RecordedEndpoint, record};
 
 /// How often a stale endpoint is superseded for one call: its VNIC's, its addresses', its MAC
 /// address's, and once for a race.
@@ -66,7 +66,7 @@ impl Driver {
     }
 
     /// Makes the links of a VNIC of Docker's. Those of a launcher's VNIC exist, or `Join` creates them.
-    fn make_links(&self, recorded: &Recorded) -> Result<()> {
+    fn make_links(&self, recorded: &RecordedEndpoint) -> Result<()> {
         let vnic = &recorded.vnic;
         self.fabric.restored(vnic.namespace.as_deref())?;
         let _lock = self.fabric.lock(vnic.namespace.as_deref());

@@ -17,7 +17,7 @@ use crate::attachment::detach;
 use crate::rollback::rolled_back;
 use crate::uplink_pool::UplinkPool;
 use check::check_underlay;
-use record::{Recorded, record};
+use record::{RecordedNetwork, record};
 use request::NetworkRequest;
 
 pub(crate) use check::spread_mtu;
@@ -80,9 +80,9 @@ impl Driver {
         loop {
             let again = Arc::clone(&request);
             match self.store.write(move |tx| record(tx, &again, &pool))? {
-                Recorded::Known(network) => return Ok((*network, false, Vec::new())),
-                Recorded::New(network, superseded) => return Ok((*network, true, superseded)),
-                Recorded::Contested(subnet) => contest = Some(self.contests.wait(contest, subnet)?),
+                RecordedNetwork::Known(network) => return Ok((*network, false, Vec::new())),
+                RecordedNetwork::New(network, superseded) => return Ok((*network, true, superseded)),
+                RecordedNetwork::Contested(subnet) => contest = Some(self.contests.wait(contest, subnet)?),
             }
         }
     }

@@ -16,13 +16,13 @@ use crate::uplink_pool::UplinkPool;
 /// Records a network whose record was lost, on a pool that is there.
 pub(crate) fn record_again(tx: &Tx<'_>, call: &CreateNetwork, pool: &UplinkPool) -> Result<Network> {
     match record(tx, &NetworkRequest::parse(call)?, pool)? {
-        Recorded::Known(network) | Recorded::New(network, _) => Ok(*network),
-        Recorded::Contested(subnet) => bail!("several pools of {subnet} may be its own"),
+        RecordedNetwork::Known(network) | RecordedNetwork::New(network, _) => Ok(*network),
+        RecordedNetwork::Contested(subnet) => bail!("several pools of {subnet} may be its own"),
     }
 }
 
 /// What became of recording a network.
-pub(super) enum Recorded {
+pub(super) enum RecordedNetwork {
     /// It was recorded before.
     Known(Box<Network>),
     /// It is recorded now, in place of these networks on other hosts.
@@ -32,20 +32,20 @@ pub(super) enum Recorded {
 }
 
 /// Records a network, or finds it recorded.
-pub(super) fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<Recorded> {
+pub(super) fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<RecordedNetwork> {
     if let Some(network) = tx.network(&request.id)? {
         ensure!(
             network.options == request.fingerprint,
             "network {} exists with different options or subnets",
             request.id.short()
         );
-        return Ok(Recorded::Known(Box::new(network)));
+        return Ok(RecordedNetwork::Known(Box::new(network)));
     }
     let mut network = planned(tx, request, pool)?;
     let mut pairings = Vec::new();
     for (data, subnet) in &request.subnets {
         match pairing::find(tx, network.tenant.as_ref(), data)? {
-            Pairing::Contested => return Ok(Recorded::Contested(subnet.subnet)),
+            Pairing::Contested => return Ok(RecordedNetwork::Contested(subnet.subnet)),
             pairing => pairings.push(pairing),
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn record(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -
         let (encrypted, flood) = (request.options.encrypted, request.options.flood);
         tx.insert_tunnel(&Tunnel { network: network.id.clone(), vni, encrypted, flood })?;
     }
-    Ok(Recorded::New(Box::new(network), superseded))
+    Ok(RecordedNetwork::New(Box::new(network), superseded))
 }
 
 /// A new network as its options define it, without its pools.

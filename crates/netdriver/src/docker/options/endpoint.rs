@@ -8,8 +8,8 @@ use ciao_common::api::endpoint::INTERFACE;
 use ciao_common::api::go::Options;
 use ciao_common::types::{InstanceId, LinkName, Rate, VnicId, parse_address};
 
-use super::{Given, refuse_unknown};
-use crate::claims::check_address;
+use super::{UserOptions, refuse_unknown};
+use crate::address_check::check_address;
 
 /// The options of an endpoint of ciao-net.
 const KNOWN: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
@@ -47,7 +47,7 @@ impl EndpointOptions {
         let texts = options.texts();
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
         refuse_unknown(user, &KNOWN, "driver-opt")?;
-        let given = Given(&texts);
+        let given = UserOptions(&texts);
         Ok(Self {
             instance: given.parsed("instance")?,
             vnic: given.parsed("vnic")?,

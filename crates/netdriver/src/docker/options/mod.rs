@@ -23,9 +23,9 @@ fn refuse_unknown(keys: impl IntoIterator<Item = impl AsRef<str>>, known: &[&str
 }
 
 /// Options as a user gave them. An empty one counts as absent.
-struct Given<'a>(&'a BTreeMap<String, String>);
+struct UserOptions<'a>(&'a BTreeMap<String, String>);
 
-impl<'a> Given<'a> {
+impl<'a> UserOptions<'a> {
     fn text(&self, key: &str) -> Option<&'a str> {
         self.0.get(key).map(String::as_str).filter(|text| !text.is_empty())
     }

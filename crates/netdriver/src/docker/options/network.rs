@@ -11,7 +11,7 @@ use ciao_common::store::{Egress, Egress6, HostPort, Route, VnicPolicy};
 use ciao_common::types::{LinkName, Mtu, Subnet, TenantId, parse_address};
 
 use super::routes::parse_routes;
-use super::{Given, refuse_unknown};
+use super::{UserOptions, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
@@ -91,7 +91,7 @@ impl NetworkOptions {
     /// Reads the user's options alone, as `AllocateNetwork` has them.
     pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
         refuse_unknown(user.keys(), &KNOWN, "--opt")?;
-        let given = Given(user);
+        let given = UserOptions(user);
         let (bridge, on_host) = (given.parsed("bridge")?, given.parsed("host_bridge")?);
         ensure!(
             bridge.is_none() || on_host.is_none(),

@@ -18,7 +18,7 @@ use nix::sys::statfs::{FsType, statfs};
 use super::file::existing;
 use super::message::{self, Link};
 use super::netlink::Netlink;
-use super::sockets::Place;
+use super::sockets::NamespaceFile;
 
 pub(super) const FOLDER: &str = "/run/netns";
 /// `NSFS_MAGIC` of linux/magic.h: the file is a namespace and not the empty file that a crash left.
@@ -43,7 +43,7 @@ pub(super) fn open(name: &str) -> Result<Option<File>> {
 }
 
 /// Which namespace a file is.
-pub(super) fn place(file: &Metadata) -> Place {
+pub(super) fn place(file: &Metadata) -> NamespaceFile {
     (file.dev(), file.ino())
 }
 

@@ -23,7 +23,7 @@ pub(super) const QUIET: Duration = Duration::from_millis(500);
 const MOST: usize = 64;
 
 /// A namespace: device and inode of its file, which no other one has as long as a socket is kept.
-pub(super) type Place = (u64, u64);
+pub(super) type NamespaceFile = (u64, u64);
 
 /// The idle sockets of all namespaces.
 pub(super) struct Sockets {
@@ -41,7 +41,7 @@ struct State {
 }
 
 struct Idle {
-    place: Place,
+    place: NamespaceFile,
     protocol: isize,
     socket: Socket,
     sequence: u32,
@@ -62,7 +62,7 @@ impl Sockets {
     /// An idle socket of a namespace, or a new one, which `open` opens there. It is kept when it is dropped.
     pub(super) fn take<M: Message>(
         self: &Arc<Self>,
-        place: Place,
+        place: NamespaceFile,
         open: impl FnOnce() -> Result<Netlink<M>>,
     ) -> Result<Kept<M>> {
         let idle = {
@@ -77,7 +77,7 @@ impl Sockets {
         Ok(Kept { netlink: Some(netlink), place, sockets: Arc::clone(self) })
     }
 
-    fn keep<M: Message>(&self, place: Place, netlink: Netlink<M>) {
+    fn keep<M: Message>(&self, place: NamespaceFile, netlink: Netlink<M>) {
         let Some((socket, sequence)) = netlink.into_idle() else { return };
         let mut state = lock(&self.state);
         state.idle.push(Idle { place, protocol: M::PROTOCOL, socket, sequence, since: Instant::now() });
@@ -91,7 +91,7 @@ impl Sockets {
     }
 
     /// Closes those of a namespace that is being deleted.
-    pub(super) fn close(&self, place: Place) {
+    pub(super) fn close(&self, place: NamespaceFile) {
         let closed: Vec<_> = lock(&self.state).idle.extract_if(.., |one| one.place == place).collect();
         drop(closed);
     }
@@ -123,7 +123,7 @@ fn close_quiet(sockets: &Weak<Sockets>, quiet: Duration, woken: &Receiver<()>) {
 /// A socket that goes back to the idle ones.
 pub(super) struct Kept<M: Message> {
     netlink: Option<Netlink<M>>,
-    place: Place,
+    place: NamespaceFile,
     sockets: Arc<Sockets>,
 }
 
@@ -161,14 +161,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     /// A socket, and whether it is a new one.
-    fn take(sockets: &Arc<Sockets>, place: Place) -> (Kept<RouteNetlinkMessage>, bool) {
+    fn take(sockets: &Arc<Sockets>, place: NamespaceFile) -> (Kept<RouteNetlinkMessage>, bool) {
         let mut is_new = false;
         let open = || Netlink::open().inspect(|_| is_new = true);
         let kept = sockets.take(place, open).unwrap();
         (kept, is_new)
     }
 
-    fn idle(sockets: &Sockets) -> Vec<Place> {
+    fn idle(sockets: &Sockets) -> Vec<NamespaceFile> {
         lock(&sockets.state).idle.iter().map(|one| one.place).collect()
     }
 

@@ -53,7 +53,7 @@ fn a_wrong_option_is_an_error_that_names_it() {
         (("routes", "224.0.0.0/4"), "multicast"),
         (("routes", "10.0.0.0=10.1.0.1"), "give DESTINATION=NEXT_HOP"),
         (("cnci", "x"), "--opt cnci: \"x\" is not an IP address"),
-        (("vni", "0"), "1 to 16777215"),
+        (("vni", "0"), "1 to 16777215, the same on every host, or none"),
         (("vni", "16777216"), "vni=16777216"),
         (("encrypted", "no"), "encrypted=no: give required"),
         (("encrypted", "required"), "give --opt vni"),

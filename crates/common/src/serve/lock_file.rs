@@ -25,12 +25,12 @@ pub(super) fn lock(file: File, path: &Path, taken: impl FnOnce() -> String) -> R
     })
 }
 
-/// Claims the network namespace of the process for a program. The file is named after the namespace, so that hosts that
+/// Locks the network namespace of the process for a program. The file is named after the namespace, so that hosts that
 /// share `folder`, as containers may, do not conflict.
 ///
 /// # Errors
 /// Another process of the program manages this namespace, with any database.
-pub fn claim_namespace(folder: &Path, program: &str) -> Result<Lock> {
+pub fn lock_namespace(folder: &Path, program: &str) -> Result<Lock> {
     let namespace = fs::metadata("/proc/self/ns/net").context("look up the network namespace")?.ino();
     let path = folder.join(format!("{program}.{namespace}.lock"));
     lock(open_private(&path)?, &path, || {
@@ -76,12 +76,12 @@ mod tests {
     #[test]
     fn a_host_has_one_daemon_of_a_kind() {
         let folder = tempfile::tempdir().unwrap();
-        let first = claim_namespace(folder.path(), "ciao-test").unwrap();
-        let error = format!("{:#}", claim_namespace(folder.path(), "ciao-test").unwrap_err());
+        let first = lock_namespace(folder.path(), "ciao-test").unwrap();
+        let error = format!("{:#}", lock_namespace(folder.path(), "ciao-test").unwrap_err());
         assert!(error.contains("another ciao-test runs on this host"), "{error}");
-        claim_namespace(folder.path(), "ciao-other").unwrap();
+        lock_namespace(folder.path(), "ciao-other").unwrap();
         drop(first);
-        claim_namespace(folder.path(), "ciao-test").unwrap();
+        lock_namespace(folder.path(), "ciao-test").unwrap();
     }
 
     #[test]

@@ -24,7 +24,7 @@ const PANICKED: &str = "internal error (please report): the call panicked, see t
 
 pub(super) type State = web::Data<(Arc<dyn Handler>, Arc<Progress>)>;
 
-pub(super) async fn exchange(request: HttpRequest, payload: web::Payload, state: State) -> HttpResponse {
+pub(super) async fn dispatch(request: HttpRequest, payload: web::Payload, state: State) -> HttpResponse {
     let (handler, progress) = state.get_ref();
     // Also counted down if the client disconnects, which drops this future.
     let in_flight = Arc::new(InFlight::new(progress));

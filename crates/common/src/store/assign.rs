@@ -17,7 +17,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The tenant has an overlapping pool, or one of the pool's addresses is in use there.
-    pub fn claim(&self, pool: &Pool, tenant: &TenantId) -> Result<PoolSet> {
+    pub fn assign_pool(&self, pool: &Pool, tenant: &TenantId) -> Result<PoolSet> {
         let set = &pool.set;
         let touching = self.pool_sets_touching(set.scope, Some(tenant), set.subnet)?;
         if let Some(other) = touching.iter().find(|other| other.subnet != set.subnet) {
