@@ -115,20 +115,19 @@ list_leftovers() {
 
 # restore_host COMMAND...: puts back what ciao-net changed of the host, once the daemons have ended, and says
 # what of it stays and why. While namespaces or links of ciao's stay, their rules do, and the settings that they need.
+# $restored becomes 0, 3 if something stays, or another number if it failed.
 restore_host() {
-	failed=0
-	restored=$("$@" 2>&1) || failed=1
-	echo "$restored" | sed 's/^/ciao: /' >&2
-	return $failed
+	restored=0
+	list=$("$@" 2>&1) || restored=$?
+	echo "$list" | sed 's/^/ciao: /' >&2
+	[ "$restored" = 0 ] || [ "$restored" = 3 ]
 }
 
 # Keeps the program beside the database if something stays on the host, or could not be restored: a purge comes after
 # the package's files are gone. What was there by that name is not trusted.
 keep_program() {
 	rm -rf "$CIAO_DATABASE/ciao-net"
-	case $failed$restored in
-	1* | *left*) cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net" ;;
-	esac
+	[ "$restored" = 0 ] || cp -p "$(command -v ciao-net)" "$CIAO_DATABASE/ciao-net"
 }
 
 # Takes away what a removal kept, unless containers still use it, and the database.

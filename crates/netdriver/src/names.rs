@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What ciao-net calls the things it makes, so that an administrator sees whose they are, and `reconcile` too.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
@@ -73,6 +74,11 @@ pub fn is_host_link(link: &LinkName) -> bool {
 /// The container's end of a VNIC's pair whose other end is `host_link`.
 pub fn container_end(host_link: &LinkName) -> Option<LinkName> {
     format!("{CONTAINER_LINK}{}", host_link.as_str().strip_prefix(HOST_LINK)?).parse().ok()
+}
+
+/// Whether a link is the end on a bridge of a VNIC whose other end is not among the links of the host's namespace.
+pub fn is_in_container(link: &LinkName, of_host: &BTreeSet<LinkName>) -> bool {
+    is_host_link(link) && container_end(link).is_some_and(|end| !of_host.contains(&end))
 }
 
 /// Whether a link in the host's namespace has the form of one of ours.

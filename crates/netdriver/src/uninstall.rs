@@ -12,11 +12,21 @@ use serde::Serialize;
 use crate::kernel::{HostSetting, Kernel, Namespace};
 use crate::{names, rules};
 
+/// What became of something of ciao's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Restored,
+    Left,
+    Failed,
+}
+
 /// Something of ciao's, and what became of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Restored {
     pub(crate) what: String,
     pub(crate) now: String,
+    #[serde(skip)]
+    pub(crate) outcome: Outcome,
 }
 
 /// A setting of the host that was changed since it was started.
@@ -40,121 +50,153 @@ pub(crate) fn changed(rows: Vec<HostSettingRow>, kernel: &dyn Kernel) -> Result<
     rows.into_iter().map(read).collect()
 }
 
+/// What is restored. What fails keeps nothing of the rest.
+#[derive(Default)]
+struct Report(Vec<Restored>);
+
+impl Report {
+    fn add(&mut self, what: impl Into<String>, now: impl Into<String>, outcome: Outcome) {
+        self.0.push(Restored { what: what.into(), now: now.into(), outcome });
+    }
+
+    /// Removes something; `false`: it is not there.
+    fn remove(&mut self, what: impl Into<String>, remove: impl FnOnce() -> Result<bool>) {
+        match remove() {
+            Ok(false) => {}
+            Ok(true) => self.add(what, "removed", Outcome::Restored),
+            Err(error) => self.add(what, format!("left: {error:#}"), Outcome::Failed),
+        }
+    }
+
+    /// Removes a namespace or link, if that is wanted and no container uses it.
+    fn tidy(&mut self, what: String, used: &[LinkName], wanted: bool, delete: impl FnOnce() -> Result<()>) {
+        if !used.is_empty() {
+            let names = used.iter().map(LinkName::as_str).collect::<Vec<_>>().join(", ");
+            let now = format!("left, in use by running containers ({names}): stop them first");
+            self.add(what, now, Outcome::Left);
+        } else if wanted {
+            self.remove(what, || delete().map(|()| true));
+        } else {
+            self.add(what, "left, in use by VNICs or networks: --remove-vnics removes it", Outcome::Left);
+        }
+    }
+
+    /// Does what has rows of its own.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = step(self) {
+            self.add(what, format!("left: {error:#}"), Outcome::Failed);
+        }
+    }
+
+    fn is_all_restored(&self) -> bool {
+        self.0.iter().all(|one| one.outcome == Outcome::Restored)
+    }
+}
+
 /// Removes ciao's rules and puts the host's settings back, as far as the database knows them; with `vnics`, tenants'
 /// namespaces and links too, except those that containers use. As long as any of those stand, their rules do, and the
 /// settings that they need. The daemon does not run.
-pub(crate) fn restore(store: Option<&Store>, kernel: &dyn Kernel, vnics: bool) -> Result<Vec<Restored>> {
-    let mut done = tenants(store, kernel, vnics)?;
-    let left = done.iter().any(|one| one.now != REMOVED);
-    if left {
-        return Ok(done);
+pub(crate) fn restore(store: Option<&Store>, kernel: &dyn Kernel, vnics: bool) -> Vec<Restored> {
+    let mut report = Report::default();
+    report.step("network namespaces and links", |report| tenants(store, kernel, vnics, report));
+    if !report.is_all_restored() {
+        return report.0;
     }
-    if kernel.has_rules(&Namespace::Host)? {
-        kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES)?;
-        done.push(Restored { what: "nftables table inet ciao".to_owned(), now: REMOVED.to_owned() });
-    }
-    if kernel.tunnel_rules_difference(None)?.is_some() {
-        kernel.load_tunnel_rules(None)?;
-        done.push(Restored { what: "nftables table inet ciao_tunnel".to_owned(), now: REMOVED.to_owned() });
-    }
-    for (number, address) in kernel.tunnel_hosts()? {
-        kernel.delete_tunnel_host(number)?;
-        done.push(Restored { what: format!("nexthop of host {address}"), now: REMOVED.to_owned() });
-    }
-    kernel.open_firewall(&BTreeSet::new(), &[])?;
+    report.remove("nftables table inet ciao", || {
+        let exists = kernel.has_rules(&Namespace::Host)?;
+        if exists { kernel.run_nft(&Namespace::Host, rules::DELETE_HOST_RULES).map(|()| true) } else { Ok(false) }
+    });
+    report.remove("nftables table inet ciao_tunnel", || {
+        let exists = kernel.tunnel_rules_difference(None)?.is_some();
+        if exists { kernel.load_tunnel_rules(None).map(|_| true) } else { Ok(false) }
+    });
+    report.step("nexthops of other hosts", |report| {
+        for (number, address) in kernel.tunnel_hosts()? {
+            report.remove(format!("nexthop of host {address}"), || kernel.delete_tunnel_host(number).map(|()| true));
+        }
+        Ok(())
+    });
+    report.remove("rules of the host's firewall", || kernel.open_firewall(&BTreeSet::new(), &[]).map(|_| false));
     if let Some(store) = store {
-        done.extend(settings(store, kernel)?);
+        report.step("settings of the host", |report| settings(store, kernel, report));
     }
-    Ok(done)
+    report.0
 }
 
-const REMOVED: &str = "removed";
-
-fn tenants(store: Option<&Store>, kernel: &dyn Kernel, remove: bool) -> Result<Vec<Restored>> {
-    let of_host = kernel.links(&Namespace::Host)?.into_iter().filter(names::is_ours).collect::<Vec<_>>();
-    let mut done = Vec::new();
+fn tenants(store: Option<&Store>, kernel: &dyn Kernel, remove: bool, report: &mut Report) -> Result<()> {
+    let of_host: BTreeSet<_> = kernel.links(&Namespace::Host)?.into_iter().filter(names::is_ours).collect();
     let mut kept = BTreeSet::new();
-    let mut note = |what: String, used: &[&LinkName]| {
-        let now = match (used, remove) {
-            ([], true) => REMOVED.to_owned(),
-            ([], false) => "left, in use by VNICs or networks: --remove-vnics removes it".to_owned(),
-            _ => {
-                let names = used.iter().map(|link| link.as_str()).collect::<Vec<_>>().join(", ");
-                format!("left, in use by running containers ({names}): stop them first")
-            }
-        };
-        done.push(Restored { what, now });
-    };
     for name in kernel.namespaces()? {
-        let links = kernel.links(&Namespace::Named(name.clone()))?;
-        let used = links.iter().filter(|link| is_used(link, &of_host)).collect::<Vec<_>>();
-        if remove && used.is_empty() {
-            kernel.delete_namespace(&name)?;
+        let what = format!("network namespace {name}");
+        match kernel.links(&Namespace::Named(name.clone())) {
+            Ok(mut used) => {
+                used.retain(|link| names::is_in_container(link, &of_host));
+                report.tidy(what, &used, remove, || kernel.delete_namespace(&name));
+                kept.extend(used);
+            }
+            Err(error) => report.add(what, format!("left: {error:#}"), Outcome::Failed),
         }
-        note(format!("network namespace {name}"), &used);
-        kept.extend(used.into_iter().cloned());
     }
-    let some_stay = !kept.is_empty();
+    let some_stay = !report.is_all_restored();
     for link in &of_host {
-        let used = if is_used(link, &of_host) { vec![link] } else { Vec::new() };
         // The uplink of a namespace that stays.
         if remove && some_stay && link.as_str().starts_with(names::UPLINK) {
             continue;
         }
-        if remove && used.is_empty() {
-            kernel.delete_link(&Namespace::Host, link)?;
-        }
-        note(format!("link {link}"), &used);
-        kept.extend(used.into_iter().cloned());
+        let used: Vec<_> =
+            Some(link.clone()).filter(|link| names::is_in_container(link, &of_host)).into_iter().collect();
+        report.tidy(format!("link {link}"), &used, remove, || kernel.delete_link(&Namespace::Host, link));
+        kept.extend(used);
     }
-    if remove && let Some(store) = store {
+    let has_failed = report.0.iter().any(|one| one.outcome == Outcome::Failed);
+    if remove
+        && !has_failed
+        && let Some(store) = store
+    {
         store.write(move |tx| {
             let vnics = tx.vnics(None)?;
             let unused = vnics.iter().filter(|vnic| !kept.contains(&vnic.host_link));
             unused.into_iter().try_for_each(|vnic| tx.delete_vnic(&vnic.id).map(drop))
         })?;
     }
-    Ok(done)
-}
-
-/// Whether it is the end on a bridge of a VNIC whose other end a container has.
-fn is_used(link: &LinkName, of_host: &[LinkName]) -> bool {
-    let Some(id) = link.as_str().strip_prefix(names::HOST_LINK).filter(|_| names::is_ours(link)) else { return false };
-    let other_end = format!("{}{id}", names::CONTAINER_LINK);
-    !of_host.iter().any(|link| link.as_str() == other_end)
+    Ok(())
 }
 
 /// Forwarding goes off first, then what it needed, and what changes with it.
-fn settings(store: &Store, kernel: &dyn Kernel) -> Result<Vec<Restored>> {
+fn settings(store: &Store, kernel: &dyn Kernel, report: &mut Report) -> Result<()> {
     let boot = kernel.boot_id()?;
     let mut rows = store.read(|tx| tx.host_settings(&boot))?;
     rows.sort_by_key(|row| !["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].contains(&row.name.as_str()));
     let used = (kernel.is_firewall_used(Family::V4)?, kernel.is_firewall_used(Family::V6)?);
+    // All are read before any is changed: one changes others.
     let read = |row: HostSettingRow| {
         let setting = HostSetting::from(row.name.as_str());
-        Ok((kernel.host_setting(&setting)?, setting, row))
+        (kernel.host_setting(&setting), setting, row)
     };
-    let mut done = Vec::new();
-    for (now, setting, row) in rows.into_iter().map(read).collect::<Result<Vec<_>>>()? {
-        let used = if family_of(&setting) == Family::V4 { used.0 } else { used.1 };
-        let now = match now {
-            Some(now) if now != row.after => format!("left at {now}: changed by something else since"),
-            Some(_) if used => format!(
-                "left at {}: the host's firewall has rules in FORWARD, so others may need it. To restore it manually: {}",
-                row.after,
-                by_hand(&row.name, &setting, &row.before)
-            ),
-            Some(_) => {
-                kernel.set_host_setting(&setting, &row.before)?;
-                format!("restored to {}", row.before)
-            }
-            None => "gone".to_owned(),
-        };
-        let name = row.name.clone();
-        store.write(move |tx| tx.delete_host_setting(&name))?;
-        done.push(Restored { what: row.name, now });
+    for (now, setting, row) in rows.into_iter().map(read).collect::<Vec<_>>() {
+        let (what, used) = (row.name.clone(), if family_of(&setting) == Family::V4 { used.0 } else { used.1 });
+        report.step(&what, |report| {
+            let (now, outcome) = match now? {
+                Some(now) if now != row.after => {
+                    (format!("left at {now}: changed by something else since"), Outcome::Left)
+                }
+                Some(_) if used => {
+                    let by_hand = by_hand(&row.name, &setting, &row.before);
+                    let why = "the host's firewall has rules in FORWARD, so others may need it";
+                    (format!("left at {}: {why}. To restore it manually: {by_hand}", row.after), Outcome::Left)
+                }
+                Some(_) => {
+                    kernel.set_host_setting(&setting, &row.before)?;
+                    (format!("restored to {}", row.before), Outcome::Restored)
+                }
+                None => ("gone".to_owned(), Outcome::Restored),
+            };
+            store.write(move |tx| tx.delete_host_setting(&row.name))?;
+            report.add(what.as_str(), now, outcome);
+            Ok(())
+        });
     }
-    Ok(done)
+    Ok(())
 }
 
 fn by_hand(name: &str, setting: &HostSetting, before: &str) -> String {
@@ -169,5 +211,49 @@ fn family_of(setting: &HostSetting) -> Family {
         HostSetting::ForwardPolicy(family) => *family,
         HostSetting::Sysctl(key) if key.starts_with("net/ipv6/") => Family::V6,
         HostSetting::Sysctl(_) => Family::V4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::kernel::HostSettings as _;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn what_fails_is_a_row_and_keeps_nothing_of_the_rest() {
+        let kernel = Fake::default();
+        kernel.change(|state| state.namespaces.extend(["ciao-blue", "ciao-red"].map(str::to_owned)));
+        // The host's links, the namespaces, and blue's links are read.
+        kernel.fail_once_after(2);
+        let outcomes = |rows: &[Restored]| -> Vec<_> {
+            rows.iter().map(|row| (row.what.clone(), row.outcome, row.now.clone())).collect()
+        };
+        let failed = restore(None, &kernel, true);
+        let blue = ("network namespace ciao-blue".to_owned(), Outcome::Failed, failed[0].now.clone());
+        let red = ("network namespace ciao-red".to_owned(), Outcome::Restored, "removed".to_owned());
+        assert_eq!(outcomes(&failed), [blue, red]);
+        assert!(failed[0].now.starts_with("left: the kernel fails once"), "{failed:?}");
+        assert_eq!(outcomes(&restore(None, &kernel, false))[0].1, Outcome::Left);
+        let rest = restore(None, &kernel, true);
+        assert!(rest.len() == 1 && rest[0].outcome == Outcome::Restored, "{rest:?}");
+    }
+
+    #[test]
+    fn a_firewall_that_is_locked_keeps_no_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("db")).unwrap();
+        let kernel = Fake::default();
+        let (name, boot) = ("net.ipv4.ip_forward", kernel.boot_id().unwrap());
+        store.write(move |tx| tx.record_host_setting(&boot, name, "0", "1")).unwrap();
+        kernel.set_host_setting(&HostSetting::from(name), "1").unwrap();
+        // Links, namespaces, the table, tunnel rules, nexthops; then the firewall.
+        kernel.fail_once_after(5);
+        let rows = restore(Some(&store), &kernel, false);
+        let now: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.outcome)).collect();
+        assert_eq!(now, [("rules of the host's firewall", Outcome::Failed), (name, Outcome::Restored)], "{rows:?}");
+        assert_eq!(kernel.host_setting(&HostSetting::from(name)).unwrap().as_deref(), Some("0"));
     }
 }

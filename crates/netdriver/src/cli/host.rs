@@ -2,8 +2,9 @@
 //! `host`: the host's settings that ciao-net changed, and their restoration.
 
 use std::path::Path;
+use std::process::exit;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table::{self, Database};
 use ciao_common::serve::{daemon, lock_file};
 use ciao_common::store::Store;
@@ -13,7 +14,10 @@ use super::control::Call;
 use super::remote;
 use crate::kernel::HostSettings;
 use crate::kernel::linux::Linux;
-use crate::uninstall;
+use crate::uninstall::{self, Outcome};
+
+/// The exit code of `restore` where something stays, as its list says. The package's scripts read it.
+const SOMETHING_STAYS: i32 = 3;
 
 #[derive(Subcommand)]
 pub(super) enum HostCommand {
@@ -21,7 +25,7 @@ pub(super) enum HostCommand {
     List(Call),
     /// Show the settings of this host that ciao-net changed since boot
     Show(Show),
-    /// Remove ciao's rules and restore the host's settings (stop the daemon first)
+    /// Remove ciao's rules and restore the host's settings (stop the daemon first). Exit code 3: something stays
     Restore(Restore),
 }
 
@@ -59,13 +63,22 @@ pub(super) fn run(command: &HostCommand) -> Result<()> {
             let _namespace =
                 lock_file::lock_namespace(Path::new(lock_file::FOLDER), "ciao-net").context("restore the host")?;
             let db = &args.database.db;
-            if !db.exists() {
+            let (mut store, mut lock) = (None, None);
+            if db.exists() {
+                lock = Some(daemon::lock(db, "ciao-net")?);
+                store = Some(Store::open_existing(db)?);
+            } else {
                 log::warn!("database {} is missing: the host's settings are not known and stay", db.display());
-                return table::print_changes(&uninstall::restore(None, &kernel, args.remove_vnics)?, args.json);
             }
-            let _lock = daemon::lock(db, "ciao-net")?;
-            let store = Store::open_existing(db)?;
-            table::print_changes(&uninstall::restore(Some(&store), &kernel, args.remove_vnics)?, args.json)
+            let rows = uninstall::restore(store.as_ref(), &kernel, args.remove_vnics);
+            drop((store, lock));
+            table::print_changes(&rows, args.json)?;
+            let failed = rows.iter().filter(|row| row.outcome == Outcome::Failed).count();
+            ensure!(failed == 0, "{failed} of these could not be restored");
+            if rows.iter().any(|row| row.outcome == Outcome::Left) {
+                exit(SOMETHING_STAYS);
+            }
+            Ok(())
         }
     }
 }

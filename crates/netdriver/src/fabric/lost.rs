@@ -130,10 +130,11 @@ impl Lost {
             Ok((tx.vnic_links()?.into_iter().collect::<BTreeSet<_>>(), used))
         })?;
         let given_up = lock(&self.given_up).clone();
-        let in_container = |link: &LinkName| names::container_end(link).is_some_and(|end| !host.contains(&end));
         for (namespace, links) in &mut found {
             let is_used = used[namespace];
-            links.retain(|link| !known.contains(link) && !given_up.contains(link) && (!is_used || in_container(link)));
+            links.retain(|link| {
+                !known.contains(link) && !given_up.contains(link) && (!is_used || names::is_in_container(link, &host))
+            });
             if !links.is_empty() {
                 // One that was being deleted has disappeared meanwhile.
                 let still = self.kernel.links(namespace)?;
