@@ -13,8 +13,8 @@ const SETS: u32 = 1000;
 /// What ciao-ipam tells of itself.
 pub(crate) struct Report(pub(crate) Arc<Store>);
 
-impl Source for Report {
-    fn collect(&self, scrape: &mut Scrape) -> Result<()> {
+impl Report {
+    fn pools(&self, scrape: &mut Scrape) -> Result<()> {
         let ((pools, sets), leases) = self.0.read(|tx| Ok((tx.pool_use(SETS)?, tx.lease_counts()?)))?;
         scrape.gauge("ciao_pools", "Pools that Docker holds", single(pools as f64));
         let labels = |set: &ciao_common::store::SetUse| {
@@ -30,10 +30,14 @@ impl Source for Report {
         scrape.gauge("ciao_pool_addresses", "Addresses of a subnet that containers and gateways can have", size);
         let states = leases.into_iter().map(|(state, count)| (vec![("state", state)], count as f64));
         scrape.gauge("ciao_leases", "Addresses by state", states);
-        let commits = self.0.commits();
-        scrape.counter("ciao_commits", "Transactions of the database", single(commits.commits as f64));
-        scrape.counter("ciao_changes", "Changes in these transactions", single(commits.changes as f64));
         Ok(())
+    }
+}
+
+impl Source for Report {
+    fn collect(&self, scrape: &mut Scrape) {
+        scrape.part(|scrape| self.pools(scrape));
+        scrape.commits(self.0.commits());
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -5,7 +5,8 @@
 mod address;
 mod page;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use prometheus_client::encoding::text;
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::calls::Calls;
 use super::server::{Call, Handler, JSON, Reply, Request};
+use crate::sync::lock;
 pub use address::MetricsAddress;
 use page::Page;
 pub use page::{Scrape, Series, single};
@@ -44,10 +46,7 @@ impl Problem {
 /// What a daemon tells of itself.
 pub trait Source: Send + Sync + 'static {
     /// Its metrics.
-    ///
-    /// # Errors
-    /// The disk's or the kernel's.
-    fn collect(&self, scrape: &mut Scrape) -> Result<()>;
+    fn collect(&self, scrape: &mut Scrape);
 
     /// What is not as it should be.
     fn problems(&self) -> Vec<Problem>;
@@ -58,21 +57,31 @@ pub struct Metrics {
     calls: Vec<Arc<Calls>>,
     source: Arc<dyn Source>,
     info: Series,
+    /// The errors of the last scrape, which are logged.
+    logged: Mutex<BTreeSet<String>>,
 }
 
 impl Metrics {
     /// The metrics of a program with those calls.
     pub fn new(program: &str, version: &str, calls: Vec<Arc<Calls>>, source: Arc<dyn Source>) -> Self {
         let info = (vec![("program", program.to_owned()), ("version", version.to_owned())], 1.0);
-        Self { calls, source, info }
+        Self { calls, source, info, logged: Mutex::default() }
     }
 
     fn render(&self) -> Result<String> {
         let mut scrape = Scrape::default();
         scrape.gauge("ciao_build_info", "The program's name and version", [self.info.clone()]);
-        self.source.collect(&mut scrape)?;
         let problems = self.source.problems();
         scrape.gauge("ciao_problems", "Checks that found something wrong", single(problems.len() as f64));
+        self.source.collect(&mut scrape);
+        let failures = scrape.failures.len() as f64;
+        scrape.gauge("ciao_scrape_failures", "Parts of these metrics that cannot be read", single(failures));
+        let mut logged = lock(&self.logged);
+        for error in scrape.failures.difference(&logged) {
+            log::warn!("metrics are incomplete: {error}");
+        }
+        logged.clone_from(&scrape.failures);
+        drop(logged);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Page { scrape, calls: self.calls.clone() }));
         let mut page = String::new();
@@ -119,16 +128,18 @@ impl Handler for Metrics {
 mod tests {
     use std::time::Duration;
 
+    use anyhow::bail;
+
     use super::super::calls::Counted;
     use super::*;
 
     struct Sick;
 
     impl Source for Sick {
-        fn collect(&self, scrape: &mut Scrape) -> Result<()> {
+        fn collect(&self, scrape: &mut Scrape) {
             scrape.gauge("ciao_networks", "Networks", single(3.0));
+            scrape.part(|_| bail!("the kernel does not answer"));
             scrape.counter("ciao_commits", "Commits", single(7.0));
-            Ok(())
         }
 
         fn problems(&self) -> Vec<Problem> {
@@ -154,6 +165,7 @@ mod tests {
             "ciao_networks 3.0",
             "ciao_commits_total 7.0",
             "ciao_problems 1.0",
+            "ciao_scrape_failures 1.0",
             "ciao_calls_total{service=\"network\",method=\"Join\",outcome=\"ok\"} 1",
             "ciao_call_duration_seconds_bucket{le=\"0.0025\",service=\"network\",method=\"Join\"} 1",
             "ciao_call_duration_seconds_bucket{le=\"+Inf\",service=\"network\",method=\"Join\"} 1",

@@ -80,7 +80,7 @@ pub(super) fn known(docker: &Docker, recorded: &Recorded) -> Result<Known> {
     let ids = networks.iter().map(|network| Ok(serde_json::from_value(network["Id"].clone())?));
     let networks = ids.collect::<Result<_>>().context("read the ids of dockerd's networks")?;
     let engine = docker.get("/info")?.success()?["ID"].as_str().map(str::to_owned);
-    Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false, age: 0 })
+    Ok(Known { engine, networks, endpoints: Some(endpoints), details, more: false, first: false, age: 0 })
 }
 
 fn is_ours(driver: &str) -> bool {

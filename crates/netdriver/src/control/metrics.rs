@@ -111,13 +111,10 @@ impl Report {
     }
 }
 
-impl Source for Report {
-    fn collect(&self, scrape: &mut Scrape) -> Result<()> {
-        let (store, passes) = (&self.0.store, self.0.passes.counts());
-        let good = (passes.last_good > 0).then_some(passes.last_good);
-        let (counts, tenants) = store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
+    /// What is recorded.
+    fn records(&self, scrape: &mut Scrape) -> Result<()> {
+        let (counts, tenants) = self.0.store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
         let [networks, endpoints, launchers, dockers, ports] = counts.map(|count| count as f64);
-        let label = |key: &'static str, value: &str| vec![(key, value.to_owned())];
         scrape.gauge("ciao_tenants", "Tenants", single(tenants as f64));
         scrape.gauge("ciao_networks", "Docker networks", single(networks));
         scrape.gauge("ciao_endpoints", "Containers' attachments", single(endpoints));
@@ -127,9 +124,21 @@ impl Source for Report {
             [(label("owner", "launcher"), launchers), (label("owner", "docker"), dockers)],
         );
         scrape.gauge("ciao_ports", "Published ports", single(ports));
-        let commits = store.commits();
-        scrape.counter("ciao_commits", "Transactions of the database", single(commits.commits as f64));
-        scrape.counter("ciao_changes", "Changes in these transactions", single(commits.changes as f64));
+        Ok(())
+    }
+}
+
+/// One label.
+fn label(key: &'static str, value: &str) -> Vec<(&'static str, String)> {
+    vec![(key, value.to_owned())]
+}
+
+impl Source for Report {
+    fn collect(&self, scrape: &mut Scrape) {
+        let (store, passes) = (&self.0.store, self.0.passes.counts());
+        let good = (passes.last_good > 0).then_some(passes.last_good);
+        scrape.part(|scrape| self.records(scrape));
+        scrape.commits(store.commits());
         scrape.counter(
             "ciao_repairs",
             "Repairs by reconciliation",
@@ -145,12 +154,12 @@ impl Source for Report {
             scrape.gauge("ciao_conntrack_entries", "Connections that the host tracks", single(count as f64));
             scrape.gauge("ciao_conntrack_limit", "The most that it tracks", single(max as f64));
         }
-        tunnels::collect(&self.0, scrape, TENANTS)?;
-        self.drops(scrape)?;
+        scrape.part(|scrape| tunnels::collect(&self.0, scrape, TENANTS));
+        scrape.part(|scrape| self.drops(scrape));
         if self.0.config.metrics_vnics {
-            self.vnics(scrape)?;
+            scrape.part(|scrape| self.vnics(scrape));
         }
-        self.traffic(scrape)
+        scrape.part(|scrape| self.traffic(scrape));
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -56,6 +56,7 @@ pub fn requests(mut known: Known) -> Result<Vec<Known>> {
         }
     }
     parts.push(known);
+    parts[0].first = true;
     Ok(parts)
 }
 

@@ -46,6 +46,11 @@ impl Lost {
         }
     }
 
+    /// A list of Docker's begins, whatever became of the one before.
+    pub(crate) fn begin_list(&self) {
+        *lock(&self.recorded) = None;
+    }
+
     /// Notes that a part of Docker's list, with details or not, was recorded or not. `true`: it was the last, and all
     /// were.
     pub(crate) fn finish_part(&self, has_details: bool, is_recorded: bool, has_more: bool) -> bool {
@@ -161,5 +166,30 @@ impl Lost {
             bail!("the database was lost or is an older one, and containers without records are running: {REMEDY}");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn what_a_list_recorded_that_was_not_finished_counts_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
+        let lost = Lost::new(store, Arc::new(Fake::default()));
+        // The client ended after a part that failed, and after one that did not.
+        for was_recorded in [false, true] {
+            assert!(!lost.finish_part(true, was_recorded, true));
+            lost.begin_list();
+            assert!(!lost.finish_part(true, true, true), "more follows");
+            assert!(lost.finish_part(false, true, false));
+        }
+        assert!(!lost.finish_part(true, true, true));
+        lost.begin_list();
+        assert!(!lost.finish_part(false, true, false), "a list without details");
     }
 }

@@ -38,6 +38,9 @@ pub struct Known {
     /// Further parts follow: nothing is done but records made again.
     #[serde(default)]
     pub more: bool,
+    /// The first part of a list: what one that was not finished has recorded counts no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
     /// Milliseconds since the first of Docker's lists was requested, or more: what was recorded since, or up to a
     /// minute before, may be missing in them.
     #[serde(default)]

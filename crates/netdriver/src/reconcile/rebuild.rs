@@ -24,6 +24,9 @@ impl Driver {
     pub(super) fn rebuild(&self, repairs: &mut Repairs<'_>, docker: Option<&Known>) {
         repairs.step("lost records", self.fabric.lost.look());
         let Some(known) = docker else { return };
+        if known.first {
+            self.fabric.lost.begin_list();
+        }
         let is_own = |network: &&ListedNetwork| network.driver.is_empty() || is_plugin(&network.driver, "ciao-net");
         let (own, others): (Vec<_>, Vec<_>) = known.details.iter().partition(is_own);
         let is_alone = |network: &ListedNetwork| !known.more && !is_alike(network, &others);

@@ -338,6 +338,8 @@ fn three_thousand_lost_networks_fit_the_limit_of_a_request() {
     let requests: Vec<_> = requests.iter().map(|known| serde_json::to_string(known).unwrap()).collect();
     assert!(whole > BODY_LIMIT && requests.len() > 2, "{whole} bytes in {} requests", requests.len());
     assert!(requests.iter().all(|body| body.len() < BODY_LIMIT));
+    let first: Vec<_> = requests.iter().map(|body| body.contains("\"first\":true")).collect();
+    assert!(first[0] && !first[1..].contains(&true), "{first:?}");
     let mut rows = 0;
     // The last one has the ids alone, and makes what the records need.
     for body in &requests[..requests.len() - 1] {

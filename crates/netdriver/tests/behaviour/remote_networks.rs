@@ -133,6 +133,7 @@ fn known() -> Known {
         endpoints: None,
         details: Vec::new(),
         more: false,
+        first: false,
         age: 0,
     }
 }

@@ -1,31 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is collected for one answer, and how the library writes it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use anyhow::Result;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::super::calls::{BOUNDS, Calls, OUTCOMES};
+use crate::store::Commits;
 
 /// A labelled value.
 pub type Series = (Vec<(&'static str, String)>, f64);
 
 /// Collects metrics.
 #[derive(Default)]
-pub struct Scrape(Vec<(MetricType, &'static str, &'static str, Vec<Series>)>);
+pub struct Scrape {
+    families: Vec<(MetricType, &'static str, &'static str, Vec<Series>)>,
+    /// Why parts are missing.
+    pub(super) failures: BTreeSet<String>,
+}
 
 impl Scrape {
+    /// Collects some of the metrics. An error keeps nothing of the others.
+    pub fn part(&mut self, collect: impl FnOnce(&mut Self) -> Result<()>) {
+        if let Err(error) = collect(self) {
+            self.failures.insert(format!("{error:#}"));
+        }
+    }
+
     /// Adds a gauge.
     pub fn gauge(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
-        self.0.push((MetricType::Gauge, name, help, series.into_iter().collect()));
+        self.families.push((MetricType::Gauge, name, help, series.into_iter().collect()));
     }
 
     /// Adds a counter, whose name ends in `_total` when it is shown.
     pub fn counter(&mut self, name: &'static str, help: &'static str, series: impl IntoIterator<Item = Series>) {
-        self.0.push((MetricType::Counter, name, help, series.into_iter().collect()));
+        self.families.push((MetricType::Counter, name, help, series.into_iter().collect()));
+    }
+
+    /// What a database has committed.
+    pub fn commits(&mut self, Commits { commits, changes }: Commits) {
+        self.counter("ciao_commits", "Transactions of the database", single(commits as f64));
+        self.counter("ciao_changes", "Changes in these transactions", single(changes as f64));
     }
 }
 
@@ -48,7 +68,7 @@ impl fmt::Debug for Page {
 
 impl Collector for Page {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for (kind, name, help, series) in &self.scrape.0 {
+        for (kind, name, help, series) in &self.scrape.families {
             let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
             for (labels, value) in series {
                 let mut one = metric.encode_family(labels)?;
