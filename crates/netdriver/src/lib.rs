@@ -19,7 +19,6 @@ pub mod control;
 pub mod docker;
 pub mod exchange;
 mod fabric;
-mod failures;
 pub mod kernel;
 pub mod launcher;
 pub mod names;
@@ -32,8 +31,9 @@ pub mod rules;
 mod uninstall;
 mod uplink_pool;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -52,8 +52,9 @@ pub struct Driver {
     fabric: Fabric,
     ready: ready::Ready,
     contests: contest::Contests,
-    failures: failures::Failures,
-    passes: passes::Passes,
+    /// Failures that are logged already, a sentence each: a timer that finds one again and again logs it once.
+    failures: Mutex<BTreeSet<String>>,
+    passes: Mutex<passes::Passes>,
     peers: peers::Peers,
     config: Config,
 }
@@ -118,8 +119,8 @@ impl Driver {
             fabric,
             ready: ready::Ready::default(),
             contests: contest::Contests::default(),
-            failures: failures::Failures::default(),
-            passes: passes::Passes::default(),
+            failures: Mutex::default(),
+            passes: Mutex::default(),
             peers: peers::Peers::default(),
             config,
         })

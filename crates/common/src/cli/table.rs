@@ -10,7 +10,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store::{Store, Tx};
+use crate::store::Store;
 use crate::types::TenantId;
 
 /// Option `--db`.
@@ -40,20 +40,9 @@ pub struct List {
 impl List {
     /// Prints the rows of a view of the database, of one tenant or of all; with `-q` only its column `id`.
     pub fn run(&self, view: &str, id: &str) -> Result<()> {
-        self.print(id, |tx, tenant| tx.view(view, tenant))
-    }
-
-    /// As [`Self::run`], of rows that are no view.
-    pub fn print<T: Serialize>(
-        &self,
-        id: &str,
-        read: impl FnOnce(&Tx<'_>, Option<&TenantId>) -> Result<Vec<T>>,
-    ) -> Result<()> {
-        let rows = Store::open_reading(&self.database.db)?.read(|tx| read(tx, self.tenant.as_ref()))?;
+        let rows = Store::open_reading(&self.database.db)?.read(|tx| tx.view(view, self.tenant.as_ref()))?;
         if self.quiet {
-            let ids =
-                rows.iter().map(|row| Ok(shown(id, &serde_json::to_value(row)?[id]))).collect::<Result<Vec<_>>>()?;
-            return ids.iter().try_for_each(|id| print_text(id));
+            return rows.iter().try_for_each(|row| print_text(&shown(id, &row[id])));
         }
         print(&rows, self.json)
     }

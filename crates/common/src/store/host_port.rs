@@ -5,13 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use super::Protocol;
 
 /// A port and its protocol: `5432/tcp`. Read with `5432` too, which is TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct HostPort {
     /// The protocol.
     pub protocol: Protocol,
@@ -34,20 +33,6 @@ impl FromStr for HostPort {
         let number =
             number.with_context(|| format!("port {text:?} is not a number from 1 to 65535, such as 5432 or 53/udp"))?;
         Ok(Self { protocol: protocol.parse().with_context(|| format!("port {text:?}"))?, number })
-    }
-}
-
-impl From<HostPort> for String {
-    fn from(port: HostPort) -> Self {
-        port.to_string()
-    }
-}
-
-impl TryFrom<String> for HostPort {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
     }
 }
 

@@ -7,39 +7,22 @@ use anyhow::Result;
 use rusqlite::params;
 
 use super::value::{Text, get, get_optional, text};
-use super::vnic::{VNIC, vnic};
 use super::{Tx, Vnic};
 use crate::types::{InstanceId, LinkName, Subnet, TenantId};
 
 impl Tx<'_> {
     /// The launcher's VNIC with that address of a tenant.
     pub fn vnic_at(&self, tenant: &TenantId, subnet: Subnet, address: IpAddr) -> Result<Option<Vnic>> {
-        let found = self.first(
-            &format!(
-                "{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND address = ?3 AND owner = 'launcher' AND state = 'live'"
-            ),
-            params![Text(tenant), Text(subnet), Text(address)],
-            vnic,
-        )?;
-        if found.is_some() || address.is_ipv4() {
-            return Ok(found);
-        }
-        self.first(
-            &format!(
-                "{VNIC} WHERE tenant = ?1 AND subnet6 = ?2 AND address6 = ?3 AND owner = 'launcher' AND state = 'live'"
-            ),
-            params![Text(tenant), Text(subnet), Text(address)],
-            vnic,
-        )
+        let v4 = "tenant = ?1 AND subnet = ?2 AND address = ?3 AND owner = 'launcher' AND state = 'live'";
+        let v6 = "tenant = ?1 AND subnet6 = ?2 AND address6 = ?3 AND owner = 'launcher' AND state = 'live'";
+        let at = if address.is_ipv4() { v4 } else { v6 };
+        Ok(self.vnics_by(at, params![Text(tenant), Text(subnet), Text(address)])?.into_iter().next())
     }
 
     /// The launcher's live VNICs of an instance.
     pub fn vnics_of_instance(&self, instance: &InstanceId) -> Result<Vec<Vnic>> {
-        self.all(
-            &format!("{VNIC} WHERE instance = ?1 AND owner = 'launcher' AND state = 'live' ORDER BY created"),
-            [Text(instance)],
-            vnic,
-        )
+        let of_instance = "instance = ?1 AND owner = 'launcher' AND state = 'live' ORDER BY created";
+        self.vnics_by(of_instance, [Text(instance)])
     }
 
     /// The tenants with launcher's VNICs of that subnet on a bridge of that name.
@@ -54,11 +37,8 @@ impl Tx<'_> {
 
     /// The oldest launcher's VNIC in a subnet of a tenant.
     pub fn vnic_in_subnet(&self, tenant: &TenantId, subnet: Subnet) -> Result<Option<Vnic>> {
-        self.first(
-            &format!("{VNIC} WHERE tenant = ?1 AND subnet = ?2 AND owner = 'launcher' AND state = 'live' ORDER BY created LIMIT 1"),
-            params![Text(tenant), Text(subnet)],
-            vnic,
-        )
+        let oldest = "tenant = ?1 AND subnet = ?2 AND owner = 'launcher' AND state = 'live' ORDER BY created LIMIT 1";
+        Ok(self.vnics_by(oldest, params![Text(tenant), Text(subnet)])?.into_iter().next())
     }
 
     /// The subnets of a tenant's launcher's VNICs, with the gateways of the IPv4 (or only) ones.

@@ -83,7 +83,6 @@ pub use pool::Pool;
 pub use pool_set::PoolSet;
 pub use remote::{ClusterHost, Given, ListState, Remote, TenantList};
 pub use stats::SetUse;
-pub use tenant::TenantRow;
 pub use tenant_subnet::TenantSubnet;
 pub use term::Term;
 pub use tunnel::Tunnel;

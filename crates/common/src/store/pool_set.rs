@@ -2,7 +2,7 @@
 //! Table `pool_set`: the set of addresses of a subnet, one per tenant.
 
 use anyhow::Result;
-use rusqlite::{Row, params};
+use rusqlite::{Params, Row, params};
 
 use super::Tx;
 use super::value::{Key, Text, get, get_optional, text};
@@ -40,22 +40,21 @@ pub(super) fn pool_set(row: &Row<'_>, id: &str) -> rusqlite::Result<PoolSet> {
 impl Tx<'_> {
     /// The set of a tenant with that subnet.
     pub fn pool_set_of(&self, scope: Scope, tenant: &TenantId, subnet: Subnet) -> Result<Option<PoolSet>> {
-        self.first(
-            "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = ?1 AND tenant = ?2 AND subnet = ?3",
-            params![Text(scope), Text(tenant), Text(subnet)],
-            |row| pool_set(row, "id"),
-        )
+        let of_tenant = "scope = ?1 AND tenant = ?2 AND subnet = ?3";
+        Ok(self.sets_by(of_tenant, params![Text(scope), Text(tenant), Text(subnet)])?.into_iter().next())
     }
 
     /// The sets of a tenant (`None`: those without tenant) that overlap `subnet`, lowest end first.
     pub fn pool_sets_touching(&self, scope: Scope, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Vec<PoolSet>> {
         let [first, last] = Key::ends(subnet);
-        self.all(
-            "SELECT id, scope, tenant, subnet FROM pool_set
-             WHERE scope = ?1 AND tenant IS ?2 AND last >= ?3 AND first <= ?4 AND length(first) = length(?3) ORDER BY last",
-            params![Text(scope), text(tenant), first, last],
-            |row| pool_set(row, "id"),
-        )
+        let touching =
+            "scope = ?1 AND tenant IS ?2 AND last >= ?3 AND first <= ?4 AND length(first) = length(?3) ORDER BY last";
+        self.sets_by(touching, params![Text(scope), text(tenant), first, last])
+    }
+
+    pub(super) fn sets_by(&self, condition: &str, params: impl Params) -> Result<Vec<PoolSet>> {
+        let sets = format!("SELECT id, scope, tenant, subnet FROM pool_set WHERE {condition}");
+        self.all(&sets, params, |row| pool_set(row, "id"))
     }
 
     /// Creates a set with all addresses free.

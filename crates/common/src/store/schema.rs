@@ -142,6 +142,7 @@ fn step(conn: &mut Connection, found: i64) -> Result<()> {
         "port",
         "remote",
         "tunnel",
+        "tenant",
         "recorded_lease",
         "vnic_lease",
         "vnic_lease6",

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use anyhow::Result;
 use rusqlite::params;
 
-use super::pool_set::pool_set;
 use super::value::{Text, get, text};
 use super::{PoolSet, Tx};
 use crate::types::{Subnet, TenantId};
@@ -61,12 +60,8 @@ impl Tx<'_> {
     /// The oldest global set of that tenant and subnet of an earlier leadership.
     pub fn set_of_former_term(&self, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Option<PoolSet>> {
         let before = self.leadership()?;
-        self.first(
-            "SELECT id, scope, tenant, subnet FROM pool_set
-             WHERE scope = 'global' AND tenant IS ?1 AND subnet = ?2 AND term < ?3 ORDER BY id LIMIT 1",
-            params![text(tenant), Text(subnet), before],
-            |row| pool_set(row, "id"),
-        )
+        let former = "scope = 'global' AND tenant IS ?1 AND subnet = ?2 AND term < ?3 ORDER BY id LIMIT 1";
+        Ok(self.sets_by(former, params![text(tenant), Text(subnet), before])?.into_iter().next())
     }
 
     /// Records that a set was requested under this leadership, which is the term of a new set.
@@ -141,20 +136,15 @@ impl Tx<'_> {
 
     /// The sets with a confirmed restore that began before a time.
     pub fn sets_restored_before(&self, time: i64) -> Result<Vec<PoolSet>> {
-        self.all(
-            "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = 'global' AND confirmed = 1 AND restoring <= ?1",
-            [time],
-            |row| pool_set(row, "id"),
-        )
+        self.sets_by("scope = 'global' AND confirmed = 1 AND restoring <= ?1", [time])
     }
 
     /// The global sets not requested since an earlier leadership, if this one has restored another set.
     pub fn sets_of_former_leaders(&self) -> Result<Vec<PoolSet>> {
-        self.all(
-            "SELECT id, scope, tenant, subnet FROM pool_set WHERE scope = 'global' AND asked < ?1
-             AND EXISTS (SELECT 1 FROM pool_set o WHERE o.scope = 'global' AND o.term = ?1 AND o.confirmed = 1 AND o.restoring IS NULL)",
+        self.sets_by(
+            "scope = 'global' AND asked < ?1 AND EXISTS (
+                 SELECT 1 FROM pool_set o WHERE o.scope = 'global' AND o.term = ?1 AND o.confirmed = 1 AND o.restoring IS NULL)",
             [self.leadership()?],
-            |row| pool_set(row, "id"),
         )
     }
 }

@@ -21,6 +21,8 @@ pub struct Tunnel {
     pub flood: bool,
 }
 
+const TUNNEL: &str = "SELECT network, vni, encrypted, flood FROM tunnel_record";
+
 fn tunnel(row: &Row<'_>) -> rusqlite::Result<Tunnel> {
     let (network, vni) = (get(row, "network")?, row.get("vni")?);
     Ok(Tunnel { network, vni, encrypted: row.get("encrypted")?, flood: row.get("flood")? })
@@ -29,31 +31,23 @@ fn tunnel(row: &Row<'_>) -> rusqlite::Result<Tunnel> {
 impl Tx<'_> {
     /// A network's tunnel, if it reaches over several hosts.
     pub fn tunnel(&self, network: &NetworkId) -> Result<Option<Tunnel>> {
-        self.first(
-            "SELECT network, vni, encrypted, flood FROM tunnel_record WHERE network = ?1",
-            [Text(network)],
-            tunnel,
-        )
+        self.first(&format!("{TUNNEL} WHERE network = ?1"), [Text(network)], tunnel)
     }
 
     /// The network that has a VNI.
     pub fn tunnel_of_vni(&self, vni: u32) -> Result<Option<Tunnel>> {
-        self.first("SELECT network, vni, encrypted, flood FROM tunnel_record WHERE vni = ?1", [vni], tunnel)
+        self.first(&format!("{TUNNEL} WHERE vni = ?1"), [vni], tunnel)
     }
 
     /// The networks over several hosts on a bridge.
     pub fn tunnels_on_bridge(&self, namespace: &str, bridge: &LinkName) -> Result<Vec<Tunnel>> {
-        self.all(
-            "SELECT network, vni, encrypted, flood FROM tunnel_record JOIN network_record ON id = network
-             WHERE namespace = ?1 AND bridge = ?2",
-            params![namespace, Text(bridge)],
-            tunnel,
-        )
+        let on_bridge = format!("{TUNNEL} JOIN network_record ON id = network WHERE namespace = ?1 AND bridge = ?2");
+        self.all(&on_bridge, params![namespace, Text(bridge)], tunnel)
     }
 
     /// Every network over several hosts.
     pub fn tunnels(&self) -> Result<Vec<Tunnel>> {
-        self.all("SELECT network, vni, encrypted, flood FROM tunnel_record ORDER BY vni", [], tunnel)
+        self.all(&format!("{TUNNEL} ORDER BY vni"), [], tunnel)
     }
 
     /// Records that a network reaches over several hosts.

@@ -104,3 +104,17 @@ SELECT n.tenant, t.vni, (SELECT group_concat(s.subnet, ' ') FROM network_subnet 
        (SELECT count(*) FROM remote r WHERE r.tenant = n.tenant) AS remotes, n.id AS network
 FROM tunnel_record t JOIN network_record n ON n.id = t.network
 ORDER BY n.tenant, t.vni;
+
+-- Whoever has a network, a VNIC or a pool, with the numbers of what it has.
+CREATE VIEW tenant AS
+SELECT tenant, (SELECT count(*) FROM network_record n WHERE n.tenant = t.tenant) AS networks,
+       (SELECT count(*) FROM vnic_record v
+        WHERE v.tenant = t.tenant AND v.owner = 'launcher' AND v.state = 'live') AS vnics,
+       (SELECT count(*) FROM network_record n JOIN endpoint_record e ON e.network = n.id
+        WHERE n.tenant = t.tenant) AS endpoints,
+       (SELECT count(*) FROM network_record n JOIN endpoint_record e ON e.network = n.id
+        JOIN port_record p ON p.endpoint = e.id WHERE n.tenant = t.tenant) AS ports,
+       (SELECT count(*) FROM pool_set s JOIN address_record a ON a.set_id = s.id WHERE s.tenant = t.tenant) AS leases
+FROM (SELECT tenant FROM network_record UNION SELECT tenant FROM vnic_record WHERE state = 'live'
+      UNION SELECT tenant FROM pool_set) t
+WHERE tenant IS NOT NULL ORDER BY tenant;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use rusqlite::{Row, params};
+use rusqlite::{Params, Row, params};
 
 use super::value::{Json, Text, get, get_optional, text};
 use super::{Owner, Tx};
@@ -90,57 +90,47 @@ impl Vnic {
 impl Tx<'_> {
     /// The live VNIC with that id.
     pub fn vnic(&self, id: &VnicId) -> Result<Option<Vnic>> {
-        self.first(&format!("{VNIC} WHERE id = ?1 AND state = 'live'"), [Text(id)], vnic)
+        Ok(self.vnics_by("id = ?1 AND state = 'live'", [Text(id)])?.into_iter().next())
     }
 
     /// All live VNICs, of one tenant or of all, oldest first.
     pub fn vnics(&self, tenant: Option<&TenantId>) -> Result<Vec<Vnic>> {
-        self.all(
-            &format!("{VNIC} WHERE state = 'live' AND (?1 IS NULL OR tenant = ?1) ORDER BY created, id"),
-            [text(tenant)],
-            vnic,
-        )
+        self.vnics_by("state = 'live' AND (?1 IS NULL OR tenant = ?1) ORDER BY created, id", [text(tenant)])
     }
 
     /// The live VNICs on a bridge with that MAC address.
     pub fn vnics_with_mac(&self, namespace: Option<&str>, bridge: &LinkName, mac: MacAddr) -> Result<Vec<Vnic>> {
-        self.all(
-            &format!("{VNIC} WHERE namespace IS ?1 AND bridge = ?2 AND mac = ?3 AND state = 'live'"),
-            params![namespace, Text(bridge), Text(mac)],
-            vnic,
-        )
+        let with_mac = "namespace IS ?1 AND bridge = ?2 AND mac = ?3 AND state = 'live'";
+        self.vnics_by(with_mac, params![namespace, Text(bridge), Text(mac)])
     }
 
     /// The live VNICs on a bridge.
     pub fn vnics_on_bridge(&self, namespace: Option<&str>, bridge: &LinkName) -> Result<Vec<Vnic>> {
-        self.all(
-            &format!("{VNIC} WHERE namespace IS ?1 AND bridge = ?2 AND state = 'live' ORDER BY created"),
-            params![namespace, Text(bridge)],
-            vnic,
-        )
+        let on_bridge = "namespace IS ?1 AND bridge = ?2 AND state = 'live' ORDER BY created";
+        self.vnics_by(on_bridge, params![namespace, Text(bridge)])
     }
 
     /// A live VNIC of the same tenant that has an address where another one is to be: in its namespace, or on its
     /// bridge of the host.
     pub fn vnic_with_address(&self, beside: &Vnic, address: IpAddr) -> Result<Option<Vnic>> {
-        self.first(
-            &format!(
-                "{VNIC} WHERE state = 'live' AND namespace IS ?1 AND (?1 IS NOT NULL OR bridge = ?2) AND tenant IS ?3
-                 AND (address = ?4 OR address6 = ?4) LIMIT 1"
-            ),
-            params![beside.namespace, Text(&beside.bridge), text(beside.tenant.as_ref()), Text(address)],
-            vnic,
-        )
+        let (bridge, tenant) = (Text(&beside.bridge), text(beside.tenant.as_ref()));
+        let with_address = "state = 'live' AND namespace IS ?1 AND (?1 IS NOT NULL OR bridge = ?2) AND tenant IS ?3
+             AND (address = ?4 OR address6 = ?4) LIMIT 1";
+        Ok(self.vnics_by(with_address, params![beside.namespace, bridge, tenant, Text(address)])?.into_iter().next())
     }
 
     /// The live VNICs in a namespace.
     pub fn vnics_in_namespace(&self, namespace: &str) -> Result<Vec<Vnic>> {
-        self.all(&format!("{VNIC} WHERE namespace = ?1 AND state = 'live' ORDER BY created"), [namespace], vnic)
+        self.vnics_by("namespace = ?1 AND state = 'live' ORDER BY created", [namespace])
     }
 
     /// The VNICs whose links are being deleted, or were at a crash.
     pub fn vnics_deleting(&self) -> Result<Vec<Vnic>> {
-        self.all(&format!("{VNIC} WHERE state = 'deleting'"), [], vnic)
+        self.vnics_by("state = 'deleting'", [])
+    }
+
+    pub(super) fn vnics_by(&self, condition: &str, params: impl Params) -> Result<Vec<Vnic>> {
+        self.all(&format!("{VNIC} WHERE {condition}"), params, vnic)
     }
 
     /// The names of both links of all VNICs, including those being deleted.

@@ -56,7 +56,7 @@ pub(super) struct Delete {
 
 pub(super) fn run(command: Command) -> Result<()> {
     match command {
-        Command::List(list) => list.print("tenant", |tx, tenant| tx.tenant_rows(tenant)),
+        Command::List(list) => list.run("tenant", "tenant"),
         Command::Show(args) => show(&args),
         Command::Delete(args) => delete(&args),
     }
@@ -69,14 +69,13 @@ fn show(args: &Show) -> Result<()> {
         for view in ["network", "vnic", "endpoint", "port"] {
             lists.insert(view, tx.view(view, Some(tenant))?);
         }
-        Ok((tx.tenant_rows(Some(tenant))?.pop(), lists))
+        Ok((tx.view("tenant", Some(tenant))?.pop(), lists))
     })?;
-    let summary = summary.with_context(|| format!("tenant {tenant} is unknown: see \"ciao-net tenant list\""))?;
-    let mut summary = serde_json::to_value(summary)?;
-    summary["namespace"] = json!(names::tenant_namespace(tenant));
+    let mut summary = summary.with_context(|| format!("tenant {tenant} is unknown: see \"ciao-net tenant list\""))?;
+    summary.insert("namespace".to_owned(), names::tenant_namespace(tenant).into());
     if args.json {
         for (name, rows) in lists {
-            summary[format!("{name}_list")] = json!(rows);
+            summary.insert(format!("{name}_list"), json!(rows));
         }
         return table::print_one(&summary, true);
     }

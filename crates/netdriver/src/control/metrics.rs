@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use ciao_common::serve::metrics::{Problem, Scrape, Series, Source, single};
+use ciao_common::sync::lock;
 use ciao_common::types::{InstanceId, TenantId};
 
 use super::tunnels;
 use crate::kernel::Namespace;
 use crate::kernel::state::{Check, Traffic};
-use crate::passes::PassCounts;
+use crate::passes::Passes;
 use crate::{Driver, names};
 
 /// Tenants with series of their own; what the others carried is one tenant `(others)`.
@@ -109,7 +110,6 @@ impl Report {
         scrape.counter("ciao_host_drops", "Packets from and to tenants that the host's rules dropped", host);
         Ok(())
     }
-}
 
     /// What is recorded.
     fn records(&self, scrape: &mut Scrape) -> Result<()> {
@@ -135,7 +135,7 @@ fn label(key: &'static str, value: &str) -> Vec<(&'static str, String)> {
 
 impl Source for Report {
     fn collect(&self, scrape: &mut Scrape) {
-        let (store, passes) = (&self.0.store, self.0.passes.counts());
+        let (store, passes) = (&self.0.store, *lock(&self.0.passes));
         let good = (passes.last_good > 0).then_some(passes.last_good);
         scrape.part(|scrape| self.records(scrape));
         scrape.commits(store.commits());
@@ -171,62 +171,42 @@ impl Driver {
     /// What is not as it should be.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let mut add = |check, found, remedy: &str, blocks| problems.push(Problem::new(check, found, remedy, blocks));
         if let Err(error) = self.store.settle() {
-            problems.push(Problem::new(
-                "database",
-                format!("{error:#}"),
-                "free disk space, or end the transaction that locks the database",
-                true,
-            ));
+            let remedy = "free disk space, or end the transaction that locks the database";
+            add("database", format!("{error:#}"), remedy, true);
         }
-        let PassCounts { failing, last, .. } = self.passes.counts();
+        let Passes { failing, last, .. } = *lock(&self.passes);
         if last == 0 {
-            problems.push(Problem::new(
-                "reconcile",
-                format!(
-                    "the first pass since the start is not finished, {} parts are left",
-                    self.fabric.pending.count()
-                ),
-                "wait: calls are answered meanwhile, each when its own network namespace is restored",
-                false,
-            ));
+            let left = self.fabric.pending.count();
+            let found = format!("the first pass since the start is not finished, {left} parts are left");
+            let remedy = "wait: calls are answered meanwhile, each when its own network namespace is restored";
+            add("reconcile", found, remedy, false);
         }
         let (waited, period) = (self.store.now() - last, self.config.reconcile_every.as_millis());
         if last > 0 && u128::try_from(waited).is_ok_and(|waited| waited > (period * LATE).max(60_000)) {
-            problems.push(Problem::new(
-                "reconcile",
-                format!("no pass has ended for {} seconds", waited / 1000),
-                "see the log of ciao-net",
-                true,
-            ));
+            let found = format!("no pass has ended for {} seconds", waited / 1000);
+            add("reconcile", found, "see the log of ciao-net", true);
         }
         if failing > 0 {
-            problems.push(Problem::new(
-                "reconcile",
-                format!("{failing} repairs failed"),
-                "\"ciao-net reconcile\" lists them with their errors",
-                false,
-            ));
+            let remedy = "\"ciao-net reconcile\" lists them with their errors";
+            add("reconcile", format!("{failing} repairs failed"), remedy, false);
         }
         if let Some((count, max)) = self.fabric.kernel.tracked()
             && count.saturating_mul(10) > max.saturating_mul(9)
         {
-            problems.push(Problem::new(
-                "connections",
-                format!("the host tracks {count} connections of {max}"),
-                "raise net.netfilter.nf_conntrack_max",
-                false,
-            ));
+            let found = format!("the host tracks {count} connections of {max}");
+            add("connections", found, "raise net.netfilter.nf_conntrack_max", false);
         }
         let unknown = |error| vec![(format!("{error:#}"), "see the log of ciao-net".to_owned())];
-        for (what, remedy) in tunnels::problems(self).unwrap_or_else(unknown) {
-            problems.push(Problem::new("tunnels", what, &remedy, false));
+        for (found, remedy) in tunnels::problems(self).unwrap_or_else(unknown) {
+            add("tunnels", found, &remedy, false);
         }
-        let of_host = self.fabric.kernel.prerequisites().into_iter().filter_map(|found| {
-            let Check { check, found, remedy, blocks } = found;
-            Some(Problem::new(check, found, &remedy?, blocks))
-        });
-        problems.extend(of_host);
+        for Check { check, found, remedy, blocks } in self.fabric.kernel.prerequisites() {
+            if let Some(remedy) = remedy {
+                add(check, found, &remedy, blocks);
+            }
+        }
         problems
     }
 }

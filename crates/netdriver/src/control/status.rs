@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ciao_common::serve::metrics::Problem;
 use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
+use ciao_common::sync::lock;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,7 +46,7 @@ pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
 fn show(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let (counts, tenants) = driver.store.read(|tx| Ok((tx.attachment_counts()?, tx.tenant_count()?)))?;
     let [networks, endpoints, launcher_vnics, docker_vnics, ports] = counts;
-    let good = driver.passes.counts().last_good;
+    let good = lock(&driver.passes).last_good;
     json(
         200,
         &StatusReply {

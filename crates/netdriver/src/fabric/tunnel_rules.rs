@@ -163,7 +163,7 @@ impl TunnelRules {
 /// Addresses of all the tenant's subnets: hosts route between them.
 fn of_network(network: &Network, cluster: &Cluster, remotes: &[Remote], leaving: &Leaving) -> NetworkSenders {
     let routed = network.egress == Egress::Nat;
-    let mut senders = NetworkSenders { secured: network.secured, routed, ..NetworkSenders::default() };
+    let mut senders = NetworkSenders { unfiltered: !network.secured, routed, ..NetworkSenders::default() };
     for (address, mac, host) in remotes {
         if let Some(host) = cluster.others.get(host) {
             senders.macs.insert((host.address, *mac));

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use ciao_common::sync::lock;
 
 use crate::Driver;
 pub use known::{Known, Recorded};
@@ -79,8 +80,8 @@ impl Driver {
             self.tidy_uplinks(rows);
             let failing = |row: &Repair| Some(format!("{} {}: {}", row.action, row.what, row.error.as_ref()?));
             let failed = repairs.done.iter().filter(|row| row.error.is_some()).count();
-            self.passes.add(repairs.done.len() - failed, failed, self.store.now());
-            self.failures.keep(repairs.done.iter().filter_map(failing));
+            lock(&self.passes).add(repairs.done.len() - failed, failed, self.store.now());
+            *lock(&self.failures) = repairs.done.iter().filter_map(failing).collect();
         }
         repairs.done
     }

@@ -121,7 +121,7 @@ impl<'a> Repairs<'a> {
     pub(super) fn fail(&mut self, action: &str, what: String, why: &str, error: &anyhow::Error) {
         let error = format!("{error:#}");
         // The timer finds it again and again.
-        if self.dry || self.driver.failures.note(format!("{action} {what}: {error}")) {
+        if self.dry || lock(&self.driver.failures).insert(format!("{action} {what}: {error}")) {
             log::warn!("reconcile: {action} {what}: {why}: {error}");
         }
         self.add(action, what, why, Some(error));

@@ -29,7 +29,7 @@ pub(crate) struct TunnelSenders {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NetworkSenders {
     /// Whether a host sends with its own IP addresses only.
-    pub(crate) secured: bool,
+    pub(crate) unfiltered: bool,
     /// Whether hosts route to it, by the gateway's MAC address.
     pub(crate) routed: bool,
     /// Hosts that send what comes from outside of the tenant's subnets.
@@ -64,25 +64,11 @@ impl TunnelSenders {
     }
 }
 
-impl Default for NetworkSenders {
-    /// Nothing.
-    fn default() -> Self {
-        Self {
-            secured: true,
-            routed: false,
-            concentrators: BTreeSet::new(),
-            inside: BTreeSet::new(),
-            macs: BTreeSet::new(),
-            ips: BTreeSet::new(),
-        }
-    }
-}
-
 impl NetworkSenders {
     /// What this has and another has not.
     pub(crate) fn without(&self, other: &Self) -> Self {
         Self {
-            secured: self.secured || !other.secured,
+            unfiltered: self.unfiltered && !other.unfiltered,
             routed: self.routed && !other.routed,
             concentrators: self.concentrators.difference(&other.concentrators).copied().collect(),
             inside: BTreeSet::new(),
@@ -117,7 +103,7 @@ impl NetworkSenders {
         let outside =
             self.concentrators.iter().map(|host| element("concentrators", vec![Part::Address(*host), vni.clone()]));
         let mut elements: Vec<_> = outside.chain(routers).chain(macs).chain(self.ips.iter().map(ip)).collect();
-        if !self.secured {
+        if self.unfiltered {
             elements.push(element("unfiltered", vec![Part::Port(port), vni.clone()]));
         }
         elements

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where metrics are served: a Unix socket or a port.
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -29,15 +28,6 @@ impl FromStr for MetricsAddress {
                     format!("{text:?} is neither unix:PATH nor ADDRESS:PORT, such as 127.0.0.1:9477")
                 })?))
             }
-        }
-    }
-}
-
-impl fmt::Display for MetricsAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => address.fmt(f),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{UserOptions, refuse_unknown};
 use crate::address_check::check_address;
 
 /// The options of an endpoint of ciao-net.
-const KNOWN: [&str; 4] = ["instance", "vnic", "allowed_addresses", "rate"];
+const KNOWN: &str = "instance vnic allowed_addresses rate";
 
 /// The options of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl EndpointOptions {
         // The engine's own may be empty.
         let mut empty = options.empty();
         empty.retain(|key| !key.starts_with("com.docker.") || *key == INTERFACE);
-        refuse_unknown(empty.iter().filter(|key| **key != INTERFACE), &KNOWN, "driver-opt")?;
+        refuse_unknown(empty.iter().filter(|key| **key != INTERFACE), KNOWN, "driver-opt")?;
         ensure!(
             empty.is_empty(),
             "driver-opt {}= is empty: give a value, or omit the option",
@@ -46,7 +46,7 @@ impl EndpointOptions {
         );
         let texts = options.texts();
         let user = texts.keys().filter(|key| !key.starts_with("com.docker."));
-        refuse_unknown(user, &KNOWN, "driver-opt")?;
+        refuse_unknown(user, KNOWN, "driver-opt")?;
         let given = UserOptions(&texts);
         Ok(Self {
             instance: given.parsed("instance")?,

@@ -14,10 +14,11 @@ pub use endpoint::EndpointOptions;
 pub(crate) use endpoint::prefix_of;
 pub use network::NetworkOptions;
 
-fn refuse_unknown(keys: impl IntoIterator<Item = impl AsRef<str>>, known: &[&str], flag: &str) -> Result<()> {
+fn refuse_unknown(keys: impl IntoIterator<Item = impl AsRef<str>>, known: &str, flag: &str) -> Result<()> {
     for key in keys {
         let key = key.as_ref();
-        ensure!(known.contains(&key), "unknown option {flag} {key}: options of ciao-net are {}", known.join(", "));
+        let is_known = known.split(' ').any(|known| known == key);
+        ensure!(is_known, "unknown option {flag} {key}: options of ciao-net are {}", known.replace(' ', ", "));
     }
     Ok(())
 }

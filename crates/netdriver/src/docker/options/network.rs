@@ -15,25 +15,8 @@ use super::{UserOptions, refuse_unknown};
 use crate::names;
 
 /// The options of a network of ciao-net.
-const KNOWN: [&str; 17] = [
-    "tenant",
-    "bridge",
-    "host_bridge",
-    "cnci",
-    "vnics",
-    "egress",
-    "egress6",
-    "egress_allow",
-    "host_access",
-    "dst_prefix",
-    "routes",
-    "port_security",
-    "icc",
-    "vni",
-    "encrypted",
-    "flood",
-    MTU,
-];
+const KNOWN: &str = "tenant bridge host_bridge cnci vnics egress egress6 egress_allow host_access dst_prefix routes \
+                     port_security icc vni encrypted flood com.docker.network.driver.mtu";
 
 /// The options of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,14 +66,14 @@ impl NetworkOptions {
     /// An unknown option, with a list of the known ones; an invalid value.
     pub fn parse(options: &Options) -> Result<Self> {
         let empty = options.empty_generic();
-        refuse_unknown(&empty, &KNOWN, "--opt")?;
+        refuse_unknown(&empty, KNOWN, "--opt")?;
         ensure!(empty.is_empty(), "--opt {}= is empty: give a value, or omit the option", empty.join("=, --opt "));
         Self::parse_generic(&options.generic(), options.flag(INTERNAL))
     }
 
     /// Reads the user's options alone, as `AllocateNetwork` has them.
     pub fn parse_generic(user: &BTreeMap<String, String>, internal: bool) -> Result<Self> {
-        refuse_unknown(user.keys(), &KNOWN, "--opt")?;
+        refuse_unknown(user.keys(), KNOWN, "--opt")?;
         let given = UserOptions(user);
         let (bridge, on_host) = (given.parsed("bridge")?, given.parsed("host_bridge")?);
         ensure!(
