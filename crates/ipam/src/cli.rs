@@ -11,11 +11,11 @@ use ciao_common::cli::client::Client;
 use ciao_common::cli::events::{Column, EventOptions};
 use ciao_common::cli::table;
 use ciao_common::cli::table::{Database, List};
-use ciao_common::serve::calls::{Calls, Counted};
+use ciao_common::serve::calls::Calls;
 use ciao_common::serve::daemon;
 use ciao_common::serve::every::every;
 use ciao_common::serve::metrics::{Metrics, MetricsAddress};
-use ciao_common::serve::server::{self, Listener};
+use ciao_common::serve::server::{self, Service};
 use ciao_common::serve::sockets::Sockets;
 use ciao_common::store::Store;
 use clap::{Args, Parser, Subcommand};
@@ -168,9 +168,9 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
     let [ipam_calls, control_calls] = calls.each_ref().map(Arc::clone);
     let reclaiming = Arc::clone(&plugin);
     let _timer = every("reclaim", period, move || reclaiming.driver().reclaim().map(drop))?;
-    let mut services = vec![(Listener::from(listener), Counted::around(plugin, ipam_calls))];
+    let mut services: Vec<Service> = vec![(listener.into(), plugin, Some(ipam_calls))];
     match sockets.next(&args.control) {
-        Ok(listener) => services.push((listener.into(), Counted::around(control, control_calls))),
+        Ok(listener) => services.push((listener.into(), control, Some(control_calls))),
         // Under a socket unit of an earlier version, whose service cannot create one.
         Err(error) => log::warn!("no control socket, \"ciao-ipam reconcile\" opens the database itself: {error:#}"),
     }
@@ -178,7 +178,7 @@ fn serve(args: &Serve, version: &str) -> Result<()> {
         && let Some(listener) = sockets.metrics(address)?
     {
         let metrics = Metrics::new("ciao-ipam", version, calls.into(), Arc::new(Report(store)));
-        services.push((listener, Arc::new(metrics)));
+        services.push((listener, Arc::new(metrics), None));
     }
     server::serve(services, daemon::notify_ready, daemon::notify_stopping)
 }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::server::{Call, Handler, Reply, Request};
-
 /// Upper bounds of the histogram's buckets, in seconds; one more has the rest.
 pub const BOUNDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -91,49 +89,6 @@ pub(super) fn name(method: &str, path: &str) -> String {
     let (version, resource) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let id = if parts.next().is_some() { "/{id}" } else { "" };
     format!("{method} /{version}/{resource}{id}")
-}
-
-/// A handler whose calls are counted.
-pub struct Counted {
-    handler: Arc<dyn Handler>,
-    calls: Arc<Calls>,
-}
-
-impl Counted {
-    /// Counts what `handler` answers in `calls`.
-    pub fn around(handler: Arc<dyn Handler>, calls: Arc<Calls>) -> Arc<dyn Handler> {
-        Arc::new(Self { handler, calls })
-    }
-}
-
-impl Handler for Counted {
-    fn handle(&self, request: Request<'_>) -> Reply {
-        self.handler.handle(request)
-    }
-
-    fn begin(&self, request: Request<'_>) -> Call {
-        self.handler.begin(request)
-    }
-
-    fn answer_within(&self, path: &str) -> Duration {
-        self.handler.answer_within(path)
-    }
-
-    fn keeps_connections(&self) -> bool {
-        self.handler.keeps_connections()
-    }
-
-    fn accepts(&self, content_type: &str) -> bool {
-        self.handler.accepts(content_type)
-    }
-
-    fn refuse(&self, status: u16, sentence: &str) -> Reply {
-        self.handler.refuse(status, sentence)
-    }
-
-    fn answered(&self, method: &str, path: &str, status: u16, elapsed: Duration) {
-        self.calls.add(method, path, status, elapsed);
-    }
 }
 
 #[cfg(test)]

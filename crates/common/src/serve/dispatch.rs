@@ -14,6 +14,7 @@ use actix_web::web::{self, Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_core::Stream;
 
+use super::calls::Calls;
 use super::handler::{BODY_LIMIT, Call, Handler, Reply, Request};
 use super::progress::{BUFFER_LIMIT, Buffer, InFlight, Progress};
 
@@ -22,10 +23,11 @@ const DISCARD_LIMIT: usize = 64 << 20;
 
 const PANICKED: &str = "internal error (please report): the call panicked, see the log";
 
-pub(super) type State = web::Data<(Arc<dyn Handler>, Arc<Progress>)>;
+/// What serves the requests of a socket, where they are counted, and what is under way.
+pub(super) type State = web::Data<(Arc<dyn Handler>, Option<Arc<Calls>>, Arc<Progress>)>;
 
 pub(super) async fn dispatch(request: HttpRequest, payload: web::Payload, state: State) -> HttpResponse {
-    let (handler, progress) = state.get_ref();
+    let (handler, calls, progress) = state.get_ref();
     // Also counted down if the client disconnects, which drops this future.
     let in_flight = Arc::new(InFlight::new(progress));
     let since = Instant::now();
@@ -35,7 +37,9 @@ pub(super) async fn dispatch(request: HttpRequest, payload: web::Payload, state:
         Err(_) => handler
             .refuse(503, &format!("no reply within {limit:?}: the disk or the kernel is slow, see the log; try again")),
     };
-    handler.answered(request.method().as_str(), request.path(), reply.status, since.elapsed());
+    if let Some(calls) = calls {
+        calls.add(request.method().as_str(), request.path(), reply.status, since.elapsed());
+    }
     if reply.status < 400 || reply.body.is_empty() {
         log::debug!("{} {}: {}", request.method(), request.path(), reply.status);
     } else {

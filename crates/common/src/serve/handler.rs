@@ -103,9 +103,6 @@ pub trait Handler: Send + Sync + 'static {
         ANSWER_WITHIN
     }
 
-    /// Called when a request has its reply.
-    fn answered(&self, _method: &str, _path: &str, _status: u16, _elapsed: Duration) {}
-
     /// Whether connections stay open between requests, as the engine's do. Otherwise a connection serves one request,
     /// whose head must arrive within 10 seconds.
     fn keeps_connections(&self) -> bool {

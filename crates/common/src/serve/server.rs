@@ -17,6 +17,7 @@ use actix_web::rt::time::{sleep, timeout};
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result};
 
+use super::calls::Calls;
 use super::dispatch::dispatch;
 pub use super::handler::{ANSWER_WITHIN, BODY_LIMIT, Call, Handler, JSON, Reply, Request};
 use super::progress::Progress;
@@ -48,22 +49,21 @@ impl From<UnixListener> for Listener {
     }
 }
 
+/// A socket, what serves it, and where its calls are counted.
+pub type Service = (Listener, Arc<dyn Handler>, Option<Arc<Calls>>);
+
 /// Serves each socket with its handler until SIGTERM or SIGINT, then completes the requests in flight. `ready` is
 /// called when all sockets are being served, `stopping` when the shutdown begins.
 ///
 /// # Errors
 /// The runtime or a socket fails.
-pub fn serve(
-    services: Vec<(impl Into<Listener>, Arc<dyn Handler>)>,
-    ready: impl FnOnce(),
-    stopping: impl FnOnce(),
-) -> Result<()> {
+pub fn serve(services: Vec<Service>, ready: impl FnOnce(), stopping: impl FnOnce()) -> Result<()> {
     System::new().block_on(async move {
         let progress = Arc::new(Progress::default());
         let mut handles = Vec::new();
         let mut servers = Vec::new();
-        for (listener, handler) in services {
-            let server = start(listener, handler, &progress)?;
+        for service in services {
+            let server = start(service, &progress)?;
             handles.push(server.handle());
             servers.push(actix_web::rt::spawn(server));
         }
@@ -90,16 +90,12 @@ pub fn serve(
     })
 }
 
-fn start(
-    listener: impl Into<Listener>,
-    handler: Arc<dyn Handler>,
-    progress: &Arc<Progress>,
-) -> Result<actix_web::dev::Server> {
+fn start((listener, handler, calls): Service, progress: &Arc<Progress>) -> Result<actix_web::dev::Server> {
     let progress = Arc::clone(progress);
     let keeps = handler.keeps_connections();
     let head_within = if keeps { Duration::ZERO } else { HEAD_WITHIN };
     let server = HttpServer::new(move || {
-        let state = web::Data::new((Arc::clone(&handler), Arc::clone(&progress)));
+        let state = web::Data::new((Arc::clone(&handler), calls.clone(), Arc::clone(&progress)));
         App::new().app_data(state).default_service(web::to(dispatch))
     })
     .workers(1)
@@ -109,7 +105,7 @@ fn start(
     // A client that is gone while a reply goes on is noticed when nothing is to be sent, too.
     .h1_allow_half_closed(keeps)
     .disable_signals();
-    let server = match listener.into() {
+    let server = match listener {
         Listener::Unix(listener) => server.listen_uds(listener),
         Listener::Tcp(listener) => server.max_connections(TCP_CLIENTS).listen(listener),
     };

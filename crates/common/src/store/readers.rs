@@ -34,51 +34,30 @@ impl Readers {
         Self { path, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// An idle connection, a new one, or the next one returned.
-    pub(super) fn take(&self) -> Result<PooledConnection<'_>> {
+    /// An idle connection, a new one, or the next one returned. It returns to the pool when it is dropped.
+    pub(super) fn take(&self) -> Result<impl Deref<Target = Connection>> {
         let mut state = lock(&self.state);
-        loop {
+        let conn = loop {
             if let Some(conn) = state.idle.pop() {
-                return Ok(PooledConnection { readers: self, conn: Some(conn) });
+                break conn;
             }
             if state.opened < MOST {
                 state.opened += 1;
                 drop(state);
-                return self.open();
+                break self.open()?;
             }
             state = self.returned.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
+        Ok(scopeguard::guard(conn, |conn| {
+            lock(&self.state).idle.push(conn);
+            self.returned.notify_one();
+        }))
     }
 
-    fn open(&self) -> Result<PooledConnection<'_>> {
-        match connection::open_for_reading(&self.path) {
-            Ok(conn) => Ok(PooledConnection { readers: self, conn: Some(conn) }),
-            Err(error) => {
-                lock(&self.state).opened -= 1;
-                self.returned.notify_one();
-                Err(error).context("open database for reading")
-            }
-        }
-    }
-}
-
-/// A connection that returns to the pool when dropped.
-pub(super) struct PooledConnection<'a> {
-    readers: &'a Readers,
-    conn: Option<Connection>,
-}
-
-impl Deref for PooledConnection<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        self.conn.as_ref().expect("present until dropped")
-    }
-}
-
-impl Drop for PooledConnection<'_> {
-    fn drop(&mut self) {
-        lock(&self.readers.state).idle.extend(self.conn.take());
-        self.readers.returned.notify_one();
+    fn open(&self) -> Result<Connection> {
+        connection::open_for_reading(&self.path).context("open database for reading").inspect_err(|_| {
+            lock(&self.state).opened -= 1;
+            self.returned.notify_one();
+        })
     }
 }

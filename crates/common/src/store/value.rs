@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::file::explain;
 use super::tx::Tx;
-use crate::types::{AddressRange, Family, Mtu, Subnet, number};
+use crate::types::{AddressRange, Family, Mtu, Subnet, from_octets, number, octets};
 
 /// A value stored as text.
 pub(super) struct Text<T>(pub(super) T);
@@ -111,25 +111,15 @@ impl Key {
 
 impl ToSql for Key {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let bytes = match self.family.address(self.number) {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
-        Ok(bytes.into())
+        Ok(octets(self.family.address(self.number)).into())
     }
 }
 
 impl FromSql for Key {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let bytes = value.as_blob()?;
-        let address: IpAddr = if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-            v4.into()
-        } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
-            v6.into()
-        } else {
-            return Err(FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() });
-        };
-        Ok(Self::of(address))
+        let wrong = FromSqlError::InvalidBlobSize { expected_size: 16, blob_size: bytes.len() };
+        from_octets(bytes).map(Self::of).ok_or(wrong)
     }
 }
 

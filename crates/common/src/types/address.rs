@@ -58,6 +58,20 @@ pub fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// An address as bytes, in network byte order: 4 or 16.
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// The address with these [`octets`]; `None`: they are neither 4 nor 16.
+pub fn from_octets(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+}
+
 /// Parses an address without prefix.
 ///
 /// # Errors
@@ -71,10 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_the_same_after_its_number() {
+    fn an_address_is_the_same_after_its_number_and_its_octets() {
         for text in ["0.0.0.0", "255.255.255.255", "10.5.0.9", "::", "fd00:5::2", "ffff::ffff"] {
             let address: IpAddr = text.parse().unwrap();
             assert_eq!(Family::of(address).address(number(address)), address);
+            assert_eq!(from_octets(&octets(address)), Some(address));
         }
     }
 }

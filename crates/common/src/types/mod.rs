@@ -18,7 +18,7 @@ mod subnet;
 mod text;
 mod words;
 
-pub use address::{Family, number, parse_address};
+pub use address::{Family, from_octets, number, octets, parse_address};
 pub(crate) use ids::random_hex;
 pub use ids::{EndpointId, HostId, InstanceId, NetworkId, TenantId, VnicId};
 pub use link::LinkName;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ciao_common::cli::table::Database;
-use ciao_common::serve::calls::{Calls, Counted};
+use ciao_common::serve::calls::Calls;
 use ciao_common::serve::every::every;
 use ciao_common::serve::metrics::{Metrics, MetricsAddress};
-use ciao_common::serve::server::{self, Handler, Listener};
+use ciao_common::serve::server::{self, Service};
 use ciao_common::serve::sockets::Sockets;
 use ciao_common::serve::{daemon, lock_file};
 use ciao_common::store::{Scope, Store};
@@ -130,13 +130,13 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
     let control = control::routes(Arc::clone(&driver));
     let calls = [Calls::new("network", handler.paths()), Calls::new("control", control.methods())];
     let [network_calls, control_calls] = calls.each_ref().map(Arc::clone);
-    let mut services: Vec<(Listener, Arc<dyn Handler>)> = vec![
-        (plugin.into(), Counted::around(Arc::new(handler), network_calls)),
-        (launchers.into(), Counted::around(Arc::new(control), control_calls)),
+    let mut services: Vec<Service> = vec![
+        (plugin.into(), Arc::new(handler), Some(network_calls)),
+        (launchers.into(), Arc::new(control), Some(control_calls)),
     ];
     if let Some(listener) = metrics {
         let report = Arc::new(Report(Arc::clone(&driver)));
-        services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report))));
+        services.push((listener, Arc::new(Metrics::new("ciao-net", version, calls.into(), report)), None));
     }
     let _exchange = exchange.map(|config| Exchange::start(Arc::clone(&driver), config)).transpose()?;
     let probing = Arc::clone(&driver);

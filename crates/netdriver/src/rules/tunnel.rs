@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ciao_common::types::{AddressRange, LinkName, MacAddr, Subnet};
+use ciao_common::types::{AddressRange, LinkName, MacAddr, Subnet, octets};
 
 use crate::kernel::element::{Element, Part, Ruleset, Table};
 
@@ -94,9 +94,8 @@ impl NetworkSenders {
         let vni = bytes(&vni.to_be_bytes()[1..]);
         let key = |host: IpAddr, part| vec![Part::Address(host), vni.clone(), part];
         let mac = |mac: &MacAddr| bytes(&mac.octets());
-        let ip = |(host, ip): &(IpAddr, IpAddr)| match ip {
-            IpAddr::V4(v4) => element("ips4", key(*host, bytes(&v4.octets()))),
-            IpAddr::V6(v6) => element("ips6", key(*host, bytes(&v6.octets()))),
+        let ip = |(host, ip): &(IpAddr, IpAddr)| {
+            element(if ip.is_ipv4() { "ips4" } else { "ips6" }, key(*host, bytes(&octets(*ip))))
         };
         let routers = self.routed.then(|| element("routers", vec![vni.clone(), mac(&router)])).into_iter();
         let macs = self.macs.iter().map(|(host, own)| element("macs", key(*host, mac(own))));

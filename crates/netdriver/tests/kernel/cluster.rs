@@ -265,7 +265,7 @@ fn serve() {
     let control = Arc::new(control::routes(Arc::clone(&bench.driver)));
     let listener = UnixListener::bind(std::env::var_os(SOCKET).unwrap()).unwrap();
     let handler: Arc<dyn Handler> = control.clone();
-    std::thread::spawn(move || server::serve(vec![(listener, handler)], || {}, || {}).unwrap());
+    std::thread::spawn(move || server::serve(vec![(listener.into(), handler, None)], || {}, || {}).unwrap());
     bench.watch();
     for line in std::io::stdin().lines() {
         let request: Value = serde_json::from_str(&line.unwrap()).unwrap();

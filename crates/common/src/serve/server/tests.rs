@@ -54,7 +54,7 @@ fn with_server<T: Send + 'static>(
     let listener = UnixListener::bind(&socket).unwrap();
     System::new().block_on(async {
         let progress = Arc::<Progress>::default();
-        let server = start(listener, handler, &progress).unwrap();
+        let server = start((listener.into(), handler, None), &progress).unwrap();
         let handle = server.handle();
         actix_web::rt::spawn(server);
         let result = web::block(move || clients(socket, &progress)).await.unwrap();

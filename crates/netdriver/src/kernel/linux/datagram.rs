@@ -7,8 +7,8 @@ pub(super) const HEADER: usize = 16;
 /// Each message of a datagram is padded to so many bytes.
 pub(super) const ALIGNMENT: usize = 4;
 
-/// The messages of a datagram, with their headers. A length of less than a header counts as one; what is too short for a
-/// header is the last message.
+/// The messages of a datagram, with their headers. A length of less than a header's counts as that; what is too short
+/// for a header is the last message.
 pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {

@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use ciao_common::types::{from_octets, octets};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use nix::errno::Errno;
@@ -55,7 +56,7 @@ pub(super) fn list() -> Result<BTreeMap<u32, IpAddr>> {
         let attributes: BTreeMap<u16, &[u8]> = attributes(reply.get(BODY..).unwrap_or_default()).collect();
         let number = |kind| attributes.get(&kind).and_then(|bytes| Some(u32::from_ne_bytes((*bytes).try_into().ok()?)));
         let Some(found) = number(NHA_ID).filter(|found| (FIRST..FIRST + IDS).contains(found)) else { continue };
-        match (attributes.get(&NHA_GATEWAY).and_then(|bytes| address(bytes)), (found - FIRST) % 2) {
+        match (attributes.get(&NHA_GATEWAY).and_then(|bytes| from_octets(bytes)), (found - FIRST) % 2) {
             (Some(address), 0) => drop(addresses.insert((found - FIRST) / 2, address)),
             (None, 1) => groups.push((found - FIRST) / 2),
             _ => {}
@@ -67,10 +68,7 @@ pub(super) fn list() -> Result<BTreeMap<u32, IpAddr>> {
 
 /// Sets a host's address.
 pub(super) fn set(number: u32, to: IpAddr) -> Result<()> {
-    let (family, octets) = match to {
-        IpAddr::V4(v4) => (AF_INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (AF_INET6, v6.octets().to_vec()),
-    };
+    let (family, octets) = (if to.is_ipv4() { AF_INET } else { AF_INET6 }, octets(to));
     let nexthop = message(family, &[(NHA_ID, &id(number).to_ne_bytes()), (NHA_GATEWAY, &octets), (NHA_FDB, &[])]);
     // struct nexthop_grp: id, weight less one, reserved.
     let members = [&id(number).to_ne_bytes()[..], &[0; 4]].concat();
@@ -93,11 +91,6 @@ pub(super) fn delete(number: u32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok();
-    v4.or_else(|| <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok())
 }
 
 /// A `struct nhmsg` with attributes.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
-use ciao_common::types::MacAddr;
+use ciao_common::types::{MacAddr, from_octets};
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, Nla};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -73,7 +73,7 @@ impl Entries {
                         is_zero = *bytes == ALL;
                         mac = MacAddr::from_bytes(bytes);
                     }
-                    NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => host = address(bytes),
+                    NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => host = from_octets(bytes),
                     NeighbourAttribute::Other(other) => group = group.or(nexthop_of(other)),
                     _ => {}
                 }
@@ -146,12 +146,6 @@ impl Entries {
         }
         changes
     }
-}
-
-/// An address in an entry of a forwarding database.
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 fn nexthop_of(other: &DefaultNla) -> Option<u32> {

@@ -2,9 +2,8 @@
 //! Elements of nftables' sets and maps, changed over netlink: no process, no look at the rules, the same cost whatever
 //! else is in the set.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result, bail};
+use ciao_common::types::octets;
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
@@ -169,17 +168,13 @@ fn bytes_of(parts: &[Part], end: End) -> Vec<u8> {
                     End::First => range.first,
                     End::Last => range.last,
                 };
-                bytes.extend(match family.address(number) {
-                    IpAddr::V4(v4) => v4.octets().to_vec(),
-                    IpAddr::V6(v6) => v6.octets().to_vec(),
-                });
+                bytes.extend(octets(family.address(number)));
             }
             Part::Link(link) => {
                 bytes.extend(link.as_str().bytes().chain(std::iter::repeat(0)).take(LINK_NAME));
             }
             Part::Mac(mac) => bytes.extend(mac.octets()),
-            Part::Address(IpAddr::V4(v4)) => bytes.extend(v4.octets()),
-            Part::Address(IpAddr::V6(v6)) => bytes.extend(v6.octets()),
+            Part::Address(address) => bytes.extend(octets(*address)),
             Part::Protocol(protocol) => bytes.push(protocol.number()),
             Part::Port(port) => bytes.extend(port.to_be_bytes()),
             Part::Bytes(raw) => bytes.extend(raw),

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Published ports as the maps of ciao's rules have them.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
 use ciao_common::store::Protocol;
+use ciao_common::types::from_octets;
 use netlink_packet_netfilter::NetfilterMessage;
 
 use super::elements::{Content, dump};
@@ -33,15 +32,10 @@ fn read((key, value): &Content, length: usize, has_address: bool) -> Option<Forw
     let [protocol, _, _, _, high, low, ..] = *key else { return None };
     let (to, port) = value.split_at_checked(length)?;
     Some(ForwardedPort {
-        at: address(at),
+        at: from_octets(at),
         protocol: Protocol::ALL.into_iter().find(|known| known.number() == protocol)?,
         number: u16::from_be_bytes([high, low]),
-        to: address(to)?,
+        to: from_octets(to)?,
         port: port.first_chunk().map(|bytes| u16::from_be_bytes(*bytes)),
     })
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
