@@ -110,7 +110,7 @@ impl HostRules {
 
     fn guard(&self, state: &mut State) -> Result<()> {
         if !self.lost.is_any() {
-            state.guard.update(&*self.kernel, self.recorded.ruleset()?);
+            state.guard.update(&*self.kernel, self.recorded.ruleset()?.elements);
         }
         Ok(())
     }

@@ -13,6 +13,14 @@ use crate::kernel::element::{Change, Element, Part, Ruleset, Table, script};
 
 const RULESET: &str = include_str!("host.nft");
 
+/// The part of it that keeps tenants in: chains, and the sets and counters that they name.
+pub(crate) const HOST_FILTER: &str = include_str!("host_filter.nft");
+
+/// Whether an element is in a set of the filter.
+pub(crate) fn is_in_filter(element: &Element) -> bool {
+    HOST_FILTER.contains(&format!("set {} ", element.set))
+}
+
 /// Deletes the host's rules.
 pub(crate) const DELETE_HOST_RULES: &str = "table inet ciao\ndelete table inet ciao\n";
 
@@ -67,7 +75,8 @@ pub(crate) fn host_ruleset(
     elements.extend(ports.iter().map(|(port, uplink)| outer_port(port, *uplink)));
     elements.extend(listed(["egress_deny4", "egress_deny6"], None, deny));
     elements.extend(egress_elements(egress));
-    Ruleset { tables: RULESET.replace("#nat_ranges#", &nat_ranges(nat_ports)), elements }
+    let tables = RULESET.replace("#filter#", HOST_FILTER).replace("#nat_ranges#", &nat_ranges(nat_ports));
+    Ruleset { tables, elements }
 }
 
 /// A chain for each range: the tenants' traffic leaves with the host's address and a source port out of it. `0`: with
@@ -134,5 +143,26 @@ mod tests {
                 assert!(apart && first >= FIRST_NAT_PORT && last < 32768, "{ports}: {ranges:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_filter_has_all_that_it_names_and_nothing_else() {
+        let code = HOST_FILTER.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let code = code.collect::<Vec<_>>().join(" ");
+        let words: Vec<_> = code.split(|c: char| c.is_whitespace() || matches!(c, ';' | ',' | '{' | '}')).collect();
+        let after = |verbs: &[&str]| -> BTreeSet<&str> {
+            words.windows(2).filter(|pair| verbs.contains(&pair[0])).map(|pair| pair[1]).collect()
+        };
+        let mut named = after(&["jump", "goto", "name"]);
+        named.extend(words.iter().filter_map(|word| word.strip_prefix('@')));
+        let chains = after(&["chain"]);
+        assert_eq!(chains, BTreeSet::from(["forward", "input", "martian", "resolvers"]));
+        named.extend(&chains);
+        assert_eq!(
+            named,
+            after(&["set", "map", "counter", "chain"]).into_iter().filter(|name| *name != "name").collect()
+        );
+        assert!(!code.contains("type nat") && is_in_filter(&Element::new(Table::Inet, "host_access", [])));
+        assert!(!is_in_filter(&Element::new(Table::Inet, "ports4", [])));
     }
 }

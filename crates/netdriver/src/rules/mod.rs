@@ -9,7 +9,6 @@
 
 mod egress;
 mod elements;
-pub(crate) mod guard;
 mod host;
 mod tenant;
 mod tunnel;
@@ -18,7 +17,7 @@ pub(crate) use elements::{
     Restrictions, host_elements, inner_port, network_elements, outer_port, routed6, shared_sources, source,
     vnic_elements,
 };
-pub(crate) use host::{DELETE_HOST_RULES, HostEgress, egress_script, host_ruleset};
+pub(crate) use host::{DELETE_HOST_RULES, HOST_FILTER, HostEgress, egress_script, host_ruleset, is_in_filter};
 pub use host::{EgressPolicy, MOST_NAT_PORTS};
 pub(crate) use tenant::Tenant;
 pub(crate) use tunnel::{NetworkSenders, TunnelSenders};

@@ -26,9 +26,9 @@ pub(crate) struct TunnelSenders {
 }
 
 /// What may be sent in a VNI.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NetworkSenders {
-    /// Whether a host sends with its own IP addresses only.
+    /// Whether a host may send with any IP address.
     pub(crate) unfiltered: bool,
     /// Whether hosts route to it, by the gateway's MAC address.
     pub(crate) routed: bool,
