@@ -91,7 +91,7 @@ impl Default for Config {
             scope: Scope::Local,
             uplink_pool,
             shares: Shares::default(),
-            tunnel: TunnelConfig { port: TUNNEL_PORT, link: None, exchange: None },
+            tunnel: TunnelConfig { port: TUNNEL_PORT, link: None, exchange: None, exchange_subnets: Vec::new() },
             hosts_file: None,
             egress: EgressPolicy::default(),
             reconcile_every: Duration::from_secs(60),

@@ -20,6 +20,10 @@ pub(crate) const LIST: &str = "list";
 const SILENT: u32 = 4;
 /// The longest time between tries to reach a host.
 const LONGEST: Duration = Duration::from_secs(30);
+/// How often this host goes on above what one other host has of its list, at most: that is the whole list to all.
+const RAISE_EVERY: Duration = Duration::from_secs(3600);
+/// Rows that one host's lists may change a second: whoever changes more waits afterwards, and nobody else.
+const ROWS_A_SECOND: u32 = 5_000;
 /// How often the same subject is logged, at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Subjects of a kind whose last message is remembered.
@@ -60,6 +64,12 @@ pub(crate) struct Peer {
     failures: u32,
     /// Tries since it was reached last.
     unanswered: u32,
+    /// Whether its last answer was one, and not what it should be.
+    is_wrong: bool,
+    /// When this host went on above what it has.
+    raised: Option<Instant>,
+    /// When its next list may be recorded.
+    paused: Option<Instant>,
     /// Whether it was silent when [`Peers::turned`] was asked last.
     was_silent: Option<bool>,
     tried: Option<Instant>,
@@ -100,7 +110,7 @@ impl Peers {
         // Many that do not answer keep nobody waiting.
         due.sort_by_key(|(_, peer)| (peer.failures > 0, peer.tried));
         let asked = due.into_iter().take(free).map(|(host, peer)| {
-            (peer.is_asked, peer.tried) = (true, Some(Instant::now()));
+            (peer.is_asked, peer.is_wrong, peer.tried) = (true, false, Some(Instant::now()));
             (host.clone(), peer.has.clone())
         });
         asked.collect()
@@ -114,6 +124,7 @@ impl Peers {
         match answer {
             Ok(state) => {
                 (peer.has, peer.heard, peer.error, peer.failures) = (state, Some(Instant::now()), None, 0);
+                peer.is_wrong = false;
                 None
             }
             Err(error) => {
@@ -131,14 +142,38 @@ impl Peers {
         let mut peers = lock(&self.hosts);
         let peer = peers.entry(host.clone()).or_default();
         let is_news = peer.has != has || peer.failures > 0;
-        (peer.has, peer.failures, peer.unanswered) = (has, 0, 0);
+        (peer.has, peer.unanswered) = (has, 0);
+        // Being reachable does not mend a wrong answer.
+        if !peer.is_wrong {
+            peer.failures = 0;
+        }
         is_news
     }
 
-    /// A host has answered, if not what it should.
+    /// Whether this host may go on above what a host has of its list: for a broken one everybody would get it for ever.
+    pub(crate) fn may_raise(&self, host: &HostId) -> bool {
+        let mut peers = lock(&self.hosts);
+        let peer = peers.get_mut(host).filter(|peer| peer.raised.is_none_or(|at| at.elapsed() >= RAISE_EVERY));
+        peer.map(|peer| peer.raised = Some(Instant::now())).is_some()
+    }
+
+    /// How long the next list of a host waits.
+    pub(crate) fn pause_of(&self, host: &HostId) -> Duration {
+        let paused = lock(&self.hosts).get(host).and_then(|peer| peer.paused);
+        paused.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// A list of a host has changed so many rows.
+    pub(crate) fn recorded(&self, host: &HostId, rows: u32) {
+        if let Some(peer) = lock(&self.hosts).get_mut(host) {
+            peer.paused = Some(Instant::now() + Duration::from_secs(1) * rows / ROWS_A_SECOND);
+        }
+    }
+
+    /// A host has answered, and perhaps not what it should.
     pub(crate) fn reached(&self, host: &HostId) {
         if let Some(peer) = lock(&self.hosts).get_mut(host) {
-            peer.unanswered = 0;
+            (peer.unanswered, peer.is_wrong) = (0, true);
         }
     }
 

@@ -15,7 +15,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_core::Stream;
 
 use super::calls::Calls;
-use super::handler::{BODY_LIMIT, Call, Handler, Reply, Request};
+use super::handler::{Call, Handler, Reply, Request};
 use super::progress::{BUFFER_LIMIT, Buffer, InFlight, Progress};
 
 /// A refused body is read and discarded, so that the client sees the error, up to this size.
@@ -75,7 +75,7 @@ async fn reply(
     in_flight: &Arc<InFlight>,
 ) -> Reply {
     let mut buffer = Buffer::new(progress);
-    let body = match read(payload, &mut buffer).await {
+    let body = match read(payload, &mut buffer, handler.body_limit(request.path())).await {
         Ok(Ok(body)) => body,
         Ok(Err((status, sentence))) => return handler.refuse(status, &sentence),
         Err(error) => return handler.refuse(400, &format!("the request body cannot be read: {error}")),
@@ -118,6 +118,7 @@ async fn reply(
 async fn read(
     mut payload: web::Payload,
     buffer: &mut Buffer<'_>,
+    limit: usize,
 ) -> Result<Result<Bytes, (u16, String)>, PayloadError> {
     let mut body = BytesMut::new();
     let mut refusal = None;
@@ -128,8 +129,8 @@ async fn read(
         if seen > DISCARD_LIMIT {
             break;
         }
-        if refusal.is_none() && seen > BODY_LIMIT {
-            refusal = Some((413, format!("the request body is larger than {BODY_LIMIT} bytes")));
+        if refusal.is_none() && seen > limit {
+            refusal = Some((413, format!("the request body is larger than {limit} bytes")));
         } else if refusal.is_none() && !buffer.grow_to(seen) {
             refusal =
                 Some((503, format!("more than {BUFFER_LIMIT} bytes of request bodies are being received: try again")));

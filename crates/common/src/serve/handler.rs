@@ -12,7 +12,7 @@ use super::lines::Lines;
 /// The content type of replies that are not Docker's.
 pub const JSON: &str = "application/json";
 
-/// Maximum size of a request body in bytes, far above that of any call.
+/// Maximum size of a request body in bytes, far above that of any call, unless a handler has another one for a path.
 pub const BODY_LIMIT: usize = 1 << 20;
 /// Every call of the engine gets a reply within this time, if only a timeout error.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(4500);
@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The query after `?`, or empty.
     pub query: &'a str,
-    /// At most [`BODY_LIMIT`] bytes.
+    /// At most [`Handler::body_limit`] bytes.
     pub body: &'a [u8],
 }
 
@@ -101,6 +101,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Timeout of requests for a path.
     fn answer_within(&self, _path: &str) -> Duration {
         ANSWER_WITHIN
+    }
+
+    /// Maximum size of a request body for a path, in bytes.
+    fn body_limit(&self, _path: &str) -> usize {
+        BODY_LIMIT
     }
 
     /// Whether connections stay open between requests, as the engine's do. Otherwise a connection serves one request,

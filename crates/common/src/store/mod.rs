@@ -77,7 +77,7 @@ pub use event::{EVENTS_KEPT, EventLog, EventPage};
 pub use host_port::HostPort;
 pub use host_setting::HostSettingRow;
 pub use network::{Network, NetworkSubnet, Route};
-pub use peer::{HostEndpoint, PeerRemote, list_of_endpoints};
+pub use peer::{HostEndpoint, PeerList, PeerRemote, list_of_endpoints};
 pub use pending::Answer;
 pub use pool::Pool;
 pub use pool_set::PoolSet;

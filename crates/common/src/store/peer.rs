@@ -3,14 +3,14 @@
 //!
 //! The lists' generations are in `generation_record`, as `@HOST`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use rusqlite::{Row, params};
 
 use super::absence::Absence;
-use super::remote::{Given, ListState, digest};
+use super::remote::{Given, ListState, digest, list_state};
 use super::value::{Key, Text, get};
 use super::{Egress, Tx, Vnic};
 use crate::types::{HostId, MacAddr, Subnet, TenantId, fnv1a};
@@ -33,6 +33,19 @@ pub struct PeerRemote {
     pub vni: u32,
     /// When it said so first, in milliseconds since 1970; of two claims of an address never the same.
     pub told: i64,
+}
+
+/// A host's list, as it is recorded.
+#[derive(Clone, Debug)]
+pub struct PeerList {
+    /// The host.
+    pub host: HostId,
+    /// The state of the list.
+    pub state: ListState,
+    /// When its last change came, in milliseconds since 1970.
+    pub changed: i64,
+    /// How many addresses it has.
+    pub rows: u32,
 }
 
 /// Rows of hosts that left before a time, and their lists.
@@ -109,7 +122,7 @@ impl Tx<'_> {
         self.list_state(&list_of(host))
     }
 
-    /// Replaces what a host says is on it. Returns the tenants with changes, too.
+    /// Replaces what a host says is on it. Returns the tenants with changes, too, and how many rows of each.
     ///
     /// # Errors
     /// The host is not in the list of hosts, or left the swarm.
@@ -118,10 +131,10 @@ impl Tx<'_> {
         host: &HostId,
         generation: u64,
         endpoints: &BTreeSet<HostEndpoint>,
-    ) -> Result<(Given, BTreeSet<TenantId>)> {
+    ) -> Result<(Given, BTreeMap<TenantId, u32>)> {
         let (list, given) = (list_of(host), list_of_endpoints(generation, endpoints));
         if let Some(refused) = self.refusal(&list, &given)? {
-            return Ok((refused, BTreeSet::new()));
+            return Ok((refused, BTreeMap::new()));
         }
         // Its connection may be older than the change of the list.
         let is_listed = self.cluster_hosts()?.iter().any(|listed| listed.id == *host);
@@ -142,7 +155,10 @@ impl Tx<'_> {
                 params![Text(tenant), key, Text(host), Text(address), Text(mac), Text(subnet), vni, self.now()],
             )?;
         }
-        let changed = before.symmetric_difference(endpoints).map(|(tenant, ..)| tenant.clone()).collect();
+        let mut changed = BTreeMap::<TenantId, u32>::new();
+        for (tenant, ..) in before.symmetric_difference(endpoints) {
+            *changed.entry(tenant.clone()).or_default() += 1;
+        }
         Ok((self.record_list(&list, given)?, changed))
     }
 
@@ -173,6 +189,18 @@ impl Tx<'_> {
         self.all(lists, [], |row| Ok((get(row, "host")?, row.get("changed")?)))
     }
 
+    /// The lists of all hosts, this one's too.
+    pub fn peer_lists(&self) -> Result<Vec<PeerList>> {
+        let lists = "SELECT substr(list, 2) AS host, generation, digest, changed, coalesce(rows, 0) AS rows
+             FROM generation_record
+             LEFT JOIN (SELECT host AS at, count(*) AS rows FROM peer_record GROUP BY host) ON at = substr(list, 2)
+             WHERE list LIKE '@%' ORDER BY list";
+        self.all(lists, [], |row| {
+            let (host, state) = (get(row, "host")?, list_state(row)?);
+            Ok(PeerList { host, state, changed: row.get("changed")?, rows: row.get("rows")? })
+        })
+    }
+
     /// Whether anything is recorded that [`Self::forget_gone_peers`] forgets.
     pub fn has_gone_peers(&self, before: i64) -> Result<bool> {
         let any = format!(
@@ -190,13 +218,14 @@ impl Tx<'_> {
         Ok(tenants.into_iter().collect())
     }
 
-    /// The tenants of which two hosts claim a MAC address.
-    pub fn tenants_with_shared_macs(&self) -> Result<BTreeSet<TenantId>> {
+    /// The tenants of which two hosts claim an address or a MAC address.
+    pub fn tenants_with_shared_claims(&self) -> Result<BTreeSet<TenantId>> {
         // All hosts with a network say so of its gateway.
-        let claims = "SELECT tenant, mac, host FROM peer_record WHERE mac NOT LIKE '0e:c1:a0:%'
+        let claims = "SELECT tenant, mac AS what, host FROM peer_record WHERE mac NOT LIKE '0e:c1:a0:%'
+             UNION SELECT tenant, address, host FROM peer_record WHERE mac NOT LIKE '0e:c1:a0:%'
              UNION SELECT tenant, mac, host FROM remote_record";
         let shared =
-            format!("SELECT DISTINCT tenant FROM ({claims}) GROUP BY tenant, mac HAVING count(DISTINCT host) > 1");
+            format!("SELECT DISTINCT tenant FROM ({claims}) GROUP BY tenant, what HAVING count(DISTINCT host) > 1");
         Ok(self.all(&shared, [], |row| get(row, "tenant"))?.into_iter().collect())
     }
 

@@ -242,7 +242,7 @@ impl Tx<'_> {
     }
 }
 
-fn list_state(row: &Row<'_>) -> rusqlite::Result<ListState> {
+pub(super) fn list_state(row: &Row<'_>) -> rusqlite::Result<ListState> {
     let generation: i64 = row.get("generation")?;
     Ok(ListState { generation: generation.unsigned_abs(), digest: row.get("digest")? })
 }

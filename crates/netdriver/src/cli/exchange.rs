@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use ciao_common::types::Subnet;
 use clap::Args;
 
 use crate::exchange::{ExchangeConfig, Identity};
@@ -29,6 +30,12 @@ pub(super) struct ExchangeOptions {
     /// Hosts, this one included: a line NAME ADDRESS [MTU] for each, read again when it changes
     #[arg(long, value_name = "FILE", requires = "exchange")]
     exchange_peers: Option<PathBuf>,
+    /// Route to tenants' subnets that other hosts announce, if they are in this one (repeatable; default: none)
+    ///
+    /// Give none that has addresses of networks of your own: a host that was broken into could lead tenants' traffic
+    /// for these to itself.
+    #[arg(long = "exchange-subnet", value_name = "CIDR", requires = "exchange")]
+    pub(super) subnets: Vec<Subnet>,
 }
 
 /// Where other hosts can reach this one.
@@ -43,7 +50,7 @@ fn listen(text: &str) -> Result<SocketAddr> {
 impl ExchangeOptions {
     /// What is set; `None`: no exchange.
     pub(super) fn config(&self) -> Option<ExchangeConfig> {
-        let Self { exchange, exchange_ca, exchange_cert, exchange_key, exchange_peers } = self;
+        let Self { exchange, exchange_ca, exchange_cert, exchange_key, exchange_peers, .. } = self;
         let identity = Identity { ca: exchange_ca.clone()?, cert: exchange_cert.clone()?, key: exchange_key.clone()? };
         Some(ExchangeConfig { listen: (*exchange)?, identity, hosts: exchange_peers.clone()? })
     }

@@ -113,6 +113,7 @@ pub(super) fn run(args: &Serve, version: &str) -> Result<()> {
                 port: args.tunnel_port,
                 link: args.tunnel.clone(),
                 exchange: exchange.as_ref().map(|config| config.listen.port()),
+                exchange_subnets: args.exchange.subnets.clone(),
             },
             shares: Shares {
                 flows: args.flows_per_tenant,

@@ -45,7 +45,10 @@ pub(super) fn run(command: Command) -> Result<()> {
             let (mtu, host) = (&found["mtu"], args.host);
             match found["carried"].as_u64() {
                 None => {
-                    bail!("host {host} does not answer: is its address right, and does its firewall accept ICMP echo?")
+                    bail!(
+                        "host {host} answers no ICMP echo request: is its address right, and does its firewall accept \
+                         them? Whether its tunnel's UDP port is reached is not tested"
+                    )
                 }
                 Some(carried) if Some(carried) < mtu.as_u64() => bail!(
                     "the path to host {host} carries {carried} bytes, and its MTU in the list of hosts is {mtu}: correct \

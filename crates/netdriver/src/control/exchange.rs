@@ -8,7 +8,7 @@ use anyhow::Result;
 use ciao_common::serve::metrics::Scrape;
 use ciao_common::serve::routes::{Failure, json};
 use ciao_common::serve::server::Reply;
-use ciao_common::store::{Absence, ListState, PeerRemote};
+use ciao_common::store::{Absence, ListState, PeerList, PeerRemote};
 use ciao_common::types::{HostId, TenantId};
 
 use super::lists::{Conflict, RefusedRemote, none};
@@ -74,8 +74,8 @@ pub(super) fn refused(driver: &Driver, tenant: &TenantId) -> Result<Vec<RefusedR
     Ok(refused.map(row).collect())
 }
 
-/// The metrics.
-pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
+/// The metrics, of up to `limit` hosts.
+pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Result<()> {
     if driver.config.hosts_file.is_none() {
         return Ok(());
     }
@@ -96,6 +96,23 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape) -> Result<()> {
         "When this host's certificate ends",
         (end > 0).then(|| (Vec::new(), end as f64)),
     );
+    let others = driver.fabric.tunnels.cluster()?.others;
+    let mut lists = driver.store.read(|tx| tx.peer_lists())?;
+    lists.retain(|list| others.contains_key(&list.host));
+    lists.truncate(limit);
+    let of = |list: &PeerList| vec![("host", list.host.to_string())];
+    let addresses = lists.iter().map(|list| (of(list), f64::from(list.rows)));
+    scrape.gauge("ciao_exchange_remotes", "Addresses that another host announces, gateways included", addresses);
+    let generations = lists.iter().map(|list| (of(list), list.state.generation as f64));
+    scrape.gauge("ciao_exchange_generation", "Generation of another host's list", generations);
+    let heard = lists.iter().map(|list| (of(list), driver.store.by_host_clock(list.changed) as f64 / 1e3));
+    scrape.gauge("ciao_exchange_list_timestamp_seconds", "When another host's list changed last", heard);
+    let mut rejected: BTreeMap<_, u32> = Refusal::ALL.map(|refusal| (refusal.word(), 0)).into();
+    for (.., refusal) in driver.fabric.tunnels.refused.all(&driver.store)?.iter() {
+        *rejected.entry(refusal.word()).or_default() += 1;
+    }
+    let rejected = rejected.into_iter().map(|(reason, count)| (vec![("reason", reason.to_owned())], f64::from(count)));
+    scrape.gauge("ciao_exchange_rejected", "Announcements of other hosts that are rejected now", rejected);
     let refused = driver.peers.refused().into_iter();
     scrape.counter(
         "ciao_exchange_refused",

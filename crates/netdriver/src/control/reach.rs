@@ -58,16 +58,22 @@ fn measure(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     json(200, &MtuReply { host, mtu, carried })
 }
 
-/// Requests of the size that the hosts' links carry.
+/// Requests of each size.
 const TRIES: usize = 3;
 
 /// The largest number for which `works`, if it does for `least`.
 fn largest(least: u32, most: u32, works: impl Fn(u32) -> Result<bool>) -> Result<Option<u32>> {
     // One may be lost.
-    for _ in 0..TRIES {
-        if works(most)? {
-            return Ok(Some(most));
+    let works = |bytes| {
+        for _ in 0..TRIES {
+            if works(bytes)? {
+                return Ok(true);
+            }
         }
+        anyhow::Ok(false)
+    };
+    if works(most)? {
+        return Ok(Some(most));
     }
     if !works(least)? {
         return Ok(None);
@@ -78,4 +84,28 @@ fn largest(least: u32, most: u32, works: impl Fn(u32) -> Result<bool>) -> Result
         if works(middle)? { good = middle } else { bad = middle }
     }
     Ok(Some(good))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_request_of_any_size_is_no_smaller_mtu() {
+        for carried in [576, 577, 1038, 1400, 1499, 1500] {
+            let tries = RefCell::new(BTreeMap::<u32, u32>::new());
+            // Of each size the first two are lost.
+            let works = |bytes| {
+                let mut tries = tries.borrow_mut();
+                let tries = tries.entry(bytes).or_default();
+                *tries += 1;
+                Ok(bytes <= carried && *tries > 2)
+            };
+            assert_eq!(largest(576, 1500, works).unwrap(), Some(carried));
+        }
+        assert_eq!(largest(576, 1500, |_| Ok(false)).unwrap(), None);
+    }
 }

@@ -4,14 +4,15 @@
 //! The same body goes to every host. A list replaces the previous one if its generation is higher. An error of the
 //! kernel is in the reply; the records are kept, and the next reconcile tries again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use ciao_common::serve::routes::{Ask, Failure, Route, json};
 use ciao_common::serve::server::Reply;
 use ciao_common::store::{Given, ListState, Remote, TenantList, TenantSubnet, Tx};
-use ciao_common::types::{HostId, TenantId};
+use ciao_common::types::{HostId, MacAddr, TenantId};
 
 use super::exchange;
 use super::lists::{
@@ -23,6 +24,9 @@ use crate::fabric::remotes;
 pub(super) const APPLIED: &str = "Applied, or already applied.";
 pub(super) const STALE: &str = "Stale generation, different content for the same generation, or wrong base; returns the \
                                 recorded generation and digest.";
+
+/// Bytes of a tenant's list: some 70,000 addresses.
+const LIST_LIMIT: usize = 4 << 20;
 
 pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
     vec![
@@ -45,12 +49,14 @@ pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
         )
         .parameter::<TenantId>("The tenant.")
         .body::<RemotesRequest>()
+        .up_to(LIST_LIMIT)
         .reply::<StateReply>(200, APPLIED)
         .reply::<Conflict>(409, STALE)
         .fails(&[422]),
         Route::patch("/v1/tenants/{tenant}/remotes", "changeRemotes", "Change some of a tenant's remotes.", change)
             .parameter::<TenantId>("The tenant.")
             .body::<ChangeRequest>()
+            .up_to(LIST_LIMIT)
             .reply::<StateReply>(200, APPLIED)
             .reply::<Conflict>(409, STALE)
             .fails(&[422]),
@@ -71,6 +77,7 @@ fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
     let RemotesRequest { generation, remotes, networks, cnci } = ask.body()?;
     check_remotes(&remotes).map_err(Failure::contradiction)?;
     check_networks(driver, &networks).map_err(Failure::contradiction)?;
+    check_gateways(&remotes, &networks).map_err(Failure::contradiction)?;
     check_cnci(&networks, &cnci).map_err(Failure::contradiction)?;
     let list = TenantList { remotes, networks, cnci };
     record(driver, ask, generation, move |tx, tenant| tx.give_remotes(tenant, generation, &list))
@@ -97,6 +104,7 @@ fn show(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
         let ListState { generation, digest } = none();
         let (remotes, networks) =
             driver.store.read(|tx| Ok((remotes::known(tx, &tenant)?, tx.announced_subnets(&tenant)?)))?;
+        let networks = networks.into_iter().map(|(_, network)| network).collect();
         let refused = exchange::refused(driver, &tenant)?;
         return json(200, &RemotesReply { generation, digest, remotes, networks, cnci: Vec::new(), refused });
     }
@@ -122,9 +130,30 @@ fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
 }
 
 fn check_remotes(remotes: &[Remote]) -> Result<()> {
-    let mut addresses = BTreeSet::new();
-    for (address, ..) in remotes {
+    let (mut addresses, mut hosts) = (BTreeSet::new(), BTreeMap::<MacAddr, (IpAddr, &HostId)>::new());
+    for (address, mac, host) in remotes {
         ensure!(addresses.insert(*address), "address {address} is given twice");
+        ensure!(
+            !mac.is_gateway(),
+            "address {address} on host {host} has the MAC address {mac}, which is a gateway's: give another one"
+        );
+        let (other, at) = hosts.entry(*mac).or_insert((*address, host));
+        ensure!(
+            *at == host,
+            "address {address} on host {host} has the MAC address {mac} of address {other} on host {at}: give another \
+             one"
+        );
+    }
+    Ok(())
+}
+
+/// A gateway is on every host.
+fn check_gateways(remotes: &[Remote], networks: &[TenantSubnet]) -> Result<()> {
+    let gateways: BTreeMap<_, _> = networks.iter().map(|one| (one.gateway, one.subnet)).collect();
+    for (address, _, host) in remotes {
+        if let Some(subnet) = gateways.get(address) {
+            bail!("address {address} on host {host} is the gateway of subnet {subnet}: give another one");
+        }
     }
     Ok(())
 }

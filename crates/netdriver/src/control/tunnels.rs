@@ -10,6 +10,7 @@ use ciao_common::types::TenantId;
 
 use super::exchange;
 use crate::Driver;
+use crate::fabric::remote_networks::Omitted;
 
 /// The metrics, of up to `limit` tenants. Drops are read from the rules, where there are tunnels.
 pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Result<()> {
@@ -18,7 +19,10 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
     scrape.gauge("ciao_tunnel_hosts", "Other hosts of the cluster", single(others as f64));
     let label = |name: &'static str, value: String| vec![(name, value)];
     let of = |tenant: &dyn ToString| label("tenant", tenant.to_string());
-    let tenants = &tenants[..tenants.len().min(limit)];
+    // What a former controller gave counts no more.
+    let is_given = driver.config.hosts_file.is_none();
+    let tenants = if is_given { &tenants[..tenants.len().min(limit)] } else { &[] };
+    let given = given.into_iter().filter(|(tenant, _)| is_given || tenant.is_none());
     scrape.gauge(
         "ciao_tunnel_remotes",
         "Addresses in a tenant's list",
@@ -32,12 +36,12 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
     scrape.gauge(
         "ciao_tunnel_list_timestamp_seconds",
         "When a list was given last: of hosts, or a tenant's",
-        given.into_iter().take(limit + 1).map(|(tenant, at)| {
+        given.take(limit + 1).map(|(tenant, at)| {
             let list = tenant.map_or_else(|| "(hosts)".to_owned(), |tenant| tenant.to_string());
             (label("list", list), driver.store.by_host_clock(at) as f64 / 1e3)
         }),
     );
-    exchange::collect(driver, scrape)?;
+    exchange::collect(driver, scrape, limit)?;
     if others > 0 {
         let drops = driver.fabric.tunnels.drops()?;
         scrape.counter(
@@ -63,6 +67,7 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         return Ok(problems);
     }
     problems.extend(silent_concentrators(driver)?);
+    problems.extend(omitted_networks(driver)?);
     let mut unknown = BTreeSet::new();
     let encrypted = driver.fabric.tunnels.check_encrypted();
     for tunnel in &tunnels {
@@ -81,6 +86,28 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
         let remedy = format!("PUT /v1/tenants/{tenant}/remotes, if need be with no address");
         (format!("tenant {tenant} has networks over several hosts, but no list of its addresses was given"), remedy)
     }));
+    Ok(problems)
+}
+
+/// Subnets of tenants with a network here that this host does not route to: one of each tenant, and how many more.
+fn omitted_networks(driver: &Driver) -> Result<Vec<(String, String)>> {
+    let tenants: BTreeSet<_> =
+        driver.store.read(|tx| tx.networks())?.into_iter().filter_map(|one| one.tenant).collect();
+    let (here, mut problems) = (driver.fabric.here()?, Vec::new());
+    for tenant in tenants {
+        let omitted = driver.fabric.omitted_networks(&here, &tenant)?;
+        let Some(Omitted { subnet, host, why }) = omitted.first() else { continue };
+        let by = host.as_ref().map_or_else(|| "a controller gives".to_owned(), |host| format!("host {host} announces"));
+        let more = omitted.len() - 1;
+        let problem = format!("subnet {subnet} of tenant {tenant}, which {by}, is not routed to: {why} ({more} more)");
+        let remedy = if host.is_some() {
+            "if it is the tenant's, \"ciao-net serve --exchange-subnet\" with a subnet that is the tenants' alone; else \
+             look at that host"
+        } else {
+            "give the tenant's networks other subnets or VNIs"
+        };
+        problems.push((problem, remedy.to_owned()));
+    }
     Ok(problems)
 }
 

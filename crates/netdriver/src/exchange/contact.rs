@@ -176,7 +176,7 @@ impl Contact {
         let (there, here) = (has.generation, list.state.generation);
         // Nobody's answer uses up what others accept.
         ensure!(there < GENERATION_LIMIT / 2, "it has generation {there} of this host's list, which is too high");
-        if there >= here && !self.driver.fabric.lost.is_any() {
+        if there >= here && !self.driver.fabric.lost.is_any() && self.driver.peers.may_raise(&to.id) {
             // The database was lost, and the clock was behind: only this host speaks for itself, so it goes on above.
             self.list.publish(&list.own, there)?;
         }

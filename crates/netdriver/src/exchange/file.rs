@@ -113,6 +113,9 @@ mod tests {
             ("h1 0.0.0.0", "host h1 has the address 0.0.0.0: give that of its link"),
             ("h/1 192.0.2.1", "line 1: host \"h/1\" may contain only"),
             ("h1 192.0.2.1\nh1 192.0.2.2", "host h1 is given twice"),
+            ("h1 192.0.2.1\nH1 192.0.2.2", "host H1 is given twice"),
+            ("h1 fe80::1", "host h1 has the address fe80::1, which is good on its link only"),
+            ("h1 ::ffff:192.0.2.1", "host h1 has the address ::ffff:192.0.2.1: give 192.0.2.1"),
             ("h1 192.0.2.1\nh2 192.0.2.1", "two hosts have the address 192.0.2.1"),
             ("h1 192.0.2.1\nh2 2001:db8::2", "hosts h1 and h2 have addresses of two families"),
         ] {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
+use std::thread;
 
 use anyhow::Result;
 use ciao_common::store::{Absence, Given, ListState};
@@ -42,10 +43,19 @@ impl Driver {
         let Some(endpoints) = message.endpoints else { return self.store.read(|tx| tx.peer_state(&host)) };
         let generation = message.own.generation;
         // One at a time: Docker's calls write too.
-        let recording = lock(&self.peers.recording);
+        let recording = loop {
+            let recording = lock(&self.peers.recording);
+            let wait = self.peers.pause_of(from);
+            if wait.is_zero() {
+                break recording;
+            }
+            drop(recording);
+            thread::sleep(wait);
+        };
         let (given, tenants) = self.store.write(move |tx| tx.give_endpoints(&host, generation, &endpoints))?;
+        self.peers.recorded(from, tenants.values().sum());
         drop(recording);
-        for tenant in tenants {
+        for tenant in tenants.into_keys() {
             lock(&self.peers.changed).entry(tenant).or_default().insert(from.clone());
         }
         Ok(match given {
@@ -54,7 +64,7 @@ impl Driver {
         })
     }
 
-    /// Records whether a host answers: one that does not keeps its MAC addresses from nobody.
+    /// Records whether a host answers: one that does not keeps its addresses from nobody.
     pub(super) fn note_silence(&self, host: &HostId) -> Result<()> {
         let Some(is_silent) = self.peers.turned(host) else { return Ok(()) };
         if self.store.read(|tx| tx.absent_hosts(Absence::Silent))?.contains_key(host) == is_silent {
@@ -62,7 +72,7 @@ impl Driver {
         }
         let id = host.clone();
         self.store.write(move |tx| tx.set_absent(&id, Absence::Silent, is_silent))?;
-        for tenant in self.store.read(|tx| tx.tenants_with_shared_macs())? {
+        for tenant in self.store.read(|tx| tx.tenants_with_shared_claims())? {
             lock(&self.peers.changed).entry(tenant).or_default();
         }
         Ok(())
@@ -73,12 +83,23 @@ impl Driver {
     pub fn follow_lists(&self) {
         let _following = lock(&self.peers.following);
         let changed = mem::take(&mut *lock(&self.peers.changed));
-        if !changed.is_empty() {
-            self.fabric.tunnels.refused.may_have_changed();
+        if changed.is_empty() {
+            return;
         }
-        for (tenant, hosts) in &changed {
-            let followed =
-                [self.fabric.follow_networks(tenant), self.judge(tenant, hosts), self.fabric.follow_tenant(tenant)];
+        self.fabric.tunnels.refused.may_have_changed();
+        let read = self.store.read(|tx| tx.networks()).and_then(|networks| Ok((networks, self.fabric.here()?)));
+        let (networks, here) = match read {
+            Ok(read) => read,
+            Err(error) => return log::warn!("tenants on other hosts: {error:#}; tried again by the next reconcile"),
+        };
+        // A host can announce addresses of ten thousand tenants that are not here.
+        let is_here: BTreeSet<_> = networks.into_iter().filter_map(|network| network.tenant).collect();
+        for (tenant, hosts) in changed.iter().filter(|(tenant, _)| is_here.contains(*tenant)) {
+            let followed = [
+                self.fabric.follow_networks_as(&here, tenant),
+                self.judge(tenant, hosts),
+                self.fabric.follow_tenant(tenant),
+            ];
             for error in followed.into_iter().filter_map(Result::err) {
                 log::warn!("update tenant {tenant} on other hosts: {error:#}; retried by the next reconcile");
             }

@@ -15,6 +15,9 @@ use crate::kernel::tunnel::Underlay;
 /// MTU of a host's link to the others, unless the list gives another.
 pub(crate) const HOST_MTU: u32 = 1500;
 
+/// The smallest MTU of a link with IPv6 (RFC 8200, 5).
+pub(crate) const IPV6_MTU: u32 = 1280;
+
 /// How this host's tunnels reach others.
 #[derive(Clone, Debug)]
 pub struct TunnelConfig {
@@ -24,6 +27,8 @@ pub struct TunnelConfig {
     pub link: Option<LinkName>,
     /// The TCP port of the exchange between hosts; `None`: there is none.
     pub exchange: Option<u16>,
+    /// What tenants' subnets must be in that other hosts announce, to be routed to.
+    pub exchange_subnets: Vec<Subnet>,
 }
 
 /// The hosts of the cluster.
@@ -117,10 +122,15 @@ pub(crate) fn check_hosts(hosts: &[ClusterHost]) -> Result<()> {
     let (mut ids, mut addresses) = (BTreeSet::new(), BTreeSet::new());
     for host in hosts {
         let (id, address) = (&host.id, host.address);
-        ensure!(ids.insert(id), "host {id} is given twice");
+        // Certificates are compared without case.
+        ensure!(ids.insert(id.as_str().to_lowercase()), "host {id} is given twice");
         // Each host has the first two kinds.
         let is_one_s = !address.is_unspecified() && !LOCALHOST.contains(&address) && !address.is_multicast();
         ensure!(is_one_s, "host {id} has the address {address}: give that of its link to the other hosts");
+        let v4 = address.to_canonical();
+        ensure!(v4 == address, "host {id} has the address {address}: give {v4}");
+        let is_of_link = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        ensure!(!is_of_link, "host {id} has the address {address}, which is good on its link only: give another one");
         ensure!(addresses.insert(address), "two hosts have the address {address}");
         let is_family = address.is_ipv4() == hosts[0].address.is_ipv4();
         ensure!(is_family, "hosts {} and {id} have addresses of two families: use one", hosts[0].id);

@@ -44,7 +44,7 @@ use crate::rules::{self, EgressPolicy};
 use crate::uplink_pool::UplinkPool;
 use bridges::Bridges;
 pub use cluster::TunnelConfig;
-pub(crate) use cluster::{Cluster, HOST_MTU, check_hosts, tunnel_mtu};
+pub(crate) use cluster::{Cluster, HOST_MTU, IPV6_MTU, check_hosts, tunnel_mtu};
 use host_firewall::HostFirewall;
 use host_rules::HostRules;
 use host_ruleset::HostRuleset;

@@ -4,44 +4,72 @@
 //! no VNIC.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use ciao_common::store::{Egress, Egress6, Network, NetworkSubnet, TenantSubnet, Tunnel, Tx, VnicPolicy};
 use ciao_common::types::{HostId, LinkName, Mtu, NetworkId, Subnet, TenantId};
 
 use super::Fabric;
-use super::cluster::tunnel_mtu;
+use super::cluster::{IPV6_MTU, tunnel_mtu};
 use crate::names;
 use crate::uplink_pool::UplinkPool;
 
 /// Of those that hosts announce: one that was broken into makes no more bridges here.
-const MOST_ANNOUNCED: usize = 32;
+const MOST_ANNOUNCED: u32 = 32;
 
 /// What is to be recorded otherwise: networks, the new ones with their VNIs.
-#[derive(Default)]
 struct Plan {
     stale: Vec<Network>,
     new: Vec<(Network, u32)>,
 }
 
+/// What of this host decides on remote networks.
+#[derive(Clone)]
+pub(crate) struct Here {
+    /// Its name in the list of hosts.
+    own: Option<HostId>,
+    pool: UplinkPool,
+    /// What its administrator allows of subnets that other hosts announce.
+    allowed: Vec<Subnet>,
+}
+
+/// A subnet of a tenant on other hosts that is not routed to.
+pub(crate) struct Omitted {
+    pub(crate) subnet: Subnet,
+    /// Which announces it; `None`: a controller gives it.
+    pub(crate) host: Option<HostId>,
+    pub(crate) why: String,
+}
+
+/// Networks with their VNIs, and what is none.
+type Wanted = (Vec<(Network, u32)>, Vec<Omitted>);
+
+/// A subnet, and who announces it.
+type Sourced = (Option<HostId>, TenantSubnet);
+
 impl Fabric {
     /// Makes the remote networks of a tenant, and removes those that are none any more. The caller has no lock.
     pub(crate) fn follow_networks(&self, tenant: &TenantId) -> Result<()> {
-        self.follow_networks_as(self.own_host()?, tenant)
+        self.follow_networks_as(&self.here()?, tenant)
     }
 
-    /// This host in the list of hosts.
-    fn own_host(&self) -> Result<Option<HostId>> {
-        Ok(self.tunnels.cluster()?.own.map(|host| host.id))
+    /// Lists the host's addresses.
+    pub(crate) fn here(&self) -> Result<Here> {
+        let own = self.tunnels.cluster()?.own.map(|host| host.id);
+        Ok(Here { own, pool: self.uplinks.pool, allowed: self.tunnels.announced_subnets().to_vec() })
     }
 
-    fn follow_networks_as(&self, own: Option<HostId>, tenant: &TenantId) -> Result<()> {
+    /// The subnets of a tenant that this host would route to, if it could.
+    pub(crate) fn omitted_networks(&self, here: &Here, tenant: &TenantId) -> Result<Vec<Omitted>> {
+        Ok(self.store.read(|tx| plan(tx, tenant, here))?.1)
+    }
+
+    pub(crate) fn follow_networks_as(&self, here: &Here, tenant: &TenantId) -> Result<()> {
         if self.lost.is_any() {
             return Ok(());
         }
-        let pool = self.uplinks.pool;
-        let planned = self.store.read(|tx| plan(tx, tenant, own.as_ref(), &pool))?;
+        let (planned, _) = self.store.read(|tx| plan(tx, tenant, here))?;
         // One at a time: the uplink goes with the last, and needs its record until then.
         for network in &planned.stale {
             let id = network.id.clone();
@@ -51,9 +79,9 @@ impl Fabric {
         if planned.new.is_empty() {
             return Ok(());
         }
-        let owner = tenant.clone();
+        let (owner, here) = (tenant.clone(), here.clone());
         let new = self.store.write(move |tx| {
-            let Plan { new, .. } = plan(tx, &owner, own.as_ref(), &pool)?;
+            let (Plan { new, .. }, _) = plan(tx, &owner, &here)?;
             let encrypted = is_encrypted(tx, &owner)?;
             for (network, vni) in &new {
                 tx.insert_network(network)?;
@@ -90,11 +118,10 @@ impl Fabric {
         let (networks, leaving) = self.store.read(|tx| Ok((tx.networks()?, tx.tenants_of_cnci()?)))?;
         let own = networks.into_iter().filter_map(|network| network.tenant);
         let tenants: BTreeSet<_> = own.chain(leaving).collect();
-        // Reading it lists the host's addresses.
-        let host = self.own_host()?;
+        let here = self.here()?;
         // One tenant's state is no other's.
         let follow = |tenant: &TenantId| {
-            let followed = self.follow_networks_as(host.clone(), tenant);
+            let followed = self.follow_networks_as(&here, tenant);
             followed.with_context(|| format!("update networks of tenant {tenant} on other hosts"))
         };
         tenants.iter().map(follow).fold(Ok(()), Result::and)
@@ -127,49 +154,81 @@ fn is_encrypted(tx: &Tx<'_>, tenant: &TenantId) -> Result<bool> {
     Ok(false)
 }
 
-fn plan(tx: &Tx<'_>, tenant: &TenantId, host: Option<&HostId>, pool: &UplinkPool) -> Result<Plan> {
+fn plan(tx: &Tx<'_>, tenant: &TenantId, here: &Here) -> Result<(Plan, Vec<Omitted>)> {
     let (remote, own): (Vec<_>, Vec<_>) =
         tx.networks_of_tenant(tenant)?.into_iter().partition(|network| network.remote);
-    let is_cnci = tx.cnci(tenant)?.iter().any(|cnci| Some(cnci) == host);
+    let is_cnci = tx.cnci(tenant)?.iter().any(|cnci| Some(cnci) == here.own.as_ref());
     let is_here = is_cnci || own.iter().any(|network| network.namespace.is_some());
-    let mut wanted = if is_here { wanted(tx, tenant, &own, pool)? } else { Vec::new() };
-    let stale: Vec<_> = remote.iter().filter(|old| wanted.iter().all(|(new, _)| new != *old)).cloned().collect();
-    wanted.retain(|(new, _)| !remote.contains(new));
-    Ok(Plan { stale, new: wanted })
+    let (mut wanted, omitted) = if is_here { wanted(tx, tenant, &own, here)? } else { Default::default() };
+    let encrypted = is_encrypted(tx, tenant)?;
+    let (mut kept, mut stale) = (Vec::new(), Vec::new());
+    for old in remote {
+        // Encrypted as the tenant's own networks are by now.
+        let fits = tx.tunnel(&old.id)?.is_some_and(|tunnel| tunnel.encrypted == encrypted);
+        let is_kept = fits && wanted.iter().any(|(new, _)| *new == old);
+        if is_kept { kept.push(old) } else { stale.push(old) }
+    }
+    wanted.retain(|(new, _)| !kept.contains(new));
+    Ok((Plan { stale, new: wanted }, omitted))
 }
 
-/// The remote networks that a tenant is to have, with their VNIs.
-fn wanted(tx: &Tx<'_>, tenant: &TenantId, own: &[Network], pool: &UplinkPool) -> Result<Vec<(Network, u32)>> {
-    let mut given = tx.tenant_subnets(tenant)?;
-    let vnics = tx.launcher_subnets(tenant)?;
-    let mut by_vni = BTreeMap::<u32, Vec<TenantSubnet>>::new();
+/// The remote networks that a tenant is to have, with their VNIs; and what of its subnets is none.
+fn wanted(tx: &Tx<'_>, tenant: &TenantId, own: &[Network], here: &Here) -> Result<Wanted> {
     let mut taken: Vec<Subnet> = own.iter().flat_map(|network| &network.subnets).map(|subnet| subnet.subnet).collect();
-    let (mut announced, mut known) = (tx.announced_subnets(tenant)?, BTreeSet::new());
-    announced.retain(|one| is_private(one.subnet) && !taken.contains(&one.subnet) && known.insert(one.subnet));
-    given.extend(announced.into_iter().take(MOST_ANNOUNCED));
-    for one in given {
-        let differs = |(other, _): &(Subnet, Option<IpAddr>)| *other != one.subnet && other.overlaps(one.subnet);
-        let is_free = !taken.iter().any(|other| other.overlaps(one.subnet)) && !vnics.iter().any(differs);
-        if is_free && pool.check_disjoint(one.subnet).is_ok() && one.subnet.check_for_hosts(Some(one.gateway)).is_ok() {
-            taken.push(one.subnet);
-            by_vni.entry(one.vni).or_default().push(one);
-        }
-    }
-    let mut networks = Vec::new();
-    for (vni, mut subnets) in by_vni {
-        let id: NetworkId = format!("vni{vni}").parse()?;
-        // A VNI is one network's.
-        if tx.tunnel_of_vni(vni)?.is_some_and(|tunnel| tunnel.network != id)
-            || tx.network(&id)?.is_some_and(|other| other.tenant.as_ref() != Some(tenant))
-        {
+    let vnics = tx.launcher_subnets(tenant)?;
+    let (mut by_vni, mut omitted) = (BTreeMap::<u32, Vec<Sourced>>::new(), Vec::new());
+    let mut omit = |(host, one): Sourced, why: String| omitted.push(Omitted { subnet: one.subnet, host, why });
+    let (mut known, mut count) = (BTreeSet::from_iter(taken.iter().copied()), 0);
+    let given = tx.tenant_subnets(tenant)?.into_iter().map(|one| (None, one));
+    let announced = tx.announced_subnets(tenant)?.into_iter().map(|(host, one)| (Some(host), one));
+    for (host, one) in given.chain(announced) {
+        // The earliest announcement of each.
+        if !known.insert(one.subnet) {
             continue;
         }
-        subnets.sort_by_key(|one| (one.subnet.network().is_ipv6(), one.subnet.to_string()));
-        if let Some(bridge) = bridge_of(tx, tenant, &id, &subnets)? {
-            networks.push((network(tx, (tenant, id), bridge, &subnets)?, vni));
-        }
+        let differs = |(other, _): &(Subnet, Option<IpAddr>)| *other != one.subnet && other.overlaps(one.subnet);
+        let good = one.subnet.check_for_hosts(Some(one.gateway)).and(here.pool.check_disjoint(one.subnet));
+        let why = if host.is_some() && !here.allowed.iter().any(|allowed| allowed.covers(one.subnet)) {
+            "no --exchange-subnet of this host has it".to_owned()
+        } else if taken.iter().any(|other| other.overlaps(one.subnet)) || vnics.iter().any(differs) {
+            "it overlaps another one of the tenant here".to_owned()
+        } else if let Err(error) = good {
+            format!("{error:#}")
+        } else if host.is_some() && count == MOST_ANNOUNCED {
+            format!("other hosts announce more than {MOST_ANNOUNCED}")
+        } else {
+            count += u32::from(host.is_some());
+            taken.push(one.subnet);
+            by_vni.entry(one.vni).or_default().push((host, one));
+            continue;
+        };
+        omit((host, one), why);
     }
-    Ok(networks)
+    let mut networks = Vec::new();
+    for (vni, mut sourced) in by_vni {
+        let id: NetworkId = format!("vni{vni}").parse()?;
+        // A VNI is one network's.
+        let is_taken = tx.tunnel_of_vni(vni)?.is_some_and(|tunnel| tunnel.network != id)
+            || tx.network(&id)?.is_some_and(|other| other.tenant.as_ref() != Some(tenant));
+        sourced.sort_by_key(|(_, one)| (one.subnet.network().is_ipv6(), one.subnet.to_string()));
+        let subnets: Vec<_> = sourced.iter().map(|(_, one)| one.clone()).collect();
+        let bridge = if is_taken { None } else { bridge_of(tx, tenant, &id, &subnets)? };
+        let Some(bridge) = bridge else {
+            let why = format!("another network here has its VNI {vni} or bridge");
+            sourced.into_iter().for_each(|one| omit(one, why.clone()));
+            continue;
+        };
+        let network = network(tx, (tenant, id), bridge, &subnets)?;
+        // The kernel has no IPv6 on such a link.
+        let small = network.mtu.filter(|mtu| mtu.bytes() < IPV6_MTU);
+        if let (Some(mtu), true) = (small, subnets.iter().any(|one| one.subnet.network().is_ipv6())) {
+            let why = format!("its MTU {mtu} is too small for IPv6");
+            sourced.into_iter().for_each(|one| omit(one, why.clone()));
+            continue;
+        }
+        networks.push((network, vni));
+    }
+    Ok((networks, omitted))
 }
 
 /// That of VNICs in these subnets, or one of its own; `None`: another network is on it, or it is one of the host.
@@ -222,19 +281,6 @@ fn network(
         routes: Vec::new(),
         remote: true,
     })
-}
-
-/// What the Internet does not route (RFC 1918, RFC 4193).
-const PRIVATE: [(IpAddr, u8); 4] = [
-    (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
-    (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
-    (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
-    (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
-];
-
-/// Whether all of it is private. To other addresses, no host's word leads a tenant's traffic.
-fn is_private(subnet: Subnet) -> bool {
-    PRIVATE.iter().any(|(address, prefix)| Subnet::new(*address, *prefix).is_ok_and(|block| block.covers(subnet)))
 }
 
 #[cfg(test)]

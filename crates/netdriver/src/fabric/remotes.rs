@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    pub(crate) const ALL: [Self; 5] = [Self::Own, Self::Gateway, Self::Network, Self::Superseded, Self::Mac];
+
     /// In metrics and lists.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -122,12 +124,14 @@ pub(crate) fn claims(tx: &Tx<'_>, tenant: &TenantId) -> Result<Claims> {
 fn judge(tx: &Tx<'_>, tenant: &TenantId) -> Result<(Claims, Vec<Remote>)> {
     let heard: BTreeSet<_> = tx.peers_heard()?.into_iter().map(|(host, _)| host).collect();
     let given: Vec<_> = tx.remotes(tenant)?.into_iter().filter(|(.., host)| !heard.contains(host)).collect();
-    let said = tx.peer_remotes(tenant)?;
+    let mut said = tx.peer_remotes(tenant)?;
     if said.is_empty() {
         return Ok((Vec::new(), given));
     }
     let mut absent = tx.absent_hosts(Absence::Silent)?;
     absent.extend(tx.absent_hosts(Absence::Gone)?);
+    // Whoever answers still claims the address: a dead host's claim is the earlier one, whenever it was heard.
+    said.sort_by_key(|claim| !absent.contains_key(&claim.host));
     let local = Local::read(tx, tenant)?;
     let vnis: BTreeSet<u32> = said.iter().map(|claim| claim.vni).collect();
     let mut foreign = BTreeSet::new();

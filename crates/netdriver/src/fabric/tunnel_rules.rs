@@ -60,7 +60,7 @@ impl TunnelRules {
             Ok((vni, of_network(&network, &cluster, &remotes, &leaving)))
         });
         let hosts = cluster.others.values().map(|host| host.address).collect();
-        let TunnelConfig { port, link, exchange } = self.config.clone();
+        let TunnelConfig { port, link, exchange, .. } = self.config.clone();
         Ok(Some(TunnelSenders { port, link, exchange, hosts, networks: networks.collect::<Result<_>>()? }))
     }
 

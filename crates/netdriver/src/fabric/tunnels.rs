@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use anyhow::{Result, bail};
 use ciao_common::store::{Egress, Network, Store, Vnic};
 use ciao_common::sync::lock;
-use ciao_common::types::{HostId, LinkName, MacAddr};
+use ciao_common::types::{HostId, LinkName, MacAddr, Subnet};
 
 use super::cluster::{Cluster, Leaving, Reach, TunnelConfig};
 use super::lost::Lost;
@@ -46,6 +46,11 @@ impl Tunnels {
     /// The hosts of the cluster.
     pub(crate) fn cluster(&self) -> Result<Cluster> {
         Cluster::read(&self.store, &*self.kernel, &self.config)
+    }
+
+    /// Which subnets of tenants other hosts' announcements may add here.
+    pub(super) fn announced_subnets(&self) -> &[Subnet] {
+        &self.config.exchange_subnets
     }
 
     /// Whether a list of hosts was given, an empty one too. Without any, as after the loss of the database, what exists

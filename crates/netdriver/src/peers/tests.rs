@@ -40,6 +40,25 @@ fn a_host_is_silent_after_some_tries_and_not_if_it_answers_something_else() {
 }
 
 #[test]
+fn a_host_that_answers_wrong_is_asked_later_and_later_whatever_it_says() {
+    let own = ListState { generation: 1, digest: "0".to_owned() };
+    let (peers, id) = (Peers::default(), "h2".parse::<HostId>().unwrap());
+    let due = || peers.due([&id].into_iter(), &own, (1, Duration::from_secs(60))).len();
+    assert_eq!(due(), 1);
+    peers.reached(&id);
+    peers.answered(&id, Err("it has generation 2".to_owned()));
+    peers.told(&id, None);
+    assert_eq!(due(), 0);
+    assert!(peers.may_raise(&id) && !peers.may_raise(&id), "its answer costs the others once");
+    // One that is reached again after it was not is asked at once.
+    std::thread::sleep(Duration::from_millis(1300));
+    assert_eq!(due(), 1);
+    peers.answered(&id, Err("gone".to_owned()));
+    peers.told(&id, None);
+    assert_eq!(due(), 1);
+}
+
+#[test]
 fn hosts_are_not_asked_at_the_same_moment() {
     let own = ListState { generation: 1, digest: "0".to_owned() };
     let peers = Peers::default();

@@ -179,7 +179,7 @@ fn an_encrypted_network_leads_to_no_other_host_over_a_link_that_does_not_encrypt
     let refused = |b: &Bench, name: &str| b.call("CreateNetwork", &encrypted(name, "10.4.0.0/24", "104")).unwrap_err();
     assert!(refused(&b, "one").contains("serve --tunnel"), "{}", refused(&b, "one"));
     let wg0: LinkName = "wg0".parse().unwrap();
-    let tunnel_config = TunnelConfig { port: 14789, link: Some(wg0.clone()), exchange: None };
+    let tunnel_config = TunnelConfig { link: Some(wg0.clone()), ..Config::default().tunnel };
     let b = b.restarted_as(Config { tunnel: tunnel_config, ..Config::default() });
     let own = |b: &Bench| ask(b, "GET", "/v1/hosts", &json!(null)).1["own"].clone();
     let underlay = |b: &Bench, is_encrypted: bool| {
@@ -202,6 +202,18 @@ fn an_encrypted_network_leads_to_no_other_host_over_a_link_that_does_not_encrypt
     assert_eq!((&shown(&b)["encrypted"], &shown(&b)["hosts"]), (&json!(true), &json!({ "h2": 1, "h3": 0 })));
     let is_led = |b: &Bench| b.kernel.state().neighbours.keys().any(|(.., address)| address.to_string() == "10.4.0.3");
     assert!(is_led(&b));
+    // A remote network that was there before the tenant's first encrypted one is encrypted from then on.
+    b.ok("CreateNetwork", &network("plain", &["10.5.0.0/24"], &[("tenant", "green"), ("vni", "105")]));
+    let far = json!({ "subnet": "10.6.0.0/24", "vni": 106, "gateway": "10.6.0.1" });
+    let far = json!({ "generation": 1, "remotes": [], "networks": [far] });
+    assert_eq!(ask(&b, "PUT", "/v1/tenants/green/remotes", &far).0, 200);
+    let is_encrypted = |b: &Bench| ask(b, "GET", "/v1/networks/vni106", &json!(null)).1["tunnel"]["encrypted"].clone();
+    assert_eq!(is_encrypted(&b), json!(false));
+    let create = [("tenant", "green"), ("vni", "107"), ("encrypted", "required")];
+    b.ok("CreateNetwork", &network("safe", &["10.7.0.0/24"], &create));
+    assert_eq!(is_encrypted(&b), json!(true));
+    b.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("safe") }));
+    assert_eq!((is_encrypted(&b), b.driver.reconcile(Depth::Full)), (json!(false), vec![]));
     // The link is replaced by another of its name.
     underlay(&b, false);
     b.driver.reconcile(Depth::Full);
@@ -299,10 +311,35 @@ fn invalid_requests_are_refused_and_change_nothing() {
     let remotes = |remotes: Value| refusal(&b, "PUT", REMOTES, &json!({ "generation": 9, "remotes": remotes }));
     assert!(remotes(json!([remote(3, "h2"), remote(3, "h3")])).contains("10.1.0.3 is given twice"));
     assert!(!remotes(json!([["10.1.0.3", "01:00:5e:00:00:01", "h2"]])).is_empty(), "a group's MAC address");
+    let clone = ["10.1.0.4", "02:00:00:00:00:03", "h3"];
+    let error = remotes(json!([remote(3, "h2"), clone]));
+    assert!(error.contains("10.1.0.4 on host h3 has the MAC address 02:00:00:00:00:03 of address 10.1.0.3 on host h2"));
+    let gateway = ["10.1.0.4", "0e:c1:a0:00:00:65", "h3"];
+    assert!(
+        remotes(json!([gateway])).contains("10.1.0.4 on host h3 has the MAC address 0e:c1:a0:00:00:65, which is a")
+    );
+    let body = json!({ "generation": 9, "remotes": [remote(1, "h3")],
+        "networks": [{ "subnet": "10.1.0.0/24", "vni": 101, "gateway": "10.1.0.1" }] });
+    let error = refusal(&b, "PUT", REMOTES, &body);
+    assert!(error.contains("10.1.0.1 on host h3 is the gateway of subnet 10.1.0.0/24"), "{error}");
     assert!(refusal(&b, "PATCH", REMOTES, &json!({ "base": 3, "generation": 3 })).contains("higher"));
     assert!(refusal(&b, "PUT", REMOTES, &json!({ "generation": u64::MAX, "remotes": [] })).contains("2^63"));
     assert_eq!((b.kernel.state(), ask(&b, "GET", "/v1/hosts", &json!(null))), before);
     assert_eq!(ask(&b, "GET", REMOTES, &json!(null)).0, 404);
+}
+
+#[test]
+fn a_tenant_s_list_may_have_tens_of_thousands_of_addresses() {
+    let b = bench();
+    let row = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        json!([format!("10.200.{high}.{low}"), format!("02:00:00:00:{high:02x}:{low:02x}"), "a-host-s-name"])
+    };
+    let body = json!({ "generation": 1, "remotes": (0..20_000).map(row).collect::<Vec<_>>() }).to_string();
+    let control = ciao_netdriver::control::routes(Arc::clone(&b.driver));
+    assert!((1 << 20..control.body_limit(REMOTES)).contains(&body.len()), "{}", body.len());
+    assert_eq!(b.launcher("PUT", REMOTES, body.as_bytes()).0, 200);
+    assert_eq!(control.body_limit("/v1/vnics"), 1 << 20);
 }
 
 #[test]
@@ -322,6 +359,20 @@ fn a_vni_is_one_network_s_and_fits_the_links_between_hosts() {
         error.contains("carries 9000 bytes, of which the tunnel takes 50") && error.contains("mtu=8950"),
         "{error}"
     );
+    // Links that leave too little for IPv6.
+    let small = |n: u8| json!({ "id": format!("h{n}"), "address": format!("192.0.2.{n}"), "mtu": 1300 });
+    let hosts = json!({ "generation": 2, "hosts": [small(1), small(2)] });
+    assert_eq!(ask(&b, "PUT", "/v1/hosts", &hosts).0, 200);
+    let of_blue = [("tenant", "blue"), ("vni", "102")];
+    let both = b.call("CreateNetwork", &network("blue", &["10.2.0.0/24", "fd00:2::/64"], &of_blue)).unwrap_err();
+    assert!(both.contains("MTU 1250") && both.contains("is too small for IPv6"), "{both}");
+    b.ok("CreateNetwork", &network("blue", &["10.2.0.0/24"], &of_blue));
+    let far = json!({ "subnet": "fd00:3::/64", "vni": 103, "gateway": "fd00:3::1" });
+    let list = json!({ "generation": 1, "remotes": [], "networks": [far] });
+    assert_eq!(ask(&b, "PUT", "/v1/tenants/blue/remotes", &list).0, 200);
+    let omitted =
+        "subnet fd00:3::/64 of tenant blue, which a controller gives, is not routed to: its MTU 1250 is too small";
+    assert!(problems(&b).iter().any(|problem| problem.contains(omitted)), "{:?}", problems(&b));
 }
 
 #[test]

@@ -173,13 +173,13 @@ impl Cluster {
         self.run_all_as(&[]);
     }
 
-    /// The same, with the option `flood` of some tenants.
-    pub(crate) fn run_all_as(&self, flood: &[(&str, &str)]) {
+    /// The same, with an option of some tenants.
+    pub(crate) fn run_all_as(&self, options: &[(&str, &str, &str)]) {
         for member in &self.members {
             for (index, (tenant, vni, middle)) in TENANTS.into_iter().enumerate() {
                 let mut body = network(tenant, vni);
-                for (_, flood) in flood.iter().filter(|(one, _)| *one == tenant) {
-                    body["Options"]["com.docker.network.generic"]["flood"] = json!(flood);
+                for (_, option, value) in options.iter().filter(|(one, ..)| *one == tenant) {
+                    body["Options"]["com.docker.network.generic"][option] = json!(value);
                 }
                 member.docker("CreateNetwork", &body);
                 let box_number = 10 + u8::try_from(index).unwrap();

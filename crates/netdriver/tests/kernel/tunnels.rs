@@ -10,11 +10,10 @@ use crate::apart::{run, soon, tests};
 use crate::cluster::{Cluster, Member, TENANTS, address, mac};
 use crate::frames::{BOX, count, counted, datagram_from, packets, red, sending};
 
-/// To red's container on host 1: "10.1.0.12 is at 02:00:00:00:00:99".
-fn poison() -> Vec<u8> {
-    let mac = [2, 0, 0, 0, 0, 0x99];
+/// To red's container on host 1: "10.1.0.12 is at `mac`", with a tag of a VLAN or none.
+fn poison(mac: [u8; 6], tag: &[u8]) -> Vec<u8> {
     let reply = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
-    [&red(1)[..], &mac, &reply, &mac, &[10, 1, 0, 12], &red(1), &[10, 1, 0, 11]].concat()
+    [&red(1)[..], &mac, tag, &reply, &mac, &[10, 1, 0, 12], &red(1), &[10, 1, 0, 11]].concat()
 }
 
 /// A datagram of UDP to port 9 of red's container on host 1.
@@ -43,7 +42,7 @@ tests! {
         let cluster = Cluster::start();
         count();
         cluster.give_hosts(1, [1, 2, 3]);
-        cluster.run_all_as(&[("red", "on")]);
+        cluster.run_all_as(&[("red", "flood", "on")]);
         cluster.give_remotes(1, [1, 2, 3]);
         cluster.all_reach_each_other();
         assert_eq!((counted("arp"), flooded()), (0, 0), "at rest");
@@ -88,7 +87,7 @@ tests! {
 
     fn forged_tunnels_of_strangers_and_containers_are_dropped_and_counted(_kernel) {
         let folder = tempfile::tempdir().unwrap();
-        let send = sending(folder.path(), "poison", &poison());
+        let send = sending(folder.path(), "poison", &poison([2, 0, 0, 0, 0, 0x99], &[]));
         let cluster = Cluster::connected();
         cluster.all_reach_each_other();
         let [one, two, three] = &cluster.members[..] else { panic!() };
@@ -103,14 +102,18 @@ tests! {
             run("sleep 1.2");
         };
         ready();
+        // The bridge drops ARP from other hosts as well.
+        let bridge = || one.type_in("ip netns exec ciao-red nft list chain bridge ciao prerouting");
+        let whole = bridge();
         let unguarded = || {
+            one.attempt("ip netns exec ciao-red nft flush chain bridge ciao prerouting");
             one.attempt("nft delete table inet ciao_tunnel");
             three.type_in(&format!("{send} 192.0.2.1"));
             is_poisoned()
         };
         assert!(soon(unguarded), "the datagram is right");
         one.type_in("ip -n box10 neigh flush all");
-        assert!(soon(|| one.attempt("nft list table inet ciao_tunnel").status.success()));
+        assert!(soon(|| one.attempt("nft list table inet ciao_tunnel").status.success() && bridge() == whole));
         assert_eq!(dropped(one, "strangers"), 0);
         // A host of the list, which may not speak for another.
         ready();
@@ -174,6 +177,44 @@ tests! {
             three.type_in(&format!("{} 192.0.2.1", sending(folder.path(), name, &frame)));
             if passes { so_far.1 += 1 } else { so_far.0 += 1 }
             assert!(soon(|| (forged(), received()) == so_far), "{name}: {:?}, not {so_far:?}", (forged(), received()));
+        }
+        cluster.all_reach_each_other();
+    }
+
+    fn without_port_security_a_broken_host_has_any_address_and_answers_for_none(_kernel) {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = Cluster::start();
+        cluster.give_hosts(1, [1, 2, 3]);
+        cluster.run_all_as(&[("red", "port_security", "off")]);
+        cluster.give_remotes(1, [1, 2, 3]);
+        cluster.all_reach_each_other();
+        let [one, _, three] = &cluster.members[..] else { panic!() };
+        std::fs::write(folder.path().join("box.nft"), BOX).unwrap();
+        one.type_in(&format!("ip netns exec box10 nft -f {}", folder.path().join("box.nft").display()));
+        let received = || packets(&one.type_in("ip netns exec box10 nft list counter inet seen received"));
+        let any = sending(folder.path(), "any", &datagram(red(3), 99));
+        let rules = || one.type_in("ip netns exec ciao-red nft list chain bridge ciao prerouting");
+        let whole = rules();
+        for (name, tag) in [("plain", &[][..]), ("tagged", &[0x81, 0, 0, 0])] {
+            let send = sending(folder.path(), name, &poison(red(3), tag));
+            let is_poisoned = || {
+                three.type_in(&format!("{send} 192.0.2.1"));
+                let before = received();
+                // It comes after the other.
+                assert!(soon(|| { three.type_in(&format!("{any} 192.0.2.1")); received() > before }));
+                one.type_in("ip -n box10 neigh show 10.1.0.12").contains("02:00:00:00:0a:03")
+            };
+            // An entry that is new is locked for a second.
+            let unguarded = || {
+                one.attempt("ip netns exec ciao-red nft flush chain bridge ciao prerouting");
+                is_poisoned()
+            };
+            assert!(soon(unguarded), "{name}: the frame is right");
+            assert!(soon(|| rules() == whole));
+            one.type_in("ip -n box10 neigh flush all");
+            assert!(one.pings("box10", &address(2)));
+            run("sleep 1.2");
+            assert!(!is_poisoned(), "{name}");
         }
         cluster.all_reach_each_other();
     }

@@ -52,7 +52,7 @@ impl<D> Route<D> {
         summary: &'static str,
         call: Call<D>,
     ) -> Self {
-        let entry = Entry { method: name, path, within: ANSWER_WITHIN, has_query: false, call };
+        let entry = Entry { method: name, path, within: ANSWER_WITHIN, body_limit: BODY_LIMIT, has_query: false, call };
         Self { method, entry, id, summary, steps: Vec::new() }
     }
 
@@ -160,18 +160,25 @@ impl<D> Route<D> {
         self
     }
 
+    /// The maximum size of its body in bytes; the largest one of a path's methods counts.
+    #[must_use]
+    pub fn up_to(mut self, limit: usize) -> Self {
+        self.entry.body_limit = limit;
+        self
+    }
+
     pub(super) fn into_entry(self) -> Entry<D> {
         self.entry
     }
 }
 
 /// What an error's status means.
-fn meaning(status: u16) -> Cow<'static, str> {
+fn meaning(status: u16, body_limit: usize) -> Cow<'static, str> {
     match status {
         400 => "The request does not fit this document.".into(),
         404 => "Not found.".into(),
         409 => "It contradicts something that exists.".into(),
-        413 => format!("The body is larger than {BODY_LIMIT} bytes.").into(),
+        413 => format!("The body is larger than {body_limit} bytes.").into(),
         415 => "The body's content type is not JSON.".into(),
         422 => "The request fits this document, but its values contradict each other or are reserved.".into(),
         503 => "No answer in time: the disk or the kernel is slow. Try again.".into(),
@@ -179,10 +186,10 @@ fn meaning(status: u16) -> Cow<'static, str> {
     }
 }
 
-fn error(status: u16) -> Response {
+fn error(status: u16, body_limit: usize) -> Response {
     let schema = RefOr::<Schema>::from(Ref::from_schema_name(ErrorReply::name()));
     ResponseBuilder::new()
-        .description(meaning(status))
+        .description(meaning(status, body_limit))
         .content(JSON, ContentBuilder::new().schema(Some(schema)).build())
         .build()
 }
@@ -197,7 +204,7 @@ pub(super) fn document<D>(about: &About, routes: Vec<Route<D>>) -> Vec<u8> {
         let done = steps.into_iter().fold(begun, |route, step| step(route));
         let Description { tag, mut operation, schemas, errors, replies, .. } = done;
         for status in errors.difference(&replies) {
-            operation = operation.response(status.to_string(), error(*status));
+            operation = operation.response(status.to_string(), error(*status, entry.body_limit));
         }
         tags.insert(tag);
         components = components.schemas_from_iter(schemas);

@@ -103,6 +103,7 @@ pub(super) struct Entry<D> {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     pub(super) within: Duration,
+    pub(super) body_limit: usize,
     pub(super) has_query: bool,
     pub(super) call: Call<D>,
 }

@@ -17,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::calls;
-use super::handler::{ANSWER_WITHIN, Handler, JSON, Reply, Request};
+use super::handler::{ANSWER_WITHIN, BODY_LIMIT, Handler, JSON, Reply, Request};
 use document::document;
 pub use document::{About, DOCUMENT, Route};
 use entry::Entry;
@@ -110,6 +110,10 @@ impl<D: Send + Sync + 'static> Handler for Routes<D> {
 
     fn answer_within(&self, path: &str) -> Duration {
         self.entries(path).map(|(entry, _)| entry.within).max().unwrap_or(ANSWER_WITHIN)
+    }
+
+    fn body_limit(&self, path: &str) -> usize {
+        self.entries(path).map(|(entry, _)| entry.body_limit).max().unwrap_or(BODY_LIMIT)
     }
 
     /// JSON, none, or the one that curl sends unless another is given.

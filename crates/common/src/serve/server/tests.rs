@@ -35,6 +35,10 @@ impl Handler for Length {
         Reply::new(200, "", request.body.len().to_string().into())
     }
 
+    fn body_limit(&self, path: &str) -> usize {
+        if path == "/large" { 2 * BODY_LIMIT } else { BODY_LIMIT }
+    }
+
     fn keeps_connections(&self) -> bool {
         false
     }
@@ -105,6 +109,20 @@ fn unfinished_bodies_are_bounded_together_and_small_requests_are_served_meanwhil
         assert!(response(small).ends_with("\r\n\r\n2"));
         drop(unfinished);
         wait_until("the buffers are released", || progress.buffered() == 0 && progress.in_flight() == 0);
+    });
+}
+
+#[test]
+fn a_path_may_have_larger_bodies() {
+    with_server(Arc::new(Length), |socket, _| {
+        let body = vec![b' '; BODY_LIMIT + 1];
+        for (path, expected) in [("/large", "1048577"), ("/x", "the request body is larger than 1048576 bytes")] {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).unwrap();
+            stream.write_all(&body).unwrap();
+            let reply = response(stream);
+            assert!(reply.ends_with(expected), "{path}: {reply}");
+        }
     });
 }
 

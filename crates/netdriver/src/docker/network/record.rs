@@ -9,6 +9,7 @@ use ciao_common::types::{LinkName, Subnet, TenantId};
 use super::check::{refuse_overlap, refuse_routed_twice, refuse_vni, spread_mtu};
 use super::request::NetworkRequest;
 use crate::docker::pairing::{self, Pairing};
+use crate::fabric::IPV6_MTU;
 use crate::fabric::remote_networks::supersede;
 use crate::names;
 use crate::uplink_pool::UplinkPool;
@@ -100,12 +101,20 @@ fn planned(tx: &Tx<'_>, request: &NetworkRequest, pool: &UplinkPool) -> Result<N
             "--opt {option} is for networks with egress=nat, and this one has egress={egress}: omit one of them"
         );
     }
+    let mtu = spread_mtu(tx, options)?;
+    if let Some(mtu) = mtu.filter(|mtu| mtu.bytes() < IPV6_MTU) {
+        ensure!(
+            subnets.iter().all(|subnet| subnet.network().is_ipv4()),
+            "MTU {mtu}, which is what tunnels leave of the smallest MTU in the list of hosts, is too small for IPv6: \
+             omit the IPv6 subnet, or give the network links between hosts that leave {IPV6_MTU} bytes"
+        );
+    }
     let network = Network {
         id: request.id.clone(),
         tenant,
         namespace,
         bridge,
-        mtu: spread_mtu(tx, options)?,
+        mtu,
         egress,
         vnics: options.vnics,
         dst_prefix: options.dst_prefix.clone(),

@@ -10,9 +10,7 @@ use ciao_common::types::NetworkId;
 
 use super::check::check_route;
 use crate::docker::options::NetworkOptions;
-
-/// The smallest MTU of a link with IPv6 (RFC 8200, 5).
-const IPV6_MTU: u32 = 1280;
+use crate::fabric::IPV6_MTU;
 
 /// A request for a network, read.
 pub(super) struct NetworkRequest {

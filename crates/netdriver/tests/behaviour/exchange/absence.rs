@@ -35,6 +35,30 @@ fn a_dead_host_keeps_its_mac_address_from_nobody_and_a_live_one_keeps_it() {
 }
 
 #[test]
+fn a_dead_host_s_later_claim_gives_way_to_a_live_one() {
+    let (cluster, mut members) = bench();
+    let claim = endpoint("red", "10.1.0.12", "02:00:00:00:03:0c", "10.1.0.0/24", 101);
+    cluster.write_files(3, &[1, 2, 3]);
+    let (identity, listener) = (cluster.identity(3), TcpListener::bind((cluster.address(3), cluster.port)).unwrap());
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            drop(identity.answer(stream, "h1", |_| Ok(br#"{"has":null}"#.to_vec())));
+        }
+    });
+    soon("it is heard", || cluster.say(3, 1, &message(1, std::slice::from_ref(&claim))).is_ok());
+    members[0].soon_reaches(&["10.1.0.12 h3"]);
+    members[1].run(12);
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+    // The other one still has it, as far as anybody knows, and is all that is left.
+    members[1].stop();
+    members[0].run(11);
+    members[0].soon_reaches(&["10.1.0.12 h3"]);
+    assert_eq!(members[0].refused(), ["10.1.0.12 h2 superseded"]);
+    members[1].start();
+    members[0].soon_reaches(&["10.1.0.12 h2"]);
+}
+
+#[test]
 fn the_mac_address_of_a_host_that_was_not_heard_is_not_another_s() {
     let cluster = Cluster::new();
     let member = cluster.member(1, &[1, 2, 3]);
@@ -90,7 +114,7 @@ fn what_a_former_controller_gave_of_networks_counts_no_more() {
 fn a_gateway_s_mac_address_is_not_shared() {
     let cluster = Cluster::new();
     let member = cluster.member(1, &[1, 2, 3]);
-    let shared = || member.bench.store.read(|tx| tx.tenants_with_shared_macs()).unwrap().len();
+    let shared = || member.bench.store.read(|tx| tx.tenants_with_shared_claims()).unwrap().len();
     for n in [2, 3] {
         cluster.write_files(n, &[1, 2, 3]);
         let announced = announced("10.9.0.0/24", "10.9.0.1", 109);

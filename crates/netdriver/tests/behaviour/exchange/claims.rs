@@ -102,8 +102,20 @@ fn another_host_s_address_goes_to_the_later_claim_and_comes_back() {
     cluster.say(3, 1, &message(1, &[red(12)])).unwrap();
     assert_eq!(members[0].reached(), ["10.1.0.12 h3"]);
     assert_eq!(members[0].refused(), ["10.1.0.12 h2 superseded"]);
+    let metrics = || {
+        [
+            "remotes{host=\"h3\"}",
+            "generation{host=\"h3\"}",
+            "rejected{reason=\"superseded\"}",
+            "rejected{reason=\"mac\"}",
+        ]
+        .map(|name| members[0].metric(&format!("ciao_exchange_{name}")))
+    };
+    assert_eq!(metrics(), [1.0, 1.0, 1.0, 0.0]);
+    assert!(members[0].metric("ciao_exchange_list_timestamp_seconds{host=\"h3\"}") > 1.6e9);
     cluster.say(3, 1, &message(2, &[])).unwrap();
     assert_eq!((members[0].reached(), members[0].refused()), (vec!["10.1.0.12 h2".to_owned()], Vec::new()));
+    assert_eq!(metrics(), [0.0, 2.0, 0.0, 0.0]);
 }
 
 #[test]
@@ -202,7 +214,21 @@ fn hosts_route_to_the_networks_that_others_announce() {
     members[0].soon_reaches(&["10.2.0.12 h2"]);
     assert_eq!(members[0].bench.driver.reconcile(Depth::Full), []);
     assert_eq!(members[0].refused(), [""; 0], "a gateway is no claim");
-    // What does not fit, or is not private, is not routed to.
+    // The operator's own network, which this host reaches otherwise.
+    let problem = |subnet: &str, why: &str| {
+        let problems = members[0].ask("GET", "/v1/status")["problems"].to_string();
+        let found = format!("subnet {subnet} of tenant red, which host h3 announces, is not routed to: {why} (0 more)");
+        assert!(problems.contains(&found), "{problems}");
+    };
+    cluster.say(3, 1, &message(1, &[announced("172.20.0.0/16", "172.20.0.1", 7000)])).unwrap();
+    assert_eq!(networks(&members[0]), both);
+    problem("172.20.0.0/16", "no --exchange-subnet of this host has it");
+    cluster.say(3, 1, &message(2, &[announced("10.1.0.0/25", "10.1.0.1", 104)])).unwrap();
+    problem("10.1.0.0/25", "it overlaps another one of the tenant here");
+    cluster.say(3, 1, &message(3, &[announced("10.4.0.0/24", "10.4.0.1", 101)])).unwrap();
+    assert_eq!(networks(&members[0]), both);
+    problem("10.4.0.0/24", "another network here has its VNI 101 or bridge");
+    // What does not fit, or is not allowed, is not routed to.
     let forged = [
         announced("10.3.0.0/24", "10.3.0.1", 103),
         announced("10.1.0.0/25", "10.1.0.1", 104),
@@ -213,14 +239,14 @@ fn hosts_route_to_the_networks_that_others_announce() {
         announced("169.254.169.0/24", "169.254.169.1", 107),
         endpoint("red", "10.5.0.1", &MacAddr::gateway(109).to_string(), "10.5.0.0/24", 108),
     ];
-    cluster.say(3, 1, &message(1, &forged)).unwrap();
+    cluster.say(3, 1, &message(4, &forged)).unwrap();
     assert_eq!(networks(&members[0]), [both[0], both[1], "10.3.0.0/24 other hosts"]);
     let many: Vec<_> =
         (0..40).map(|n| announced(&format!("10.6.{n}.0/24"), &format!("10.6.{n}.1"), 1000 + n)).collect();
-    cluster.say(3, 1, &message(2, &many)).unwrap();
+    cluster.say(3, 1, &message(5, &many)).unwrap();
     assert_eq!(networks(&members[0]).len(), 1 + 32, "its own, and so many of others");
     // With what announces it, it goes.
-    cluster.say(3, 1, &message(3, &[])).unwrap();
+    cluster.say(3, 1, &message(6, &[])).unwrap();
     assert_eq!(networks(&members[0]), both);
     members[1].bench.stop("red102", "two");
     members[1].bench.ok("DeleteNetwork", &json!({ "NetworkID": crate::requests::id("red102") }));

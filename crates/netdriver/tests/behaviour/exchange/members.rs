@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use ciao_netdriver::Config;
 use ciao_netdriver::exchange::{Exchange, ExchangeConfig, Identity};
+use ciao_netdriver::{Config, TunnelConfig};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
@@ -139,7 +139,8 @@ impl Member {
     }
 
     fn begin(n: u8, bench: Bench, config: ExchangeConfig) -> Self {
-        let bench = bench.restarted_as(Config { hosts_file: Some(config.hosts.clone()), ..Config::default() });
+        let tunnel = TunnelConfig { exchange_subnets: vec!["10.0.0.0/8".parse().unwrap()], ..Config::default().tunnel };
+        let bench = bench.restarted_as(Config { hosts_file: Some(config.hosts.clone()), tunnel, ..Config::default() });
         let mut member = Self { n, bench, exchange: None, config };
         member.start();
         member

@@ -2,6 +2,7 @@
 //! Hosts that tell each other which addresses are on them: daemons in one process, over TLS on loopback addresses.
 
 mod absence;
+mod broken;
 mod claims;
 mod contact;
 mod many;
