@@ -32,6 +32,9 @@ const NFTABLES_GROUP: u32 = 7;
 const BACKLOG: usize = 1 << 20;
 /// A report is smaller than NLMSG_GOODSIZE, which grows with the page size.
 const DATAGRAM: usize = 64 << 10;
+/// How long the reports that follow the first one are waited for: one container's are some thirty, and what is looked
+/// at for each is looked at once for all.
+const GATHER: Duration = Duration::from_millis(20);
 /// Ids come and go with every container of the host; they are not read again for each.
 const READ_IDS_EVERY: Duration = Duration::from_secs(1);
 
@@ -195,7 +198,8 @@ impl Watch for Reports {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         let mut sockets = [&self.route, &self.rules].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         match poll(&mut sockets, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => std::thread::sleep(GATHER),
             Err(errno) => return Err(std::io::Error::from(errno)).context("wait for kernel notifications"),
         }
         let mut changes = Changes::default();
