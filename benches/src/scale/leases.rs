@@ -105,13 +105,12 @@ fn report(pools: &[Pool], section: &mut Section) {
     ]);
     let Some(first) = pools.first() else { return };
     for pool in pools {
-        // Of each round's pair, as the two were measured a moment apart.
-        let ratio =
-            median(pool.alone.iter().zip(&first.alone).map(|(one, other)| one.as_secs_f64() / other.as_secs_f64()));
+        let alone = |pool: &Pool| median_duration(pool.alone.iter().copied());
+        let ratio = alone(pool).as_secs_f64() / alone(first).as_secs_f64().max(1e-9);
         let (cpu, of_first) = (median(pool.cpu.iter().copied()), median(first.cpu.iter().copied()));
         table.row([
             pool.name.clone(),
-            time(median_duration(pool.alone.iter().copied())),
+            time(alone(pool)),
             digits(ratio),
             digits(median(pool.rate.iter().copied())),
             time(Duration::from_secs_f64(cpu)),

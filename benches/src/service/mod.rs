@@ -187,10 +187,15 @@ fn goals<'a>(floor: &Sample, of: impl Fn(&str, &str, usize) -> Option<&'a Sample
     for what in [cases::JOIN, cases::EMPTY] {
         for (clients, wanted) in [(1, 15_000.0), (16, 70_000.0)] {
             let Some(sample) = ours(what, clients) else { continue };
-            section.goals.push(Goal::at_least(format!("{what}, {clients} clients"), wanted, sample.rate, "/s"));
+            let peer = of(cases::IN_MEMORY, what, clients)
+                .map_or_else(String::new, |peer| format!(", of {} {}", cases::IN_MEMORY, time(peer.cpu)));
+            let rest = format!("{} of processor time a call{peer}, beside the load generator's", time(sample.cpu));
+            let rate = Goal::at_least(format!("{what}, {clients} clients"), wanted, sample.rate, "/s");
+            section.goals.push(rate.rest(rest.clone()));
             if clients > 1 {
                 let cpu = sample.cpu.as_secs_f64() * 1e6;
-                section.goals.push(Goal::at_most(format!("{what}, {clients} clients, CPU a call"), 20.0, cpu, " µs"));
+                let goal = Goal::at_most(format!("{what}, {clients} clients, CPU a call"), 20.0, cpu, " µs");
+                section.goals.push(goal.rest(rest));
             }
         }
     }
