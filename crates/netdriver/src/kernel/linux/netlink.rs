@@ -110,10 +110,19 @@ impl<M: Message> Netlink<M> {
     where
         I: IntoIterator<Item = T>,
     {
+        self.dump_as(message, |reply: M| read(&reply))
+    }
+
+    /// As [`Self::dump`], of replies that have a type of their own.
+    pub(super) fn dump_as<R, T, I>(&mut self, message: M, read: impl Fn(R) -> I) -> Result<Vec<T>>
+    where
+        R: NetlinkDeserializable,
+        I: IntoIterator<Item = T>,
+    {
         for _ in 0..DUMPS {
             self.send([(message.clone(), NLM_F_DUMP)])?;
             let mut found = Vec::new();
-            let end = self.receive(|reply| found.extend(read(&reply)))?.map_err(io::Error::from)?;
+            let end = self.receive(|reply| found.extend(read(reply)))?.map_err(io::Error::from)?;
             if end == End::Whole {
                 return Ok(found);
             }
@@ -129,7 +138,7 @@ impl<M: Message> Netlink<M> {
         let mut refusal = None;
         for sequence in first..=self.sequence {
             self.sequence = sequence;
-            if let Err(errno) = self.receive(drop)?
+            if let Err(errno) = self.receive::<M>(drop)?
                 && Some(errno) != harmless
             {
                 refusal.get_or_insert(errno);
@@ -180,7 +189,10 @@ impl<M: Message> Netlink<M> {
     }
 
     /// Receives replies to the last request until the one that ends it.
-    fn receive(&mut self, mut each: impl FnMut(M)) -> Result<std::result::Result<End, Errno>> {
+    fn receive<R: NetlinkDeserializable>(
+        &mut self,
+        mut each: impl FnMut(R),
+    ) -> Result<std::result::Result<End, Errno>> {
         let mut end = End::Whole;
         loop {
             self.buffer.clear();

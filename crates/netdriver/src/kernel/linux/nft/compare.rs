@@ -13,7 +13,7 @@ use ciao_common::sync::lock;
 use netlink_packet_netfilter::NetfilterMessage;
 use nix::sched::{CloneFlags, unshare};
 
-use super::{command, elements};
+use super::{command, dump, elements};
 use crate::kernel::element::{Ruleset, Table};
 use crate::kernel::linux::namespace;
 use crate::kernel::linux::netlink::Netlink;
@@ -73,7 +73,7 @@ pub(super) fn difference(
         expected.entry((element.table, element.set)).or_default().insert(elements::content(element));
     }
     for (table, set) in sets_of(&ruleset.tables) {
-        let found: BTreeSet<_> = elements::dump(socket, table, set)?.into_iter().collect();
+        let found: BTreeSet<_> = dump::dump(socket, table, set)?.into_iter().collect();
         let expected = expected.remove(&(table, set)).unwrap_or_default();
         let (missing, foreign) = (expected.difference(&found).count(), found.difference(&expected).count());
         if missing + foreign > 0 {

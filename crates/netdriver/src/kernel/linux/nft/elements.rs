@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use ciao_common::types::octets;
 use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE};
 use netlink_packet_netfilter::nftables::{
-    DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
-    SetElementList, SetElementMessage, TableAttribute, TableMessage,
+    DataAttribute, GenAttribute, GenMessage, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+    SetElementMessage, TableAttribute, TableMessage,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
@@ -103,43 +103,7 @@ pub(super) fn content(element: &Element) -> Content {
     (bytes_of(&element.key, End::First), bytes_of(&element.value, End::First))
 }
 
-/// The elements of a set in one of ciao's tables, in the namespace of the socket.
-pub(super) fn dump(socket: &mut Netlink<NetfilterMessage>, table: Table, set: &str) -> Result<Vec<Content>> {
-    let attributes = vec![SetElementList::Table(table.names()[1].to_owned()), SetElementList::Set(set.to_owned())];
-    let question = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
-    socket.dump(inner(family(table), 0, question.into()), contents).with_context(|| format!("list set {set}"))
-}
-
-/// The elements of one message. The ends of ranges are left out, and so is what a set begins with that has no range
-/// there.
-fn contents(message: &NetfilterMessage) -> Vec<Content> {
-    let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = &message.inner else {
-        return Vec::new();
-    };
-    let lists = message.attributes.iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    let mut found = Vec::new();
-    for element in lists.flatten() {
-        let ListAttribute::Element(parts) = element else { continue };
-        let (mut key, mut value, mut is_end) = (Vec::new(), Vec::new(), false);
-        for part in parts {
-            match part {
-                SetElementAttribute::Key(DataAttribute::Value(bytes)) => key.clone_from(bytes),
-                SetElementAttribute::Data(DataAttribute::Value(bytes)) => value.clone_from(bytes),
-                SetElementAttribute::Flags(flags) => is_end = flags.contains(SetElementFlags::IntervalEnd),
-                _ => {}
-            }
-        }
-        if !is_end {
-            found.push((key, value));
-        }
-    }
-    found
-}
-
-fn family(table: Table) -> NetfilterProtoFamily {
+pub(super) fn family(table: Table) -> NetfilterProtoFamily {
     match table {
         Table::Bridge => NetfilterProtoFamily::Bridge,
         Table::Inet | Table::Tunnel => NetfilterProtoFamily::Inet,

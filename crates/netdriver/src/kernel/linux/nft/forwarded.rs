@@ -6,7 +6,8 @@ use ciao_common::store::Protocol;
 use ciao_common::types::from_octets;
 use netlink_packet_netfilter::NetfilterMessage;
 
-use super::elements::{Content, dump};
+use super::dump::dump;
+use super::elements::Content;
 use crate::kernel::element::Table;
 use crate::kernel::linux::netlink::Netlink;
 use crate::kernel::{ForwardedPort, Namespace};

@@ -4,6 +4,7 @@
 pub(super) mod command;
 mod compare;
 mod drops;
+mod dump;
 mod elements;
 mod forwarded;
 mod guard;
