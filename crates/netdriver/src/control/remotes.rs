@@ -209,11 +209,11 @@ pub(super) fn answer(given: Given, follow: impl FnOnce() -> Result<()>) -> Resul
         |ListState { generation, digest }: ListState, error: String| json(409, &Conflict { error, generation, digest });
     let recorded = |ListState { generation, digest }: ListState| json(200, &StateReply { generation, digest });
     match given {
-        Given::Recorded(state) => {
+        // The same again may be the answer to an error of the kernel.
+        Given::Recorded(state) | Given::Same(state) => {
             follow().context("it is recorded, and retried by the next reconcile")?;
             recorded(state)
         }
-        Given::Same(state) => recorded(state),
         Given::Refused(known) => {
             let state = known.unwrap_or_else(none);
             let error =

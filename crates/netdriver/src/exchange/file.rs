@@ -17,11 +17,13 @@ use crate::fabric::{HOST_MTU, check_hosts};
 pub(super) struct HostsFile {
     path: PathBuf,
     read: Option<(u64, u64, i64, i64)>,
+    /// What was recorded last is not all in the kernel.
+    is_behind: bool,
 }
 
 impl HostsFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, read: None }
+        Self { path, read: None, is_behind: false }
     }
 
     /// Records the hosts of the file, if it has changed. `true`: they are others than before.
@@ -36,9 +38,12 @@ impl HostsFile {
             fs::read_to_string(&self.path).map_err(Into::into).and_then(|text| parse(&text)).with_context(at)?;
         // It may be written just now.
         ensure!(!hosts.is_empty(), "list of hosts {} is empty", self.path.display());
-        let changed = record(driver, hosts)?;
+        self.is_behind |= record(driver, hosts)?;
+        if self.is_behind {
+            driver.fabric.follow_hosts()?;
+        }
         self.read = Some(seen);
-        Ok(changed)
+        Ok(std::mem::take(&mut self.is_behind))
     }
 }
 
@@ -83,16 +88,36 @@ fn record(driver: &Driver, hosts: Vec<ClusterHost>) -> Result<bool> {
         }
         Ok(given)
     })?;
-    if matches!(given, Given::Recorded(_)) {
-        driver.fabric.follow_hosts()?;
-        return Ok(true);
-    }
-    Ok(false)
+    Ok(matches!(given, Given::Recorded(_)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use ciao_common::store::Store;
+
     use super::*;
+    use crate::Config;
+    use crate::kernel::fake::Fake;
+
+    #[test]
+    fn a_list_is_followed_until_the_kernel_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&folder.path().join("ciao.db")).unwrap());
+        let kernel = Arc::new(Fake::default());
+        kernel.change(|state| state.addresses.push(("192.0.2.0/24".parse().unwrap(), [192, 0, 2, 1].into())));
+        let driver = Driver::new(store, kernel.clone(), Config::default()).unwrap();
+        let path = folder.path().join("hosts");
+        fs::write(&path, "h1 192.0.2.1\nh2 192.0.2.2\n").unwrap();
+        let mut file = HostsFile::new(path);
+        kernel.fail_after(Some(0));
+        (0..2).for_each(|_| assert!(file.follow(&driver).is_err()));
+        kernel.fail_after(None);
+        assert!(file.follow(&driver).unwrap());
+        assert_eq!(kernel.state().tunnel_hosts.len(), 1);
+        assert!(!file.follow(&driver).unwrap(), "nothing is new");
+    }
 
     #[test]
     fn a_line_is_a_host() {

@@ -97,6 +97,11 @@ impl Cluster {
         Ok(Self { own: own.into_iter().next(), others, is_encrypted })
     }
 
+    /// Whether there are hosts, and this one has the address of none.
+    pub(super) fn is_away(&self) -> bool {
+        self.own.is_none() && !self.others.is_empty()
+    }
+
     /// The others' addresses by number; those of the own family, since one socket of a tunnel has an address of one.
     pub(super) fn numbered(&self) -> BTreeMap<u32, IpAddr> {
         let Some(own) = &self.own else { return BTreeMap::new() };

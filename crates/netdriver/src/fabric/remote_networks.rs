@@ -157,7 +157,9 @@ fn is_encrypted(tx: &Tx<'_>, tenant: &TenantId) -> Result<bool> {
 fn plan(tx: &Tx<'_>, tenant: &TenantId, here: &Here) -> Result<(Plan, Vec<Omitted>)> {
     let (remote, own): (Vec<_>, Vec<_>) =
         tx.networks_of_tenant(tenant)?.into_iter().partition(|network| network.remote);
-    let is_cnci = tx.cnci(tenant)?.iter().any(|cnci| Some(cnci) == here.own.as_ref());
+    let cnci = tx.cnci(tenant)?;
+    // While this host's address is away, as at each boot, it is a concentrator if it was one.
+    let is_cnci = here.own.as_ref().map_or(!cnci.is_empty() && !remote.is_empty(), |own| cnci.contains(own));
     let is_here = is_cnci || own.iter().any(|network| network.namespace.is_some());
     let (mut wanted, omitted) = if is_here { wanted(tx, tenant, &own, here)? } else { Default::default() };
     let encrypted = is_encrypted(tx, tenant)?;

@@ -5,6 +5,8 @@
 //! tenant gets the same list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Result, bail};
@@ -28,6 +30,8 @@ pub(crate) struct Tunnels {
     lost: Arc<Lost>,
     /// Held while nexthops are changed.
     hosts: Mutex<()>,
+    /// This host's address was away: what changed meanwhile is not in the kernel.
+    was_away: AtomicBool,
     /// What happens when addresses on this host have changed.
     follower: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Who may send to them.
@@ -39,13 +43,15 @@ pub(crate) struct Tunnels {
 impl Tunnels {
     pub(super) fn new(store: Arc<Store>, kernel: Arc<dyn Kernel>, lost: Arc<Lost>, config: TunnelConfig) -> Self {
         let rules = TunnelRules::new(store.clone(), kernel.clone(), lost.clone(), config.clone());
-        let (hosts, follower) = (Mutex::default(), OnceLock::new());
-        Self { store, kernel, config, lost, hosts, follower, rules, refused: RefusedClaims::default() }
+        let (hosts, was_away, follower) = (Mutex::default(), AtomicBool::default(), OnceLock::new());
+        Self { store, kernel, config, lost, hosts, was_away, follower, rules, refused: RefusedClaims::default() }
     }
 
     /// The hosts of the cluster.
     pub(crate) fn cluster(&self) -> Result<Cluster> {
-        Cluster::read(&self.store, &*self.kernel, &self.config)
+        let cluster = Cluster::read(&self.store, &*self.kernel, &self.config)?;
+        self.was_away.fetch_or(cluster.is_away(), Ordering::Relaxed);
+        Ok(cluster)
     }
 
     /// Which subnets of tenants other hosts' announcements may add here.
@@ -73,25 +79,38 @@ impl Tunnels {
         }
     }
 
-    /// How the kernel's list of other hosts differs from the records; `None`: not at all.
-    pub(crate) fn hosts_difference(&self) -> Result<Option<String>> {
+    /// The other hosts as they are to be in the kernel; `None`: what is there stays. While records are missing, links
+    /// of running containers go by the former numbers; while this host's address is away, all entries would go too.
+    fn wanted_hosts(&self) -> Result<Option<BTreeMap<u32, IpAddr>>> {
         if !self.are_hosts_known()? || self.lost.is_any() {
             return Ok(None);
         }
-        let (wanted, found) = (self.cluster()?.numbered(), self.kernel.tunnel_hosts()?);
+        let cluster = self.cluster()?;
+        Ok((!cluster.is_away()).then(|| cluster.numbered()))
+    }
+
+    /// How the kernel's list of other hosts differs from the records; `None`: not at all.
+    pub(crate) fn hosts_difference(&self) -> Result<Option<String>> {
+        let Some(wanted) = self.wanted_hosts()? else { return Ok(None) };
+        if self.was_away.load(Ordering::Relaxed) {
+            return Ok(Some("this host's address was away".to_owned()));
+        }
+        let found = self.kernel.tunnel_hosts()?;
         Ok((wanted != found)
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
     }
 
-    /// Writes the other hosts' addresses into the kernel: a message for each that differs. While records are missing,
-    /// the links of running containers go by the former numbers.
+    /// All tunnels are written next.
+    pub(super) fn is_back(&self) {
+        self.was_away.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes the other hosts' addresses into the kernel: a message for each that differs.
     pub(crate) fn sync_hosts(&self) -> Result<()> {
-        if !self.are_hosts_known()? || self.lost.is_any() {
-            return Ok(());
-        }
         let _lock = lock(&self.hosts);
         // Read after that, or an older list may be written last.
-        let (wanted, found) = (self.cluster()?.numbered(), self.kernel.tunnel_hosts()?);
+        let Some(wanted) = self.wanted_hosts()? else { return Ok(()) };
+        let found = self.kernel.tunnel_hosts()?;
         for number in found.keys().filter(|number| !wanted.contains_key(number)) {
             self.kernel.delete_tunnel_host(*number)?;
         }

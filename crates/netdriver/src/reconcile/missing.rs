@@ -52,7 +52,9 @@ impl Driver {
         let mut inside: BTreeSet<_> = namespaces.iter().filter_map(Namespace::name).map(str::to_owned).collect();
         let mut failed = BTreeSet::new();
         if namespaces.contains(&Namespace::Host) {
-            self.restore_host(&mut repairs, &host, false);
+            if self.restore_host(&mut repairs, &host, false) {
+                repairs.step("networks on other hosts", self.fabric.follow_all_networks());
+            }
             let is_down = |link: &LinkName| !host.links.get(link).is_some_and(|link| link.is_up);
             inside
                 .extend(uplinks.into_iter().filter(|uplink| is_down(&uplink.host_link)).map(|uplink| uplink.namespace));
@@ -86,14 +88,20 @@ impl Driver {
         if changed.is_empty() { changed } else { self.restore_changed(&changed) }
     }
 
-    fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) {
+    /// Returns whether other hosts were to be reached otherwise: this host's address has come or gone.
+    fn restore_host(&self, repairs: &mut Repairs<'_>, host: &Seen, closely: bool) -> bool {
         let work = self.begin(repairs, Part::Host);
+        let mut are_hosts_changed = false;
         match self.fabric.host_faults(host, closely) {
-            Ok(faults) => drop(restore(repairs, &faults)),
+            Ok(faults) => {
+                are_hosts_changed = faults.iter().any(|fault| matches!(fault.subject, Subject::Hosts));
+                restore(repairs, &faults);
+            }
             Err(error) => repairs.step("rules of the host", Err(error)),
         }
         // Whoever needs what could not be restored meets its error again.
         work.into_iter().for_each(Work::done);
+        are_hosts_changed
     }
 
     fn restore_in(

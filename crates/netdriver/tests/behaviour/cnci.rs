@@ -102,6 +102,37 @@ fn a_concentrator_has_the_tenant_s_networks_without_any_of_docker_s() {
 }
 
 #[test]
+fn a_concentrator_whose_address_is_away_keeps_the_tenant_s_networks() {
+    let b = with_hosts();
+    assert_eq!(give(&b, 1, &["h1"]).0, 200);
+    assert_consistent(&b);
+    let recorded = |b: &Bench| b.launcher("GET", "/v1/networks", b"").1["items"].clone();
+    let (whole, networks) = (b.kernel.state(), recorded(&b));
+    assert_eq!(networks.as_array().unwrap().len(), 2);
+    let addresses = |b: &Bench, now: &[_]| b.kernel.change(|state| state.addresses = now.to_vec());
+    // As at a boot, before the link has its address.
+    addresses(&b, &[]);
+    let b = b.restarted();
+    assert!(b.driver.reconcile(Depth::Full).iter().all(|row| row.error.is_none()));
+    assert_eq!((recorded(&b), b.kernel.state().uplinks), (networks, whole.uplinks.clone()));
+    addresses(&b, &whole.addresses);
+    b.driver.reconcile(Depth::Changed);
+    assert_eq!(b.kernel.state(), whole);
+    // One that was none has nothing, and is one as soon as its address is there.
+    assert_eq!(give(&b, 2, &[]).0, 200);
+    addresses(&b, &[]);
+    assert_eq!(give(&b, 3, &["h1"]).0, 200);
+    assert_eq!(recorded(&b), json!([]));
+    addresses(&b, &whole.addresses);
+    b.driver.reconcile(Depth::Changed);
+    assert_eq!(recorded(&b).as_array().unwrap().len(), 2);
+    // Whatever is at its address now, another list ends it.
+    addresses(&b, &[]);
+    assert_eq!(give(&b, 4, &[]).0, 200);
+    assert_eq!((recorded(&b), b.kernel.state().namespaces.len()), (json!([]), 0));
+}
+
+#[test]
 fn a_dead_concentrator_is_replaced_by_the_next_one_until_it_answers() {
     let b = with_hosts();
     b.ok("CreateNetwork", &network("red", &["10.1.0.0/24"], &[("tenant", "red"), ("vni", "101")]));

@@ -296,6 +296,49 @@ fn a_generation_is_a_fencing_token() {
 }
 
 #[test]
+fn a_list_that_is_given_again_is_in_the_kernel_too() {
+    let b = bench();
+    let list = json!({ "generation": 1, "remotes": [remote(3, "h2")] });
+    let change = json!({ "base": 1, "generation": 2, "set": [remote(4, "h3")] });
+    let hosts = json!({ "generation": 2, "hosts": [host(1), host(2), host(3), host(4)] });
+    for (method, path, body) in [("PUT", REMOTES, &list), ("PATCH", REMOTES, &change), ("PUT", "/v1/hosts", &hosts)] {
+        let before = b.kernel.state();
+        b.kernel.fail_after(Some(0));
+        for attempt in 1..=2 {
+            let (status, reply) = ask(&b, method, path, body);
+            assert_eq!(status, 500, "{path}, attempt {attempt}: {reply}");
+        }
+        assert_eq!(b.kernel.state(), before);
+        b.kernel.fail_after(None);
+        assert_eq!(ask(&b, method, path, body).0, 200);
+        assert_ne!(b.kernel.state(), before);
+        assert_eq!(consistency::differences(&b.store, &b.kernel.state()).unwrap(), [""; 0]);
+        let after = b.kernel.state();
+        assert_eq!(ask(&b, method, path, body).0, 200, "an answer that was lost");
+        assert_eq!(b.kernel.state(), after);
+    }
+}
+
+#[test]
+fn what_leads_to_other_hosts_stays_while_this_host_s_address_is_away() {
+    let b = bench();
+    assert_eq!(ask(&b, "PUT", REMOTES, &json!({ "generation": 1, "remotes": [remote(3, "h2")] })).0, 200);
+    let before = b.kernel.state();
+    b.kernel.change(|state| state.addresses.clear());
+    b.driver.reconcile(Depth::Full);
+    let (made, kept) = (tunnel(&b), b.kernel.state());
+    assert_eq!((&kept.tunnel_hosts, made.macs.len(), made.neighbours.len()), (&before.tunnel_hosts, 1, 1));
+    // What is given meanwhile is written as soon as it is back.
+    assert_eq!(ask(&b, "PATCH", REMOTES, &json!({ "base": 1, "generation": 2, "set": [remote(4, "h3")] })).0, 200);
+    b.kernel.change(|state| state.addresses.clone_from(&before.addresses));
+    let done: Vec<_> = b.driver.reconcile(Depth::Changed).into_iter().map(|row| row.what).collect();
+    assert!(done.contains(&"nexthops of other hosts".to_owned()), "{done:?}");
+    assert_eq!(tunnel(&b).neighbours.len(), 2);
+    assert_eq!(b.driver.reconcile(Depth::Full), []);
+    assert_eq!(consistency::differences(&b.store, &b.kernel.state()).unwrap(), [""; 0]);
+}
+
+#[test]
 fn invalid_requests_are_refused_and_change_nothing() {
     let b = bench();
     let before = (b.kernel.state(), ask(&b, "GET", "/v1/hosts", &json!(null)));

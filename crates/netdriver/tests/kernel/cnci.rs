@@ -186,6 +186,33 @@ tests! {
         assert!(!rules().contains("gone") && rules().contains("br-vni101"), "{}", rules());
         assert_eq!(one.reconcile(), json!([]));
     }
+
+    fn a_concentrator_whose_address_was_away_is_one_again_within_seconds(_kernel) {
+        let cluster = start();
+        let [one, _, three] = &cluster.members[..] else { panic!() };
+        let goes = || drop(three.type_in("ip addr del 192.0.2.3/24 dev u0"));
+        let comes = || {
+            three.type_in("ip addr add 192.0.2.3/24 dev u0");
+            three.type_in(&format!("ip route replace default via {OUTSIDE}"));
+            assert!(soon(|| leaves_by(one, 10) == Some(3)));
+        };
+        give(&cluster, 1, &["h3"]);
+        assert!(soon(|| leaves_by(one, 10) == Some(3)));
+        let uplink = || three.type_in("ip -n ciao-red link show up0");
+        let before = uplink();
+        goes();
+        assert_eq!(ttl(one, 10, OUTSIDE), None);
+        // A pass meanwhile, as at a boot.
+        three.reconcile();
+        comes();
+        assert_eq!(uplink(), before, "the same one");
+        give(&cluster, 2, &[]);
+        goes();
+        // Given while it is away.
+        give(&cluster, 3, &["h3"]);
+        comes();
+    }
+
     fn ipv6_leaves_by_a_concentrator_too_and_a_dead_one_is_replaced(_kernel) {
         let cluster = open();
         let one = &cluster.members[0];
