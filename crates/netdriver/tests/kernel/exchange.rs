@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use ciao_netdriver::exchange::{ExchangeConfig, Identity};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::json;
 
 use crate::apart::{soon, tests};
 use crate::cluster::{Cluster, TENANTS, address, mac};
-use crate::driver::EXCHANGE_PORT;
+use crate::driver::{EXCHANGE_PORT, id};
+use crate::moves::Pings;
 
 /// The files of a host in a folder.
 pub(crate) fn config(folder: &Path, n: u8) -> ExchangeConfig {
@@ -56,9 +58,12 @@ tests! {
         assert!(soon(|| cluster.members[0].pings("box10", "10.1.0.20")));
         println!("reached {:?} after its start", since.elapsed());
         // It moves.
+        let pings = Pings::start(&cluster.members[0], "box10", "10.1.0.20");
         cluster.members[1].stop(tenant, 20);
         cluster.members[2].run(tenant, 20, "10.1.0.20/24", &mac(middle, 20));
         assert!(soon(|| cluster.members[0].pings("box10", "10.1.0.20")));
+        let (sent, lost) = pings.end();
+        println!("moved: {lost} of {sent} packets lost, one a millisecond");
         assert_eq!(cluster.members[0].reconcile(), serde_json::json!([]));
         // A container does not speak to another host's exchange, by which its host speaks to it.
         let connect = format!("busybox nc -w 2 192.0.2.2 {EXCHANGE_PORT} -e true");
@@ -66,6 +71,21 @@ tests! {
         assert!(!cluster.members[0].attempt(&format!("ip netns exec box10 {connect}")).status.success());
         let dropped = cluster.members[0].control("GET", "/v1/hosts", &serde_json::Value::Null).1["dropped"].clone();
         assert!(dropped["forwarded"].as_u64().unwrap() > 0, "{dropped}");
+        let mut took: Vec<_> = (21..=25)
+            .map(|n| {
+                let (address, mac) = (format!("10.1.0.{n}"), mac(middle, n));
+                let interface = json!({ "Address": format!("{address}/24"), "MacAddress": mac });
+                let endpoint = json!({ "NetworkID": id(tenant), "EndpointID": id(&format!("e{n}")), "Interface": interface });
+                cluster.members[1].docker("CreateEndpoint", &endpoint);
+                let since = Instant::now();
+                let show = format!("ip -n ciao-red neigh show {address} dev br0");
+                let is_known = |n: usize| cluster.members[n].type_in(&show).contains(&mac);
+                assert!(soon(|| (0..20).any(|_| is_known(0) && is_known(2))));
+                since.elapsed()
+            })
+            .collect();
+        took.sort();
+        println!("in the kernels of both other hosts after CreateEndpoint's answer: {took:?}");
         // A host that is taken out of the list is led to no more.
         fs::write(cluster.folder.path().join("hosts"), "h1 192.0.2.1\nh2 192.0.2.2\n").unwrap();
         assert!(soon(|| !cluster.members[0].pings("box10", &address(3))));

@@ -20,6 +20,7 @@ mod hostile;
 mod icc;
 mod learning;
 mod leaving;
+mod moves;
 mod portless;
 mod published;
 mod restoring;

@@ -272,6 +272,7 @@ tests! {
         }
         assert!(counted("all") > 6000, "{} frames", counted("all"));
         assert_eq!((counted("arp"), counted("broadcast")), (0, 0));
+        println!("{} frames between hosts, 0 with ARP or to all", counted("all"));
         for member in &cluster.members {
             assert_eq!(member.reconcile(), json!([]), "host {}", member.n);
         }
