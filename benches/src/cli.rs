@@ -44,6 +44,11 @@ enum Command {
         #[command(flatten)]
         size: Rounds<5, 500>,
     },
+    /// The same between two hosts, beside Docker's overlay network.
+    Hosts {
+        #[command(flatten)]
+        size: Rounds<3, 500>,
+    },
     /// A host with many networks, pools with many leases, and a file after much churn.
     Scale(scale::Size),
     /// Instructions of a lease, a Join and an endpoint, beside those recorded in the folder for this compiler.
@@ -82,6 +87,10 @@ struct All {
     quick: bool,
 }
 
+fn data_size(rounds: usize, milliseconds: u64) -> data::Size {
+    data::Size { rounds, time: Duration::from_millis(milliseconds) }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -94,9 +103,8 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Command::Docker { rounds } => docker::run(rounds)?,
         Command::Cni { rounds } => cni::run(rounds)?,
-        Command::Data { size } => {
-            data::run(data::Size { rounds: size.rounds, time: Duration::from_millis(size.milliseconds) })?
-        }
+        Command::Data { size } => data::run(data_size(size.rounds, size.milliseconds))?,
+        Command::Hosts { size } => data::hosts::run(data_size(size.rounds, size.milliseconds))?,
         Command::Scale(size) => scale::run(&size)?,
         Command::Instructions { folder } => instructions::run(&folder)?,
         Command::Work { kind, rounds } => return instructions::work(&kind, rounds),

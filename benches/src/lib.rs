@@ -4,7 +4,7 @@
 //! - [`service`]: the daemons under load over their plugin sockets, beside [`peers`];
 //! - [`docker`]: containers and networks through Docker's API;
 //! - [`cni`]: CNI's plugins for the same jobs;
-//! - [`data`]: what packets meet;
+//! - [`data`]: what packets meet, on one host and between two;
 //! - [`scale`]: many networks, many leases, much churn;
 //! - [`instructions`]: what calls cost, to a few percent on a busy machine too;
 //! - [`all`]: all of them, and what becomes of it: a page and a picture;

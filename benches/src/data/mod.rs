@@ -4,6 +4,7 @@
 //!
 //! Namespaces of this machine only, so nothing but the kernel is on the way; a container's own loopback is the floor.
 
+pub mod hosts;
 mod sender;
 
 use std::net::SocketAddr;
@@ -20,6 +21,8 @@ use sender::Path;
 
 /// What the far end listens on.
 const PORT: u16 = 5201;
+/// Fits an Ethernet frame.
+const DATAGRAM: usize = 1400;
 const HOST: &str = "203.0.113.1";
 const OUTSIDE: &str = "203.0.113.2";
 const THEIRS: &str = "user-defined bridge";
@@ -114,7 +117,7 @@ impl<'a> Case<'a> {
         let name = || format!("{}, {}", self.what, self.driver);
         self.streams.push(self.path.stream(time).with_context(name)?);
         self.trips.push(self.path.ping_pong(time).with_context(name)?.percentile(50));
-        self.datagrams.push(self.path.datagrams(time).with_context(name)?);
+        self.datagrams.push(self.path.datagrams(DATAGRAM, time).with_context(name)?);
         Ok(())
     }
 

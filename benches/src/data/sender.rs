@@ -14,8 +14,6 @@ use crate::numbers::Latencies;
 
 /// One write.
 const CHUNK: usize = 128 << 10;
-/// Fits an Ethernet frame.
-const DATAGRAM: usize = 1400;
 /// How long to wait for what may have been lost.
 const PATIENCE: Duration = Duration::from_millis(200);
 const CONNECT: Duration = Duration::from_secs(5);
@@ -73,22 +71,22 @@ impl Path<'_> {
         })
     }
 
-    /// Datagrams that arrive in a second, sent as fast as the sender can.
-    pub(super) fn datagrams(&self, time: Duration) -> Result<f64> {
+    /// Datagrams of so many bytes that arrive in a second, sent as fast as the sender can.
+    pub(super) fn datagrams(&self, bytes: usize, time: Duration) -> Result<f64> {
         let far = self.to.within(|| UdpSocket::bind(any(self.port))).context("listen")?;
         far.set_read_timeout(Some(PATIENCE))?;
         let near = self.from.within(|| UdpSocket::bind(any(0))).context("open a socket")?;
         near.connect(self.target).context("connect")?;
         scope(|scope| {
             let receiver = scope.spawn(move || {
-                let mut datagram = [0; DATAGRAM];
+                let mut datagram = vec![0; bytes];
                 let mut count = 0_u64;
                 while far.recv(&mut datagram).is_ok() {
                     count += 1;
                 }
                 count
             });
-            let datagram = [0; DATAGRAM];
+            let datagram = vec![0; bytes];
             let start = Instant::now();
             while start.elapsed() < time {
                 match near.send(&datagram) {
