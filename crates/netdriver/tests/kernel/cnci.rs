@@ -127,7 +127,7 @@ tests! {
         let binding = json!({ "Proto": 6, "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080 });
         let options = json!({ "com.docker.network.portmap": [binding] });
         one.docker("ProgramExternalConnectivity", &json!({ "NetworkID": id("red1"), "EndpointID": id("e10"), "Options": options }));
-        std::fs::write(folder.path().join("serve.sh"), "while true; do echo hi | busybox nc -l -p 80; done >/dev/null 2>&1 &\n").unwrap();
+        std::fs::write(folder.path().join("serve.sh"), "while [ -e $0 ]; do echo hi | timeout 5 busybox nc -l -p 80; done >/dev/null 2>&1 &\n").unwrap();
         one.type_in(&format!("ip netns exec box10 sh {}", folder.path().join("serve.sh").display()));
         assert!(soon(|| crate::apart::attempt("busybox nc -w 2 192.0.2.1 8080").stdout == b"hi\n"));
         // The other concentrator: one message to each host, while a container pings.
