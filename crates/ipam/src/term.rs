@@ -12,6 +12,10 @@
 //! both are so, all former addresses are released. Three requests cancel the restore: the release of a former address
 //! together with its pool, which only the old leader can send; a first one for any gateway, where a new leader names
 //! it; and one for a lease before any gateway, because a new leader requests networks first.
+//!
+//! A plugin that is started in the middle of a restore counts one more leadership, and the rest of the requests come
+//! under that. So a pool requested within [`BEGUN`] before keeps its references, a set without a tenant is not the next
+//! network's, and no set is deleted that was requested within [`SETTLED`] before another one's restore.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -50,7 +54,8 @@ impl Ipam {
     /// their number.
     pub(crate) fn reclaim_former(&self) -> Result<usize> {
         let before = self.store.ago(SETTLED);
-        let found = self.store.read(|tx| Ok((tx.sets_restored_before(before)?, tx.sets_of_former_leaders()?)))?;
+        let found =
+            self.store.read(|tx| Ok((tx.sets_restored_before(before)?, tx.sets_of_former_leaders(SETTLED)?)))?;
         if found.0.is_empty() && found.1.is_empty() {
             return Ok(0);
         }
@@ -59,7 +64,7 @@ impl Ipam {
             for set in tx.sets_restored_before(before)? {
                 count += finish(tx, &set)?;
             }
-            for set in tx.sets_of_former_leaders()? {
+            for set in tx.sets_of_former_leaders(SETTLED)? {
                 log::info!("released global pool {}: not requested since an earlier leadership", set.subnet);
                 for pool in tx.pools_of_set(&set)? {
                     tx.delete_pool(&pool)?;
@@ -100,14 +105,14 @@ pub(crate) fn set(
     let tenant = options.tenant.as_ref();
     let former = match request {
         SubnetRequest::Exactly(subnet) if options.serial && tx.is_restoring_since(tx.ago(BEGUN))? => {
-            tx.set_of_former_term(tenant, subnet)?
+            tx.set_of_former_term(tenant, subnet, tx.ago(BEGUN))?
         }
         _ => None,
     };
     let (set, is_new) = match former {
         Some(set) => {
             log::info!("a new leader of the swarm restores pool {}", set.subnet);
-            tx.begin_restore(&set)?;
+            tx.begin_restore(&set, tx.ago(BEGUN))?;
             (set, false)
         }
         None => requested_set(tx, config, hints, Scope::Global, tenant, request)?,

@@ -153,3 +153,6 @@ CREATE INDEX address_unclaimed ON address_record (set_id, unclaimed) WHERE uncla
 
 -- Ports of the host's own services that its tenant reaches.
 ALTER TABLE network_record ADD COLUMN host_access TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(host_access));
+
+-- When its last restore began.
+ALTER TABLE pool_set ADD COLUMN restored INTEGER;

@@ -22,6 +22,7 @@ CREATE TABLE pool_set (
     asked   INTEGER NOT NULL DEFAULT 0,
     restoring INTEGER,               -- since when a new leader requests its addresses again; NULL: it does not
     confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1)),  -- 1: that leader requested a lease again
+    restored INTEGER,                -- when its last restore began
     -- 1: rebuilt from a PoolID; its allocated addresses are unknown until ciao-net reconcile --docker.
     incomplete INTEGER NOT NULL DEFAULT 0 CHECK (incomplete IN (0, 1)),
     UNIQUE (scope, tenant, subnet),  -- NULLs differ: any number of spaces of their own

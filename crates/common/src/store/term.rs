@@ -6,6 +6,7 @@
 //! was requested again, which only a new leader does.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::Result;
 use rusqlite::params;
@@ -57,11 +58,18 @@ impl Tx<'_> {
         })
     }
 
-    /// The oldest global set of that tenant and subnet of an earlier leadership.
-    pub fn set_of_former_term(&self, tenant: Option<&TenantId>, subnet: Subnet) -> Result<Option<PoolSet>> {
+    /// The global set of that tenant and subnet of the earliest leadership. Without a tenant, each network has a set of
+    /// its own: one that was requested after the time `recently` is not the next one's.
+    pub fn set_of_former_term(
+        &self,
+        tenant: Option<&TenantId>,
+        subnet: Subnet,
+        recently: i64,
+    ) -> Result<Option<PoolSet>> {
         let before = self.leadership()?;
-        let former = "scope = 'global' AND tenant IS ?1 AND subnet = ?2 AND term < ?3 ORDER BY id LIMIT 1";
-        Ok(self.sets_by(former, params![text(tenant), Text(subnet), before])?.into_iter().next())
+        let former = "scope = 'global' AND tenant IS ?1 AND subnet = ?2 AND term < ?3 AND (tenant IS NOT NULL
+             OR coalesce((SELECT max(requested) FROM pool_record WHERE set_id = pool_set.id), 0) <= ?4) ORDER BY term, id LIMIT 1";
+        Ok(self.sets_by(former, params![text(tenant), Text(subnet), before, recently])?.into_iter().next())
     }
 
     /// Records that a set was requested under this leadership, which is the term of a new set.
@@ -74,13 +82,16 @@ impl Tx<'_> {
     }
 
     /// Begins the restore of a set by a new leader: the set gets this term, earlier grants are former, and the pools
-    /// have no references.
-    pub fn begin_restore(&self, set: &PoolSet) -> Result<()> {
+    /// have no references; those of a pool requested after the time `recently` stay, since it may be the same restore.
+    pub fn begin_restore(&self, set: &PoolSet, recently: i64) -> Result<()> {
         self.change(
-            "UPDATE pool_set SET term = ?2, restoring = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
+            "UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1 AND requested <= ?2",
+            params![set.id, recently],
+        )?;
+        self.change(
+            "UPDATE pool_set SET term = ?2, restoring = ?3, restored = ?3, confirmed = 0, incomplete = 0 WHERE id = ?1",
             params![set.id, self.leadership()?, self.now()],
         )?;
-        self.change("UPDATE pool_record SET former = former + refs, refs = 0 WHERE set_id = ?1", [set.id])?;
         self.set_setting(RESTORED, &self.now().to_string())
     }
 
@@ -139,12 +150,14 @@ impl Tx<'_> {
         self.sets_by("scope = 'global' AND confirmed = 1 AND restoring <= ?1", [time])
     }
 
-    /// The global sets not requested since an earlier leadership, if this one has restored another set.
-    pub fn sets_of_former_leaders(&self) -> Result<Vec<PoolSet>> {
+    /// The global sets not requested since an earlier leadership, if this one has restored another set, and not in the
+    /// time `within` before that: the plugin may have been started in the middle of a restore.
+    pub fn sets_of_former_leaders(&self, within: Duration) -> Result<Vec<PoolSet>> {
         self.sets_by(
             "scope = 'global' AND asked < ?1 AND EXISTS (
-                 SELECT 1 FROM pool_set o WHERE o.scope = 'global' AND o.term = ?1 AND o.confirmed = 1 AND o.restoring IS NULL)",
-            [self.leadership()?],
+                 SELECT 1 FROM pool_set o WHERE o.scope = 'global' AND o.term = ?1 AND o.confirmed = 1 AND o.restoring IS NULL
+                 AND o.restored - ?2 > coalesce((SELECT max(requested) FROM pool_record WHERE set_id = pool_set.id), 0))",
+            params![self.leadership()?, i64::try_from(within.as_millis())?],
         )
     }
 }

@@ -188,7 +188,7 @@ fn deleting_a_second_network_keeps_the_first_one_s_addresses() {
 
 #[test]
 fn networks_without_tenant_are_restored_too() {
-    let b = Bench::new();
+    let mut b = Bench::new();
     b.capabilities();
     let pools = [b.global("", SUBNET, false), b.global("", SUBNET, false)];
     assert_ne!(pools[0], pools[1]);
@@ -196,6 +196,7 @@ fn networks_without_tenant_are_restored_too() {
         b.gateway(pool, "").unwrap();
         b.ask(pool, "").unwrap();
     }
+    b.later(Duration::from_secs(61));
     b.capabilities();
     assert_eq!([b.global("", SUBNET, true), b.global("", SUBNET, true)], pools);
     for pool in &pools {
@@ -208,9 +209,10 @@ fn networks_without_tenant_are_restored_too() {
 
 #[test]
 fn a_pool_that_no_later_leader_requests_is_released() {
-    let (b, _) = led();
+    let (mut b, _) = led();
     let gone = b.global("acme", "10.88.0.0/24", false);
     b.ask(&gone, "").unwrap();
+    b.later(Duration::from_secs(601));
     restore(&b, &["10.77.0.2", "10.77.0.3", "10.77.0.4"]);
     assert_eq!(b.ipam.reclaim().unwrap(), 0);
     b.age_restores(TEN_MINUTES);
@@ -218,6 +220,27 @@ fn a_pool_that_no_later_leader_requests_is_released() {
     b.ipam.reclaim().unwrap();
     let pools = b.store.read(|tx| tx.view("pool", None)).unwrap();
     assert_eq!(pools.iter().map(|pool| &pool["subnet"]).collect::<Vec<_>>(), [SUBNET]);
+}
+
+/// The daemon is killed while a new leader requests its networks, and the engine starts it: one more leadership.
+#[test]
+fn a_pool_that_was_restored_before_the_plugin_was_started_again_is_kept() {
+    let (mut b, first) = led();
+    let second = b.global("acme", "10.88.0.0/24", false);
+    b.gateway(&second, "").unwrap();
+    b.ask(&second, "").unwrap();
+    b.later(Duration::from_secs(3600));
+    assert_eq!(restore(&b, &[]), first);
+    b.capabilities();
+    assert_eq!(b.global("acme", "10.88.0.0/24", true), second);
+    b.gateway(&second, "10.88.0.1").unwrap();
+    b.ask(&first, "10.77.0.2").unwrap();
+    b.ask(&second, "10.88.0.2").unwrap();
+    b.age_restores(TEN_MINUTES);
+    b.ipam.reclaim().unwrap();
+    b.ipam.reclaim().unwrap();
+    assert!(sentence(b.ask(&first, "10.77.0.2")).contains("in use"));
+    b.ask(&first, "").unwrap();
 }
 
 #[test]

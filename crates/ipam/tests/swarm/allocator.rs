@@ -8,7 +8,7 @@ use ciao_common::api::go::Options;
 use ciao_common::api::ipam::{ADDRESS_TYPE, GATEWAY, RequestAddress, RequestPool, SERIAL};
 use ciao_common::types::{PoolId, Subnet};
 
-use crate::manager::Manager;
+use crate::manager::{MINUTE, Manager};
 
 /// Small, so that pools run full.
 pub(crate) const SUBNETS: [&str; 2] = ["10.77.0.0/28", "10.78.0.0/29"];
@@ -96,13 +96,17 @@ impl Allocator {
         self.networks.keys().nth(index % self.networks.len().max(1)).copied()
     }
 
-    /// Requests a pool; if the answer is lost, again, as a retry with the serial option.
-    fn request_pool(&mut self, tenant: usize, subnet: usize, serial: bool, lost: bool) -> PoolId {
+    /// Requests a pool; if the answer is lost, again, as a retry with the serial option; `started`: after the engine
+    /// has started the plugin.
+    fn request_pool(&mut self, tenant: usize, subnet: usize, serial: bool, lost: bool, started: bool) -> PoolId {
         let pool = self.leader().request_pool(pool_request(tenant, subnet, serial));
         if !lost {
             return pool;
         }
         self.leader().restart();
+        if started {
+            self.leader().capabilities();
+        }
         self.leader().request_pool(pool_request(tenant, subnet, true))
     }
 
@@ -112,7 +116,7 @@ impl Allocator {
             return;
         }
         self.made += 1;
-        let (number, pool) = (self.made, self.request_pool(tenant, at, serial, lost == Some(0)));
+        let (number, pool) = (self.made, self.request_pool(tenant, at, serial, lost == Some(0), false));
         let (of, wanted) = (domain(tenant, at, number), named.then(|| subnet(at).first_usable()));
         let mut gateway = self.leader().request(of, address_request(&pool, wanted, true), true);
         if lost == Some(1) {
@@ -175,8 +179,13 @@ impl Allocator {
     }
 
     /// A manager becomes leader and requests what exists, at most `calls`. The answer to the call `lost` is lost: a
-    /// task whose address is refused then keeps it.
+    /// task whose address is refused then keeps it. Nothing new is requested in the next minute.
     pub(crate) fn lead(&mut self, manager: usize, lost: Option<usize>, calls: usize) {
+        self.restore_all(manager, lost, calls);
+        self.leader().pass(MINUTE);
+    }
+
+    fn restore_all(&mut self, manager: usize, lost: Option<usize>, calls: usize) {
         self.leader = manager;
         self.pools.clear();
         let (domains, mut call) = (self.domains(), 0);
@@ -188,7 +197,7 @@ impl Allocator {
             if call >= calls {
                 return;
             }
-            let pool = self.request_pool(network.tenant, network.subnet, true, lost == Some(call));
+            let pool = self.request_pool(network.tenant, network.subnet, true, lost == Some(call), true);
             self.pools.insert(*number, pool.clone());
             self.restore(of, &pool, gateway, true, lost == Some(call + 1));
             call += 2;
@@ -211,11 +220,14 @@ impl Allocator {
         assert!(granted.is_ok(), "a restore of {address} is refused: {granted:?}");
         if lost {
             self.leader().restart();
+            self.leader().capabilities();
             drop(self.leader().request(of, request(), is_gateway));
         }
     }
 
     pub(crate) fn check(&self) {
         self.managers.iter().for_each(Manager::check);
+        let leader = &self.managers[self.leader];
+        assert!(self.pools.values().all(|pool| leader.has(pool)), "the pool of a network is gone");
     }
 }

@@ -22,7 +22,7 @@ use crate::clock;
 const SETTLED: Duration = Duration::from_secs(600);
 
 /// Time for a new leader to begin, and a little more.
-const MINUTE: Duration = Duration::from_secs(61);
+pub(crate) const MINUTE: Duration = Duration::from_secs(61);
 
 /// What a manager granted in one domain and was not told to release.
 #[derive(Default)]
@@ -66,9 +66,7 @@ impl Manager {
 
     /// Steps the store's clock and reclaims.
     pub(crate) fn later(&mut self, by: Duration) {
-        clock::step(&self.store, by);
-        self.restart();
-        self.now += by;
+        self.pass(by);
         // A set that was not requested is released once another one is restored.
         self.ipam.reclaim().unwrap();
         self.ipam.reclaim().unwrap();
@@ -81,9 +79,18 @@ impl Manager {
     /// The engine finds the plugin enabled, and nothing is requested again in the next minute.
     pub(crate) fn enable(&mut self) {
         self.capabilities();
-        clock::step(&self.store, MINUTE);
+        self.pass(MINUTE);
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&mut self, by: Duration) {
+        clock::step(&self.store, by);
         self.restart();
-        self.now += MINUTE;
+        self.now += by;
+    }
+
+    pub(crate) fn has(&self, pool: &PoolId) -> bool {
+        self.store.read(|tx| tx.pool_by_id(pool)).unwrap().is_some()
     }
 
     /// The engine starts, becomes the leader, or finds the plugin enabled.
