@@ -53,7 +53,7 @@ enum Command {
     Pool(PoolCommand),
     /// Release pools without a Docker network, left by lost calls
     Reconcile(Reconcile),
-    /// Print when which container of another network driver had which address
+    /// Show which containers of other network drivers used an address, and when
     Events(Events),
     /// List granted and reserved addresses
     #[command(subcommand)]

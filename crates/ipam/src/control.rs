@@ -42,7 +42,7 @@ fn table() -> Vec<Route<Arc<Store>>> {
         Route::get(
             EVENTS,
             "listEvents",
-            "List when which container of another network driver had which address: the newest 100,000 events, oldest first.",
+            "List which containers of other network drivers used an address, and when: the newest 100,000 events, oldest first.",
             events,
         )
         .query::<EventQuery>()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `events`: which container had which address and host port when.
+//! `events`: which containers used an address or a host port, and when.
 
 use anyhow::Result;
 use ciao_common::cli::events::{Column, EventOptions};

@@ -58,7 +58,7 @@ enum Command {
     Status(status::Status),
     /// Check what ciao-net needs of this host; exit code 1 if something is missing
     Doctor(doctor::Doctor),
-    /// Print when which container had which address and host port
+    /// Show which containers used an address or a host port, and when
     Events(events::Events),
     /// Show tenants, bridges, VNICs, containers and published ports as a tree
     Topology(topology::Topology),

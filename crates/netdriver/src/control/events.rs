@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `/v1/events`: which container had which address and host port when.
+//! `/v1/events`: which containers used an address or a host port, and when.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ pub(super) fn routes() -> Vec<Route<Arc<Driver>>> {
         Route::get(
             EVENTS,
             "listEvents",
-            "List when which container had which address and host port: the newest 100,000 events, oldest first.",
+            "List which containers used an address or a host port, and when: the newest 100,000 events, oldest first.",
             list,
         )
         .query::<EventQuery>()
