@@ -10,7 +10,7 @@ use ciao_common::types::TenantId;
 
 use super::exchange;
 use crate::Driver;
-use crate::fabric::remote_networks::Omitted;
+use crate::fabric::remote_plan::Omitted;
 
 /// The metrics, of up to `limit` tenants. Drops are read from the rules, where there are tunnels.
 pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Result<()> {

@@ -22,6 +22,7 @@ mod networks;
 pub(crate) mod pending;
 mod ports;
 pub(crate) mod remote_networks;
+pub(crate) mod remote_plan;
 pub(crate) mod remotes;
 mod repair;
 mod tasks;
