@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the server has in flight: requests, buffered bodies, and refusals of which not all are logged.
+//! What the server has in flight: requests, buffered bodies, turns of its event loops while it shuts down, and refusals
+//! of which not all are logged.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::sync::lock;
 
@@ -17,6 +21,8 @@ const LOGGED: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Characters of a refusal that are logged.
 const LINE: usize = 1000;
+/// Time between two counted turns of an event loop.
+const TURN: Duration = Duration::from_millis(20);
 
 /// Requests in flight, their buffered bodies, and whether the process is shutting down.
 #[derive(Default)]
@@ -24,7 +30,8 @@ pub(super) struct Progress {
     requests: AtomicUsize,
     begun: AtomicUsize,
     buffered: AtomicUsize,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
+    turns: Mutex<Vec<Arc<AtomicUsize>>>,
     refusals: Mutex<Option<Refusals>>,
 }
 
@@ -51,11 +58,35 @@ impl Progress {
     }
 
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Counts turns of the event loop that this runs on, from the shutdown on.
+    pub(super) async fn count_turns(self: Arc<Self>) {
+        let turns = Arc::<AtomicUsize>::default();
+        lock(&self.turns).push(Arc::clone(&turns));
+        drop(self.draining.subscribe().wait_for(|draining| *draining).await);
+        loop {
+            sleep(TURN).await;
+            turns.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Waits until nothing was in flight for so many turns of each event loop: what had arrived before is read then.
+    pub(super) async fn quiet(&self, turns: usize) {
+        let now = || lock(&self.turns).iter().map(|turns| turns.load(Ordering::Acquire)).collect::<Vec<_>>();
+        let (mut seen, mut since) = (self.begun(), now());
+        while now().iter().zip(&since).any(|(now, since)| now - since < turns) {
+            sleep(TURN).await;
+            let begun = self.begun();
+            if begun != seen || self.in_flight() > 0 {
+                (seen, since) = (begun, now());
+            }
+        }
     }
 
     /// Logs a refusal, unless there were too many. Their number is logged with a later one.

@@ -8,12 +8,12 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::http::KeepAlive;
 use actix_web::rt::System;
 use actix_web::rt::signal::unix::{SignalKind, signal};
-use actix_web::rt::time::{sleep, timeout};
+use actix_web::rt::time::timeout;
 use actix_web::{App, HttpServer, web};
 use anyhow::{Context, Result};
 
@@ -26,9 +26,9 @@ use super::progress::Progress;
 const HEAD_WITHIN: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
 /// How long the shutdown waits for requests in flight.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Without a request in flight for this time, no accepted connection has an unread request, even on a busy machine.
-const QUIET: Duration = Duration::from_millis(250);
-const TICK: Duration = Duration::from_millis(20);
+/// Without a request in flight for so many turns of the event loops, no accepted connection has an unread request. Not
+/// a time: on a busy machine a loop may not run for a while.
+const QUIET: usize = 12;
 /// Concurrent blocking calls. They wait for the disk and the kernel's RTNL lock, so more threads would not help.
 const BLOCKING_THREADS: usize = 8;
 
@@ -95,6 +95,7 @@ fn start((listener, handler, calls): Service, progress: &Arc<Progress>) -> Resul
     let keeps = handler.keeps_connections();
     let head_within = if keeps { Duration::ZERO } else { HEAD_WITHIN };
     let server = HttpServer::new(move || {
+        actix_web::rt::spawn(Arc::clone(&progress).count_turns());
         let state = web::Data::new((Arc::clone(&handler), calls.clone(), Arc::clone(&progress)));
         App::new().app_data(state).default_service(web::to(dispatch))
     })
@@ -114,18 +115,7 @@ fn start((listener, handler, calls): Service, progress: &Arc<Progress>) -> Resul
 
 async fn drain(progress: &Progress) {
     progress.drain();
-    let idle = async {
-        let mut seen = progress.begun();
-        let mut since = Instant::now();
-        while since.elapsed() < QUIET {
-            sleep(TICK).await;
-            let begun = progress.begun();
-            if begun != seen || progress.in_flight() > 0 {
-                (seen, since) = (begun, Instant::now());
-            }
-        }
-    };
-    if timeout(DRAIN, idle).await.is_err() {
+    if timeout(DRAIN, progress.quiet(QUIET)).await.is_err() {
         log::warn!("requests in flight did not complete within {DRAIN:?}: stopping without them");
     }
 }

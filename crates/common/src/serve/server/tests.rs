@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::*;
 use crate::serve::lines::Lines;
@@ -41,6 +42,26 @@ impl Handler for Length {
 
     fn keeps_connections(&self) -> bool {
         false
+    }
+
+    fn refuse(&self, status: u16, sentence: &str) -> Reply {
+        Reply::new(status, "", sentence.into())
+    }
+}
+
+/// Leaves the event loop stuck for a while after a request.
+struct Stuck;
+
+impl Handler for Stuck {
+    fn handle(&self, _request: Request<'_>) -> Reply {
+        Reply::new(200, "", Vec::new())
+    }
+
+    fn begin(&self, request: Request<'_>) -> Call {
+        if request.path == "/stuck" {
+            actix_web::rt::spawn(async { std::thread::sleep(Duration::from_secs(1)) });
+        }
+        Call::Deferred
     }
 
     fn refuse(&self, status: u16, sentence: &str) -> Reply {
@@ -222,5 +243,18 @@ fn lines_come_with_each_commit_until_they_end_or_the_client_is_gone() {
         commit("c");
         seen += &response(stream);
         assert!(seen.starts_with("HTTP/1.1 200") && seen.contains("2\n") && seen.ends_with("0\r\n\r\n"), "{seen}");
+    });
+}
+
+#[test]
+fn requests_that_a_stuck_event_loop_has_not_read_are_drained() {
+    with_server(Arc::new(Stuck), |socket, progress| {
+        let mut streams: Vec<_> = (0..4).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        for (stream, path) in streams.iter_mut().zip(["/stuck", "/x", "/x", "/x"]) {
+            write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
+            wait_until("the first one is read", || progress.begun() > 0);
+        }
+        actix_web::rt::Runtime::new().unwrap().block_on(drain(progress));
+        assert_eq!((progress.begun(), progress.in_flight()), (4, 0));
     });
 }
