@@ -13,6 +13,7 @@ use ciao_common::types::{HostId, TenantId};
 
 use super::lists::{Conflict, RefusedRemote, none};
 use crate::Driver;
+use crate::fabric::Cluster;
 use crate::fabric::remotes::{self, Refusal};
 use crate::peers::{CERTIFICATE, LIST};
 
@@ -34,20 +35,20 @@ pub(super) fn leave_to_hosts(driver: &Driver) -> Result<Option<Reply>, Failure> 
 type Standing = Result<bool, String>;
 
 /// State of the exchange with each host: `in step`, `behind`, or why it is unreachable.
-pub(super) fn hosts(driver: &Driver) -> Result<BTreeMap<HostId, String>> {
+pub(super) fn hosts(driver: &Driver, cluster: &Cluster) -> Result<BTreeMap<HostId, String>> {
     let text = |standing: Standing| match standing {
         Ok(true) => "in step".to_owned(),
         Ok(false) => "behind".to_owned(),
         Err(why) => why,
     };
-    Ok(standings(driver)?.into_iter().map(|(host, standing)| (host, text(standing))).collect())
+    Ok(standings(driver, cluster)?.into_iter().map(|(host, standing)| (host, text(standing))).collect())
 }
 
-fn standings(driver: &Driver) -> Result<BTreeMap<HostId, Standing>> {
+fn standings(driver: &Driver, cluster: &Cluster) -> Result<BTreeMap<HostId, Standing>> {
     if driver.config.hosts_file.is_none() {
         return Ok(BTreeMap::new());
     }
-    let Some(own) = driver.fabric.tunnels.cluster()?.own else { return Ok(BTreeMap::new()) };
+    let Some(own) = &cluster.own else { return Ok(BTreeMap::new()) };
     let state = driver.store.read(|tx| tx.peer_state(&own.id))?;
     let gone = driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?.into_keys();
     // What is recorded may be older than what is on this host.
@@ -75,12 +76,12 @@ pub(super) fn refused(driver: &Driver, tenant: &TenantId) -> Result<Vec<RefusedR
 }
 
 /// The metrics, of up to `limit` hosts.
-pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Result<()> {
+pub(super) fn collect(driver: &Driver, cluster: &Cluster, scrape: &mut Scrape, limit: usize) -> Result<()> {
     if driver.config.hosts_file.is_none() {
         return Ok(());
     }
     let mut states = BTreeMap::from([("in_step", 0), ("behind", 0), ("unreachable", 0)]);
-    for standing in standings(driver)?.into_values() {
+    for standing in standings(driver, cluster)?.into_values() {
         let state = match standing {
             Ok(true) => "in_step",
             Ok(false) => "behind",
@@ -96,9 +97,8 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
         "When this host's certificate ends",
         (end > 0).then(|| (Vec::new(), end as f64)),
     );
-    let others = driver.fabric.tunnels.cluster()?.others;
     let mut lists = driver.store.read(|tx| tx.peer_lists())?;
-    lists.retain(|list| others.contains_key(&list.host));
+    lists.retain(|list| cluster.others.contains_key(&list.host));
     lists.truncate(limit);
     let of = |list: &PeerList| vec![("host", list.host.to_string())];
     let addresses = lists.iter().map(|list| (of(list), f64::from(list.rows)));
@@ -146,7 +146,7 @@ pub(super) fn problems(driver: &Driver) -> Result<Vec<(String, String)>> {
     };
     let mut problems: Vec<_> = driver.peers.faults().into_iter().map(problem).collect();
     let gone = driver.store.read(|tx| tx.absent_hosts(Absence::Gone))?;
-    for (host, standing) in standings(driver)? {
+    for (host, standing) in standings(driver, &driver.fabric.tunnels.cluster()?)? {
         if let Err(why) = standing {
             let remedy = if gone.contains_key(&host) {
                 "start its Docker Engine; if it runs, change the file of --exchange-peers or restart this host's; if it \

@@ -46,9 +46,10 @@ fn give(driver: &Arc<Driver>, ask: &Ask<'_>) -> Result<Reply, Failure> {
 fn list(driver: &Arc<Driver>, _: &Ask<'_>) -> Result<Reply, Failure> {
     let (state, hosts) = driver.store.read(|tx| Ok((tx.hosts_state()?, tx.cluster_hosts()?)))?;
     let ListState { generation, digest } = state.unwrap_or_else(none);
-    let own = driver.fabric.tunnels.cluster()?.own.map(|host| host.id);
+    let cluster = driver.fabric.tunnels.cluster()?;
     let dropped = driver.fabric.tunnels.drops()?;
-    let exchange = exchange::hosts(driver)?;
+    let exchange = exchange::hosts(driver, &cluster)?;
+    let own = cluster.own.map(|host| host.id);
     json(200, &HostsReply { generation, digest, own, hosts, exchange, dropped })
 }
 

@@ -15,7 +15,8 @@ use crate::fabric::remote_plan::Omitted;
 /// The metrics, of up to `limit` tenants. Drops are read from the rules, where there are tunnels.
 pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Result<()> {
     let (tenants, given) = driver.store.read(|tx| Ok((tx.remotes_states()?, tx.lists_given()?)))?;
-    let others = driver.fabric.tunnels.cluster()?.others.len();
+    let cluster = driver.fabric.tunnels.cluster()?;
+    let others = cluster.others.len();
     scrape.gauge("ciao_tunnel_hosts", "Other hosts of the cluster", single(others as f64));
     let label = |name: &'static str, value: String| vec![(name, value)];
     let of = |tenant: &dyn ToString| label("tenant", tenant.to_string());
@@ -41,7 +42,7 @@ pub(super) fn collect(driver: &Driver, scrape: &mut Scrape, limit: usize) -> Res
             (label("list", list), driver.store.by_host_clock(at) as f64 / 1e3)
         }),
     );
-    exchange::collect(driver, scrape, limit)?;
+    exchange::collect(driver, &cluster, scrape, limit)?;
     if others > 0 {
         let drops = driver.fabric.tunnels.drops()?;
         scrape.counter(
