@@ -42,6 +42,7 @@ pub(super) struct SetUse {
 #[derive(Default)]
 pub(super) struct Memory {
     version: Cell<Option<i64>>,
+    /// By PoolID. The type is of a file that uses this one.
     pools: RefCell<HashMap<String, Box<dyn Any>>>,
     uses: RefCell<HashMap<i64, SetUse>>,
     runs: RefCell<HashMap<i64, Option<Runs>>>,

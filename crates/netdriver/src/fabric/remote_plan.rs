@@ -66,7 +66,7 @@ pub(super) fn plan(tx: &Tx<'_>, tenant: &TenantId, here: &Here) -> Result<(Plan,
     let encrypted = is_encrypted(tx, tenant)?;
     let (mut kept, mut stale) = (Vec::new(), Vec::new());
     for old in remote {
-        // Encrypted as the tenant's own networks are by now.
+        // The tenant's own networks may be encrypted now, or no longer.
         let fits = tx.tunnel(&old.id)?.is_some_and(|tunnel| tunnel.encrypted == encrypted);
         let is_kept = fits && wanted.iter().any(|(new, _)| *new == old);
         if is_kept { kept.push(old) } else { stale.push(old) }

@@ -160,7 +160,7 @@ impl Fabric {
 
     /// Writes the other hosts, and all tunnels to them, as they are recorded now.
     fn sync_tunnels(&self) -> Result<()> {
-        self.tunnels.is_back();
+        self.tunnels.forget_absence();
         self.tunnels.rules.sync()?;
         self.tunnels.sync_hosts()?;
         let tunnels = self.store.read(|tx| tx.tunnels())?;

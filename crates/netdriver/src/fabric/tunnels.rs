@@ -100,8 +100,8 @@ impl Tunnels {
             .then(|| format!("{} nexthops for {} hosts, or other addresses", found.len(), wanted.len())))
     }
 
-    /// All tunnels are written next.
-    pub(super) fn is_back(&self) {
+    /// All tunnels are written next, whatever changed while this host's address was away.
+    pub(super) fn forget_absence(&self) {
         self.was_away.store(false, Ordering::Relaxed);
     }
 
